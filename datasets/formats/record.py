@@ -1,0 +1,34 @@
+"""The nouns of annotation at rest: a Record is one image and its boxes, a Finding is something wrong with a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found wrong.  id: a stable word such as ``label-class-range``; severity: ``error`` (what was found is
+    not used) or ``warning`` (used, perhaps mended in memory).  line: 1-based, 0 for the whole file."""
+
+    id: str
+    severity: str
+    path: Path
+    line: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a data set as annotated.
+
+    path: the image.  size: (height, width) after EXIF orientation.  boxes: [N,4] float32 xyxy pixels.
+    labels: [N] int64 class ids.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    boxes: np.ndarray
+    labels: np.ndarray
