@@ -1,0 +1,192 @@
+"""Building blocks that several families share: convolution, CSP, pooling and attention blocks.
+
+Every block maps [B,C_in,H,W] to [B,C_out,H',W'] and keeps the memory format it is given.  A ``Conv`` is convolution,
+batch norm and activation under the names ``conv``, ``norm``, ``act``; ``Conv.fuse`` folds the norm into the convolution.
+Sources: CSPNet (arXiv 1911.11929), ELAN (arXiv 2211.04800), SPP (arXiv 1406.4729), PSA (YOLOv10, arXiv 2405.14458).
+Left out: whatever a single family uses alone stands in that family's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+NORM_EPS = 1e-3
+NORM_MOMENTUM = 0.03
+
+
+class Conv(nn.Module):
+    """Convolution without bias, batch norm, activation; "same" padding for odd kernels."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        act: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(c_out, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+        self.act = nn.SiLU() if act is None else act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold the running statistics of the norm into weight and bias, in float64; a second call does nothing."""
+        if not isinstance(self.norm, nn.BatchNorm2d):
+            return
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()  # [C_out]
+        weight = self.conv.weight.double() * gain[:, None, None, None]
+        bias = norm.bias.double() - norm.running_mean.double() * gain
+        dtype = self.conv.weight.dtype
+        self.conv.weight = nn.Parameter(
+            weight.to(dtype).contiguous(memory_format=_layout(self.conv.weight))
+        )
+        self.conv.bias = nn.Parameter(bias.to(dtype))
+        self.norm = nn.Identity()
+
+
+def _layout(weight: torch.Tensor) -> torch.memory_format:
+    """The memory format of a [O,I,K,K] weight."""
+    channels_last = (
+        weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    )
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def linear_conv(c_in: int, c_out: int, kernel: int = 1, *, groups: int = 1) -> Conv:
+    """A ``Conv`` without activation."""
+    return Conv(c_in, c_out, kernel, groups=groups, act=nn.Identity())
+
+
+def depthwise(c: int, kernel: int = 3) -> Conv:
+    """A ``Conv`` with one group a channel."""
+    return Conv(c, c, kernel, groups=c)
+
+
+class Bottleneck(nn.Module):
+    """Two 3x3 convolutions through ``hidden`` channels, added to the input where widths agree."""
+
+    def __init__(self, c_in: int, c_out: int, hidden: int, *, residual: bool = True) -> None:
+        super().__init__()
+        self.conv1 = Conv(c_in, hidden, 3)
+        self.conv2 = Conv(hidden, c_out, 3)
+        self.residual = residual and c_in == c_out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv2(self.conv1(x))
+        return x + y if self.residual else y
+
+
+class C3k(nn.Module):
+    """CSP block with three 1x1 convolutions: a chain of ``n`` bottlenecks beside a plain path, then merged."""
+
+    def __init__(self, c: int, n: int = 2) -> None:
+        super().__init__()
+        hidden = c // 2
+        self.enter = Conv(c, hidden)
+        self.skip = Conv(c, hidden)
+        self.chain = nn.Sequential(*(Bottleneck(hidden, hidden, hidden) for _ in range(n)))
+        self.merge = Conv(2 * hidden, c)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.merge(torch.cat((self.chain(self.enter(x)), self.skip(x)), 1))  # type: ignore[no-any-return]
+
+
+class Aggregate(nn.Module):
+    """CSP block that keeps every step: split in two halves, a chain on the second, all of them merged.
+
+    ``inner(hidden)`` makes one link of the chain; ``hidden`` is the width of a half.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, hidden: int, n: int, inner: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.enter = Conv(c_in, 2 * hidden)
+        self.chain = nn.ModuleList(inner(hidden) for _ in range(n))
+        self.merge = Conv((2 + n) * hidden, c_out)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = list(self.enter(x).chunk(2, 1))
+        for link in self.chain:
+            parts.append(link(parts[-1]))
+        return self.merge(torch.cat(parts, 1))  # type: ignore[no-any-return]
+
+
+class PyramidPool(nn.Module):
+    """Three chained 5x5 max-pools, all stages merged: the receptive field grows to 13x13 at the cost of one width."""
+
+    def __init__(self, c: int, *, act: nn.Module | None = None, residual: bool = False) -> None:
+        super().__init__()
+        self.enter = Conv(c, c // 2, act=act)
+        self.merge = Conv(2 * c, c)
+        self.residual = residual
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [self.enter(x)]
+        for _ in range(3):
+            parts.append(F.max_pool2d(parts[-1], 5, 1, 2))
+        y: torch.Tensor = self.merge(torch.cat(parts, 1))
+        return x + y if self.residual else y
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all positions, with keys half as wide as values and a depthwise position term."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.heads = max(c // 64, 1)
+        self.value_dim = c // self.heads
+        self.key_dim = self.value_dim // 2
+        self.qkv = linear_conv(c, c + 2 * self.key_dim * self.heads)
+        self.position = linear_conv(c, c, 3, groups=c)
+        self.project = linear_conv(c, c)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = x.shape
+        qkv = self.qkv(x).reshape(b, self.heads, -1, h * w)  # [B,heads,2*key+value,HW]
+        query, key, value = qkv.split((self.key_dim, self.key_dim, self.value_dim), 2)
+        scores = (query * self.key_dim**-0.5).transpose(2, 3) @ key  # [B,heads,HW,HW]
+        weights = scores.float().softmax(-1).to(value.dtype)  # float32 also under autocast
+        mixed = (value @ weights.transpose(2, 3)).reshape(b, c, h, w)
+        return self.project(mixed + self.position(value.reshape(b, c, h, w)))  # type: ignore[no-any-return]
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention and a two-layer feed-forward net, each added to its input."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.attention = Attention(c)
+        self.feed = nn.Sequential(Conv(c, 2 * c), linear_conv(2 * c, c))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attention(x)
+        return x + self.feed(x)  # type: ignore[no-any-return]
+
+
+class PartialAttention(nn.Module):
+    """Attention blocks on one half of the channels (PSA of YOLOv10); the other half passes by."""
+
+    def __init__(self, c: int, n: int = 1) -> None:
+        super().__init__()
+        self.half = c // 2
+        self.enter = Conv(c, 2 * self.half)
+        self.chain = nn.Sequential(*(AttentionBlock(self.half) for _ in range(n)))
+        self.merge = Conv(2 * self.half, c)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept, attended = self.enter(x).chunk(2, 1)
+        return self.merge(torch.cat((kept, self.chain(attended)), 1))  # type: ignore[no-any-return]

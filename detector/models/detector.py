@@ -1,0 +1,118 @@
+"""A detector: images in, one Predictions a head branch out.
+
+Preprocessing belongs to the model: callers hand over RGB images, uint8 or float in 0..1, and a family that was made for
+another order or range converts inside.  Strides are 8, 16 and 32, so image sides must be multiples of 32.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .blocks import Conv
+from .head import Head
+from .predictions import ONE_TO_ONE, Predictions
+from .pyramid import Features
+
+
+class Detector(nn.Module):
+    """Backbone, neck and head under one name.
+
+    name: the name it was built by.  num_classes: C.  strides: pixels a cell, level by level.
+    detach_one_to_one: in training the one-to-one branch reads features without sending gradients into them.
+    """
+
+    def __init__(
+        self, name: str, num_classes: int, backbone: nn.Module, neck: nn.Module, head: Head
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.num_classes = num_classes
+        self.detach_one_to_one = True
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self.head.strides
+
+    @property
+    def max_stride(self) -> int:
+        """Image sides must be multiples of this."""
+        return max(self.strides)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the head branches this detector has."""
+        return self.head.branches
+
+    @property
+    def stages(self) -> dict[str, nn.Module]:
+        """Parts in the order of the data path; each key is the prefix of its parameters' names."""
+        parts = {}
+        for room in ("backbone", "neck", "head"):
+            for name, part in self.get_submodule(room).named_children():
+                if any(True for _ in part.parameters()):
+                    parts[f"{room}.{name}"] = part
+        return parts
+
+    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+        """[B,3,H,W] RGB uint8, or float in 0..1, to what the first convolution expects."""
+        dtype = next(self.parameters()).dtype
+        return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
+
+    def forward(
+        self, images: torch.Tensor, branches: tuple[str, ...] | None = None
+    ) -> dict[str, Predictions]:
+        """Predictions of the named branches (None: all); a branch that is not named is not computed.
+
+        images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises ValueError where a side is no multiple of
+        ``max_stride`` or a branch does not exist.
+        """
+        height, width = images.shape[-2:]
+        if height % self.max_stride or width % self.max_stride:
+            raise ValueError(
+                f"images are {height} x {width}: both sides must be multiples of {self.max_stride}"
+            )
+        wanted = self.branches if branches is None else branches
+        features = self.neck(self.backbone(self.preprocess(images)))
+        return {name: self._branch(name, features) for name in wanted}
+
+    def _branch(self, name: str, features: Features) -> Predictions:
+        if name not in self.branches:
+            raise ValueError(
+                f"{self.name} has no branch {name!r}: it has {', '.join(self.branches)}"
+            )
+        if name == ONE_TO_ONE and self.training and self.detach_one_to_one:
+            features = (features[0].detach(), features[1].detach(), features[2].detach())
+        return self.head(name, features)  # type: ignore[no-any-return]
+
+    def fuse(self, branches: tuple[str, ...] | None = None) -> Detector:
+        """Fold batch norms into convolutions, in place, for inference; keep only ``branches`` where given."""
+        for name in self.branches if branches is not None else ():
+            if name not in branches:  # type: ignore[operator]
+                delattr(self.head, name)
+        for module in self.modules():
+            if isinstance(module, Conv):
+                module.fuse()
+        return self.eval()
+
+    def describe(self, image_size: int = 640) -> dict[str, Any]:
+        """Parameters and GFLOPs (two a multiply-add, all branches, one square image); nothing is really computed."""
+        shadow = copy.deepcopy(self).to("meta").eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            shadow(torch.empty(1, 3, image_size, image_size, device="meta"))
+        return {
+            "name": self.name,
+            "num_classes": self.num_classes,
+            "image_size": image_size,
+            "parameters": sum(p.numel() for p in self.parameters()),
+            "gflops": counter.get_total_flops() / 1e9,
+            "branches": list(self.branches),
+        }

@@ -1,0 +1,77 @@
+"""The skeleton all families share: a backbone that yields three levels, and a neck that mixes them both ways.
+
+What differs between families are the blocks and their widths; the graph is the same, so it is written once.
+Strides of the three levels are 8, 16 and 32.  Source of the neck: path aggregation, PANet (arXiv 1803.01534).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Levels of stride 8, 16 and 32: [B,C3,H/8,W/8], [B,C4,H/16,W/16], [B,C5,H/32,W/32]."""
+
+
+class Backbone(nn.Module):
+    """Stages in order; the outputs of ``stage3``, ``stage4`` and of the last stage are the three levels."""
+
+    def __init__(self, stages: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, stage in stages.items():
+            self.add_module(name, stage)
+
+    def forward(self, x: torch.Tensor) -> Features:
+        levels = []
+        for name, stage in self.named_children():
+            x = stage(x)
+            if name in ("stage3", "stage4"):
+                levels.append(x)
+        return levels[0], levels[1], x
+
+
+class Neck(nn.Module):
+    """Top-down, then bottom-up: every level sees every other.
+
+    ``mix_*`` blocks take two concatenated maps, ``down_*`` halve the resolution, ``lateral*`` narrow a map before it is
+    upsampled and kept for the way back (an identity in most families).
+    """
+
+    def __init__(
+        self,
+        *,
+        mix_down4: nn.Module,
+        mix_down3: nn.Module,
+        down3: nn.Module,
+        mix_up4: nn.Module,
+        down4: nn.Module,
+        mix_up5: nn.Module,
+        lateral5: nn.Module | None = None,
+        lateral4: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.lateral5 = lateral5 or nn.Identity()
+        self.mix_down4 = mix_down4
+        self.lateral4 = lateral4 or nn.Identity()
+        self.mix_down3 = mix_down3
+        self.down3 = down3
+        self.mix_up4 = mix_up4
+        self.down4 = down4
+        self.mix_up5 = mix_up5
+
+    def forward(self, features: Features) -> Features:
+        level3, level4, level5 = features
+        coarse = self.lateral5(level5)
+        middle = self.lateral4(self.mix_down4(_beside(coarse, level4)))
+        out3 = self.mix_down3(_beside(middle, level3))
+        out4 = self.mix_up4(torch.cat((self.down3(out3), middle), 1))
+        out5 = self.mix_up5(torch.cat((self.down4(out4), coarse), 1))
+        return out3, out4, out5
+
+
+def _beside(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+    """``small`` [B,C,H,W] doubled in size by nearest neighbours, concatenated with ``large`` [B,D,2H,2W]."""
+    return torch.cat((F.interpolate(small, scale_factor=2.0, mode="nearest"), large), 1)

@@ -1,0 +1,136 @@
+"""YOLO26: C3k2 backbone with partial attention, one level of attention in the neck, two heads without distributions.
+
+The one-to-many branch gives the training signal, the one-to-one branch is used without NMS; both start from the same
+weights.  Distances are plain numbers in strides (R = 1).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from .blocks import (
+    Aggregate,
+    AttentionBlock,
+    Bottleneck,
+    C3k,
+    Conv,
+    PartialAttention,
+    PyramidPool,
+    depthwise,
+)
+from .detector import Detector
+from .head import STRIDES, Branch, Head
+from .predictions import ONE_TO_MANY, ONE_TO_ONE
+from .pyramid import Backbone, Neck
+
+Inner = Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True)
+class Size:
+    """One row: output widths of the stem, the first stage's downsampling, and strides 4 (and 8 down), 16 and 32.
+
+    repeats: links in each chain.  deep: C3k links where the small sizes have plain bottlenecks.
+    """
+
+    widths: tuple[int, int, int, int, int]
+    repeats: int
+    deep: bool
+
+
+SIZES = {
+    "n": Size((16, 32, 64, 128, 256), repeats=1, deep=False),
+    "s": Size((32, 64, 128, 256, 512), repeats=1, deep=False),
+    "m": Size((64, 128, 256, 512, 512), repeats=1, deep=True),
+    "l": Size((64, 128, 256, 512, 512), repeats=2, deep=True),
+    "x": Size((96, 192, 384, 768, 768), repeats=2, deep=True),
+}
+
+
+def build(size: str, num_classes: int, class_width: int | None = None) -> Detector:
+    """The detector of one row.  class_width: width of the class towers where it is not the default for num_classes."""
+    row = SIZES[size]
+    c3, c4, c5 = levels = row.widths[2:]
+    classes = class_width or default_class_width(c3, num_classes)
+    many = Branch(
+        levels,
+        lambda c: box_tower(c, max(16, c3 // 4)),
+        lambda c: class_tower(c, classes, num_classes),
+    )
+    many.set_biases(STRIDES, num_classes)
+    head = Head({ONE_TO_MANY: many, ONE_TO_ONE: copy.deepcopy(many)})
+    pool = PyramidPool(c5, act=nn.Identity(), residual=True)
+    neck = Neck(
+        mix_down4=c3k2(c5 + c4, c4, row.repeats, c3k),
+        mix_down3=c3k2(c4 + c4, c3, row.repeats, c3k),
+        down3=Conv(c3, c3, 3, 2),
+        mix_up4=c3k2(c3 + c4, c4, row.repeats, c3k),
+        down4=Conv(c4, c4, 3, 2),
+        mix_up5=c3k2(c4 + c5, c5, 1, attention),
+    )
+    return Detector(f"yolo26{size}", num_classes, make_backbone(row, pool), neck, head)
+
+
+def make_backbone(row: Size, pool: PyramidPool) -> Backbone:
+    """Stem, four stages of downsampling and mixing, pooling, attention."""
+    stem, c2, c3, c4, c5 = row.widths
+    early = c3k if row.deep else bottleneck
+
+    def stage(c_in: int, c_down: int, c_out: int, inner: Inner, share: float) -> nn.Sequential:
+        stage = nn.Sequential()
+        stage.add_module("down", Conv(c_in, c_down, 3, 2))
+        stage.add_module("mix", c3k2(c_down, c_out, row.repeats, inner, share))
+        return stage
+
+    return Backbone(
+        {
+            "stem": Conv(3, stem, 3, 2),
+            "stage2": stage(stem, c2, c3, early, 0.25),
+            "stage3": stage(c3, c3, c4, early, 0.25),
+            "stage4": stage(c4, c4, c4, c3k, 0.5),
+            "stage5": stage(c4, c5, c5, c3k, 0.5),
+            "pool": pool,
+            "attention": PartialAttention(c5, row.repeats),
+        }
+    )
+
+
+def c3k2(c_in: int, c_out: int, n: int, inner: Inner, share: float = 0.5) -> Aggregate:
+    """An ``Aggregate`` whose halves are ``share`` of the output wide."""
+    return Aggregate(c_in, c_out, int(c_out * share), n, inner)
+
+
+def bottleneck(c: int) -> Bottleneck:
+    """A chain's link: 3x3 bottleneck through half the width."""
+    return Bottleneck(c, c, c // 2)
+
+
+def c3k(c: int) -> C3k:
+    """A chain's link: a small CSP block with two bottlenecks."""
+    return C3k(c, 2)
+
+
+def attention(c: int) -> nn.Sequential:
+    """A chain's link: a bottleneck, then self-attention."""
+    return nn.Sequential(Bottleneck(c, c, c // 2), AttentionBlock(c))
+
+
+def default_class_width(c3: int, num_classes: int) -> int:
+    """Width of the class towers: that of the finest level, or as many as there are classes (100 at most)."""
+    return max(c3, min(num_classes, 100))
+
+
+def box_tower(c_in: int, width: int, bins: int = 1) -> nn.Sequential:
+    """Two 3x3 convolutions and a 1x1 to 4 distances of ``bins`` numbers."""
+    return nn.Sequential(Conv(c_in, width, 3), Conv(width, width, 3), nn.Conv2d(width, 4 * bins, 1))
+
+
+def class_tower(c_in: int, width: int, num_classes: int) -> nn.Sequential:
+    """Two pairs of depthwise 3x3 and 1x1 convolutions, and a 1x1 to the logits."""
+    first = (depthwise(c_in), Conv(c_in, width))
+    second = (depthwise(width), Conv(width, width))
+    return nn.Sequential(*first, *second, nn.Conv2d(width, num_classes, 1))

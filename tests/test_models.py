@@ -1,0 +1,312 @@
+"""Detectors: sizes equal the published tables, and every shortcut equals the plain way."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from yolodet.detector.config import MODELS
+from yolodet.detector.models.build import NAMES, build
+from yolodet.detector.models.detector import Detector
+from yolodet.detector.models.head import decode_boxes, distances_in_strides, make_points
+from yolodet.detector.models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+
+PARAMETERS = {
+    "yolo26n": 2_572_280,
+    "yolo26s": 10_009_784,
+    "yolo26m": 21_896_248,
+    "yolo26l": 26_299_704,
+    "yolo26x": 58_993_368,
+}
+GFLOPS = {"yolo26n": 6.24, "yolo26s": 23.08, "yolo26m": 75.64, "yolo26l": 94.16, "yolo26x": 210.07}
+
+# Layers 0..10, 13, 16, 17, 19, 20, 22, 23 of the published table, and where they are here.
+LAYERS = (
+    "backbone.stem stage2.down stage2.mix stage3.down stage3.mix stage4.down stage4.mix stage5.down stage5.mix "
+    "pool attention neck.mix_down4 neck.mix_down3 neck.down3 neck.mix_up4 neck.down4 neck.mix_up5 head"
+).split()
+LAYER_PARAMETERS = {
+    "yolo26n": [464, 4672, 6640, 36992, 26080, 147712, 87040, 295424, 346112, 164608, 249728]
+    + [119808, 34304, 36992, 95232, 147712, 463104, 309656],
+    "yolo26m": [
+        1856,
+        73984,
+        111872,
+        590336,
+        444928,
+        2360320,
+        1380352,
+        2360320,
+        1380352,
+        656896,
+        990976,
+    ]
+    + [1642496, 542720, 590336, 1511424, 2360320, 1974784, 2921976],
+    "yolo26x": [
+        2784,
+        166272,
+        389760,
+        1327872,
+        1553664,
+        5309952,
+        5022720,
+        5309952,
+        5022720,
+        1476864,
+        3264768,
+    ]
+    + [5612544, 1700352, 1327872, 5317632, 5309952, 4436736, 6440952],
+}
+
+
+def on_meta(name: str, num_classes: int = 80) -> Detector:
+    with torch.device("meta"):
+        return build(name, num_classes)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def random_detector(name: str = "yolo26n", num_classes: int = 5) -> Detector:
+    """Weights and running statistics away from their initial values, so that a wrong fold or a lost branch shows."""
+    torch.manual_seed(0)
+    detector = build(name, num_classes)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, 0.0, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(module.weight, 0.5, 2.0)
+            torch.nn.init.normal_(module.bias, 0.0, 0.2)
+    for parameter in detector.head.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, 0.5, 0.5)
+    return detector.eval()
+
+
+def assert_equal(
+    one: dict[str, Predictions], other: dict[str, Predictions], atol: float = 0.0
+) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        for field in ("logits", "distances", "points", "strides"):
+            torch.testing.assert_close(
+                getattr(one[name], field), getattr(other[name], field), atol=atol, rtol=0
+            )
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_and_flops_equal_the_published_size(name: str) -> None:
+    facts = on_meta(name).describe(640)
+    assert facts["parameters"] == PARAMETERS[name]
+    assert facts["gflops"] == pytest.approx(
+        GFLOPS[name], rel=0.03
+    )  # the published counter also counts norms
+
+
+@pytest.mark.parametrize("name", LAYER_PARAMETERS)
+def test_each_layer_has_the_published_parameters(name: str) -> None:
+    detector = on_meta(name)
+    paths = [
+        p if p.split(".")[0] in ("backbone", "neck", "head") else f"backbone.{p}" for p in LAYERS
+    ]
+    assert [count(detector.get_submodule(path)) for path in paths] == LAYER_PARAMETERS[name]
+
+
+def test_class_tower_width_follows_the_class_count() -> None:
+    assert count(on_meta("yolo26n", 2)) == 2_504_580
+    with torch.device("meta"):
+        assert build("yolo26n", 2, class_width=80).head.one_to_one.classes[0][-1].in_channels == 80
+
+
+def test_every_configured_name_builds() -> None:
+    assert set(MODELS) <= set(NAMES)
+    for name in MODELS:
+        assert on_meta(name, 3).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("yolo26q", "yolo26"), ("yollo26n", "yolo26n"), ("zzz", "known are")]
+)
+def test_an_unknown_name_is_refused_with_the_nearest(name: str, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        build(name, 3)
+
+
+def test_no_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_classes"):
+        build("yolo26n", 0)
+
+
+def test_a_seed_decides_all_weights() -> None:
+    states = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        states.append(build("yolo26n", 4).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(
+        states[0]["backbone.stem.conv.weight"], states[2]["backbone.stem.conv.weight"]
+    )
+
+
+def test_fresh_biases_are_the_priors() -> None:
+    many, one = build("yolo26n", 80).head.children()
+    for branch in (many, one):
+        priors = [float(tower[-1].bias[0]) for tower in branch.classes]
+        assert priors == pytest.approx([-11.5366, -10.1503, -8.7641], abs=1e-4)
+        assert all(bool((tower[-1].bias == 2).all()) for tower in branch.boxes)
+    pairs = zip(many.parameters(), one.parameters(), strict=True)
+    assert all(torch.equal(a, b) and a is not b for a, b in pairs)
+
+
+@pytest.mark.parametrize(("height", "width"), [(320, 256), (32, 96), (64, 64)])
+def test_shapes_for_any_multiple_of_the_stride(height: int, width: int) -> None:
+    detector = random_detector()
+    anchors = sum((height // s) * (width // s) for s in detector.strides)
+    for predictions in detector(torch.rand(2, 3, height, width)).values():
+        assert predictions.logits.shape == (2, anchors, 5)
+        assert predictions.distances.shape == (2, anchors, 4)
+        assert predictions.points.shape == (anchors, 2)
+        assert predictions.strides.shape == (anchors,)
+
+
+def test_other_sizes_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="multiples of 32"):
+        random_detector()(torch.rand(1, 3, 64, 100))
+
+
+def test_uint8_images_equal_floats() -> None:
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    detector = random_detector()
+    assert_equal(detector(images), detector(images.float() / 255))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_selected_branch_equals_the_same_branch_of_all(training: bool) -> None:
+    detector = random_detector().train(training)
+    images = torch.rand(2, 3, 64, 64)
+    full = detector(images)
+    for name in (ONE_TO_MANY, ONE_TO_ONE):
+        assert_equal(detector(images, (name,)), {name: full[name]})
+    with pytest.raises(ValueError, match="no branch 'main'"):
+        detector(images, ("main",))
+
+
+def test_an_unselected_branch_is_not_computed() -> None:
+    detector = random_detector()
+    calls = []
+    detector.head.one_to_many.register_forward_hook(lambda *_: calls.append(1))
+    detector(torch.rand(1, 3, 32, 32), (ONE_TO_ONE,))
+    assert not calls
+
+
+def test_fused_equals_unfused() -> None:
+    detector = random_detector()
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = detector(images)
+        fused = copy.deepcopy(detector).fuse()
+        assert_equal(
+            fused(images), expected, atol=1e-5 * float(expected[ONE_TO_MANY].logits.abs().max())
+        )
+        slim = fused.fuse(branches=(ONE_TO_ONE,))
+        assert slim.branches == (ONE_TO_ONE,)
+        assert_equal(slim(images), {ONE_TO_ONE: fused(images)[ONE_TO_ONE]})
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fused.modules())
+
+
+def test_fused_parameters_equal_the_published_ones() -> None:
+    assert count(build("yolo26n", 80).fuse(branches=(ONE_TO_ONE,))) == 2_408_932
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_one_to_one_sends_gradients_to_the_backbone_only_when_told(detach: bool) -> None:
+    detector = random_detector().train()
+    detector.detach_one_to_one = detach
+    images = torch.rand(2, 3, 64, 64)
+    weight = detector.backbone.stem.conv.weight
+    one = detector(images, (ONE_TO_ONE,))[ONE_TO_ONE]
+    (one.logits.sum() + one.distances.sum()).backward()
+    assert (weight.grad is None) == detach
+    assert detector.head.one_to_one.boxes[0][0].conv.weight.grad.abs().sum() > 0
+    many = detector(images, (ONE_TO_MANY,))[ONE_TO_MANY]
+    (many.logits.sum() + many.distances.sum()).backward()
+    assert weight.grad.abs().sum() > 0
+
+
+def test_anchor_points_are_cell_centres_row_by_row() -> None:
+    points, strides = make_points([(2, 3), (1, 1)], (8, 16), "cpu")
+    expected = [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8]]
+    assert points.tolist() == expected and points.dtype == torch.float32
+    assert strides.tolist() == [8.0] * 6 + [16.0]
+
+
+def test_points_made_in_inference_can_be_trained_on() -> None:
+    detector = random_detector()
+    with torch.inference_mode():
+        detector(torch.rand(1, 3, 32, 32))
+    predictions = detector(torch.rand(1, 3, 32, 32))[ONE_TO_MANY]
+    assert not predictions.points.is_inference() and not predictions.points.requires_grad
+    decode_boxes(predictions).sum().backward()
+
+
+def test_channels_last_equals_contiguous() -> None:
+    detector = random_detector()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = detector(images)
+        found = detector.to(memory_format=torch.channels_last)(
+            images.to(memory_format=torch.channels_last)
+        )
+    assert_equal(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("bins", [1, 16])
+def test_decoding_follows_the_formula_in_float32_under_autocast(bins: int) -> None:
+    torch.manual_seed(1)
+    points, strides = make_points([(4, 4), (2, 2), (1, 1)], (8, 16, 32), "cpu")
+    raw = torch.randn(2, 21, 4 * bins, dtype=torch.bfloat16) * 4
+    predictions = Predictions(torch.zeros(2, 21, 3), raw, points, strides)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        boxes, distances = decode_boxes(predictions), distances_in_strides(predictions)
+    assert boxes.dtype == distances.dtype == torch.float32
+    for image, anchor in ((0, 0), (1, 7), (1, 20)):
+        sides = []
+        for side in raw[image, anchor].double().reshape(4, bins):
+            weights = (side - side.max()).exp()
+            sides.append(
+                float((weights * torch.arange(bins)).sum() / weights.sum())
+                if bins > 1
+                else float(side)
+            )
+        (x, y), stride = points[anchor].tolist(), float(strides[anchor])
+        left, top, right, bottom = (stride * d for d in sides)
+        assert boxes[image, anchor].tolist() == pytest.approx(
+            [x - left, y - top, x + right, y + bottom], abs=1e-3
+        )
+        assert distances[image, anchor].tolist() == pytest.approx(sides, abs=1e-4)
+
+
+def test_bf16_autocast_stays_close_and_decodes_in_float32() -> None:
+    detector = random_detector()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        full = detector(images, (ONE_TO_ONE,))[ONE_TO_ONE]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = detector(images, (ONE_TO_ONE,))[ONE_TO_ONE]
+            boxes = decode_boxes(half)
+    assert half.logits.dtype == torch.bfloat16 and boxes.dtype == torch.float32
+    assert (half.logits.float() - full.logits).abs().mean() < 0.05 * full.logits.abs().mean() + 0.05
+
+
+def test_stages_are_in_order_and_hold_every_parameter() -> None:
+    detector = on_meta("yolo26n", 3)
+    assert list(detector.stages)[:3] == ["backbone.stem", "backbone.stage2", "backbone.stage3"]
+    prefixed = [
+        f"{stage}.{key}"
+        for stage, module in detector.stages.items()
+        for key, _ in module.named_parameters()
+    ]
+    assert prefixed == [key for key, _ in detector.named_parameters()]
