@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-
 from yolodet.detector.config import MODELS
 from yolodet.detector.models.build import NAMES, build
 from yolodet.detector.models.detector import Detector
@@ -23,41 +22,24 @@ PARAMETERS = {
 GFLOPS = {"yolo26n": 6.24, "yolo26s": 23.08, "yolo26m": 75.64, "yolo26l": 94.16, "yolo26x": 210.07}
 
 # Layers 0..10, 13, 16, 17, 19, 20, 22, 23 of the published table, and where they are here.
-LAYERS = (
-    "backbone.stem stage2.down stage2.mix stage3.down stage3.mix stage4.down stage4.mix stage5.down stage5.mix "
-    "pool attention neck.mix_down4 neck.mix_down3 neck.down3 neck.mix_up4 neck.down4 neck.mix_up5 head"
-).split()
+LAYERS = [
+    *["stem", "stage2.down", "stage2.mix", "stage3.down", "stage3.mix", "stage4.down"],
+    *["stage4.mix", "stage5.down", "stage5.mix", "pool", "attention", "neck.mix_down4"],
+    *["neck.mix_down3", "neck.down3", "neck.mix_up4", "neck.down4", "neck.mix_up5", "head"],
+]
 LAYER_PARAMETERS = {
-    "yolo26n": [464, 4672, 6640, 36992, 26080, 147712, 87040, 295424, 346112, 164608, 249728]
-    + [119808, 34304, 36992, 95232, 147712, 463104, 309656],
+    "yolo26n": [
+        *[464, 4672, 6640, 36992, 26080, 147712, 87040, 295424, 346112, 164608, 249728],
+        *[119808, 34304, 36992, 95232, 147712, 463104, 309656],
+    ],
     "yolo26m": [
-        1856,
-        73984,
-        111872,
-        590336,
-        444928,
-        2360320,
-        1380352,
-        2360320,
-        1380352,
-        656896,
-        990976,
-    ]
-    + [1642496, 542720, 590336, 1511424, 2360320, 1974784, 2921976],
+        *[1856, 73984, 111872, 590336, 444928, 2360320, 1380352, 2360320, 1380352, 656896, 990976],
+        *[1642496, 542720, 590336, 1511424, 2360320, 1974784, 2921976],
+    ],
     "yolo26x": [
-        2784,
-        166272,
-        389760,
-        1327872,
-        1553664,
-        5309952,
-        5022720,
-        5309952,
-        5022720,
-        1476864,
-        3264768,
-    ]
-    + [5612544, 1700352, 1327872, 5317632, 5309952, 4436736, 6440952],
+        *[2784, 166272, 389760, 1327872, 1553664, 5309952, 5022720, 5309952, 5022720, 1476864],
+        *[3264768, 5612544, 1700352, 1327872, 5317632, 5309952, 4436736, 6440952],
+    ],
 }
 
 
@@ -71,7 +53,9 @@ def count(module: torch.nn.Module) -> int:
 
 
 def random_detector(name: str = "yolo26n", num_classes: int = 5) -> Detector:
-    """Weights and running statistics away from their initial values, so that a wrong fold or a lost branch shows."""
+    """Weights and running statistics away from their initial values, so that a wrong fold or a lost
+    branch shows.
+    """
     torch.manual_seed(0)
     detector = build(name, num_classes)
     for module in detector.modules():
@@ -110,7 +94,7 @@ def test_parameters_and_flops_equal_the_published_size(name: str) -> None:
 def test_each_layer_has_the_published_parameters(name: str) -> None:
     detector = on_meta(name)
     paths = [
-        p if p.split(".")[0] in ("backbone", "neck", "head") else f"backbone.{p}" for p in LAYERS
+        p if p.split(".")[0] in ("neck", "head") else f"backbone.{p}" for p in LAYERS
     ]
     assert [count(detector.get_submodule(path)) for path in paths] == LAYER_PARAMETERS[name]
 
@@ -154,7 +138,7 @@ def test_a_seed_decides_all_weights() -> None:
 def test_fresh_biases_are_the_priors() -> None:
     many, one = build("yolo26n", 80).head.children()
     for branch in (many, one):
-        priors = [float(tower[-1].bias[0]) for tower in branch.classes]
+        priors = [tower[-1].bias[0].item() for tower in branch.classes]
         assert priors == pytest.approx([-11.5366, -10.1503, -8.7641], abs=1e-4)
         assert all(bool((tower[-1].bias == 2).all()) for tower in branch.boxes)
     pairs = zip(many.parameters(), one.parameters(), strict=True)

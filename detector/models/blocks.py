@@ -1,9 +1,12 @@
 """Building blocks that several families share: convolution, CSP, pooling and attention blocks.
 
-Every block maps [B,C_in,H,W] to [B,C_out,H',W'] and keeps the memory format it is given.  A ``Conv`` is convolution,
-batch norm and activation under the names ``conv``, ``norm``, ``act``; ``Conv.fuse`` folds the norm into the convolution.
-Sources: CSPNet (arXiv 1911.11929), ELAN (arXiv 2211.04800), SPP (arXiv 1406.4729), PSA (YOLOv10, arXiv 2405.14458).
-Left out: whatever a single family uses alone stands in that family's file.
+Every block maps [B,C_in,H,W] to [B,C_out,H',W'] and keeps the memory format it is given.  A
+``Conv`` is convolution, batch norm and activation under the names ``conv``, ``norm``, ``act``;
+``Conv.fuse`` folds the norm into the convolution.  Left out: what a single family uses alone
+stands in that family's file.
+
+Sources: CSPNet (arXiv 1911.11929), ELAN (arXiv 2211.04800), SPP (arXiv 1406.4729), PSA (YOLOv10,
+arXiv 2405.14458).
 """
 
 from __future__ import annotations
@@ -18,7 +21,15 @@ NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.03
 
 
-class Conv(nn.Module):
+class Fusable(nn.Module):
+    """A module that can become cheaper for inference, in place and once."""
+
+    def fuse(self) -> None:
+        """Give the same answers in evaluation mode with fewer layers; a second call does nothing."""
+        raise NotImplementedError
+
+
+class Conv(Fusable):
     """Convolution without bias, batch norm, activation; "same" padding for odd kernels."""
 
     def __init__(
@@ -41,7 +52,7 @@ class Conv(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Fold the running statistics of the norm into weight and bias, in float64; a second call does nothing."""
+        """Fold the norm's running statistics into weight and bias; a second call does nothing."""
         if not isinstance(self.norm, nn.BatchNorm2d):
             return
         norm = self.norm
@@ -90,7 +101,7 @@ class Bottleneck(nn.Module):
 
 
 class C3k(nn.Module):
-    """CSP block with three 1x1 convolutions: a chain of ``n`` bottlenecks beside a plain path, then merged."""
+    """CSP block: a chain of ``n`` bottlenecks beside a plain 1x1 path, then merged."""
 
     def __init__(self, c: int, n: int = 2) -> None:
         super().__init__()
@@ -105,7 +116,7 @@ class C3k(nn.Module):
 
 
 class Aggregate(nn.Module):
-    """CSP block that keeps every step: split in two halves, a chain on the second, all of them merged.
+    """CSP block that keeps every step: two halves, a chain on the second, all of them merged.
 
     ``inner(hidden)`` makes one link of the chain; ``hidden`` is the width of a half.
     """
@@ -126,7 +137,7 @@ class Aggregate(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """Three chained 5x5 max-pools, all stages merged: the receptive field grows to 13x13 at the cost of one width."""
+    """Three chained 5x5 max-pools, all merged: a receptive field of 13x13 at little cost."""
 
     def __init__(self, c: int, *, act: nn.Module | None = None, residual: bool = False) -> None:
         super().__init__()
@@ -143,7 +154,7 @@ class PyramidPool(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over all positions, with keys half as wide as values and a depthwise position term."""
+    """Self-attention over all positions; keys half as wide as values; a depthwise position term."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -182,10 +193,10 @@ class PartialAttention(nn.Module):
 
     def __init__(self, c: int, n: int = 1) -> None:
         super().__init__()
-        self.half = c // 2
-        self.enter = Conv(c, 2 * self.half)
-        self.chain = nn.Sequential(*(AttentionBlock(self.half) for _ in range(n)))
-        self.merge = Conv(2 * self.half, c)
+        kept = c // 2
+        self.enter = Conv(c, 2 * kept)
+        self.chain = nn.Sequential(*(AttentionBlock(kept) for _ in range(n)))
+        self.merge = Conv(2 * kept, c)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kept, attended = self.enter(x).chunk(2, 1)

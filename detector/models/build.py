@@ -1,4 +1,7 @@
-"""Name -> Detector.  One module a family; each has ``SIZES`` (its table) and ``build(size, num_classes, ...)``."""
+"""Name -> Detector.
+
+One module a family; each has ``SIZES`` (its table) and ``build(size, num_classes, class_width)``.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,11 @@ NAMES = {
 
 
 def build(name: str, num_classes: int, class_width: int | None = None) -> Detector:
-    """A detector with fresh weights, drawn from torch's global generator (seed it for the same ones).
+    """A detector with fresh weights, drawn from torch's global generator (seed it to repeat them).
 
-    class_width: width of the class towers where it differs from the default, as in some checkpoints of other projects.
-    Raises ValueError for an unknown name (with the nearest known ones) and for num_classes below 1.
+    class_width: width of the class towers where it differs from the default, as in some checkpoints
+    of other projects. Raises ValueError for an unknown name (with the nearest known ones) and for
+    num_classes below 1.
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.5)

@@ -1,7 +1,8 @@
 """A detector: images in, one Predictions a head branch out.
 
-Preprocessing belongs to the model: callers hand over RGB images, uint8 or float in 0..1, and a family that was made for
-another order or range converts inside.  Strides are 8, 16 and 32, so image sides must be multiples of 32.
+Preprocessing belongs to the model: callers hand over RGB images, uint8 or float in 0..1, and a
+family that was made for another order or range converts inside.  Strides are 8, 16 and 32, so image
+sides must be multiples of 32.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .blocks import Conv
+from .blocks import Fusable
 from .head import Head
-from .predictions import ONE_TO_ONE, Predictions
+from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
 from .pyramid import Features
 
 
@@ -23,18 +24,33 @@ class Detector(nn.Module):
     """Backbone, neck and head under one name.
 
     name: the name it was built by.  num_classes: C.  strides: pixels a cell, level by level.
-    detach_one_to_one: in training the one-to-one branch reads features without sending gradients into them.
+    detach_one_to_one: in training the one-to-one branch reads features without sending gradients
+    into them.  auxiliary: (inputs, levels of the backbone) -> features of the branch ``auxiliary``,
+    in families that train with one.  bgr, scale: what the first convolution expects, where that is
+    not RGB in 0..1.
     """
 
     def __init__(
-        self, name: str, num_classes: int, backbone: nn.Module, neck: nn.Module, head: Head
+        self,
+        name: str,
+        num_classes: int,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: Head,
+        *,
+        auxiliary: nn.Module | None = None,
+        bgr: bool = False,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.name = name
         self.num_classes = num_classes
+        self.bgr = bgr
+        self.scale = scale
         self.detach_one_to_one = True
         self.backbone = backbone
         self.neck = neck
+        self.auxiliary = auxiliary
         self.head = head
 
     @property
@@ -54,25 +70,28 @@ class Detector(nn.Module):
     @property
     def stages(self) -> dict[str, nn.Module]:
         """Parts in the order of the data path; each key is the prefix of its parameters' names."""
-        parts = {}
-        for room in ("backbone", "neck", "head"):
-            for name, part in self.get_submodule(room).named_children():
+        parts: dict[str, nn.Module] = {}
+        for room, whole in self.named_children():
+            split = whole.named_children() if room != "auxiliary" else [("", whole)]
+            for name, part in split:
                 if any(True for _ in part.parameters()):
-                    parts[f"{room}.{name}"] = part
+                    parts[f"{room}.{name}".rstrip(".")] = part
         return parts
 
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
         """[B,3,H,W] RGB uint8, or float in 0..1, to what the first convolution expects."""
-        dtype = next(self.parameters()).dtype
-        return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
+        unit = (255 if images.dtype == torch.uint8 else 1) / self.scale
+        inputs = images.to(next(self.parameters()).dtype)
+        inputs = inputs if unit == 1 else inputs / unit
+        return inputs.flip(1) if self.bgr else inputs
 
     def forward(
         self, images: torch.Tensor, branches: tuple[str, ...] | None = None
     ) -> dict[str, Predictions]:
-        """Predictions of the named branches (None: all); a branch that is not named is not computed.
+        """Predictions of the named branches (None: all); the others are not computed.
 
-        images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises ValueError where a side is no multiple of
-        ``max_stride`` or a branch does not exist.
+        images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises ValueError where a side is no
+        multiple of ``max_stride`` or a branch does not exist.
         """
         height, width = images.shape[-2:]
         if height % self.max_stride or width % self.max_stride:
@@ -80,31 +99,40 @@ class Detector(nn.Module):
                 f"images are {height} x {width}: both sides must be multiples of {self.max_stride}"
             )
         wanted = self.branches if branches is None else branches
-        features = self.neck(self.backbone(self.preprocess(images)))
-        return {name: self._branch(name, features) for name in wanted}
-
-    def _branch(self, name: str, features: Features) -> Predictions:
-        if name not in self.branches:
+        if unknown := [name for name in wanted if name not in self.branches]:
             raise ValueError(
-                f"{self.name} has no branch {name!r}: it has {', '.join(self.branches)}"
+                f"{self.name} has no branch {unknown[0]!r}: it has {', '.join(self.branches)}"
             )
+        inputs = self.preprocess(images)
+        levels = self.backbone(inputs)
+        deployed = [name for name in wanted if name != AUXILIARY]
+        features = self.neck(levels) if deployed else None
+        predictions = {name: self.head(name, self._view(name, features)) for name in deployed}
+        if AUXILIARY in wanted and self.auxiliary is not None:
+            predictions[AUXILIARY] = self.head(AUXILIARY, self.auxiliary(inputs, levels))
+        return predictions
+
+    def _view(self, name: str, features: Features) -> Features:
+        """The features a branch reads."""
         if name == ONE_TO_ONE and self.training and self.detach_one_to_one:
-            features = (features[0].detach(), features[1].detach(), features[2].detach())
-        return self.head(name, features)  # type: ignore[no-any-return]
+            return features[0].detach(), features[1].detach(), features[2].detach()
+        return features
 
     def fuse(self, branches: tuple[str, ...] | None = None) -> Detector:
-        """Fold batch norms into convolutions, in place, for inference; keep only ``branches`` where given."""
-        for name in self.branches if branches is not None else ():
-            if name not in branches:  # type: ignore[operator]
-                delattr(self.head, name)
-        for module in self.modules():
-            if isinstance(module, Conv):
+        """Fold batch norms into convolutions, in place; keep only ``branches`` where given."""
+        dropped = [name for name in self.branches if branches is not None and name not in branches]
+        for name in dropped:
+            delattr(self.head, name)
+        if AUXILIARY in dropped:
+            self.auxiliary = None
+        for module in list(self.modules()):
+            if isinstance(module, Fusable):
                 module.fuse()
         return self.eval()
 
     def describe(self, image_size: int = 640) -> dict[str, Any]:
-        """Parameters and GFLOPs (two a multiply-add, all branches, one square image); nothing is really computed."""
-        shadow = copy.deepcopy(self).to("meta").eval()
+        """Parameters and GFLOPs (two a multiply-add, all branches) for one square image."""
+        shadow = copy.deepcopy(self).to("meta").eval()  # shapes only: nothing is computed
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             shadow(torch.empty(1, 3, image_size, image_size, device="meta"))

@@ -1,9 +1,10 @@
 """From features to Predictions, and from Predictions to boxes.
 
-A branch is one tower for boxes and one for classes on every level; it says, for each anchor point (the centre of a
-cell), class logits and the distances from the point to the four sides of a box.  Decoding runs in float32 whatever the
-precision around it: in half precision a coordinate near 640 is only known to half a pixel.
-Sources: anchor-free ltrb boxes, FCOS (arXiv 1904.01355); distributions over distances, GFL (arXiv 2006.04388 section 3).
+A branch is one tower for boxes and one for classes on every level; it says, for each anchor point
+(the centre of a cell), class logits and the distances from the point to the four sides of a box.
+Decoding runs in float32 whatever the precision around it: in half precision a coordinate near 640
+is only known to half a pixel. Sources: anchor-free ltrb boxes, FCOS (arXiv 1904.01355);
+distributions over distances, GFL (arXiv 2006.04388 section 3).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ STRIDES = (8, 16, 32)
 CACHED_GRIDS = 64
 
 Tower = Callable[[int], nn.Sequential]
-"""Channels of a level -> the layers of one tower on it; the last is a plain 1x1 ``nn.Conv2d`` with bias."""
+"""Channels of a level -> one tower on it; its last layer is a plain 1x1 ``nn.Conv2d``."""
 
 
 class AnchorPoints:
@@ -59,7 +60,7 @@ class AnchorPoints:
 def make_points(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cell centres ``(column + 0.5, row + 0.5) * stride`` [A,2] float32 and the stride of each [A] float32."""
+    """Cell centres ``(column + 0.5, row + 0.5) * stride`` [A,2] and strides [A], float32."""
     points, each = [], []
     for (height, width), stride in zip(sizes, strides, strict=True):
         x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) * stride
@@ -82,9 +83,9 @@ class Branch(nn.Module):
         self.boxes = nn.ModuleList(boxes(c) for c in channels)
         self.classes = nn.ModuleList(classes(c) for c in channels)
 
-    def set_biases(self, strides: Sequence[int], num_classes: int, box_bias: float = 2.0) -> None:
-        """Boxes start two strides to each side; classes at the rate of 5 objects in an image of 640 x 640."""
-        for tower, stride in zip(self.boxes, strides, strict=True):
+    def set_biases(self, strides: Sequence[int], num_classes: int, box_bias: float) -> None:
+        """Boxes start ``box_bias`` strides a side wide; classes at 5 objects in 640 x 640."""
+        for tower in self.boxes:
             nn.init.constant_(tower[-1].bias, box_bias)  # type: ignore[index]
         for tower, stride in zip(self.classes, strides, strict=True):
             prior = math.log(5 / num_classes / (640 / stride) ** 2)
@@ -128,7 +129,8 @@ class Head(nn.Module):
 def distances_in_strides(predictions: Predictions) -> torch.Tensor:
     """Left, top, right, bottom [B,A,4] float32 in units of the stride.
 
-    R = 1: the numbers themselves.  R > 1: the mean of each side's distribution over 0..R-1 (GFL, equation 5).
+    R = 1: the numbers themselves.  R > 1: the mean of each side's distribution over 0..R-1 (GFL,
+    equation 5).
     """
     bins = predictions.reg_max
     with torch.autocast(predictions.distances.device.type, enabled=False):
@@ -142,7 +144,8 @@ def distances_in_strides(predictions: Predictions) -> torch.Tensor:
 def decode_boxes(predictions: Predictions) -> torch.Tensor:
     """Boxes [B,A,4] float32, xyxy in input pixels; float32 also under autocast.
 
-    A side may cross its point (negative distance) and a box may leave the image: nothing is clipped here.
+    A side may cross its point (negative distance) and a box may leave the image: nothing is clipped
+    here.
     """
     distances = distances_in_strides(predictions) * predictions.strides.float()[:, None]
     points = predictions.points.float()

@@ -1,4 +1,4 @@
-"""The noun between a model and everything after it: what one head branch says about every anchor point.
+"""The noun between a model and all after it: what a head branch says about every anchor point.
 
 Letters: B images, A anchor points over all levels, C classes, R bins a box side.
 """
@@ -11,15 +11,18 @@ import torch
 
 ONE_TO_MANY = "one_to_many"
 ONE_TO_ONE = "one_to_one"
+AUXILIARY = "auxiliary"
+"""A branch on features of its own that is only there to train the backbone (YOLOv9)."""
 
 
 @dataclass(frozen=True)
 class Predictions:
     """One branch of a head, before any decoding.
 
-    logits: [B,A,C] class scores before the sigmoid.  distances: [B,A,4R] left, top, right, bottom: with R = 1 directly in
-    stride units, with R > 1 the logits of a distribution over 0..R-1 a side (side-major).  points: [A,2] float32 anchor
-    points x, y in input pixels (cell centres).  strides: [A] float32.
+    logits: [B,A,C] class scores before the sigmoid.  distances: [B,A,4R] left, top, right, bottom:
+    with R = 1 directly in stride units, with R > 1 the logits of a distribution over 0..R-1 a side
+    (side-major).  points: [A,2] float32 anchor points x, y in input pixels (cell centres).
+    strides: [A] float32.
     """
 
     logits: torch.Tensor

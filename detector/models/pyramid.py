@@ -1,7 +1,8 @@
-"""The skeleton all families share: a backbone that yields three levels, and a neck that mixes them both ways.
+"""The skeleton all families share: a backbone of three levels, a neck that mixes them both ways.
 
-What differs between families are the blocks and their widths; the graph is the same, so it is written once.
-Strides of the three levels are 8, 16 and 32.  Source of the neck: path aggregation, PANet (arXiv 1803.01534).
+What differs between families are the blocks and their widths; the graph is the same, so it is
+written once. Strides of the three levels are 8, 16 and 32.  Source of the neck: path aggregation,
+PANet (arXiv 1803.01534).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Backbone(nn.Module):
-    """Stages in order; the outputs of ``stage3``, ``stage4`` and of the last stage are the three levels."""
+    """Stages in order; ``stage3``, ``stage4`` and the last stage yield the three levels."""
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -36,8 +37,8 @@ class Backbone(nn.Module):
 class Neck(nn.Module):
     """Top-down, then bottom-up: every level sees every other.
 
-    ``mix_*`` blocks take two concatenated maps, ``down_*`` halve the resolution, ``lateral*`` narrow a map before it is
-    upsampled and kept for the way back (an identity in most families).
+    ``mix_*`` blocks take two concatenated maps, ``down_*`` halve the resolution, ``lateral*``
+    narrow a map before it is upsampled and kept for the way back (an identity in most families).
     """
 
     def __init__(
@@ -65,13 +66,13 @@ class Neck(nn.Module):
     def forward(self, features: Features) -> Features:
         level3, level4, level5 = features
         coarse = self.lateral5(level5)
-        middle = self.lateral4(self.mix_down4(_beside(coarse, level4)))
-        out3 = self.mix_down3(_beside(middle, level3))
+        middle = self.lateral4(self.mix_down4(beside(coarse, level4)))
+        out3 = self.mix_down3(beside(middle, level3))
         out4 = self.mix_up4(torch.cat((self.down3(out3), middle), 1))
         out5 = self.mix_up5(torch.cat((self.down4(out4), coarse), 1))
         return out3, out4, out5
 
 
-def _beside(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
-    """``small`` [B,C,H,W] doubled in size by nearest neighbours, concatenated with ``large`` [B,D,2H,2W]."""
+def beside(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+    """``small`` [B,C,H,W] doubled by nearest neighbours beside ``large`` [B,D,2H,2W]."""
     return torch.cat((F.interpolate(small, scale_factor=2.0, mode="nearest"), large), 1)

@@ -1,7 +1,7 @@
-"""YOLO26: C3k2 backbone with partial attention, one level of attention in the neck, two heads without distributions.
+"""YOLO26: C3k2 blocks, attention on the coarsest level, two heads without distributions.
 
-The one-to-many branch gives the training signal, the one-to-one branch is used without NMS; both start from the same
-weights.  Distances are plain numbers in strides (R = 1).
+The one-to-many branch gives the training signal, the one-to-one branch is used without NMS; both
+start from the same weights.  Distances are plain numbers in strides (R = 1).
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ Inner = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class Size:
-    """One row: output widths of the stem, the first stage's downsampling, and strides 4 (and 8 down), 16 and 32.
+    """One row of the table.
 
+    widths: output of the stem, of the convolution to stride 4, and of the three levels.
     repeats: links in each chain.  deep: C3k links where the small sizes have plain bottlenecks.
     """
 
@@ -52,7 +53,7 @@ SIZES = {
 
 
 def build(size: str, num_classes: int, class_width: int | None = None) -> Detector:
-    """The detector of one row.  class_width: width of the class towers where it is not the default for num_classes."""
+    """The detector of one row; class_width where it is not the default for num_classes."""
     row = SIZES[size]
     c3, c4, c5 = levels = row.widths[2:]
     classes = class_width or default_class_width(c3, num_classes)
@@ -61,7 +62,7 @@ def build(size: str, num_classes: int, class_width: int | None = None) -> Detect
         lambda c: box_tower(c, max(16, c3 // 4)),
         lambda c: class_tower(c, classes, num_classes),
     )
-    many.set_biases(STRIDES, num_classes)
+    many.set_biases(STRIDES, num_classes, box_bias=2.0)
     head = Head({ONE_TO_MANY: many, ONE_TO_ONE: copy.deepcopy(many)})
     pool = PyramidPool(c5, act=nn.Identity(), residual=True)
     neck = Neck(
@@ -120,7 +121,7 @@ def attention(c: int) -> nn.Sequential:
 
 
 def default_class_width(c3: int, num_classes: int) -> int:
-    """Width of the class towers: that of the finest level, or as many as there are classes (100 at most)."""
+    """Width of the class towers: the finest level's, or one a class (but no more than 100)."""
     return max(c3, min(num_classes, 100))
 
 
