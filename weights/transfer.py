@@ -1,0 +1,161 @@
+"""Fit the tensors of one model to another of the same family and say what was left out.
+
+A tensor is taken over where name and shape agree.  Tensors with one row a class (dimension 0 of
+the last class convolution) are taken over row by row, by equal class name, so that a "cat" learnt
+elsewhere stays a "cat" here whatever its number.  Nothing is cut, padded or averaged to make it
+fit: what does not fit keeps the value the model was built with and is listed with its reason.
+
+Knows dictionaries of tensors only.  Loading them into a model, and freezing or rewinding anything,
+is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+NOT_IN_MODEL = "the model has no tensor of this name"
+NOT_IN_CHECKPOINT = "not in the checkpoint; keeps its initial value"
+NO_EQUAL_CLASS = "no class of the checkpoint has the name of a class here; keeps its initial value"
+
+
+class TransferError(Exception):
+    """A checkpoint of which nothing fits."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What ``transfer`` found.
+
+    loaded: name -> tensor with the model's shape, dtype and device, for ``load_state_dict``.
+    left_out: (name, reason): checkpoint tensors not used, then model tensors not filled.
+    by_class: names of the loaded tensors whose rows were matched by class name.
+    classes: names of the classes whose rows came along; empty where no row had to be matched.
+    num_classes, num_tensors: how many the model has.
+    """
+
+    loaded: dict[str, Tensor]
+    left_out: list[tuple[str, str]]
+    by_class: tuple[str, ...]
+    classes: tuple[str, ...]
+    num_classes: int
+    num_tensors: int
+
+    def report(self) -> str:
+        """One line for the terminal."""
+        line = f"transferred {len(self.loaded)} of {self.num_tensors} tensors"
+        if self.by_class:
+            shown = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+            line += f"; {len(self.classes)} of {self.num_classes} classes by name ({shown})"
+        return line + (f"; {len(self.left_out)} left out" if self.left_out else "")
+
+    def details(self) -> str:
+        """The same for a file: the line, then one line a tensor that was left out."""
+        rows = [f"  {name}: {reason}" for name, reason in self.left_out]
+        return "\n".join([self.report(), *rows]) + "\n"
+
+
+@dataclass(frozen=True)
+class _ClassRows:
+    """Which tensors have a row a class, and which old row goes to which new one."""
+
+    num_from: int
+    num_to: int
+    keys: Sequence[str] | None
+    pairs: list[tuple[int, int]]
+
+    def has(self, name: str, source: Tensor, target: Tensor) -> bool:
+        """Whether the tensor has a row a class in both models and agrees in all other sizes."""
+        sizes = ((self.num_from, *source.shape[1:]), (self.num_to, *source.shape[1:]))
+        if source.ndim == 0 or (tuple(source.shape), tuple(target.shape)) != sizes:
+            return False
+        if self.keys is None:
+            return self.num_from != self.num_to
+        return any(fnmatchcase(name, key) for key in self.keys)
+
+    def copy(self, source: Tensor, target: Tensor) -> Tensor:
+        """``target`` with the rows of equal classes from ``source``; the others stay as built."""
+        old, new = (list(ids) for ids in zip(*self.pairs, strict=True))
+        result = target.detach().clone()
+        result[new] = source.detach()[old].to(target.device, target.dtype)
+        return result
+
+
+def transfer(
+    state: Mapping[str, Tensor],
+    model_state: Mapping[str, Tensor],
+    *,
+    class_names_from: Sequence[str],
+    class_names_to: Sequence[str],
+    class_keys: Sequence[str] | None = None,
+) -> Transfer:
+    """Choose from ``state`` (a checkpoint) what fits ``model_state`` (a freshly built model).
+
+    class_names_from, class_names_to: names by class id; empty where unknown: no row is matched.
+    class_keys: name patterns (``*`` matches anything, dots too) of the tensors whose dimension 0
+    is the class.  None deduces them: dimension 0 goes from the old to the new number of classes
+    and no other size changes.  A hidden layer as wide as the number of classes can not be told
+    apart that way, and equal numbers of differently named classes not at all, so a caller that
+    knows its model names the patterns.
+
+    Raises TransferError where not one tensor fits, ValueError where deducing is not possible.
+    """
+    rows = _class_rows(list(class_names_from), list(class_names_to), class_keys)
+    loaded: dict[str, Tensor] = {}
+    left_out = [(name, NOT_IN_MODEL) for name in state if name not in model_state]
+    by_class: list[str] = []
+    for name, target in model_state.items():
+        source = state.get(name)
+        if source is None:
+            left_out.append((name, NOT_IN_CHECKPOINT))
+        elif rows and rows.has(name, source, target):
+            if not rows.pairs:
+                left_out.append((name, NO_EQUAL_CLASS))
+                continue
+            loaded[name] = rows.copy(source, target)
+            by_class.append(name)
+        elif source.shape == target.shape:
+            loaded[name] = source.detach().to(target.device, target.dtype, copy=True)
+        else:
+            reason = f"shape {_shape(source)} in the checkpoint, {_shape(target)} here"
+            left_out.append((name, reason))
+    if not loaded:
+        raise TransferError(
+            f"none of the checkpoint's {len(state)} tensors fits this model's {len(model_state)}: "
+            "take a checkpoint of the same model family and size"
+        )
+    classes = tuple(class_names_to[new] for _, new in rows.pairs) if rows and by_class else ()
+    return Transfer(
+        loaded, left_out, tuple(by_class), classes, len(class_names_to), len(model_state)
+    )
+
+
+def _class_rows(
+    names_from: list[str], names_to: list[str], keys: Sequence[str] | None
+) -> _ClassRows | None:
+    """How to match rows; None where the classes are the same or unknown and no row has to move."""
+    if names_from == names_to or not names_from or not names_to:
+        return None
+    if keys is None and len(names_from) == len(names_to):
+        raise ValueError(
+            f"both models have {len(names_to)} classes but their names differ: "
+            "give class_keys, the patterns of the tensors with one row a class"
+        )
+    return _ClassRows(len(names_from), len(names_to), keys, _equal_classes(names_from, names_to))
+
+
+def _equal_classes(names_from: list[str], names_to: list[str]) -> list[tuple[int, int]]:
+    """(old id, new id) of classes of equal name; where no name is equal, capitals do not matter."""
+    exact = {name: index for index, name in enumerate(names_from)}
+    loose = {name.strip().casefold(): index for index, name in enumerate(names_from)}
+    matches = [exact.get(name, loose.get(name.strip().casefold())) for name in names_to]
+    return [(old, new) for new, old in enumerate(matches) if old is not None]
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "scalar"
