@@ -1,0 +1,233 @@
+"""The Python face: ``YOLO("yolo26n").train(data="coco8.yaml", epochs=5)``, and the functions behind the commands.
+
+The command line and ``YOLO`` both go through ``train``, ``val``, ``predict`` and ``info``: one config in, one plain
+result out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..datasets.config import load_dataset
+from ..datasets.dataset import DetectionDataset
+from ..datasets.loader import Loader
+from ..datasets.scan import scan_split
+from ..weights.checkpoint import Meta
+from .checks import check_predict, check_train, check_val
+from .config import MODELS, PredictConfig, TrainConfig, ValConfig
+from .device import describe_device, pick_device, use_all_cores
+from .evaluate.evaluator import Evaluation, evaluate
+from .log import Log
+from .models.build import build
+from .models.detector import Detector
+from .models.restore import restore
+from .parse import UsageError, parse
+from .predict.predictor import Predictor
+from .predict.results import Result, ResultWriter
+from .predict.sources import open_source
+from .runs import BEST, LAST, RunNotFound, new_run_folder, newest_run, plain, write_args, write_json
+from .train.assemble import assemble, single_class, summarise_findings
+from .train.precision import Precision, choose_precision, use_precision
+from .train.report import evaluation_plots, metrics_table, write_plots, write_results
+from .train.resume import find_last, resume_config
+from .train.trainer import Trainer
+
+
+class YOLO:
+    """A detector by name (``yolo26n``: from scratch) or by checkpoint path.
+
+    ``train``, ``val`` and ``predict`` take the words of the command line as keyword arguments.
+    """
+
+    def __init__(self, model: str | Path = MODELS[0], *, verbose: bool = True) -> None:
+        self.model = str(model)
+        self.log = Log(verbose=verbose)
+
+    def train(self, **words: Any) -> dict[str, Any]:
+        """Train; afterwards this object is the best checkpoint.  Returns the results (see results.json)."""
+        config, given = parse(TrainConfig, {"model": self.model, **words})
+        check_train(config)
+        results = train(config, given, self.log)
+        self.model = results["best"]
+        return results
+
+    def val(self, **words: Any) -> dict[str, Any]:
+        """Measure on a data set (default: the one it was trained on).  Returns the results."""
+        config, given = parse(ValConfig, {"model": self.model, **words})
+        check_val(config)
+        return val(config, given, self.log)
+
+    def predict(self, source: str | Path | np.ndarray | Sequence[Any], **words: Any) -> list[Result]:
+        """Find objects; pictures are written only with ``save=True``."""
+        return list(self.stream(source, **words))
+
+    def stream(self, source: str | Path | np.ndarray | Sequence[Any], **words: Any) -> Iterator[Result]:
+        """Like predict, one result at a time: memory stays flat on long videos."""
+        config, _ = parse(PredictConfig, {"model": self.model, "save": False, **words})
+        check_predict(config)
+        yield from predict_stream(config, source, self.log)
+
+
+def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Train a detector, or go on training one, and leave a run folder.  Returns results.json's content and where things
+    are."""
+    state, folder = None, None
+    if config.resume is not None:
+        last = find_last(config.resume, config.project)
+        config, state = resume_config(config, given, last, log)
+        folder = last.parents[1]
+    run = assemble(config, log)
+    folder = folder or new_run_folder(config, "train")
+    log.to_file(folder / "log.txt")
+    write_args(folder, config)
+    precision = choose_precision(config, run.device, log)
+    trainer = Trainer(run, precision, folder, log)
+    if state is not None:
+        trainer.load_state_dict(state)
+    trainer.fit()
+    best = folder / BEST
+    model = restore(best)[0] if best.exists() else trainer.deployed
+    evaluation = trainer.evaluate(model.to(run.device))
+    metrics_table(log, evaluation, f"{run.dataset.name}, best weights (epoch {trainer.best_epoch})")
+    results = write_results(folder, run, precision, evaluation, trainer.rows, trainer.best_epoch)
+    if config.plots:
+        write_plots(folder, run, evaluation)
+    return results | {"folder": str(folder), "best": str(best), "last": str(folder / LAST)}
+
+
+def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Measure a checkpoint on a data set and leave a run folder."""
+    path, meta, model, device = load_for_use(config, log)
+    data = config.data or meta.data.get("yaml")
+    if data is None:
+        raise RunNotFound(f"{path} does not say what it was trained on: name the data with data=...")
+    dataset = load_dataset(data, download=config.download, on_message=log.warn)
+    scan = scan_split(dataset, config.split)
+    for line in summarise_findings(scan):
+        log.warn(line)
+    single = config.single_cls or bool(meta.config.get("single_cls"))
+    records = [single_class(r) for r in scan.records] if single else scan.records
+    if not single and len(dataset.class_names) != meta.num_classes:
+        raise UsageError(
+            f"{path} knows {meta.num_classes} classes, {data} has {len(dataset.class_names)}: "
+            "validate on the data it was trained for"
+        )
+    image_size = input_size(config.imgsz or meta.image_size, model)
+    loader = Loader(
+        DetectionDataset(records, image_size, augment=None), config.batch, shuffle=False, workers=config.workers,
+        device_type=device.type,
+    )  # fmt: skip
+    precision = use_precision(config.amp, meta, device)
+    log.info(f"{path}: {meta.model}, {describe_device(device)}, {precision.name}, {dataset.name} {config.split}")
+    with log.progress("validating", len(loader)) as update:
+        evaluation = evaluate(
+            model, loader, records, meta.class_names, device=device, nms=config.nms, conf=config.conf, iou=config.iou,
+            max_det=config.max_det, agnostic_nms=config.agnostic_nms, autocast=precision.autocast,
+            channels_last=config.channels_last, on_progress=update,
+        )  # fmt: skip
+    metrics_table(log, evaluation, f"{dataset.name} {config.split}")
+    return save_evaluation(config, path, meta, evaluation, dataset.name, precision)
+
+
+def save_evaluation(
+    config: ValConfig, path: Path, meta: Meta, evaluation: Evaluation, data: str, precision: Precision
+) -> dict[str, Any]:
+    """Write what was measured into a new run folder.  Returns results.json's content and where it is."""
+    folder = new_run_folder(config, "val")
+    results = plain({
+        "model": meta.model, "checkpoint": str(path), "data": data, "split": config.split,
+        "head": "one-to-many + NMS" if config.nms else "one-to-one (NMS-free)", "precision": precision.name,
+        "metrics": evaluation.metrics.to_dict(), "speed_ms": evaluation.speed,
+    })  # fmt: skip
+    write_json(folder / "results.json", results)
+    if config.save_json:
+        write_json(folder / "predictions.json", evaluation.coco_results())
+    if config.save_txt:
+        evaluation.write_labels(folder / "labels")
+    if config.plots:
+        evaluation_plots(folder, evaluation, meta.class_names)
+    return results | {"folder": str(folder)}
+
+
+def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Find objects in a source and write pictures and files into a run folder."""
+    if config.source is None:
+        raise UsageError("det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam number")
+    folder: Path | None = None
+    results = []
+    writer = None
+    for result in predict_stream(config, config.source, log):
+        if writer is None:  # the first result proves that model and source are sound
+            folder = new_run_folder(config, "predict")
+            writer = ResultWriter(
+                folder, save=config.save, save_txt=config.save_txt, save_conf=config.save_conf,
+                save_json=config.save_json, save_crop=config.save_crop, line_width=config.line_width,
+            )  # fmt: skip
+        writer.write(result)
+        log.info(f"{result.path.name}: {result.summary()}")
+        results.append({"path": str(result.path), "frame": result.frame, "detections": result.to_dicts()})
+    if writer is not None:
+        writer.close()
+    return {"folder": str(folder), "images": results}
+
+
+def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Result]:
+    """Results of a source, one at a time."""
+    frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn)
+    path, meta, model, device = load_for_use(config, log)
+    precision = use_precision(config.amp, meta, device)
+    predictor = Predictor(
+        model, meta.class_names, image_size=input_size(config.imgsz or meta.image_size, model), device=device,
+        nms=config.nms, conf=config.conf, iou=config.iou, max_det=config.max_det, agnostic_nms=config.agnostic_nms,
+        classes=class_numbers(config.classes, meta.class_names), autocast=precision.autocast,
+        channels_last=config.channels_last, batch=config.batch,
+    )  # fmt: skip
+    log.info(f"{path}: {meta.model}, {describe_device(device)}, {precision.name}")
+    yield from predictor.stream(frames)
+
+
+def info(name: str) -> dict[str, Any]:
+    """What a model name or a checkpoint is: size, classes, provenance, metrics."""
+    if name in MODELS:
+        return build(name, 80).describe()
+    model, meta = restore(Path(name))
+    return plain(asdict(meta)) | {"parameters": sum(p.numel() for p in model.parameters())}
+
+
+def load_for_use(config: ValConfig | PredictConfig, log: Log) -> tuple[Path, Meta, Detector, torch.device]:
+    """The checkpoint that is named, or the best of the newest run, on its device."""
+    device = pick_device(config.device)
+    use_all_cores()
+    path = Path(config.model) if config.model else newest_run(config.project) / BEST
+    if config.model is None:
+        log.info(f"using the newest run's best weights: {path}")
+    model, meta = restore(path)
+    model = model.to(device).eval()
+    return path, meta, model.to(memory_format=torch.channels_last) if config.channels_last else model, device
+
+
+def input_size(wanted: int, model: Detector) -> int:
+    """``wanted`` rounded up to a multiple of the model's stride."""
+    return math.ceil(wanted / model.max_stride) * model.max_stride
+
+
+def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:
+    """``person,2`` -> class ids.  Raises UsageError for a class that does not exist."""
+    if text is None:
+        return None
+    chosen = set()
+    for word in (part.strip() for part in text.split(",")):
+        if word in names:
+            chosen.add(list(names).index(word))
+        elif word.isdigit() and int(word) < len(names):
+            chosen.add(int(word))
+        else:
+            raise UsageError(f"classes={text}: there is no class {word!r}; known are {', '.join(names)}")
+    return chosen

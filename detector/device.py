@@ -1,0 +1,65 @@
+"""The device of a run: choosing it, describing it, measuring on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import torch
+
+
+class DeviceError(ValueError):
+    """A device that this machine does not have."""
+
+    exit_code = 2
+
+
+def pick_device(text: str | None) -> torch.device:
+    """``None``: the first GPU, else Apple's, else the CPU; or what ``text`` names.  Raises DeviceError."""
+    if text is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    name = f"cuda:{text}" if text.isdigit() else text
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device={text}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device=mps: this machine has no Apple GPU; use device=cpu")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """One line, such as ``cpu (AVX512, 2 threads)`` or ``cuda:0 (NVIDIA H200, 139.8 GiB)``."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
+    if device.type == "cpu":
+        return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+    return f"{device} ({platform.machine()})"
+
+
+def use_all_cores() -> None:
+    """Let torch use every core this process may run on (torch counts those of the machine)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.get_num_threads() != cores:
+        torch.set_num_threads(cores)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device: nothing that is timed may still be queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def memory_in_use(device: torch.device) -> float:
+    """Peak memory in GiB: of the CUDA device since the last reset, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource  # not on Windows, where memory is simply not shown
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

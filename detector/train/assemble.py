@@ -1,0 +1,218 @@
+"""From a TrainConfig to the parts of a run: data, model, optimizer, schedule.
+
+The trainer turns these parts; it never asks the config how to build one.  What is chosen for the user is said on the log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...datasets.cache import ImageCache
+from ...datasets.config import Dataset, load_dataset
+from ...datasets.dataset import Augment, DetectionDataset
+from ...datasets.formats.record import Record
+from ...datasets.loader import Loader
+from ...datasets.scan import Scan, scan_split
+from ...weights.transfer import transfer
+from ..config import MODELS, TrainConfig
+from ..device import describe_device, pick_device, use_all_cores
+from ..log import Log
+from ..losses.detection import DetectionLoss, Gains
+from ..models.build import build
+from ..models.detector import Detector
+from ..models.restore import restore
+from .ema import ModelEma
+from .optim import build_optimizer, choose_optimizer
+from .schedule import RunLength, close_epoch, ema_constants, warmup_steps
+
+FLOOR_STEPS = 300
+"""A data set smaller than one batch is repeated until a run has about so many steps."""
+
+
+@dataclass
+class Run:
+    """The parts of one training run."""
+
+    config: TrainConfig
+    device: torch.device
+    dataset: Dataset
+    class_names: tuple[str, ...]
+    image_size: int
+    train: Scan
+    val: Scan
+    model: Detector
+    train_loader: Loader
+    val_loader: Loader
+    criterion: DetectionLoss
+    optimizer: torch.optim.Optimizer
+    ema: ModelEma | None
+    accumulate: int
+    length: RunLength
+    warmup: int
+    provenance: dict[str, str]
+
+
+def assemble(config: TrainConfig, log: Log) -> Run:
+    """Build every part of the run.  Raises DatasetError, CheckpointError, DeviceError, ValueError; writes nothing but
+    caches."""
+    device = pick_device(config.device)
+    prepare_torch(config, device)
+    dataset, scans = load_data(config, log)
+    class_names = ("object",) if config.single_cls else dataset.class_names
+    model, provenance = make_model(config, class_names, log)
+    image_size = math.ceil(config.imgsz / model.max_stride) * model.max_stride
+    if image_size != config.imgsz:
+        log.info(f"imgsz={config.imgsz} is rounded up to {image_size}, a multiple of the stride {model.max_stride}")
+    freeze(model, config.freeze)
+    model = model.to(device)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+
+    repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
+    train_loader, val_loader = make_loaders(config, scans, image_size, repeats, device, log)
+    accumulate = max(round((config.nbs or config.batch) / config.batch), 1)
+    length = RunLength(max(len(train_loader) // accumulate, 1), config.epochs)
+    choice = choose_optimizer(config)
+    decay, tau = ema_constants(length, config.ema_decay)
+    run = Run(
+        config=config, device=device, dataset=dataset, class_names=class_names, image_size=image_size,
+        train=scans[0], val=scans[1], model=model, train_loader=train_loader, val_loader=val_loader,
+        criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl)),
+        optimizer=build_optimizer(model, choice),
+        ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
+        accumulate=accumulate, length=length, warmup=warmup_steps(length, config.warmup_epochs),
+        provenance=provenance,
+    )  # fmt: skip
+    log.info(f"device {describe_device(device)}; model {model.name}, {count(model):,} parameters")
+    log.info(
+        f"{len(scans[0].records)} training images"
+        + (f" used {repeats} times an epoch" if repeats > 1 else "")
+        + f", {len(scans[1].records)} to validate, {len(class_names)} classes"
+    )
+    log.info(
+        f"optimizer {choice}, {length.steps} steps of {config.batch * accumulate} images, {run.warmup} of them to "
+        f"warm up, mosaic until epoch {close_epoch(length, config.close_mosaic)}, EMA decay {decay:.4g}"
+    )
+    return run
+
+
+def prepare_torch(config: TrainConfig, device: torch.device) -> None:
+    """Seeds, threads and kernels, for the whole process."""
+    torch.manual_seed(config.seed)
+    use_all_cores()
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where a product stays in float32
+
+
+def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]]:
+    """The data set with its training and validation splits, read and checked."""
+    with log.progress("preparing the data set", 0) as update:
+        dataset = load_dataset(
+            config.data, download=config.download, on_message=log.warn, on_progress=update
+        )
+    scans = []
+    for split, fraction in (("train", config.fraction), (config.split, 1.0)):
+        with log.progress(f"reading {split}", 0) as update:
+            scan = scan_split(dataset, split, fraction=fraction, on_progress=update)
+        for line in summarise_findings(scan):
+            log.warn(f"{split}: {line}")
+        records = [single_class(r) for r in scan.records] if config.single_cls else scan.records
+        scans.append(replace(scan, records=records))
+    return dataset, (scans[0], scans[1])
+
+
+def summarise_findings(scan: Scan) -> list[str]:
+    """One line a kind of finding, with the first example."""
+    kinds: dict[str, list[Any]] = {}
+    for finding in scan.findings:
+        kinds.setdefault(finding.id, []).append(finding)
+    return [
+        f"{len(found)} x {kind}, first: {found[0].path}"
+        + (f":{found[0].line}" if found[0].line else "")
+        + f": {found[0].message} (det data check lists all)"
+        for kind, found in kinds.items()
+    ]
+
+
+def single_class(record: Record) -> Record:
+    """The record with every label 0."""
+    return replace(record, labels=record.labels * 0)
+
+
+def make_model(
+    config: TrainConfig, class_names: Sequence[str], log: Log
+) -> tuple[Detector, dict[str, str]]:
+    """A fresh detector, or one that starts from a checkpoint; and where its weights come from."""
+    fresh = {"licence": "Apache-2.0", "provenance": "trained from scratch"}
+    start = config.pretrained if config.model in MODELS else config.model
+    if start is None:
+        return build(config.model, len(class_names)), fresh
+    source, meta = restore(Path(start))
+    model = build(config.model if config.model in MODELS else meta.model, len(class_names))
+    moved = transfer(
+        source.state_dict(), model.state_dict(),
+        class_names_from=meta.class_names, class_names_to=tuple(class_names),
+    )  # fmt: skip
+    model.load_state_dict(moved.loaded, strict=False)
+    log.info(f"weights from {start}: {moved.report()}")
+    return model, {"licence": meta.licence, "provenance": f"{Path(start).name} ({meta.provenance})"}
+
+
+def freeze(model: Detector, stages: str | None) -> None:
+    """Stop the named stages (or the first N) from learning.  Raises ValueError for a stage that does not exist."""
+    if stages is None:
+        return
+    names = list(model.stages)
+    chosen = names[: int(stages)] if stages.isdigit() else [s.strip() for s in stages.split(",")]
+    for name in chosen:
+        if name not in names:
+            raise ValueError(f"freeze={stages}: {model.name} has no stage {name!r}; it has {', '.join(names)}")
+        model.stages[name].requires_grad_(False)
+
+
+def repeats_for(num_images: int, batch: int, epochs: int) -> int:
+    """How often each image is used in an epoch: once, unless there are fewer than a batch of them; then as often as
+    fills one to three batches, towards FLOOR_STEPS steps a run."""
+    if num_images >= batch:
+        return 1
+    batches = min(max(math.ceil(FLOOR_STEPS / epochs), 1), 3)
+    return math.ceil(batches * batch / num_images)
+
+
+def make_loaders(
+    config: TrainConfig, scans: tuple[Scan, Scan], image_size: int, repeats: int, device: torch.device, log: Log
+) -> tuple[Loader, Loader]:
+    """Loaders of augmented training images and plain validation images."""
+    steps = max(math.ceil(len(scans[0].records) * repeats / config.batch), 1)
+    length = RunLength(steps, config.epochs)
+    augment = Augment(
+        hsv_h=config.hsv_h, hsv_s=config.hsv_s, hsv_v=config.hsv_v, degrees=config.degrees,
+        translate=config.translate, scale=config.scale, shear=config.shear, flipud=config.flipud,
+        fliplr=config.fliplr, mosaic=config.mosaic, mixup=config.mixup,
+        close_epoch=close_epoch(length, config.close_mosaic),
+    )  # fmt: skip
+    loaders = []
+    for scan, augmentation in ((scans[0], augment), (scans[1], None)):
+        cache = ImageCache(scan.records, image_size, mode=config.cache, fingerprint=scan.fingerprint)
+        data = DetectionDataset(scan.records, image_size, augment=augmentation, seed=config.seed, cache=cache)
+        loaders.append(
+            Loader(
+                data, config.batch, shuffle=augmentation is not None, seed=config.seed,
+                repeats=repeats if augmentation else 1, workers=config.workers, device_type=device.type,
+            )  # fmt: skip
+        )
+    log.info(f"images: {cache.describe()}")
+    return loaders[0], loaders[1]
+
+
+def count(model: Detector) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,96 @@
+"""Which parameter is updated how.
+
+Three groups: matrices (weights with two or more axes, decayed), and norms and biases (never decayed), plus with MuSGD the
+split of the matrices into those that take the orthogonalised step and the last layer of each tower, whose rows are
+classes or box sides and not a mixing of features.  ``auto`` fills in what the user did not say, and says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config import TrainConfig
+from .muon import MuSGD
+
+AUTO = "MuSGD"
+MUON_SHARE = 0.2
+
+DEFAULTS = {
+    "SGD": {"lr0": 0.01, "momentum": 0.937, "weight_decay": 5e-4},
+    "AdamW": {"lr0": 0.002, "momentum": 0.9, "weight_decay": 0.05},
+    "MuSGD": {"lr0": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+}
+"""By optimizer, for what is not given.  Found by measuring: docs/log.md."""
+
+
+@dataclass(frozen=True)
+class OptimizerChoice:
+    """What is used: the user's words where given, else the table above."""
+
+    name: str
+    lr0: float
+    momentum: float
+    weight_decay: float
+
+    def __str__(self) -> str:
+        return f"{self.name}(lr0={self.lr0:g}, momentum={self.momentum:g}, weight_decay={self.weight_decay:g})"
+
+
+def choose_optimizer(config: TrainConfig) -> OptimizerChoice:
+    """Complete the optimizer's settings.  A value that was given is never changed."""
+    name = AUTO if config.optimizer == "auto" else config.optimizer
+    given = {key: getattr(config, key) for key in ("lr0", "momentum", "weight_decay")}
+    values = {key: DEFAULTS[name][key] if value is None else value for key, value in given.items()}
+    return OptimizerChoice(name, **values)
+
+
+def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters as ``matrices``, ``last`` (weights of the layers that make predictions) and ``plain`` (norms
+    and biases)."""
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "last": [], "plain": []}
+    for module in model.modules():
+        predicts = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if parameter.ndim < 2 or name == "bias":
+                groups["plain"].append(parameter)
+            else:
+                groups["last" if predicts else "matrices"].append(parameter)
+    return groups
+
+
+def build_optimizer(model: nn.Module, choice: OptimizerChoice) -> torch.optim.Optimizer:
+    """The optimizer of ``choice`` over the trainable parameters of ``model``.  Raises ValueError where all is frozen."""
+    groups = parameter_groups(model)
+    if not any(groups.values()):
+        raise ValueError("freeze leaves nothing to train: freeze fewer stages")
+    decay = choice.weight_decay
+    options: list[dict[str, Any]] = [
+        {"params": groups["matrices"], "weight_decay": decay, "name": "matrices"},
+        {"params": groups["last"], "weight_decay": decay, "name": "last"},
+        {"params": groups["plain"], "weight_decay": 0.0, "name": "plain"},
+    ]
+    options = [group for group in options if group["params"]]
+    optimizer: torch.optim.Optimizer
+    if choice.name == "AdamW":
+        optimizer = torch.optim.AdamW(options, lr=choice.lr0, betas=(choice.momentum, 0.999), fused=True)
+    elif choice.name == "SGD":
+        optimizer = torch.optim.SGD(options, lr=choice.lr0, momentum=choice.momentum, nesterov=True)
+    else:
+        for group in options:
+            group["muon"] = MUON_SHARE if group["name"] == "matrices" else 0.0
+        optimizer = MuSGD(options, lr=choice.lr0, momentum=choice.momentum)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Every group's learning rate = its peak times ``factor``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor

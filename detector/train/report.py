@@ -1,0 +1,99 @@
+"""What a finished run says about itself: results.json, the table per class, the pictures."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from ..device import describe_device
+from ..evaluate import plots
+from ..evaluate.evaluator import Evaluation
+from ..log import Log
+from ..runs import write_json
+from .assemble import Run
+from .precision import Precision
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+
+
+def describe_data(run: Run) -> dict[str, Any]:
+    """Name, size and fingerprint of the data of a run; no path of the machine."""
+    return {
+        "name": run.dataset.name,
+        "yaml": run.config.data,
+        "stand_in_for": run.dataset.stand_in,
+        "train_images": len(run.train.records),
+        "val_images": len(run.val.records),
+        "train_fingerprint": run.train.fingerprint,
+        "val_fingerprint": run.val.fingerprint,
+    }
+
+
+def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
+    """The final table: all classes together, then each."""
+    metrics = evaluation.metrics
+    columns = ("class", "images", "boxes", "precision", "recall", "F1", "AP50", "AP")
+    rows = [
+        (
+            "all", metrics.num_images, metrics.num_boxes, metrics.precision, metrics.recall, metrics.f1,
+            metrics.map_50, metrics.map,
+        )
+    ]  # fmt: skip
+    rows += [
+        (c.name, c.images, c.boxes, c.precision, c.recall, c.f1, c.ap_50, c.ap) for c in metrics.per_class if c.boxes
+    ]
+    texts = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    log.table(title, columns, texts)
+    speed = ", ".join(f"{name} {ms:.1f}" for name, ms in evaluation.speed.items())
+    log.info(f"ms an image: {speed}")
+
+
+def write_results(
+    folder: Path, run: Run, precision: Precision, evaluation: Evaluation, rows: list[dict[str, Any]], best_epoch: int
+) -> dict[str, Any]:
+    """results.json: metrics of the best weights, environment, data and effective precision.  Returns its content."""
+    results = {
+        "model": run.model.name,
+        "epochs": len(rows),
+        "best_epoch": best_epoch,
+        "head": "one-to-many + NMS" if run.config.nms else "one-to-one (NMS-free)",
+        "precision": {"name": precision.name, "reason": precision.reason},
+        "device": describe_device(run.device),
+        "data": describe_data(run),
+        "metrics": evaluation.metrics.to_dict(),
+        "speed_ms": evaluation.speed,
+        "train_seconds": rows[-1]["time"],
+        "versions": versions(),
+        "platform": platform.platform(),
+    }
+    write_json(folder / "results.json", results)
+    return results
+
+
+def write_plots(folder: Path, run: Run, evaluation: Evaluation) -> None:
+    """Pictures of the data, the course of the run and what the best weights see."""
+    names = run.class_names
+    first = next(iter(run.train_loader.epoch(0)))
+    plots.plot_batch(first, names, folder / "train_batch.jpg")
+    plots.plot_labels(run.train.records, names, folder / "labels.png")
+    evaluation_plots(folder, evaluation, names)
+    plots.plot_results(folder / "results.csv", folder / "results.png")
+
+
+def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...]) -> None:
+    """Curves, confusion matrix and pictures with truth beside detections."""
+    plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
+    plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
+    plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
+    plots.plot_detections(evaluation, names, folder / "val_batch.jpg")

@@ -1,0 +1,208 @@
+"""What a run leaves on disk: ``best.safetensors`` to use, ``last.pt`` to go on.
+
+Two files, one contract (docs/checkpoint.md):
+
+- ``best.safetensors``: the averaged weights and a JSON header (Meta) that is read without loading a tensor, without torch
+  and without executing anything.  The header holds a sha256 of the tensor bytes.
+- ``last.pt``: everything a run needs to go on as if it had never stopped.  Tensors and plain data only, so torch loads it
+  with ``weights_only=True``; the zip's own checksums are verified first.
+
+Both are written to a temporary file in the same folder, flushed to the disk and renamed, so at any instant there is
+either the old file or the new one, whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # reading a header needs no torch
+    from torch import Tensor
+
+SCHEMA = 1
+HEADER_LIMIT = 64 * 2**20
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of ours, is damaged, or is newer than this program."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a checkpoint says about itself.  Plain data; no absolute path and no host name."""
+
+    model: str
+    class_names: tuple[str, ...]
+    image_size: int
+    strides: tuple[int, ...]
+    precision: str
+    schema: int = SCHEMA
+    epoch: int = 0
+    step: int = 0
+    licence: str = "Apache-2.0"
+    provenance: str = "trained from scratch"
+    data: dict[str, Any] = field(default_factory=dict)
+    """name, fingerprint, split sizes and stand_in of the data set; ``yaml`` as the user typed it."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any], path: Path) -> Meta:
+        """Check the schema and take the known fields.  Raises CheckpointError."""
+        schema = data.get("schema")
+        if not isinstance(schema, int):
+            raise CheckpointError(f"{path} is not a checkpoint of det: its header has no schema version")
+        if schema > SCHEMA:
+            raise CheckpointError(
+                f"{path} has checkpoint schema {schema}, this version reads up to {SCHEMA}: update yolodet"
+            )
+        known = {f.name for f in fields(Meta)}
+        values = {key: value for key, value in data.items() if key in known}
+        try:
+            values["class_names"] = tuple(values["class_names"])
+            values["strides"] = tuple(values["strides"])
+            return Meta(**values)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: the checkpoint header is incomplete ({error})") from error
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Meta) -> None:
+    """Write ``best.safetensors`` atomically.  Floating tensors are stored as they are."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {"det": json.dumps(asdict(meta)), "sha256": _digest(tensors)}
+    payload = save(tensors, metadata=header)
+    write_atomically(path, lambda file: file.write(payload))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Meta]:
+    """Tensors and Meta of a ``.safetensors`` checkpoint.  Raises CheckpointError on damage."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    header = read_header(path)
+    meta = Meta.from_dict(_json(header.get("det", ""), path), path)
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged ({error}): take another copy") from error
+    if _digest(tensors) != header.get("sha256"):
+        raise CheckpointError(f"{path} is damaged: its tensors do not match their checksum; take another copy")
+    return tensors, meta
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, read without torch and without loading a tensor."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 2 <= size <= HEADER_LIMIT:
+                raise CheckpointError(f"{path} is not a safetensors file")
+            header = _json(file.read(size), path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint {path} does not exist") from error
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or "det" not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of det")
+    return metadata
+
+
+def read_meta(path: Path) -> Meta:
+    """Meta of a ``.safetensors`` checkpoint without its tensors."""
+    return Meta.from_dict(_json(read_header(path)["det"], path), path)
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``last.pt`` atomically.  ``state`` is plain data and tensors (checked by loading rules, not by hope)."""
+    import torch
+
+    write_atomically(path, lambda file: torch.save({"schema": SCHEMA, **state}, file))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """A training state written by save_state.  Raises CheckpointError; executes nothing from the file."""
+    import torch
+
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise CheckpointError(f"{path} is damaged at {broken}: take the checkpoint before it")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a whole training checkpoint ({reason})") from error
+    schema = state.get("schema") if isinstance(state, dict) else None
+    if not isinstance(schema, int):
+        raise CheckpointError(f"{path} is not a training checkpoint of det")
+    if schema > SCHEMA:
+        raise CheckpointError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update yolodet")
+    return state
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Call ``write`` on a temporary file beside ``path``, flush it to the disk and rename it over ``path``.  On any
+    error the old file stays and nothing is left behind."""
+    with temporary_beside(path) as temporary:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename itself must survive a power cut
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Name of a new file in the folder of ``path``; removed at the end if it is still there."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _json(text: str | bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: its header is not JSON") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is damaged: its header is not a JSON object")
+    return value
