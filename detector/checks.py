@@ -1,0 +1,287 @@
+"""Everything about a command that can be found wrong before torch is imported or a file written.
+
+A mistyped path, a device that can not be one, two options that contradict each other: each is a
+UsageError (or an error of the room that was asked) with one line that names the mend.  Options
+that would have no effect are refused too: what the user gave is never silently ignored.  What only
+the model or the device can tell is checked later, where it is known.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..datasets.config import BUILT_IN, DatasetError, load_dataset
+from ..datasets.description import read_description
+from ..weights.checkpoint import read_meta
+from .config import MODELS, CommonConfig, DetectConfig, PredictConfig, TrainConfig, ValConfig
+from .parse import UsageError, nearest
+from .predict.locate import locate
+from .runs import BEST, LAST, newest_run
+
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
+SUFFIX = BEST.suffix
+"""Of checkpoints that hold a model to use."""
+
+Pairs = list[tuple[bool, str]]
+"""(is wrong, what to say)."""
+
+
+def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
+    """Raise UsageError where this training can not be meant or not start.  given: typed names."""
+    _check_common(config)
+    _refuse(_train_pairs(config, given) + _detect_pairs(config, given))
+    check_model(config.model)
+    if config.pretrained is not None:
+        _check_checkpoint("pretrained", config.pretrained)
+    if config.resume is not None:
+        _check_resume(config.resume, config.project)
+    check_data(config.data, config.split)
+
+
+def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> None:
+    """Raise UsageError where there is nothing to measure, or nothing to measure it on."""
+    _check_common(config)
+    _refuse(_detect_pairs(config, given))
+    if config.model is None:
+        newest_run(config.project)
+    else:
+        _check_trained(config.model)
+    if config.data is not None:
+        check_data(config.data, config.split)
+
+
+def check_predict(
+    config: PredictConfig, given: frozenset[str] = frozenset(), *, source_needed: bool = False
+) -> None:
+    """Raise UsageError where there is no model or no source to look at.
+
+    source_needed: whether ``config.source`` must be set; Python callers may pass images instead.
+    """
+    _check_common(config)
+    labels = config.save_conf and not config.save_txt
+    _refuse(
+        [
+            *_detect_pairs(config, given),
+            (labels, "save_conf=True adds scores to label files: add save_txt=True"),
+            (
+                source_needed and config.source is None,
+                "say what to look at: det predict image.jpg (or a folder, video, camera, URL)",
+            ),
+        ]
+    )
+    if config.source is not None:
+        locate(config.source)
+    if config.model is None:
+        newest_run(config.project)
+    else:
+        _check_trained(config.model)
+
+
+def check_model(text: str) -> None:
+    """Raise UsageError where ``text`` is neither a model name nor a checkpoint."""
+    if text not in MODELS:
+        _check_checkpoint("model", text)
+
+
+def _refuse(pairs: Pairs) -> None:
+    """Raise UsageError for the first pair that is wrong."""
+    for wrong, message in pairs:
+        if wrong:
+            raise UsageError(message)
+
+
+def _check_common(config: CommonConfig) -> None:
+    """Device, project and name: what every run has."""
+    if config.device is not None:
+        _check_device(config.device)
+    project = Path(config.project)
+    if project.exists() and not project.is_dir():
+        raise UsageError(f"project={project} is a file: expected a folder for the runs")
+    name = config.name
+    if name is not None and (name in (".", "..") or "/" in name or "\\" in name or "\0" in name):
+        mend = "use project= for the folder above it"
+        raise UsageError(f"name={name}: expected a plain folder name; {mend}")
+
+
+def _check_device(device: str) -> None:
+    if re.fullmatch(r"(cuda:)?\d+(,\d+)+", device):
+        first = device.removeprefix("cuda:").split(",")[0]
+        raise UsageError(f"device={device}: det runs on one device; use device={first}")
+    if not DEVICE.fullmatch(device):
+        raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
+
+
+def _detect_pairs(config: DetectConfig, given: frozenset[str]) -> Pairs:
+    mend = "add nms=True, or leave it out"
+    return [
+        (
+            "iou" in given and not config.nms,
+            f"iou={config.iou:g} has no effect on the NMS-free head: {mend}",
+        ),
+        (
+            config.agnostic_nms and not config.nms,
+            f"agnostic_nms=True has no effect on the NMS-free head: {mend}",
+        ),
+    ]
+
+
+def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    return [*_optimizer_pairs(config, given), *_length_pairs(config, given), *_run_pairs(config)]
+
+
+def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    schedules = {"cos_lr", "schedule"} <= given
+    return [
+        (
+            schedules and config.cos_lr != (config.schedule == "cosine"),
+            f"cos_lr={config.cos_lr} contradicts schedule={config.schedule}: give one of them",
+        ),
+        (config.lr0 == 0, "lr0=0 learns nothing: expected a number above 0, e.g. lr0=0.01"),
+        (
+            config.ema_decay is not None and not config.ema,
+            "ema_decay has no effect with ema=False: leave one of them out",
+        ),
+        (
+            config.nbs is not None and config.nbs < config.batch,
+            f"nbs={config.nbs} is less than batch={config.batch}: smaller batches are accumulated "
+            "up to nbs; leave it out",
+        ),
+        (
+            config.amp_force and config.amp in ("auto", "true", "false"),
+            f"amp_force=True needs a precision by name, not amp={config.amp}: e.g. amp=fp16",
+        ),
+    ]
+
+
+def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    close, warmup, epochs = config.close_mosaic, config.warmup_epochs, config.epochs
+    fixed = config.time is None
+    return [
+        (config.time == 0, "time=0 leaves no time: expected hours above 0, e.g. time=0.5"),
+        (
+            not fixed and "epochs" in given,
+            "time= chooses the number of epochs: give time= or epochs=, not both",
+        ),
+        (
+            fixed and close is not None and close >= epochs > 0,
+            f"close_mosaic={close} leaves no epoch of {epochs} with mosaic: "
+            "use mosaic=0 if that is meant",
+        ),
+        (
+            close is not None and config.mosaic == 0 and config.mixup == 0,
+            f"close_mosaic={close} has nothing to close with mosaic=0 and mixup=0: leave it out",
+        ),
+        (
+            fixed and warmup is not None and warmup >= epochs,
+            f"warmup_epochs={warmup} is no part of a run of epochs={epochs}: use less",
+        ),
+        (
+            "patience" in given and config.patience > 0 and not config.val,
+            "patience needs an AP after every epoch: leave val=False out, or say patience=0",
+        ),
+    ]
+
+
+def _run_pairs(config: TrainConfig) -> Pairs:
+    weights = config.pretrained is not None and config.model not in MODELS
+    return [
+        (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
+        (
+            not config.save and config.save_period > 0,
+            f"save_period={config.save_period} has no effect with save=False: leave one out",
+        ),
+        (
+            not config.save and config.save_steps > 0,
+            f"save_steps={config.save_steps} has no effect with save=False: leave one out",
+        ),
+        (
+            weights,
+            f"model={config.model} and pretrained={config.pretrained} are two sources of weights: "
+            "give one checkpoint",
+        ),
+    ]
+
+
+def _check_trained(model: str) -> None:
+    """val and predict need weights, so a bare model name will not do."""
+    if model in MODELS:
+        mend = f"name a checkpoint such as runs/train/{BEST}, or leave model= out for the newest"
+        raise UsageError(f"model={model} has not been trained: {mend}")
+    _check_checkpoint("model", model)
+
+
+def _check_checkpoint(knob: str, text: str) -> None:
+    """A file that says of itself that it is a checkpoint of ours.  Also raises CheckpointError."""
+    path = Path(text)
+    if path.is_file():
+        if path.suffix != SUFFIX:
+            mend = "to go on with a last.pt use resume=" if path.name == LAST.name else "see docs"
+            raise UsageError(f"{knob}={text}: expected a {SUFFIX} checkpoint of det; {mend}")
+        read_meta(path)
+        return
+    if (path / BEST).is_file():
+        raise UsageError(f"{knob}={text} is a run folder: write {knob}={path / BEST}")
+    if path.is_dir():
+        raise UsageError(f"{knob}={text} is a folder without {BEST}: expected a checkpoint")
+    raise UsageError(_no_model(knob, path))
+
+
+def _no_model(knob: str, path: Path) -> str:
+    """Why nothing is called so, and what to type instead."""
+    text, stem = str(path), path.stem
+    checkpoint = f"a checkpoint such as runs/train/{BEST}"
+    if path.suffix == ".pt" and stem in MODELS:
+        return (
+            f"{knob}={text}: no such file, and no permissive pretrained weights of that name "
+            f"exist; model={stem} trains from scratch, or name {checkpoint}"
+        )
+    if stem in MODELS:
+        return f"{knob}={text}: no such file; model={stem} trains from scratch"
+    if path.suffix or path.parent != Path():
+        return f"{knob}={text}: no such file (looked in {path.parent.absolute()})"
+    close = nearest(text, MODELS)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{knob}={text}: {hint}known are {', '.join(MODELS)}, or {checkpoint}"
+
+
+def _check_resume(resume: str, project: str) -> None:
+    if resume == "true":
+        newest_run(project, LAST)
+        return
+    path = Path(resume)
+    if not path.exists():
+        raise UsageError(
+            f"resume={resume}: no such file or folder (looked in {path.parent.absolute()}); "
+            "resume=True takes the newest run"
+        )
+    if path.is_dir() and not (path / LAST).is_file():
+        raise UsageError(f"resume={resume}: there is no {LAST} in this folder")
+
+
+def check_data(data: str, split: str = "val") -> None:
+    """Raise DatasetError where the data set's YAML is missing or wrong, lacks ``split``, or where
+    its files are not on disk and could not be fetched either.  Nothing is downloaded or drawn."""
+    path = _find_yaml(data)
+    if path is not None:
+        description = read_description(path, _silent)
+        if description.entries and split not in description.entries:
+            there = ", ".join(description.entries)
+            raise DatasetError(f"{path}: there is no split {split!r}; there is {there}")
+        if description.download is not None or description.shapes is not None:
+            return  # can be made when the command runs
+    load_dataset(data, download=False).sources(split)
+
+
+def _find_yaml(data: str) -> Path | None:
+    """The YAML that ``data`` means where that is plain to see; load_dataset explains the others."""
+    path = Path(data).expanduser()
+    inside = list(path.glob("*.y*ml")) if path.is_dir() else []
+    if path.is_file() or len(inside) == 1:
+        return path if path.is_file() else inside[0]
+    built_in = BUILT_IN / (data if path.suffix in (".yaml", ".yml") else f"{data}.yaml")
+    return built_in if built_in.is_file() and not inside else None
+
+
+def _silent(text: str) -> None:
+    """Remarks are made when the data set is loaded."""
