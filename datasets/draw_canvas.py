@@ -1,21 +1,23 @@
 """The paper on which the embedded data set is drawn: a square RGBA picture addressed in fractions.
 
 Pictures hold premultiplied colour, because that is what OpenCV's anti-aliased drawing leaves on an
-empty four-channel picture, and because premultiplied pictures may be warped and blended without dark
-fringes.  Left out: anything that needs a font or a file.
+empty four-channel picture, and because premultiplied pictures may be warped and blended without a
+dark fringe.  Left out: anything that needs a font or a file.
 """
 
 from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 Colour = tuple[int, int, int]
 Painter = Callable[[np.random.Generator, int], np.ndarray]
+"""Generator and side in pixels -> a patch [side,side,4] uint8, premultiplied RGBA."""
 
 SHIFT = 4  # OpenCV draws with coordinates of 1/16 pixel
 UNIT = 1 << SHIFT
@@ -23,8 +25,11 @@ UNIT = 1 << SHIFT
 
 def hsv(rng: np.random.Generator, hue: float, saturation: float, value: float,
         spread: float = 0.05) -> Colour:
-    """An RGB colour near (hue in turns, saturation, value in 0..1), each jittered by ``spread`` (hue by a third)."""
-    jitter = rng.uniform(-spread, spread, 3)
+    """An RGB colour near (hue in turns, saturation, value in 0..1).
+
+    Saturation and value are jittered by ``spread`` either way, the hue by a third of it.
+    """
+    jitter = rng.uniform(-spread, spread, 3).tolist()
     s, v = (min(max(x, 0.0), 1.0) for x in (saturation + jitter[1], value + jitter[2]))
     red, green, blue = colorsys.hsv_to_rgb((hue + jitter[0] / 3) % 1.0, s, v)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -36,44 +41,58 @@ def dim(colour: Colour, factor: float) -> Colour:
     return red, green, blue
 
 
-def circle(centre: Sequence[float], radius: Sequence[float] | float, start: float = 0.0,
-           end: float = 2 * math.pi, steps: int = 48) -> np.ndarray:
-    """Points [steps,2] of an ellipse's arc; angles in radians, 0 to the right, growing clockwise on the screen."""
+def circle(centre: ArrayLike, radius: ArrayLike, start: float = 0.0, end: float = 2 * math.pi,
+           steps: int = 48) -> np.ndarray:
+    """Points [steps,2] of an ellipse's arc; radians from the right, clockwise on the screen."""
     angle = np.linspace(start, end, steps)
-    return np.stack([np.cos(angle), np.sin(angle)], 1) * radius + np.asarray(centre)
+    ray = np.stack([np.cos(angle), np.sin(angle)], 1)
+    return np.asarray(ray * np.asarray(radius) + np.asarray(centre))
+
+
+def polygon(count: int, radius: float, turn: float) -> np.ndarray:
+    """Corners [count,2] of a regular polygon round the middle of a canvas."""
+    angle = np.arange(count) * 2 * math.pi / count + turn
+    return 0.5 + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 class Canvas:
-    """A square RGBA picture with premultiplied colour; all coordinates and widths are fractions of its side."""
+    """A square RGBA picture; all coordinates and widths are fractions of its side."""
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self.pixels = np.zeros((side, side, 4), np.uint8)
+        self.pixels: np.ndarray = np.zeros((side, side, 4), np.uint8)
 
-    def _fixed(self, points: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
-        return np.round(np.asarray(points) * (self.side * UNIT)).astype(np.int32)
+    def _fixed(self, points: ArrayLike) -> np.ndarray:
+        fixed: np.ndarray = np.round(np.asarray(points) * (self.side * UNIT))
+        return fixed.astype(np.int32)
 
-    def polygon(self, points: np.ndarray | Sequence[Sequence[float]], colour: Colour) -> None:
+    def polygon(self, points: ArrayLike, colour: Colour) -> None:
         cv2.fillPoly(self.pixels, [self._fixed(points)], (*colour, 255), cv2.LINE_AA, SHIFT)
 
-    def disc(self, centre: Sequence[float], radius: Sequence[float] | float, colour: Colour) -> None:
+    def box(self, x1: float, y1: float, x2: float, y2: float, colour: Colour) -> None:
+        self.polygon([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], colour)
+
+    def disc(self, centre: ArrayLike, radius: ArrayLike, colour: Colour) -> None:
         self.polygon(circle(centre, radius), colour)
 
-    def stroke(self, points: np.ndarray | Sequence[Sequence[float]], width: float, colour: Colour,
-               closed: bool = False) -> None:
+    def stroke(self, points: ArrayLike, width: float, colour: Colour, closed: bool = False) -> None:
         thick = max(1, round(width * self.side))
         cv2.polylines(self.pixels, [self._fixed(points)], closed, (*colour, 255), thick,
                       cv2.LINE_AA, SHIFT)
 
+    def outline(self) -> np.ndarray:
+        """A copy of the alpha channel [side,side] as it is now, for ``trim``."""
+        return self.pixels[:, :, 3].copy()
+
     def trim(self, alpha: np.ndarray) -> None:
-        """Cut away what was drawn outside ``alpha`` [side,side] uint8, an earlier state of the fourth channel."""
+        """Cut away what lies outside ``alpha`` [side,side] uint8."""
         cv2.min(self.pixels, cv2.merge([alpha] * 4), self.pixels)
 
     def light(self, factor: np.ndarray) -> None:
-        """Multiply the colour by ``factor`` [h,w] float (any small size, stretched to the canvas); 1 changes nothing."""
+        """Multiply the colour by ``factor`` [h,w], stretched to the canvas; 1 changes nothing."""
         small = np.clip(factor * 128, 0, 255).astype(np.uint8)
         full = cv2.resize(small, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
-        alpha = self.pixels[:, :, 3]
-        lit = cv2.multiply(self.pixels, cv2.merge([full, full, full, full]), scale=1 / 128)
-        self.pixels = cv2.min(lit, cv2.merge([alpha] * 4))
+        alpha = self.outline()
+        lit = cv2.multiply(self.pixels, cv2.merge([full] * 4), scale=1 / 128)
+        cv2.min(lit, cv2.merge([alpha] * 4), self.pixels)  # premultiplied colour ends at alpha
         self.pixels[:, :, 3] = alpha
