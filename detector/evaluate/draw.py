@@ -1,0 +1,133 @@
+"""Boxes with name tags on pictures, and contact sheets.
+
+Colours are fixed by class id, line width and text follow the size of the picture, and tags stay
+inside it.  Drawing happens on a copy; pictures are [H,W,3] uint8 RGB throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+PALETTE = (
+    (230, 57, 70),
+    (29, 132, 219),
+    (42, 157, 90),
+    (244, 140, 6),
+    (131, 86, 209),
+    (0, 168, 181),
+    (222, 79, 160),
+    (166, 124, 0),
+    (98, 182, 30),
+    (86, 104, 219),
+    (255, 112, 88),
+    (0, 128, 105),
+    (178, 58, 196),
+    (205, 180, 30),
+    (120, 144, 156),
+    (170, 76, 40),
+    (92, 190, 240),
+    (160, 30, 80),
+    (150, 200, 120),
+    (70, 70, 160),
+)
+"""Twenty colours that neighbours in the list do not share; class ids beyond it start again."""
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+BACKGROUND = (244, 244, 246)
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """RGB of a class id, the same in every picture and plot."""
+    return PALETTE[label % len(PALETTE)]
+
+
+def draw_detections(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None,
+    class_names: Sequence[str],
+    line_width: int | None = None,
+) -> np.ndarray:
+    """A copy of ``image`` [H,W,3] uint8 RGB with boxes and tags (name, and score where given).
+
+    boxes: [D,4] xyxy pixels, best first: the best lie on top.  labels: [D].  scores: [D].
+    line_width: pixels; default by the size of the picture.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    width = line_width or default_line_width(image.shape)
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4).round().astype(int).tolist()
+    order = range(len(corners) - 1, -1, -1)
+    for i in order:
+        x1, y1, x2, y2 = corners[i]
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(int(labels[i])), width, cv2.LINE_AA)
+    for i in order:
+        label = int(labels[i])
+        name = class_names[label] if label < len(class_names) else str(label)
+        text = name if scores is None else f"{name} {float(scores[i]):.2f}"
+        _draw_tag(canvas, text, corners[i], class_color(label), width)
+    return canvas
+
+
+def default_line_width(shape: tuple[int, ...]) -> int:
+    """Pixels for a picture of ``shape`` (height, width, ...): 2 at 640, never 0."""
+    return max(1, round((shape[0] + shape[1]) / 2 / 320))
+
+
+def _draw_tag(
+    canvas: np.ndarray, text: str, box: list[int], color: tuple[int, int, int], line_width: int
+) -> None:
+    """A filled tag above the box, or inside it where there is no room above."""
+    height, width = canvas.shape[:2]
+    scale = max(0.36, line_width * 0.22)
+    thickness = max(1, round(scale * 1.6))
+    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, thickness)
+    pad = max(2, round(text_height * 0.35))
+    tag_width, tag_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
+    left = box[0] - line_width // 2
+    top = box[1] - tag_height
+    if top < 0:
+        top = box[1]
+    left = min(max(left, 0), max(width - tag_width, 0))
+    top = min(max(top, 0), max(height - tag_height, 0))
+    cv2.rectangle(canvas, (left, top), (left + tag_width - 1, top + tag_height - 1), color, -1)
+    origin = (left + pad, top + pad + text_height)
+    cv2.putText(canvas, text, origin, FONT, scale, _ink(color), thickness, cv2.LINE_AA)
+
+
+def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """White on dark colours, near black on light ones (luminance of ITU-R BT.601)."""
+    red, green, blue = color
+    light = 0.299 * red + 0.587 * green + 0.114 * blue > 150
+    return (25, 25, 30) if light else (255, 255, 255)
+
+
+def tile_images(images: Sequence[np.ndarray], columns: int, cell: int, gap: int = 6) -> np.ndarray:
+    """A contact sheet [H,W,3] uint8: each picture with its longer side at ``cell`` pixels, in rows
+    as high as their highest picture."""
+    columns = max(1, min(columns, len(images)))
+    small = [fit(image, cell) for image in images]
+    rows = [small[i : i + columns] for i in range(0, len(small), columns)]
+    width = columns * (cell + gap) + gap
+    strips = [np.full((gap, width, 3), BACKGROUND, np.uint8)]
+    for row in rows:
+        strip = np.full((max(x.shape[0] for x in row) + gap, width, 3), BACKGROUND, np.uint8)
+        for column, picture in enumerate(row):
+            top = (len(strip) - gap - picture.shape[0]) // 2
+            left = gap + column * (cell + gap) + (cell - picture.shape[1]) // 2
+            strip[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        strips.append(strip)
+    return np.concatenate(strips)
+
+
+def fit(image: np.ndarray, side: int) -> np.ndarray:
+    """The picture with its longer side resized to ``side`` pixels."""
+    height, width = image.shape[:2]
+    share = side / max(height, width)
+    if share == 1:
+        return image
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_LINEAR)

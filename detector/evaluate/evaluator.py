@@ -1,0 +1,201 @@
+"""A model over a data set: the measurement that training, `det val` and tests share.
+
+What is measured is what is used: the branch, the thresholds and the precision are those of the
+caller, boxes go through the inverse letterbox into the pixels of the original image, and true boxes
+come from the records as annotated, not from the network's input.  Times are taken with the device
+synchronised.  Errors are not caught: a validation that fails stops the run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...datasets.formats.record import Record
+from ...datasets.sample import Batch
+from ..device import synchronize
+from .metrics import DetectionCollector, Metrics
+from .postprocess import Detections, branches_for, postprocess
+
+MAX_PICTURES = 12
+"""Images kept with their boxes for the plot of truth beside detections."""
+
+
+class EvaluationError(RuntimeError):
+    """Nothing could be measured."""
+
+    exit_code = 1
+
+
+class BatchSource(Protocol):
+    """What is asked of a loader: its batches of letterboxed images, in order."""
+
+    def epoch(self, epoch: int) -> Iterable[Batch]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One measured image, to be looked at.
+
+    image: [H,W,3] uint8 RGB, the network's input.  boxes: [N,4] float32 xyxy true boxes in its
+    pixels.  labels: [N] int64.  detections: in its pixels too.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    detections: Detections
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome.
+
+    speed: milliseconds an image: ``pre`` (waiting for the loader), ``inference`` (copy to the
+    device and forward), ``post`` (decoding and selection, to Detections on the CPU); without the
+    first batch, which pays for warming up, where there is more than one.
+    collector: everything the metrics were computed from; image ids index the records.
+    """
+
+    metrics: Metrics
+    speed: dict[str, float]
+    collector: DetectionCollector
+    pictures: list[Picture]
+
+
+def evaluate(
+    model: nn.Module,
+    loader: BatchSource,
+    records: Sequence[Record],
+    class_names: Sequence[str],
+    *,
+    device: torch.device,
+    nms: bool,
+    conf: float,
+    iou: float,
+    max_det: int,
+    agnostic_nms: bool,
+    autocast: Callable[[], AbstractContextManager[object]],
+    channels_last: bool,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure ``model`` (a Detector, on ``device``) on the images of ``loader``.
+
+    ``Batch.indices`` say which of ``records`` an image is.  conf, iou, max_det, nms, agnostic_nms:
+    see ``postprocess``.  on_progress: called with batches done and in all.  The model is in
+    evaluation mode meanwhile; every module's own mode is restored, also after an error.
+    Raises EvaluationError where no image came, BranchError where the model lacks the branch.
+    """
+    branches = branches_for(nms, model.branches)  # type: ignore[arg-type]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    collector, clock = DetectionCollector(class_names), _Clock(device)
+    pictures: list[Picture] = []
+    with torch.inference_mode(), _evaluation_mode(model):
+        for done, batch in enumerate(clock.waiting(loader.epoch(0)), start=1):
+            images = batch.images.to(device, non_blocking=True).contiguous(memory_format=layout)
+            with autocast():
+                outputs = model(images, branches=branches)
+            clock.stop("inference")
+            found = postprocess(
+                outputs, nms=nms, conf=conf, iou=iou, max_det=max_det, agnostic_nms=agnostic_nms
+            )
+            clock.stop("post", images=len(batch))
+            _collect(collector, batch, records, found)
+            pictures += _pictures(batch, found, MAX_PICTURES - len(pictures))
+            if on_progress is not None:
+                on_progress(done, len(loader))
+    if len(collector) == 0:
+        raise EvaluationError(
+            f"validation: none of the {len(records)} images could be measured, expected one at "
+            "least: see what the data set check reports about them"
+        )
+    return Evaluation(collector.compute(), clock.speed(), collector, pictures)
+
+
+def _collect(
+    collector: DetectionCollector,
+    batch: Batch,
+    records: Sequence[Record],
+    found: Sequence[Detections],
+) -> None:
+    """Hand the batch's detections and true boxes over, in original pixels."""
+    images = zip(batch.indices, batch.original_sizes, batch.letterboxes, found, strict=True)
+    for index, size, letterbox, detections in images:
+        if letterbox is None:
+            raise EvaluationError(
+                f"{records[index].path}: the image is augmented and has no way back to its "
+                "original, expected a loader of letterboxed images"
+            )
+        record = records[index]
+        original = detections.to_original(letterbox, size)
+        collector.add(index, size, record.boxes, record.labels, original)
+
+
+def _pictures(batch: Batch, found: Sequence[Detections], room: int) -> list[Picture]:
+    """Copies of the first ``room`` images with their boxes."""
+    kept = []
+    for i in range(min(room, len(batch))):
+        image = batch.images[i].permute(1, 2, 0).cpu().numpy().copy()
+        mine = batch.batch_index == i
+        boxes, labels = batch.boxes[mine].cpu().numpy(), batch.labels[mine].cpu().numpy()
+        kept.append(Picture(image, boxes, labels, found[i]))
+    return kept
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards each module's own mode (frozen parts differ) is back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class _Clock:
+    """Milliseconds by stage, with the device synchronised at every reading."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last = time.perf_counter()
+        self._batch: dict[str, float] = {}
+        self._batches: list[tuple[int, dict[str, float]]] = []
+
+    def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches; the time it takes to get each counts as ``pre``."""
+        iterator = iter(batches)
+        while True:
+            self._last = time.perf_counter()
+            batch = next(iterator, None)
+            if batch is None:
+                return
+            self.stop("pre")
+            yield batch
+
+    def stop(self, stage: str, images: int | None = None) -> None:
+        """The time since the last reading was ``stage``; with ``images`` it ends a batch."""
+        synchronize(self._device)
+        now = time.perf_counter()
+        self._batch[stage] = 1000 * (now - self._last)
+        self._last = now
+        if images is not None:
+            self._batches.append((images, self._batch))
+            self._batch = {}
+
+    def speed(self) -> dict[str, float]:
+        """Milliseconds an image, without the first batch where there are more."""
+        counted = self._batches[1:] or self._batches
+        images = sum(size for size, _ in counted)
+        stages = ("pre", "inference", "post")
+        return {stage: sum(times[stage] for _, times in counted) / images for stage in stages}

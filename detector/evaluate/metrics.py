@@ -1,0 +1,229 @@
+"""Detections -> Metrics: COCO's average precision, and what it does not tell a user.
+
+AP and AR are COCO's own (coco.py).  Precision, recall and F1 follow from the same detections and
+COCO's rule of matching at IoU 0.5 (matching.py), as functions of the confidence on a grid of steps
+of 0.001.  ``best_conf`` is the confidence with the largest F1, averaged over classes that have true
+boxes; where a range of confidences is equally good, its middle.  The confusion matrix is made at
+``best_conf``.  Where there is nothing to choose from it is 0.25.
+
+Conventions: a class without true boxes has no numbers (nan, None in ``to_dict``) and counts in no
+average; a class with true boxes and no detection has precision, recall and F1 of 0.  Crowd boxes
+are neither to be found nor wrong to find.  The area of a true box is that of its rectangle unless
+``areas`` are given (COCO's files give the area of the mask).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .coco import AREAS, MAX_DETS, coco_ground_truth, coco_results, precision_and_recall
+from .curves import CONFIDENCES, best_place, confidence_curves
+from .matching import confusion_matrix, match
+from .postprocess import Detections
+from .tables import Array, BoxTable, check_table, image_table, join_tables
+
+CURVE_IOU = 0.5
+CONFUSION_IOU = 0.45
+FALLBACK_CONF = 0.25
+RECALLS = np.linspace(0, 1, 101)
+
+
+class ClassMetrics(NamedTuple):
+    """One class.  images, boxes: how many hold and are the class.  precision, recall, f1: at the
+    best confidence of all classes together.  ap_50, ap: COCO's at IoU 0.50 and 0.50:0.95."""
+
+    name: str
+    images: int
+    boxes: int
+    precision: float
+    recall: float
+    f1: float
+    ap_50: float
+    ap: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines to draw; rows of classes without true boxes are nan.
+
+    recalls: [101].  pr: [C,101] precision at a recall, IoU 0.5, COCO's envelope.
+    confidences: [1001].  precision, recall, f1: [C,1001] at a confidence, IoU 0.5.
+    """
+
+    recalls: np.ndarray
+    pr: np.ndarray
+    confidences: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How good a detector was on a data set.
+
+    map: AP over IoU 0.50:0.95, COCO's main number; map_50, map_75 at one IoU; map_small, _medium,
+    _large by area in original pixels (below 32^2, up to 96^2, above).  ar_1, ar_10, ar_100: average
+    recall with so many detections an image and class.  precision, recall, f1: averages over classes
+    at ``best_conf``.  confusion: [C+1,C+1] int64, row = true class, column = predicted, last =
+    background.  num_boxes: true boxes without crowds.
+    """
+
+    map: float
+    map_50: float
+    map_75: float
+    map_small: float
+    map_medium: float
+    map_large: float
+    ar_1: float
+    ar_10: float
+    ar_100: float
+    precision: float
+    recall: float
+    f1: float
+    best_conf: float
+    num_images: int
+    num_boxes: int
+    per_class: list[ClassMetrics]
+    curves: Curves
+    confusion: np.ndarray
+
+    @property
+    def class_names(self) -> list[str]:
+        return [row.name for row in self.per_class]
+
+    def to_dict(self, curves: bool = False) -> dict[str, Any]:
+        """Plain numbers, lists and None, ready for JSON; ``curves`` adds the long ones."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        data["per_class"] = [row._asdict() for row in self.per_class]
+        if curves:
+            data["curves"] = {f.name: getattr(self.curves, f.name) for f in fields(Curves)}
+        else:
+            del data["curves"]
+        plain: dict[str, Any] = _plain(data)
+        return plain
+
+
+class DetectionCollector:
+    """Takes true boxes and detections image by image, in pixels of the original image."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = list(class_names)
+        self._ids: list[int] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._found: list[BoxTable] = []
+        self._truth: list[BoxTable] = []
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(
+        self,
+        image_id: int,
+        size: tuple[int, int],
+        true_boxes: Array,
+        true_labels: Array,
+        detections: Detections,
+        crowd: Array | None = None,
+        areas: Array | None = None,
+    ) -> None:
+        """One image.  size: (height, width).  true_boxes: [N,4] xyxy.  true_labels: [N].
+
+        crowd: [N] bool, boxes around groups that count neither way.  areas: [N], where the area
+        that sorts a true box into small, medium, large is not that of its rectangle.
+        Raises ValueError for a number that is not finite or a class id without a name.
+        """
+        place, num_classes = len(self), len(self.class_names)
+        truth = image_table(place, true_boxes, true_labels, crowd=crowd, areas=areas)
+        found = image_table(place, detections.boxes, detections.labels, detections.scores)
+        check_table(truth, num_classes, f"true boxes of image {image_id}")
+        check_table(found, num_classes, f"detections of image {image_id}")
+        self._ids.append(int(image_id))
+        self._sizes.append((int(size[0]), int(size[1])))
+        self._truth.append(truth)
+        self._found.append(found)
+
+    def compute(self) -> Metrics:
+        """All metrics of what was added.  Raises ValueError where an image id was added twice."""
+        if len(set(self._ids)) < len(self._ids):
+            raise ValueError("image ids: some image was added twice, expected each once")
+        found, truth = join_tables(self._found), join_tables(self._truth)
+        num_classes = len(self.class_names)
+        ground_truth, results = self.coco_ground_truth(), self.coco_results()
+        precision, recall = precision_and_recall(ground_truth, results)
+        owners = match(found, truth, CURVE_IOU)
+        by_conf = confidence_curves(found, truth, owners, num_classes)
+        place = best_place(by_conf[2])
+        conf = FALLBACK_CONF if place is None else round(float(CONFIDENCES[place]), 3)
+        at_best = [curve[:, place or 0] for curve in by_conf]
+        usable = found.select(found.scores >= np.float32(conf))
+        return Metrics(
+            **_coco_numbers(precision, recall),
+            precision=_mean(at_best[0]),
+            recall=_mean(at_best[1]),
+            f1=_mean(at_best[2]),
+            best_conf=conf,
+            num_images=len(self),
+            num_boxes=int((~truth.crowd).sum()),
+            per_class=_per_class(self.class_names, truth, at_best, precision[..., 0, -1]),
+            curves=Curves(RECALLS, precision[0, :, :, 0, -1].T, CONFIDENCES, *by_conf),
+            confusion=confusion_matrix(usable, truth, num_classes, CONFUSION_IOU),
+        )
+
+    def coco_ground_truth(self) -> dict[str, Any]:
+        """The true boxes as a COCO annotation dictionary; category ids are class indices."""
+        return coco_ground_truth(join_tables(self._truth), self._ids, self._sizes, self.class_names)
+
+    def coco_results(self) -> list[dict[str, Any]]:
+        """The detections in COCO's results format, unrounded: they score what ``compute`` says."""
+        return coco_results(join_tables(self._found), self._ids)
+
+
+def _coco_numbers(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """COCO's summary: averages over everything that exists of the tables of coco.py."""
+    numbers = {"map": _mean(precision[..., 0, -1])}
+    numbers["map_50"] = _mean(precision[0, ..., 0, -1])
+    numbers["map_75"] = _mean(precision[5, ..., 0, -1])
+    for i, area in enumerate(AREAS[1:], start=1):
+        numbers[f"map_{area}"] = _mean(precision[..., i, -1])
+    for i, limit in enumerate(MAX_DETS):
+        numbers[f"ar_{limit}"] = _mean(recall[..., 0, i])
+    return numbers
+
+
+def _per_class(
+    names: Sequence[str], truth: BoxTable, best: Sequence[np.ndarray], precision: np.ndarray
+) -> list[ClassMetrics]:
+    """Rows of the table; best: precision, recall, F1 [C] each; precision: COCO's [T,R,C]."""
+    num_boxes = np.bincount(truth.labels[~truth.crowd], minlength=len(names))
+    pairs = np.unique(np.stack((truth.labels, truth.images)), axis=1)  # [2,P] class, image
+    num_images = np.bincount(pairs[0], minlength=len(names))
+    rows = []
+    for i, name in enumerate(names):
+        p, r, f1 = (float(column[i]) for column in best)
+        ap_50, ap = _mean(precision[0, :, i]), _mean(precision[:, :, i])
+        rows.append(ClassMetrics(name, int(num_images[i]), int(num_boxes[i]), p, r, f1, ap_50, ap))
+    return rows
+
+
+def _mean(values: np.ndarray) -> float:
+    """Average of the numbers that exist; nan where none does."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

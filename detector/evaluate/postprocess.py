@@ -1,0 +1,206 @@
+"""From Predictions to Detections: one path for training, `det val`, `det predict` and exports.
+
+Two ways, chosen by the branch that is read.  The one-to-one branch is trained to name every object
+once, so its best scores are the answer (``top_detections``, pure tensor code of fixed shape that
+exports as it stands).  The one-to-many branch names an object many times and needs non-maximum
+suppression (``nms_detections``).
+
+Rules that hold for both.  Arithmetic is float32 whatever the precision around it.  An anchor with
+a class score that is no number, or with a box that is not finite or has no area, is dropped alone:
+it can not push out or suppress its neighbours.  A score counts when it is at least ``conf``.  There
+is no time limit: every image gets its answer.  NMS compares in float64, shifted to positive
+coordinates: class offsets cost no precision then, and negative coordinates do not reach into the
+next class.  Reading the outputs of exported files belongs to the export room.
+
+Letters: B images, A anchor points, C classes, D detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torchvision.ops import batched_nms, nms
+
+from ...datasets.sample import Letterbox
+from ..models.head import decode_boxes
+from ..models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+
+MAX_CANDIDATES = 30_000
+"""Most (anchor, class) pairs of an image that enter NMS, the best scored first."""
+
+
+class BranchError(ValueError):
+    """The detections asked for need a head branch that the model does not have."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, best first.
+
+    boxes: [D,4] float32 xyxy pixels.  scores: [D] float32, descending.  labels: [D] int64.
+    """
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, keep: torch.Tensor) -> Detections:
+        """The detections at ``keep``: a mask [D] or indices."""
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+    def above(self, conf: float) -> Detections:
+        """Those with a score of at least ``conf``."""
+        return self.select(self.scores >= conf)
+
+    def only(self, classes: Iterable[int]) -> Detections:
+        """Those of the class ids ``classes``."""
+        wanted = torch.tensor(sorted(set(classes)), dtype=torch.int64, device=self.labels.device)
+        return self.select(torch.isin(self.labels, wanted))
+
+    def to_original(self, letterbox: Letterbox, original_size: tuple[int, int]) -> Detections:
+        """Boxes in the pixels of the original image of size (height, width), clipped to it.
+
+        A box that lay wholly in the border has nothing left in the image and is dropped.
+        """
+        height, width = original_size
+        pad = self.boxes.new_tensor((letterbox.pad_x, letterbox.pad_y) * 2)
+        limit = self.boxes.new_tensor((width, height) * 2)
+        boxes = ((self.boxes - pad) / letterbox.gain).clamp(min=0).minimum(limit)
+        return Detections(boxes, self.scores, self.labels).select(has_area(boxes))
+
+    def cpu(self) -> Detections:
+        return Detections(self.boxes.cpu(), self.scores.cpu(), self.labels.cpu())
+
+
+def has_area(boxes: torch.Tensor) -> torch.Tensor:
+    """Whether each box [...,4] is finite and has a width and a height: [...] bool."""
+    return (boxes[..., 2:] > boxes[..., :2]).all(-1) & torch.isfinite(boxes).all(-1)
+
+
+def uses_nms(nms: bool, available: Iterable[str]) -> bool:
+    """Whether detections go through NMS: asked for, or no one-to-one branch is ``available``."""
+    return nms or ONE_TO_ONE not in available
+
+
+def branches_for(nms: bool, available: Iterable[str]) -> tuple[str, ...]:
+    """The head branch to compute.
+
+    nms=True reads the one-to-many branch, nms=False the one-to-one branch.  A family with a single
+    one-to-many head needs NMS in either case and gets it (``uses_nms`` tells, so that a command can
+    say so).  Raises BranchError where that branch is not among ``available``.
+    """
+    names = tuple(available)
+    branch = ONE_TO_MANY if uses_nms(nms, names) else ONE_TO_ONE
+    if branch not in names:
+        mend = "use nms=False" if ONE_TO_ONE in names else f"expected {ONE_TO_MANY} or {ONE_TO_ONE}"
+        has = ", ".join(names) or "none"
+        raise BranchError(f"nms={nms} reads the branch {branch}, the model has {has}: {mend}")
+    return (branch,)
+
+
+def postprocess(
+    outputs: dict[str, Predictions],
+    *,
+    nms: bool,
+    conf: float,
+    iou: float,
+    max_det: int,
+    agnostic_nms: bool,
+) -> list[Detections]:
+    """Detections of each image of a batch, in input pixels, on the CPU.
+
+    outputs: branch name -> Predictions, holding the branch that ``branches_for`` names.
+    conf: lowest score that counts.  max_det: most detections of an image.  iou, agnostic_nms: for
+    NMS only.  Raises BranchError as ``branches_for``.
+    """
+    (branch,) = branches_for(nms, outputs)
+    found = outputs[branch]
+    if branch == ONE_TO_MANY:
+        return nms_detections(found, conf=conf, iou=iou, max_det=max_det, agnostic=agnostic_nms)
+    return rows_to_detections(top_detections(found, max_det), conf)
+
+
+def rows_to_detections(rows: torch.Tensor, conf: float) -> list[Detections]:
+    """Rows [B,max_det,6] of ``top_detections`` as Detections on the CPU, without the padding."""
+    rows = rows.float().cpu()  # one transfer for the whole batch
+    keep = (rows[..., 4] >= conf) & (rows[..., 4] > 0)
+    counts = keep.sum(1).tolist()  # rows are sorted: those kept come first
+    return [_from_rows(image[:count]) for image, count in zip(rows, counts, strict=True)]
+
+
+def _from_rows(rows: torch.Tensor) -> Detections:
+    return Detections(rows[:, :4].contiguous(), rows[:, 4].contiguous(), rows[:, 5].long())
+
+
+def top_detections(predictions: Predictions, max_det: int) -> torch.Tensor:
+    """NMS-free detections [B,max_det,6] float32: x1, y1, x2, y2, score, class; best first.
+
+    The ``max_det`` anchors with the best class each, then the best ``max_det`` of their (anchor,
+    class) pairs; padded with rows of score 0 where there are fewer.  Shapes depend on shapes only,
+    so the function can be traced, compiled and exported.
+    """
+    boxes = decode_boxes(predictions)  # [B,A,4]
+    logits = predictions.logits.float()  # [B,A,C]
+    num_anchors, num_classes = logits.shape[1:]
+    best = logits.amax(-1)  # [B,A]; no number where any class is none
+    best = torch.where(has_area(boxes) & ~torch.isnan(best), best, -torch.inf)
+    best, anchors = best.topk(min(max_det, num_anchors), dim=1)  # [B,K]
+
+    boxes = boxes.gather(1, anchors[..., None].expand(-1, -1, 4))  # [B,K,4]
+    scores = logits.gather(1, anchors[..., None].expand(-1, -1, num_classes)).sigmoid()  # [B,K,C]
+    usable = (best > -torch.inf)[..., None]  # [B,K,1]
+    boxes, scores = torch.where(usable, boxes, 0.0), torch.where(usable, scores, 0.0)
+
+    num_pairs = min(max_det, scores.shape[1] * num_classes)
+    top, pairs = scores.flatten(1).topk(num_pairs, dim=1)  # [B,P]
+    rows = torch.div(pairs, num_classes, rounding_mode="floor")
+    boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+    labels = (pairs - rows * num_classes).float()
+    found = torch.cat((boxes, top[..., None], labels[..., None]), -1)  # [B,P,6]
+    return torch.nn.functional.pad(found, (0, 0, 0, max_det - num_pairs))
+
+
+def nms_detections(
+    predictions: Predictions, *, conf: float, iou: float, max_det: int, agnostic: bool
+) -> list[Detections]:
+    """Detections of each image after non-maximum suppression, in input pixels, on the CPU.
+
+    Every (anchor, class) pair with a score of at least ``conf`` is a candidate, so one anchor may
+    name several classes.  A box is suppressed by a better one that overlaps it by more than
+    ``iou``: of its own class, or with ``agnostic`` of any class.  At most MAX_CANDIDATES candidates
+    and ``max_det`` detections an image.
+    """
+    boxes = decode_boxes(predictions)  # [B,A,4]
+    scores = predictions.logits.float().sigmoid()  # [B,A,C]
+    usable = has_area(boxes) & ~torch.isnan(scores).any(-1)
+    candidates = (scores >= conf) & (scores > 0) & usable[..., None]
+    found = []
+    for image_boxes, image_scores, mask in zip(boxes, scores, candidates, strict=True):
+        anchors, labels = mask.nonzero(as_tuple=True)
+        pairs = Detections(image_boxes[anchors], image_scores[anchors, labels], labels)
+        found.append(_suppress(_best(pairs, MAX_CANDIDATES), iou, agnostic, max_det).cpu())
+    return found
+
+
+def _best(detections: Detections, limit: int) -> Detections:
+    """The ``limit`` best scored, best first; equal scores keep their order."""
+    return detections.select(detections.scores.argsort(descending=True, stable=True)[:limit])
+
+
+def _suppress(detections: Detections, iou: float, agnostic: bool, max_det: int) -> Detections:
+    """Greedy NMS on candidates sorted by score."""
+    if len(detections) == 0:
+        return detections
+    on_mps = detections.boxes.device.type == "mps"  # no float64 there
+    work = detections.cpu() if on_mps else detections
+    boxes, scores = work.boxes.double(), work.scores.double()
+    boxes = boxes - boxes.min()
+    keep = nms(boxes, scores, iou) if agnostic else batched_nms(boxes, scores, work.labels, iou)
+    return _best(work.select(keep), max_det)

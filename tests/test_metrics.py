@@ -1,0 +1,388 @@
+"""Metrics against pycocotools, brute force and cases worked out by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from yolodet.detector.evaluate import matching
+from yolodet.detector.evaluate.metrics import DetectionCollector, Metrics
+from yolodet.detector.evaluate.postprocess import Detections
+
+NAMES = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
+RECALLS = ("ar_1", "ar_10", "ar_100")
+
+
+def detections(boxes=(), scores=(), labels=()) -> Detections:
+    """Sorted by score, as every Detections is."""
+    scores = torch.as_tensor(np.array(scores, np.float32))
+    order = scores.argsort(descending=True, stable=True)
+    boxes = torch.as_tensor(np.array(boxes, np.float32).reshape(-1, 4))
+    labels = torch.as_tensor(np.array(labels, np.int64))
+    return Detections(boxes[order], scores[order], labels[order])
+
+
+def pycocotools_numbers(ground_truth: dict, results: list[dict]) -> dict[str, float]:
+    """COCO's reference implementation on the same dictionaries."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(ground_truth)
+        truth.createIndex()
+        if results:
+            found = truth.loadRes(copy.deepcopy(results))
+        else:
+            found = COCO()  # pycocotools can not load an empty list
+            found.dataset = {**copy.deepcopy(ground_truth), "annotations": []}
+            found.createIndex()
+        evaluator = COCOeval(truth, found, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    stats = evaluator.stats[:9]
+    return {k: math.nan if v < 0 else v for k, v in zip(NAMES + RECALLS, stats, strict=True)}
+
+
+def assert_coco(collector: DetectionCollector) -> Metrics:
+    metrics = collector.compute()
+    expected = pycocotools_numbers(collector.coco_ground_truth(), collector.coco_results())
+    found = {name: getattr(metrics, name) for name in NAMES + RECALLS}
+    assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    return metrics
+
+
+def random_boxes(rng: np.random.Generator, count: int, size=200.0, smallest=4.0) -> np.ndarray:
+    low = rng.random((count, 2)) * size
+    return np.concatenate((low, low + smallest + rng.random((count, 2)) ** 2 * size), 1)
+
+
+def random_data(seed: int, *, images=12, classes=4, true=6, extra=8, jitter=6.0, levels=None,
+                crowd=0.0) -> DetectionCollector:  # fmt: skip
+    """True boxes, shifted copies of them as detections, and false alarms; levels: tied scores."""
+    rng = np.random.default_rng(seed)
+    collector = DetectionCollector([f"c{i}" for i in range(classes)])
+    for image in range(images):
+        truth = random_boxes(rng, rng.integers(0, true + 1))
+        labels = rng.integers(0, classes, len(truth))
+        copies = rng.integers(0, max(len(truth), 1), 2 * len(truth))
+        noise = rng.normal(size=(len(copies), 4)) * jitter * rng.random((len(copies), 1))
+        boxes = np.concatenate((truth[copies] + noise, random_boxes(rng, extra)))
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        wrong = rng.integers(0, classes, len(copies) + extra)
+        keep = rng.random(len(copies)) < 0.8
+        wrong[: len(copies)][keep] = labels[copies][keep]
+        scores = rng.random(len(boxes))
+        scores = np.ceil(scores * levels) / levels if levels else scores
+        found = detections(boxes, scores, wrong)
+        groups = rng.random(len(truth)) < crowd
+        collector.add(1000 - image, (400, 500), truth.astype(np.float32), labels, found, groups)
+    return collector
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_data_scores_as_in_pycocotools(seed):
+    metrics = assert_coco(random_data(seed))
+    assert 0.05 < metrics.map < 0.9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"levels": 3},  # score ties
+        {"levels": 1, "classes": 1},
+        {"crowd": 0.4},
+        {"crowd": 0.4, "levels": 2, "jitter": 2.0},
+        {"extra": 150, "classes": 1, "images": 3},  # more than 100 of a class in an image
+        {"extra": 150, "classes": 1, "images": 3, "levels": 4},
+        {"true": 0},
+        {"classes": 60, "images": 6},  # most classes without images
+        {"images": 1, "classes": 1},
+    ],
+)
+def test_adversarial_data_scores_as_in_pycocotools(options):
+    assert_coco(random_data(7, **options))
+
+
+def test_no_detections_and_no_truth_score_as_in_pycocotools():
+    nothing, only_truth, only_found = (DetectionCollector(["a", "b"]) for _ in range(3))
+    box = [[10.0, 10, 60, 60]]
+    nothing.add(1, (100, 100), np.empty((0, 4)), np.empty(0), detections())
+    only_truth.add(1, (100, 100), np.array(box), np.array([0]), detections())
+    only_found.add(1, (100, 100), np.empty((0, 4)), np.empty(0), detections(box, [0.9], [1]))
+    assert math.isnan(assert_coco(nothing).map)
+    metrics = assert_coco(only_truth)
+    assert (metrics.map, metrics.recall, metrics.precision, metrics.f1) == (0, 0, 0, 0)
+    assert metrics.best_conf == 0.25 and metrics.confusion[0].tolist() == [0, 0, 1]
+    metrics = assert_coco(only_found)
+    assert math.isnan(metrics.map) and math.isnan(metrics.f1)
+    assert metrics.confusion[2].tolist() == [0, 1, 0]
+
+
+def test_no_image_at_all_has_no_numbers():
+    metrics = DetectionCollector(["a"]).compute()
+    assert math.isnan(metrics.map) and math.isnan(metrics.ar_100) and metrics.num_images == 0
+
+
+def test_duplicate_boxes_score_as_in_pycocotools():
+    box = [50.0, 50, 120, 130]
+    collector = DetectionCollector(["a"])
+    found = detections([box] * 5, [0.9, 0.9, 0.9, 0.5, 0.4], [0] * 5)
+    collector.add(3, (200, 200), np.array([box, box, [0, 0, 9, 9]]), np.zeros(3, int), found)
+    metrics = assert_coco(collector)
+    assert metrics.recall == pytest.approx(2 / 3)
+
+
+def test_boxes_on_the_borders_of_area_ranges_score_as_in_pycocotools():
+    collector = DetectionCollector(["a"])
+    sides = [31.999, 32, 32.001, 95.999, 96, 96.001]
+    truth = np.array([[100.0 * i, 0, 100 * i + s, s] for i, s in enumerate(sides)], np.float32)
+    found = detections(truth, np.linspace(0.9, 0.4, 6), [0] * 6)
+    collector.add(0, (100, 700), truth, np.zeros(6, int), found)
+    assert_coco(collector)
+
+
+def test_overlaps_exactly_at_a_threshold_count_as_in_pycocotools():
+    collector = DetectionCollector(["a"])
+    truth = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    boxes = [[0, 0, 10, 5], [20, 0, 30, 7.5], [40, 0, 50, 9.5]]
+    found = detections(boxes, [0.9, 0.8, 0.7], [0] * 3)
+    collector.add(0, (60, 60), truth, np.zeros(3, int), found)
+    metrics = assert_coco(collector)
+    assert metrics.map_50 == pytest.approx(1.0) and metrics.recall == 1.0
+
+
+def test_given_areas_sort_boxes_as_in_pycocotools():
+    collector = DetectionCollector(["a"])
+    truth = np.array([[0.0, 0, 50, 50], [100, 0, 150, 50]])
+    found = detections(truth[:1], [0.9], [0])
+    collector.add(0, (200, 200), truth, np.zeros(2, int), found, areas=np.array([500.0, 2000.0]))
+    metrics = assert_coco(collector)
+    assert (metrics.map_small, metrics.map_medium) == (pytest.approx(1.0), 0.0)
+
+
+def test_perfect_detections_score_1_everywhere():
+    rng = np.random.default_rng(0)
+    collector = DetectionCollector(["a", "b", "never seen"])
+    for image in range(5):
+        truth, labels = random_boxes(rng, 8), rng.integers(0, 2, 8)
+        collector.add(image, (500, 500), truth, labels, detections(truth, [0.9] * 8, labels))
+    metrics = assert_coco(collector)
+    assert metrics.map == pytest.approx(1) and metrics.map_50 == pytest.approx(1)
+    assert (metrics.precision, metrics.recall, metrics.f1) == (1, 1, 1)
+    assert metrics.best_conf == pytest.approx(0.45)  # the middle of what is equally good
+    assert metrics.confusion.sum() == metrics.confusion.trace() == metrics.num_boxes == 40
+    assert math.isnan(metrics.per_class[2].ap) and metrics.per_class[2].boxes == 0
+
+
+def slow_match(truth, labels, found: Detections, conf: float, iou: float):
+    """(true positives, detections, true boxes) of each class in one image, one box at a time."""
+    counts = {}
+    for label in range(4):
+        mine = [b for b, c in zip(truth, labels, strict=True) if c == label]
+        taken = [False] * len(mine)
+        right = number = 0
+        for box, score, c in zip(found.boxes.tolist(), found.scores, found.labels, strict=True):
+            if int(c) != label or score < np.float32(conf):
+                continue
+            number += 1
+            pairs = zip(mine, taken, strict=True)
+            overlaps = [0 if used else slow_iou(box, b) for b, used in pairs]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            if overlaps and overlaps[best] >= iou:
+                taken[best] = True
+                right += 1
+        counts[label] = np.array([right, number, len(mine)])
+    return counts
+
+
+def slow_iou(a, b) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
+    return width * height / union
+
+
+def test_precision_recall_f1_equal_a_brute_force_sweep():
+    rng = np.random.default_rng(5)
+    collector, images = DetectionCollector(list("abcd")), []
+    for image in range(6):
+        truth, labels = random_boxes(rng, 6), rng.integers(0, 4, 6)
+        boxes = np.concatenate((truth + rng.normal(size=(6, 4)) * 3, random_boxes(rng, 6)))
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        guesses = np.concatenate((labels, rng.integers(0, 4, 6)))
+        found = detections(boxes, rng.random(12).round(2), guesses)
+        images.append((truth, labels, found))
+        collector.add(image, (400, 400), truth, labels, found)
+    metrics = collector.compute()
+    grid = np.arange(0, 1001, 10)
+    table = np.zeros((len(grid), 4, 3))  # precision, recall, F1
+    for i, place in enumerate(grid):
+        matches = [slow_match(*image, conf=place / 1000, iou=0.5) for image in images]
+        for label in range(4):
+            right, number, wanted = sum(m[label] for m in matches)
+            precision, recall = right / max(number, 1), right / wanted
+            table[i, label] = precision, recall, 2 * right / (number + wanted)
+    curves = metrics.curves
+    np.testing.assert_allclose(curves.precision[:, grid].T, table[..., 0], atol=1e-12)
+    np.testing.assert_allclose(curves.recall[:, grid].T, table[..., 1], atol=1e-12)
+    np.testing.assert_allclose(curves.f1[:, grid].T, table[..., 2], atol=1e-12)
+    assert metrics.f1 == pytest.approx(table[..., 2].mean(1).max())  # scores lie on the grid
+    at_best = [slow_match(*image, conf=metrics.best_conf, iou=0.5) for image in images]
+    for label, row in enumerate(metrics.per_class):
+        right, number, wanted = sum(m[label] for m in at_best)
+        expected = (right / max(number, 1), right / wanted)
+        assert (row.precision, row.recall) == pytest.approx(expected)
+    assert metrics.precision == pytest.approx(np.mean([row.precision for row in metrics.per_class]))
+
+
+OPTIONS = [{}, {"levels": 4}, {"crowd": 0.3}, {"crowd": 0.5, "levels": 2}]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_our_matching_gives_the_average_precision_of_coco(options):
+    """AP at IoU 0.5 and 0.75 worked out from ``match`` alone equals COCO's."""
+    collector = random_data(11, classes=1, images=20, **options)
+    metrics = collector.compute()
+    found = matching.BoxTable(*columns(collector._found))
+    truth = matching.BoxTable(*columns(collector._truth))
+    for iou, expected in ((0.5, metrics.map_50), (0.75, metrics.map_75)):
+        owners = matching.match(found, truth, iou)
+        ignored = (owners >= 0) & truth.crowd[owners]
+        order = np.argsort(-found.scores, kind="stable")
+        # COCO visits images by id, and breaks ties of score that way
+        ids = np.array(collector._ids)[found.images]
+        order = np.lexsort((np.arange(len(found)), ids, -found.scores))
+        right = ((owners >= 0) & ~ignored)[order][~ignored[order]]
+        recall = right.cumsum() / (~truth.crowd).sum()
+        precision = right.cumsum() / np.arange(1, len(right) + 1)
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        places = np.searchsorted(recall, np.linspace(0, 1, 101), "left")
+        ap = np.append(envelope, 0)[places].mean()
+        assert ap == pytest.approx(expected, abs=1e-9)
+
+
+def columns(tables):
+    return [np.concatenate(column) for column in zip(*(t.columns for t in tables), strict=True)]
+
+
+def test_matching_in_small_chunks_changes_nothing(monkeypatch):
+    whole = random_data(2, crowd=0.2).compute()
+    monkeypatch.setattr(matching, "PAIRS_A_CHUNK", 3)
+    small = random_data(2, crowd=0.2).compute()
+    np.testing.assert_array_equal(whole.curves.f1, small.curves.f1)
+    np.testing.assert_array_equal(whole.confusion, small.confusion)
+
+
+def test_confusion_matrix_of_a_case_worked_out_by_hand():
+    cat, dog, bird = 0, 1, 2
+    truth = [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10], [80, 0, 99, 10]]
+    true_labels = [cat, cat, dog, bird, dog]
+    crowd = [False, False, False, False, True]
+    found = detections(
+        [
+            [0, 0, 10, 10],  # the first cat
+            [0, 0, 10, 9],  # the same cat again: a false alarm
+            [20, 0, 30, 10],  # the second cat, called a dog
+            [40, 0, 50, 10],  # the dog
+            [60, 0, 70, 4],  # the bird, overlap 0.4: too little
+            [82, 0, 90, 10],  # inside the crowd of dogs: counts neither way
+            [0, 50, 10, 60],  # nothing there, called a bird
+            [60, 0, 70, 10],  # the bird, but below the confidence
+        ],
+        [0.9, 0.8, 0.9, 0.9, 0.8, 0.9, 0.8, 0.1],
+        [cat, cat, dog, dog, bird, dog, bird, bird],
+    )
+    collector = DetectionCollector(["cat", "dog", "bird"])
+    collector.add(0, (100, 100), np.array(truth), np.array(true_labels), found, np.array(crowd))
+    table = matching.BoxTable(*columns(collector._found))
+    usable = table.select(table.scores >= 0.5)
+    confusion = matching.confusion_matrix(usable, matching.BoxTable(*columns(collector._truth)), 3)
+    assert confusion.tolist() == [
+        [1, 1, 0, 0],  # cats: one right, one called a dog
+        [0, 1, 0, 0],  # the dog
+        [0, 0, 0, 1],  # the bird was missed
+        [1, 0, 2, 0],  # false alarms: the second cat, two birds
+    ]
+
+
+def test_a_confusion_matrix_prefers_the_right_class_to_a_little_more_overlap():
+    """A rider on a horse: boxes nearly alike, each detection overlaps the other's truth more."""
+    truth = np.array([[0.0, 0, 100, 100], [0, 0, 100, 98]])
+    found = detections([[0, 0, 100, 98], [0, 0, 100, 100]], [0.9, 0.8], [0, 1])
+    collector = DetectionCollector(["rider", "horse"])
+    collector.add(0, (100, 100), truth, np.array([0, 1]), found)
+    assert collector.compute().confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_a_confusion_matrix_counts_every_true_box_once():
+    for seed in range(4):
+        metrics = random_data(seed).compute()
+        assert metrics.confusion[:-1].sum(1).tolist() == [row.boxes for row in metrics.per_class]
+
+
+def test_counts_of_images_and_boxes_leave_out_crowds():
+    collector = DetectionCollector(["a", "b"])
+    boxes = random_boxes(np.random.default_rng(0), 3)
+    collector.add(5, (9, 9), boxes, np.array([0, 0, 1]), detections(), np.array([0, 1, 0]))
+    collector.add(6, (9, 9), boxes[:1], np.array([0]), detections())
+    metrics = collector.compute()
+    assert [(row.images, row.boxes) for row in metrics.per_class] == [(2, 2), (1, 1)]
+    assert (metrics.num_images, metrics.num_boxes) == (2, 3)
+
+
+def test_to_dict_is_json_with_none_for_what_does_not_exist():
+    metrics = random_data(3, classes=60, images=2).compute()
+    data = json.loads(json.dumps(metrics.to_dict(curves=True), allow_nan=False))
+    assert None in [row["ap"] for row in data["per_class"]]
+    assert data["map"] == pytest.approx(metrics.map)
+    assert len(data["confusion"]) == 61 and len(data["curves"]["f1"][0]) == 1001
+    assert "curves" not in metrics.to_dict()
+
+
+def test_computing_prints_nothing_and_can_be_repeated(capsys, caplog):
+    caplog.set_level("DEBUG")
+    collector = random_data(0)
+    first, second = collector.compute(), collector.compute()
+    assert first.to_dict(curves=True) == second.to_dict(curves=True)
+    assert capsys.readouterr() == ("", "") and not caplog.records
+
+
+def test_results_are_plain_coco_rows():
+    collector = DetectionCollector(["a", "b"])
+    collector.add(7, (9, 9), np.empty((0, 4)), np.empty(0), detections([[1, 2, 4, 8]], [0.5], [1]))
+    collector.compute()
+    row = {"image_id": 7, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 6.0], "score": 0.5}
+    assert json.loads(json.dumps(collector.coco_results())) == [row]
+
+
+@pytest.mark.parametrize(
+    ("found", "labels", "message"),
+    [
+        (detections([[0, 0, 1, 1]], [0.5], [2]), [0], "detections of image 4: class id 2"),
+        (detections([[0, 0, 1, 1]], [math.nan], [0]), [0], "not finite"),
+        (detections([[0, 0, math.inf, 1]], [0.5], [0]), [0], "not finite"),
+        (detections(), [-1], "true boxes of image 4: class id -1"),
+        (detections(), [0, 0], "one value a box"),
+    ],
+)
+def test_what_can_not_be_measured_is_refused(found, labels, message):
+    collector = DetectionCollector(["a", "b"])
+    with pytest.raises(ValueError, match=message):
+        collector.add(4, (9, 9), np.array([[0.0, 0, 1, 1]]), np.array(labels), found)
+    assert len(collector) == 0
+
+
+def test_an_image_added_twice_is_refused():
+    collector = DetectionCollector(["a"])
+    for _ in range(2):
+        collector.add(4, (9, 9), np.empty((0, 4)), np.empty(0), detections())
+    with pytest.raises(ValueError, match="added twice"):
+        collector.compute()
