@@ -1,0 +1,93 @@
+"""Read a PyTorch checkpoint that holds pickled objects, without unpickling it.
+
+Python's unpickler imports modules and calls what the file names.  This reader has its own small
+machine (``machine``), which does neither: objects of known module classes become ``Stub``s that
+hold their state, tensors are rebuilt from bounds-checked pieces of the file (``storages``,
+``rebuild``), and whatever else the file wants called is refused by name (``RefusedPickle``).
+
+Both layouts of ``torch.save`` are read: the zip archive, and the plain stream of torch before 1.6.
+Left out: sparse, quantized and subclassed tensors, TorchScript, sharded files.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from .errors import ImportFailed
+from .machine import Machine
+from .storages import Storages
+
+ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_PROTOCOL = 1001
+MAX_PICKLE = 256 * 2**20
+"""Largest pickle in bytes; the numbers of a checkpoint lie outside it."""
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a file written by ``torch.save`` holds: plain values, tensors (on the CPU) and Stubs.
+
+    Raises RefusedPickle where the file asks for a call that is not part of rebuilding tensors, and
+    ImportFailed where it is no checkpoint, is damaged, or would unpack to more than it is.
+    """
+    with path.open("rb") as file:
+        magic = file.read(4)
+    try:
+        return _read_archive(path) if magic == ZIP_MAGIC else _read_stream(path)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ImportFailed(f"{path} is damaged: {error}; get the file again") from error
+
+
+def _read_archive(path: Path) -> Any:
+    """The zip layout: ``NAME/data.pkl`` and one uncompressed entry a storage."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        _check_entries(path, archive.infolist())
+        pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
+        if len(pickles) != 1:
+            raise ImportFailed(f"{path} is a zip file but no PyTorch checkpoint: no data.pkl in it")
+        root = pickles[0].removesuffix("data.pkl")
+        order = f"{root}byteorder"
+        if order in entries and archive.read(order).strip() != b"little":
+            raise ImportFailed(f"{path} holds big-endian numbers: save it on a usual machine")
+        if entries[pickles[0]].file_size > MAX_PICKLE:
+            raise ImportFailed(f"{path} holds a pickle of more than {MAX_PICKLE >> 20} MiB")
+
+        def storage(key: str) -> bytes:
+            name = f"{root}data/{key}"
+            if name not in entries:
+                raise ImportFailed(f"{path} is damaged: it lacks {name}; get the file again")
+            return archive.read(name)
+
+        return Machine(path, Storages(path, storage)).run(archive.read(pickles[0]))
+
+
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """torch.save never compresses: anything that unpacks to more than the file is no checkpoint."""
+    if len({entry.filename for entry in entries}) != len(entries):
+        raise ImportFailed(f"{path} holds two entries of one name: it was tampered with")
+    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    total = sum(entry.file_size for entry in entries)
+    if packed or total > path.stat().st_size:
+        what = f"entry {packed[0]} is compressed" if packed else f"unpacks to {total} bytes"
+        raise ImportFailed(f"{path} is refused as a zip bomb: {what}, which torch.save never does")
+
+
+def _read_stream(path: Path) -> Any:
+    """The layout before torch 1.6: five pickles, then the numbers of each storage."""
+    data = path.read_bytes()
+    stream = io.BytesIO(data)
+    storages = Storages(path, None)
+    machine = Machine(path, storages)
+    if machine.run_next(stream) != LEGACY_MAGIC or machine.run_next(stream) != LEGACY_PROTOCOL:
+        raise ImportFailed(f"{path} is no PyTorch checkpoint: it starts with {data[:4]!r}")
+    machine.run_next(stream)  # facts about the machine that wrote it
+    content = machine.run_next(stream)
+    keys = machine.run_next(stream)
+    if not isinstance(keys, list):
+        raise ImportFailed(f"{path} is damaged: it has no list of storages")
+    storages.fill(stream, keys)
+    return content
