@@ -25,7 +25,7 @@ class Fusable(nn.Module):
     """A module that can become cheaper for inference, in place and once."""
 
     def fuse(self) -> None:
-        """Give the same answers in evaluation mode with fewer layers; a second call does nothing."""
+        """The same answers in evaluation mode with fewer layers; a second call does nothing."""
         raise NotImplementedError
 
 
@@ -81,38 +81,49 @@ def linear_conv(c_in: int, c_out: int, kernel: int = 1, *, groups: int = 1) -> C
     return Conv(c_in, c_out, kernel, groups=groups, act=nn.Identity())
 
 
-def depthwise(c: int, kernel: int = 3) -> Conv:
-    """A ``Conv`` with one group a channel."""
-    return Conv(c, c, kernel, groups=c)
+def depthwise(c: int, *, stride: int = 1) -> Conv:
+    """A 3x3 ``Conv`` with one group a channel."""
+    return Conv(c, c, 3, stride, groups=c)
 
 
 class Bottleneck(nn.Module):
-    """Two 3x3 convolutions through ``hidden`` channels, added to the input where widths agree."""
+    """Two convolutions in a row, added to their input where ``residual``."""
 
-    def __init__(self, c_in: int, c_out: int, hidden: int, *, residual: bool = True) -> None:
+    def __init__(self, conv1: nn.Module, conv2: nn.Module, *, residual: bool = True) -> None:
         super().__init__()
-        self.conv1 = Conv(c_in, hidden, 3)
-        self.conv2 = Conv(hidden, c_out, 3)
-        self.residual = residual and c_in == c_out
+        self.conv1 = conv1
+        self.conv2 = conv2
+        self.residual = residual
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.conv2(self.conv1(x))
+        y: torch.Tensor = self.conv2(self.conv1(x))
         return x + y if self.residual else y
 
 
-class C3k(nn.Module):
-    """CSP block: a chain of ``n`` bottlenecks beside a plain 1x1 path, then merged."""
+def bottleneck(c: int, *, squeeze: int = 1, residual: bool = True) -> Bottleneck:
+    """Two 3x3 convolutions through ``c / squeeze`` channels."""
+    hidden = c // squeeze
+    return Bottleneck(Conv(c, hidden, 3), Conv(hidden, c, 3), residual=residual)
 
-    def __init__(self, c: int, n: int = 2) -> None:
+
+Inner = Callable[[int], nn.Module]
+"""Width -> one link of a chain, as many channels out as in."""
+
+
+class CrossStage(nn.Module):
+    """CSP block: a chain of ``n`` links beside a plain 1x1 path, each half as wide, then merged."""
+
+    def __init__(self, c_in: int, c_out: int, n: int, inner: Inner) -> None:
         super().__init__()
-        hidden = c // 2
-        self.enter = Conv(c, hidden)
-        self.skip = Conv(c, hidden)
-        self.chain = nn.Sequential(*(Bottleneck(hidden, hidden, hidden) for _ in range(n)))
-        self.merge = Conv(2 * hidden, c)
+        hidden = c_out // 2
+        self.enter = Conv(c_in, hidden)
+        self.skip = Conv(c_in, hidden)
+        self.chain = nn.Sequential(*(inner(hidden) for _ in range(n)))
+        self.merge = Conv(2 * hidden, c_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.merge(torch.cat((self.chain(self.enter(x)), self.skip(x)), 1))  # type: ignore[no-any-return]
+        chained, skipped = self.chain(self.enter(x)), self.skip(x)
+        return self.merge(torch.cat((chained, skipped), 1))  # type: ignore[no-any-return]
 
 
 class Aggregate(nn.Module):
@@ -121,9 +132,7 @@ class Aggregate(nn.Module):
     ``inner(hidden)`` makes one link of the chain; ``hidden`` is the width of a half.
     """
 
-    def __init__(
-        self, c_in: int, c_out: int, hidden: int, n: int, inner: Callable[[int], nn.Module]
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, hidden: int, n: int, inner: Inner) -> None:
         super().__init__()
         self.enter = Conv(c_in, 2 * hidden)
         self.chain = nn.ModuleList(inner(hidden) for _ in range(n))

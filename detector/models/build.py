@@ -6,11 +6,23 @@ One module a family; each has ``SIZES`` (its table) and ``build(size, num_classe
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Mapping
 
-from . import yolo26
+from torch import Tensor
+
+from . import yolo11, yolo26, yolov8, yolov9, yolox
 from .detector import Detector
+from .predictions import AUXILIARY
 
-FAMILIES = {"yolo26": yolo26}
+FAMILIES = {
+    "yolo26": yolo26,
+    "yolo11": yolo11,
+    "yolov8": yolov8,
+    "yolov9": yolov9,
+    "yolox_": yolox,
+}
+"""Start of a name -> module of the family."""
 NAMES = {
     f"{family}{size}": (family, size)
     for family, module in FAMILIES.items()
@@ -34,3 +46,12 @@ def build(name: str, num_classes: int, class_width: int | None = None) -> Detect
         raise ValueError(f"num_classes is {num_classes}: a detector needs at least 1 class")
     family, size = NAMES[name]
     return FAMILIES[family].build(size, num_classes, class_width)
+
+
+def class_width_of(tensors: Mapping[str, Tensor]) -> int | None:
+    """The width of the class towers in a state dict of one of our models; None where it has none."""
+    towers = re.compile(r"head\.\w+\.classes\.0\.(\d+)\.weight")
+    for key, tensor in tensors.items():
+        if towers.fullmatch(key) and not key.startswith(f"head.{AUXILIARY}."):
+            return int(tensor.shape[1])
+    return None

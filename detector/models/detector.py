@@ -68,6 +68,16 @@ class Detector(nn.Module):
         return self.head.branches
 
     @property
+    def class_keys(self) -> tuple[str, ...]:
+        """Names of the parameters with one row a class: the last convolutions of class towers."""
+        keys = []
+        for name, branch in self.head.named_children():
+            for level, tower in enumerate(branch.get_submodule("classes").children()):
+                path = f"head.{name}.classes.{level}.{len(list(tower.children())) - 1}"
+                keys += [f"{path}.weight", f"{path}.bias"]
+        return tuple(keys)
+
+    @property
     def stages(self) -> dict[str, nn.Module]:
         """Parts in the order of the data path; each key is the prefix of its parameters' names."""
         parts: dict[str, nn.Module] = {}

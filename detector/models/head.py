@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
+from torch.amp import is_autocast_available
 
 from .predictions import Predictions
 
@@ -93,13 +95,13 @@ class Branch(nn.Module):
 
     def forward(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [B,A,C] and distances [B,A,4R] of all levels."""
-        logits = [_rows(tower(x)) for tower, x in zip(self.classes, features, strict=True)]
-        distances = [_rows(tower(x)) for tower, x in zip(self.boxes, features, strict=True)]
+        logits = [rows(tower(x)) for tower, x in zip(self.classes, features, strict=True)]
+        distances = [rows(tower(x)) for tower, x in zip(self.boxes, features, strict=True)]
         return torch.cat(logits, 1), torch.cat(distances, 1)
 
 
-def _rows(x: torch.Tensor) -> torch.Tensor:
-    """[B,C,H,W] -> [B,HW,C]; a view in channels_last memory."""
+def rows(x: torch.Tensor) -> torch.Tensor:
+    """[B,C,H,W] -> [B,HW,C]: cells row by row; a view in channels_last memory."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
@@ -126,6 +128,12 @@ class Head(nn.Module):
         return Predictions(logits, distances, points, strides)
 
 
+def no_autocast(like: torch.Tensor) -> AbstractContextManager[object]:
+    """A block in which operations on the device of ``like`` run in the types of their arguments."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext()
+
+
 def distances_in_strides(predictions: Predictions) -> torch.Tensor:
     """Left, top, right, bottom [B,A,4] float32 in units of the stride.
 
@@ -133,7 +141,7 @@ def distances_in_strides(predictions: Predictions) -> torch.Tensor:
     equation 5).
     """
     bins = predictions.reg_max
-    with torch.autocast(predictions.distances.device.type, enabled=False):
+    with no_autocast(predictions.distances):
         distances = predictions.distances.float()
         if bins == 1:
             return distances

@@ -7,7 +7,6 @@ start from the same weights.  Distances are plain numbers in strides (R = 1).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -16,18 +15,18 @@ from .blocks import (
     Aggregate,
     AttentionBlock,
     Bottleneck,
-    C3k,
     Conv,
+    CrossStage,
+    Inner,
     PartialAttention,
     PyramidPool,
+    bottleneck,
     depthwise,
 )
 from .detector import Detector
 from .head import STRIDES, Branch, Head
 from .predictions import ONE_TO_MANY, ONE_TO_ONE
 from .pyramid import Backbone, Neck
-
-Inner = Callable[[int], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def build(size: str, num_classes: int, class_width: int | None = None) -> Detect
 def make_backbone(row: Size, pool: PyramidPool) -> Backbone:
     """Stem, four stages of downsampling and mixing, pooling, attention."""
     stem, c2, c3, c4, c5 = row.widths
-    early = c3k if row.deep else bottleneck
+    early = c3k if row.deep else narrow
 
     def stage(c_in: int, c_down: int, c_out: int, inner: Inner, share: float) -> nn.Sequential:
         stage = nn.Sequential()
@@ -105,19 +104,19 @@ def c3k2(c_in: int, c_out: int, n: int, inner: Inner, share: float = 0.5) -> Agg
     return Aggregate(c_in, c_out, int(c_out * share), n, inner)
 
 
-def bottleneck(c: int) -> Bottleneck:
+def narrow(c: int) -> Bottleneck:
     """A chain's link: 3x3 bottleneck through half the width."""
-    return Bottleneck(c, c, c // 2)
+    return bottleneck(c, squeeze=2)
 
 
-def c3k(c: int) -> C3k:
+def c3k(c: int) -> CrossStage:
     """A chain's link: a small CSP block with two bottlenecks."""
-    return C3k(c, 2)
+    return CrossStage(c, c, 2, bottleneck)
 
 
 def attention(c: int) -> nn.Sequential:
     """A chain's link: a bottleneck, then self-attention."""
-    return nn.Sequential(Bottleneck(c, c, c // 2), AttentionBlock(c))
+    return nn.Sequential(narrow(c), AttentionBlock(c))
 
 
 def default_class_width(c3: int, num_classes: int) -> int:
