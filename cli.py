@@ -63,8 +63,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     call = read_words(arguments)
     group = typer.main.get_command(_app())
-    code = group.main(args=_canonical(call), prog_name="det", standalone_mode=False)
-    return code if isinstance(code, int) else 0
+    chosen = group.main(args=_canonical(call), prog_name="det", standalone_mode=False)
+    return _execute(*chosen) if isinstance(chosen, tuple) else 0  # help has been printed
 
 
 def _canonical(call: Call) -> list[str]:
@@ -90,7 +90,7 @@ def _app() -> typer.Typer:
         "config": _group("Print options as YAML: all defaults, or the values of one command."),
     }
     for command in COMMANDS:
-        run = words_of_help.with_options(command, _runner(command))
+        run = words_of_help.with_options(command)
         place, name = app, command.path[-1]
         if command.path[0] in groups:
             place = groups[command.path[0]]
@@ -109,25 +109,21 @@ def _group(summary: str, epilog: str | None = None) -> typer.Typer:
     )  # fmt: skip
 
 
-def _runner(command: Command) -> Callable[..., int]:
-    """The function behind a command: words in, exit code out."""
-
-    def run(**words: Any) -> int:
-        flags, _ = parse(FlagsConfig, {n: words.pop(n) for n in knobs(FlagsConfig) if n in words})
-        prints_config = command.path[0] == "config"
-        if flags.quiet and not prints_config and "verbose" in command.options:
-            _quieten(words)
-        config, given = parse(command.config, words)
-        log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))
-        with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints is talk
-            outcome = _HANDLERS[command.path[0]](command, config, given, log)
-        if flags.json:
-            _print_json(ok=True, command=command.name, result=outcome.result, warnings=log.warnings)
-        else:
-            print(outcome.text, flush=True)
-        return outcome.code
-
-    return run
+def _execute(command: Command, words: dict[str, Any]) -> int:
+    """Words -> config -> result, printed; returns the exit code."""
+    flags, _ = parse(FlagsConfig, {n: words.pop(n) for n in knobs(FlagsConfig) if n in words})
+    prints_config = command.path[0] == "config"
+    if flags.quiet and not prints_config and "verbose" in command.options:
+        _quieten(words)
+    config, given = parse(command.config, words)
+    log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints is talk
+        outcome = _HANDLERS[command.path[0]](command, config, given, log)
+    if flags.json:
+        _print_json(ok=True, command=command.name, result=outcome.result, warnings=log.warnings)
+    else:
+        print(outcome.text, flush=True)
+    return outcome.code
 
 
 def _quieten(words: dict[str, Any]) -> None:
@@ -201,12 +197,24 @@ def _data_check(config: Any, log: Log) -> Outcome:
             config.data, download=config.download, on_message=log.message, on_progress=update
         )
     with log.progress("checking", 0) as update:
-        report = check_dataset(dataset, on_progress=update).to_dict()
-    return Outcome(report, _show_report(report))
+        report = check_dataset(dataset, on_progress=update)
+    return Outcome(report.to_dict(), _show_report(report), 1 if report.count("error") else 0)
 
 
-def _show_report(report: dict[str, Any]) -> str:
-    return json.dumps(report, indent=2)
+def _show_report(report: Any) -> str:
+    """What a data set holds and what is wrong with it; every finding's first examples."""
+    stand_in = f", standing in for {report.stand_in}" if report.stand_in else ""
+    lines = [f"{report.name}{stand_in}: {len(report.class_names)} classes, {report.yaml}"]
+    for name, split in report.splits.items():
+        lines.append(
+            f"  {name}: {split.usable} of {split.images} images usable, {split.boxes} boxes, "
+            f"{split.backgrounds} backgrounds"
+        )
+    for group in report.groups:
+        lines.append(f"{group.severity}: {group.id} x {group.count}")
+        lines += [f"  {example}" for example in group.examples]
+    counts = [f"{report.count(severity)} {severity}s" for severity in ("error", "warning")]
+    return "\n".join([*lines, ", ".join(counts)])
 
 
 def _data_shapes(config: Any, log: Log) -> Outcome:

@@ -276,11 +276,14 @@ def check_data(data: str, split: str = "val") -> None:
 def _find_yaml(data: str) -> Path | None:
     """The YAML that ``data`` means where that is plain to see; load_dataset explains the others."""
     path = Path(data).expanduser()
-    inside = list(path.glob("*.y*ml")) if path.is_dir() else []
-    if path.is_file() or len(inside) == 1:
-        return path if path.is_file() else inside[0]
-    built_in = BUILT_IN / (data if path.suffix in (".yaml", ".yml") else f"{data}.yaml")
-    return built_in if built_in.is_file() and not inside else None
+    is_yaml = path.suffix in (".yaml", ".yml")
+    if path.is_dir():
+        inside = list(path.glob("*.y*ml"))
+        return inside[0] if len(inside) == 1 else None
+    if path.is_file():
+        return path if is_yaml else None
+    built_in = BUILT_IN / (data if is_yaml else f"{data}.yaml")
+    return built_in if built_in.is_file() else None
 
 
 def _silent(text: str) -> None:

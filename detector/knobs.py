@@ -62,22 +62,28 @@ class Knob:
         value = self.default
         if value is None:
             whole = 640 if (self.low or 0) >= 32 else 8
-            value = {int: whole, float: 0.1, bool: True, str: "..."}[self.kind]
+            value = {int: whole, float: 0.1, bool: True, str: "VALUE"}[self.kind]
         return f"{self.name}={value}"
+
+    @property
+    def wanted(self) -> str:
+        """What to type instead of something wrong: the expected values and an example."""
+        if self.kind is str and not self.choices:
+            return f"expected text: {self.doc}"
+        return f"expected {self.expected}, e.g. {self.example}"
 
     def check(self, value: Any) -> None:
         """Raise ValueError where ``value``, of the right type, is outside the range or choices."""
         if value is None:
             return
         if self.choices and value not in self.choices:
-            raise ValueError(f"{self.name}={value}: expected {self.expected}")
+            raise ValueError(f"{self.name}={value}: {self.wanted}")
         if self.kind not in (int, float):
             return
         low = -float("inf") if self.low is None else self.low
         high = float("inf") if self.high is None else self.high
         if not low <= value <= high:  # also true for NaN
-            wanted = f"expected {self.expected}, e.g. {self.example}"
-            raise ValueError(f"{self.name}={value:g} is out of range: {wanted}")
+            raise ValueError(f"{self.name}={value:g} is out of range: {self.wanted}")
 
 
 CFG = Knob(
@@ -87,9 +93,17 @@ CFG = Knob(
 """Not a field of any config: it is where values come from."""
 
 
-@cache
+_READ: dict[type[Any], dict[str, Knob]] = {}
+
+
 def knobs(config_class: type[Any]) -> dict[str, Knob]:
     """The knobs of a config class by name: its own in the order of the source, then its bases'."""
+    if config_class not in _READ:
+        _READ[config_class] = _read(config_class)
+    return _READ[config_class]
+
+
+def _read(config_class: type[Any]) -> dict[str, Knob]:
     hints = get_type_hints(config_class)
     docs = _docs(config_class)
     made = {}

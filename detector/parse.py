@@ -97,20 +97,18 @@ def _convert(knob: Knob, value: object) -> Any:
     if isinstance(value, str):
         value = value.strip()
         if not value:
-            raise ValueError(
-                f"{knob.name}= has no value: expected {knob.expected}, e.g. {knob.example}"
-            )
+            raise ValueError(f"{knob.name}= has no value: {knob.wanted}")
         if value.lower() == "none" and "none" not in knob.choices:
             value = None
     if value is None:
         if not knob.optional:
-            raise ValueError(f"{knob.name} can not be none: expected {knob.expected}")
+            raise ValueError(f"{knob.name} can not be none: {knob.wanted}")
         return None
     return {bool: _boolean, int: _integer, float: _number, str: _text}[knob.kind](knob, value)
 
 
 def _wrong(knob: Knob, value: object) -> ValueError:
-    return ValueError(f"{knob.name}={value}: expected {knob.expected}, e.g. {knob.example}")
+    return ValueError(f"{knob.name}={value}: {knob.wanted}")
 
 
 def _boolean(knob: Knob, value: object) -> bool:
@@ -145,7 +143,9 @@ def _text(knob: Knob, value: object) -> str | None:
     if isinstance(value, Path):
         value = str(value)
     switch = _switch(value)
-    if switch is not None and switch in SWITCH_WORDS.get(knob.name, {}):
+    if switch is not None and knob.name in SWITCH_WORDS:
+        if switch not in SWITCH_WORDS[knob.name]:
+            raise _wrong(knob, value)
         return SWITCH_WORDS[knob.name][switch]
     if switch is not None and knob.is_switch:
         return "true" if switch else "false"
@@ -174,10 +174,15 @@ def _choice(knob: Knob, text: str) -> str:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
-    """Up to two candidates that look like ``word``, the best first."""
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(word.lower(), by_lower, n=2, cutoff=0.6)
-    return [by_lower[match] for match in found]
+    """Up to two candidates that look like ``word``, the best first; a second only on a near tie."""
+    matcher = difflib.SequenceMatcher(b=word.lower())
+    likeness: dict[str, float] = {}
+    for candidate in candidates:
+        matcher.set_seq1(candidate.lower())
+        likeness[candidate] = matcher.ratio()
+    ranked = sorted(likeness, key=lambda candidate: -likeness[candidate])  # ties stay in order
+    limit = max(0.6, max(likeness.values(), default=0.0) - 0.05)
+    return [candidate for candidate in ranked if likeness[candidate] >= limit][:2]
 
 
 def _did_you_mean(word: str, candidates: Iterable[str]) -> str:

@@ -143,7 +143,7 @@ class _Reader:
         if knob.is_switch and not _is_word_of(knob, following):
             self._put(knob.name, "true")
         elif following is None or self._is_option(following):
-            raise UsageError(f"--{typed} needs a value: {knob.expected}, e.g. {knob.example}")
+            raise UsageError(f"--{typed} needs a value: {knob.wanted}")
         else:
             self._put(knob.name, self.tokens.pop(0))
 
@@ -174,7 +174,7 @@ class _Reader:
         return f"write option=value, e.g. {self.command.example}"
 
     def _put_bare(self, name: str, word: str) -> None:
-        """Several lone words are several sources (the shell wrote out a ``*``), else one too many."""
+        """Several lone words are several sources: the shell wrote out a pattern for us."""
         if name == "source" and name in self.words:
             self.words[name] += f",{word}"
         else:

@@ -1,0 +1,59 @@
+# Each target does its own set-up and needs only Python 3.11+ and make.
+#   make demo   learn from images        make test   the test suite        make check   ruff and mypy
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+  $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo        set up .venv, train on coco8 and say where the results are"
+	@echo "make test        set up .venv, run the test suite (some minutes)"
+	@echo "make test-slow   the tests that take minutes each"
+	@echo "make check       set up .venv, run ruff and mypy"
+	@echo "make clean       remove .venv, build/ and caches (not runs/)"
+
+# -- set-up: a stamp file an extra, made again when pyproject.toml changes ---------------------------
+# Installed editable, so that a change of the code is what runs.
+
+$(VENV)/pip.stamp:
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || \
+	  { echo "det needs Python 3.11 or newer: make demo PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/det.stamp: pyproject.toml | $(VENV)/pip.stamp
+	@echo "installing det and PyTorch into $(VENV) (some GB; minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/%.stamp: pyproject.toml | $(VENV)/det.stamp
+	@echo "installing what 'make $*' needs ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# -- what to run -------------------------------------------------------------------------------------
+
+demo: $(VENV)/det.stamp
+	@echo "det train data=coco8.yaml amp=True   (100 epochs of 4 images: seconds on a GPU, minutes on a CPU)"
+	$(BIN)/det train data=coco8.yaml amp=True
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m slow
+
+# The root folder is the package: mypy sees it under its name through a link.
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	@mkdir -p build/mypy && ln -sfn ../.. build/mypy/yolodet
+	cd build/mypy && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p yolodet
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
