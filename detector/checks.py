@@ -18,6 +18,7 @@ from .config import MODELS, CommonConfig, DetectConfig, PredictConfig, TrainConf
 from .parse import UsageError, nearest
 from .predict.locate import locate
 from .runs import BEST, LAST, newest_run
+from .train.resume import find_last
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
 SUFFIX = BEST.suffix
@@ -30,12 +31,15 @@ Pairs = list[tuple[bool, str]]
 def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where this training can not be meant or not start.  given: typed names."""
     _check_common(config)
+    if config.resume is not None:  # the other settings are those of the run that goes on
+        find_last(config.resume, config.project)
+        if "data" in given:
+            check_data(config.data, config.split)
+        return
     _refuse(_train_pairs(config, given) + _detect_pairs(config, given))
     check_model(config.model)
     if config.pretrained is not None:
         _check_checkpoint("pretrained", config.pretrained)
-    if config.resume is not None:
-        _check_resume(config.resume, config.project)
     check_data(config.data, config.split)
 
 
@@ -243,20 +247,6 @@ def _no_model(knob: str, path: Path) -> str:
     close = nearest(text, MODELS)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"{knob}={text}: {hint}known are {', '.join(MODELS)}, or {checkpoint}"
-
-
-def _check_resume(resume: str, project: str) -> None:
-    if resume == "true":
-        newest_run(project, LAST)
-        return
-    path = Path(resume)
-    if not path.exists():
-        raise UsageError(
-            f"resume={resume}: no such file or folder (looked in {path.parent.absolute()}); "
-            "resume=True takes the newest run"
-        )
-    if path.is_dir() and not (path / LAST).is_file():
-        raise UsageError(f"resume={resume}: there is no {LAST} in this folder")
 
 
 def check_data(data: str, split: str = "val") -> None:

@@ -292,3 +292,34 @@ def test_data_check_names_file_and_line_and_exits_with_1(drawn, capsys) -> None:
     assert f"{label.name}:{line}" in errors[0]["examples"][0]
     assert main(["data", "check", str(drawn)]) == 1
     assert errors[0]["examples"][0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train",
+        "train shapes.yaml",
+        "train data=coco8 time=0.5 workers=0",
+        "train cos_lr=True",
+        "train cos_lr=True schedule=cosine",
+        "train nms=True iou=0.5 agnostic_nms=True",
+        "train device=cuda:0 name=my-run project=some/where",
+        "train amp=fp16 amp_force=True nbs=64",
+        "train epochs=10 close_mosaic=3 warmup_epochs=1.5",
+        "train save=False patience=5",
+        "train resume=runs/old iou=0.6",  # whether nms is on is for the old run to say
+        "train resume=runs/old/weights/last.pt epochs=200",
+    ],
+)
+def test_a_right_command_reaches_the_trainer(typed: str, api, monkeypatch, tmp_path) -> None:
+    monkeypatch.undo()  # the real check of the data
+    monkeypatch.setitem(sys.modules, "yolodet.detector.api", api)
+    monkeypatch.setattr(yolodet.detector, "api", api, raising=False)
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    last = tmp_path / "runs" / "old" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(b"")
+    assert main(typed.split()) == 0
+    assert len(api.calls) == 1
+    assert not (tmp_path / "cache").exists()
