@@ -1,0 +1,235 @@
+"""YOLO label files: one text file an image, one row an object, shares of the image as numbers.
+
+A row is ``class cx cy w h`` or a polygon, ``class x1 y1 x2 y2 x3 y3 ...``, which becomes the box
+around it.  A file without objects, or no file at all, is a background.  Rows are judged one by one:
+a row that cannot be used is dropped alone and becomes a Finding with its line, and what is mended
+in memory (a box cut at the border, a repeated row) is a Finding too; files are never rewritten.
+
+Most files are clean, so a whole file is first read in one go; only where that does not hold is it
+read again row by row.  Left out: rotated boxes, keypoints (their columns read as a polygon).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..boxes import clip_boxes, polygon_to_box, xywhn_to_xyxy
+from .record import Finding
+
+ROUNDING = 1e-3
+"""How far a coordinate may leave 0..1 by rounding, as a share of the image."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+COLUMNS = ("class", "cx", "cy", "w", "h")
+
+Labels = tuple[np.ndarray, np.ndarray, list[Finding]]
+
+
+class _Fault(NamedTuple):
+    """Why a row is dropped."""
+
+    id: str
+    message: str
+
+
+class _Row(NamedTuple):
+    """A usable row: its line, class and box (centre, width, height as shares of the image)."""
+
+    line: int
+    label: int
+    box: tuple[float, ...]
+
+
+def label_folder(folder: str) -> str:
+    """Where the label files of a folder of images are: its last ``images`` becomes ``labels``."""
+    parts = folder.split(os.sep)
+    for place in range(len(parts) - 1, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return os.sep.join(parts)
+
+
+def label_path(image: Path) -> Path:
+    """The label file of an image: ``/images/`` -> ``/labels/`` (the last one) and ``.txt``.
+
+    An image that is in no folder called ``images`` has its label file beside it.
+    """
+    return Path(label_folder(str(image.parent)), image.stem + ".txt")
+
+
+def read_labels(path: Path, *, size: tuple[int, int], num_classes: int) -> Labels:
+    """Boxes [N,4] float32 xyxy pixels, labels [N] int64 and findings of one label file.
+
+    size: (height, width) of its image.  A missing file is a background and no finding.  Never
+    raises for what is in the file; a file that cannot be read is a finding.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return _empty([])
+    except OSError as error:
+        return _empty([_finding(path, 0, "label-unreadable", f"cannot be read: {error.strerror}")])
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return _empty([_finding(path, 0, "label-encoding", "is UTF-16 text; save it as UTF-8")])
+    clean = _read_clean(data, size, num_classes)
+    if clean is not None:
+        return *clean, []
+    return _read_rows(path, data, size, num_classes)
+
+
+def _empty(findings: list[Finding]) -> Labels:
+    return np.zeros((0, 4), np.float32), np.zeros(0, np.int64), findings
+
+
+def _finding(path: Path, line: int, id: str, message: str, severity: str = "error") -> Finding:
+    return Finding(id=id, severity=severity, path=path, line=line, message=message)
+
+
+def _read_clean(
+    data: bytes, size: tuple[int, int], num_classes: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Boxes and labels of a file of good five-column rows; None where any row needs a look."""
+    rows = [fields for line in data.splitlines() if (fields := line.split())]
+    if not rows:
+        return _empty([])[:2]
+    if set(map(len, rows)) != {5} or b"_" in data:  # float() would read 1_0 as 10
+        return None
+    try:
+        values = np.array([list(map(float, row)) for row in rows])  # [N,5]
+    except ValueError:
+        return None
+    classes, shares = values[:, 0], values[:, 1:]
+    # NaN fails every comparison, and so must be asked for in this direction.
+    if not (classes.min() >= 0 and classes.max() < num_classes):
+        return None
+    if not (shares.min() >= -ROUNDING and shares.max() <= 1 + ROUNDING):
+        return None
+    labels = classes.astype(np.int64)
+    boxes, over, flat = _to_pixels(shares, size)
+    if over.any() or flat.any() or (labels != classes).any():
+        return None
+    if len(set(map(tuple, values.tolist()))) < len(values):
+        return None
+    return boxes, labels
+
+
+def _to_pixels(
+    shares: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes [N,4] clipped to the image; which reached over its border [N]; which are flat [N]."""
+    whole = xywhn_to_xyxy(shares, size)
+    boxes = clip_boxes(whole, size)
+    height, width = size
+    slack = np.array((width, height, width, height), np.float32) * ROUNDING
+    over: np.ndarray = np.any(np.abs(whole - boxes) > slack, axis=1)
+    flat: np.ndarray = np.any(boxes[:, 2:] <= boxes[:, :2], axis=1)
+    return boxes, over, flat
+
+
+def _read_rows(path: Path, data: bytes, size: tuple[int, int], num_classes: int) -> Labels:
+    """The same, row by row, with a finding for each row that is dropped or mended."""
+    findings: list[Finding] = []
+    rows: dict[tuple[int, tuple[float, ...]], _Row] = {}
+    for number, line in enumerate(data.splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        row = _read_row(number, fields, num_classes)
+        if isinstance(row, _Fault):
+            findings.append(_finding(path, number, row.id, row.message))
+            continue
+        first = rows.setdefault((row.label, row.box), row)
+        if first is not row:
+            message = f"the same as line {first.line}; used once"
+            findings.append(_finding(path, number, "label-duplicate", message, "warning"))
+    return _place_rows(path, list(rows.values()), size, findings)
+
+
+def _place_rows(
+    path: Path, rows: list[_Row], size: tuple[int, int], findings: list[Finding]
+) -> Labels:
+    """Rows to pixels: flat boxes are dropped, boxes over the border are cut; both are findings."""
+    shares = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
+    labels = np.array([row.label for row in rows], np.int64)
+    boxes, over, flat = _to_pixels(shares, size)
+    for row, is_over, is_flat in zip(rows, over, flat, strict=True):
+        if is_flat:
+            findings.append(_finding(path, row.line, "label-zero-area", "the box has no area"))
+        elif is_over:
+            message = "the box reaches over the border of the image; it is cut there"
+            findings.append(_finding(path, row.line, "label-clipped", message, "warning"))
+    findings.sort(key=lambda finding: finding.line)
+    return boxes[~flat], labels[~flat], findings
+
+
+def _read_row(number: int, fields: list[bytes], num_classes: int) -> _Row | _Fault:
+    columns = len(fields)
+    if columns != 5 and (columns < 7 or columns % 2 == 0):
+        expected = "5 (class cx cy w h) or a class and 3 or more points"
+        return _Fault("label-columns", f"{columns} columns, expected {expected}")
+    values = []
+    for field in fields:
+        value = _read_number(field)
+        if isinstance(value, _Fault):
+            return value
+        values.append(value)
+    fault = _class_fault(values[0], num_classes) or _coordinate_fault(values)
+    if fault:
+        return fault
+    box = values[1:] if columns == 5 else _polygon_box(values[1:])
+    return _Row(number, int(values[0]), tuple(box))
+
+
+def _read_number(field: bytes) -> float | _Fault:
+    try:
+        text = field.decode()
+    except UnicodeDecodeError:
+        return _Fault("label-encoding", f"{_short(repr(field)[1:])} is not UTF-8 text")
+    try:
+        value = float(field) if b"_" not in field else None
+    except ValueError:
+        value = None
+    if value is None:
+        return _Fault("label-number", f"{_short(repr(text))} is not a number")
+    if not math.isfinite(value):
+        return _Fault("label-not-finite", f"{text} is not a finite number")
+    return value
+
+
+def _short(quoted: str) -> str:
+    """Text in quotes, cut where it is long."""
+    return quoted if len(quoted) <= 40 else quoted[:36] + "...'"
+
+
+def _class_fault(value: float, num_classes: int) -> _Fault | None:
+    if value != int(value):
+        return _Fault("label-class-integer", f"class {value:g} is not a whole number")
+    if not 0 <= value < num_classes:
+        known = f"0..{num_classes - 1}" if num_classes > 1 else "0 only"
+        return _Fault("label-class-range", f"class {value:g} is unknown; the classes are {known}")
+    return None
+
+
+def _coordinate_fault(values: list[float]) -> _Fault | None:
+    names = COLUMNS if len(values) == 5 else ("class", *("xy"[i % 2] for i in range(len(values))))
+    for name, value in zip(names[1:], values[1:], strict=False):
+        if not -ROUNDING <= value <= 1 + ROUNDING:
+            message = f"{name} is {value:g}, expected a share of the image, 0..1 (not pixels)"
+            return _Fault("label-coordinates", message)
+    if len(values) == 5 and min(values[3:]) <= 0:
+        return _Fault("label-zero-area", f"width {values[3]:g} and height {values[4]:g}: no area")
+    return None
+
+
+def _polygon_box(coordinates: list[float]) -> list[float]:
+    """Centre, width and height of the box around a polygon."""
+    x1, y1, x2, y2 = polygon_to_box(np.array(coordinates).reshape(-1, 2)).tolist()
+    return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]

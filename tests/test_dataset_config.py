@@ -1,0 +1,485 @@
+"""From ``data=`` to folders: what is found where, what is refused, and what stands in."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local_server import serve
+from yolodet.datasets import config, shapes
+from yolodet.datasets.config import Dataset, DatasetError, cache_folder, load_dataset
+from yolodet.datasets.download import DownloadError
+
+OK = "train: images/train\nval: images/val\nnames: [a, b]\n"
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder and cache, and no data folders from outside."""
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DET_DATASETS", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+@pytest.fixture
+def small_shapes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Drawing is left to its own tests: three small pictures, and a list of what was asked."""
+    draw, asked = shapes.write_shapes, []
+
+    def write(folder: Path, **numbers: Any) -> Path:
+        asked.append(numbers)
+        return draw(folder, train=2, val=1, size=64, on_progress=numbers["on_progress"])
+
+    monkeypatch.setattr(shapes, "write_shapes", write)
+    return asked
+
+
+def no_network(*args: object, **named: object) -> None:
+    raise AssertionError("the network was asked")
+
+
+def make_folders(root: Path, *folders: str) -> Path:
+    for folder in folders or ("images/train", "images/val"):
+        (root / folder).mkdir(parents=True)
+    return root
+
+
+def describe(folder: Path, text: str = OK, name: str = "set.yaml") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+# ---------------------------------------------------------------- the YAML
+
+
+BAD_YAML = [
+    ("", "expected keys such as 'train: images/train', found nothing"),
+    ("just words", "expected keys such as 'train: images/train', found the text 'just words'"),
+    ("[1, 2]", "expected keys such as 'train: images/train', found a list"),
+    ("names: [a]", "train and val are missing: name the folders of images"),
+    ("train: a\nval: b", "names is missing: list the class names in order"),
+    (OK + "train: c\n", "4:1: is not valid YAML: the key 'train' is there twice"),
+    ("train: [a\nval: b: c", "2:4: is not valid YAML: expected ',' or ']'"),
+    ("train: a\n\tval: b", "2:1: is not valid YAML: found character '\\t'"),
+    ("names: !!python/name:os.system x", "1:8: is not valid YAML: could not determine"),
+    ("train: \x07", "is not valid YAML: unacceptable character"),
+    ("trian: a\nval: b\nnames: [a]", "unknown key 'trian'; did you mean 'train'?"),
+    ("Train: a\nval: b\nnames: [a]", "unknown key 'Train'; did you mean 'train'?"),
+    ("train: a\nvalidaton: b\nnames: [a]", "'validaton'; did you mean 'validation'?"),
+    ("train: a\nval: b\nname: [a]", "unknown key 'name'; did you mean 'names'?"),
+    ("paht: x\ntrain: a\nval: b\nnames: [a]", "unknown key 'paht'; did you mean 'path'?"),
+    (OK + "dowload: x", "unknown key 'dowload'; did you mean 'download'?"),
+    (OK + "validation: b", "validation and its alias are both given; keep one"),
+    (OK + "path: 5", "path: expected text, found int '5'"),
+    ("train: 3\nnames: [a]", "train: expected a folder, a list file or a list of them, found int"),
+    ("train: [a, {b: c}]\nnames: [a]", "train: expected a folder, a list file or a list of them"),
+    ("train: []\nnames: [a]", "train: the list is empty; name a folder of images"),
+    ("train: a\nnames: cat", "names: expected a list of class names, found the text 'cat'"),
+    ("train: a\nnames: []", "names is empty: list the class names in order"),
+    ("train: a\nnames: {}", "names is empty: list the class names in order"),
+    ("train: a\nnames: {1: a, 2: b}", "names: expected the keys 0..1 without gaps, found 1, 2"),
+    ("train: a\nnames: {0: a, 2: b}", "names: expected the keys 0..1 without gaps, found 0, 2"),
+    ("train: a\nnames: {a: 0}", "names: expected the keys 0..0 without gaps, found a"),
+    ("train: a\nnames: [yes, b]", "names: class 0: expected a name, found bool 'True'; put it in"),
+    ("train: a\nnames: [a, ~]", "names: class 1: expected a name, found nothing; put it in quotes"),
+    ("train: a\nnames: [1.10]", "names: class 0: expected a name, found float '1.1'; put it in"),
+    ("train: a\nnames: [' ']", "names: class 0: expected a name, found the text ' '"),
+    (OK + "nc: 3", "nc is 3 but names has 2; mend one of them"),
+    (OK + "nc: two", "nc: expected a whole number of 1 or more, found the text 'two'"),
+    ("train: a\nnc: 0", "nc: expected a whole number of 1 or more, found int '0'"),
+    ("train: a\nnc: true", "nc: expected a whole number of 1 or more, found bool 'True'"),
+    ("train: a\nnc: 1000000000", "nc: 1000000000 classes are over the limit"),
+    (OK + "channels: 1", "channels: 1 is not supported; images are read as RGB"),
+    (OK + "download: [a]", "download: expected text, found a list"),
+    ("shapes: 5", "shapes: expected numbers under train, val, test, size, seed, found int '5'"),
+    ("shapes: {trian: 5}", "shapes: expected numbers under train, val, test, size, seed, found t"),
+    ("shapes: {train: -5}", "shapes: train: expected a whole number of 1 or more, found int '-5'"),
+    ("shapes: {train: 5}\ntrain: a", "shapes and train exclude each other; remove one"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_YAML)
+def test_wrong_yaml_is_refused_with_its_place(place: Path, text: str, message: str) -> None:
+    file = describe(place / "x", text)
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(file)
+    told = str(caught.value)
+    assert told.startswith(str(file))
+    assert message in told
+    assert told.isprintable()
+    assert caught.value.exit_code == 2
+
+
+def test_yaml_that_is_no_text_or_not_readable(place: Path) -> None:
+    (place / "x.yaml").write_bytes(b"train: \xff\xfe")
+    with pytest.raises(DatasetError, match=r"is not UTF-8 text \(byte 7\)"):
+        load_dataset(place / "x.yaml")
+    (place / "deep.yaml").write_text("[" * 600)
+    with pytest.raises(DatasetError, match="is not valid YAML"):
+        load_dataset(place / "deep.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names: [cat, dog]", ("cat", "dog")),
+        ("names: {1: dog, 0: cat}", ("cat", "dog")),
+        ("names: ['no', \"on\"]\nnc: 2", ("no", "on")),
+        ("names: [0, 1]", ("0", "1")),
+        ("nc: 2", ("class_0", "class_1")),
+        ("names: ['käse', 火]", ("käse", "火")),
+    ],
+)
+def test_ways_to_name_classes(place: Path, text: str, names: tuple[str, ...]) -> None:
+    make_folders(place / "x")
+    file = describe(place / "x", f"\ufefftrain: images/train\nval: images/val\ntest:\n{text}\n")
+    data = load_dataset(file)
+    assert data.class_names == names
+    assert data.num_classes == 2
+    assert list(data.splits) == ["train", "val"]
+
+
+def test_foreign_keys_are_mentioned_once_and_harmless(place: Path) -> None:
+    make_folders(place / "x")
+    heard: list[str] = []
+    text = OK + "kpt_shape: [17, 3]\nminival: x\nname: mine\n5: y\nchannels: 3\n"
+    load_dataset(describe(place / "x", text), on_message=heard.append)
+    assert heard == [
+        f"{place}/x/set.yaml: keys that det does not use: kpt_shape, minival, name, 5"
+    ]
+
+
+def test_alias_and_repeated_class_names(place: Path) -> None:
+    make_folders(place / "x")
+    heard: list[str] = []
+    text = "train: images/train\nvalidation: images/val\nnames: [a, b, a]\nlicense: free"
+    data = load_dataset(describe(place / "x", text), on_message=heard.append)
+    assert data.splits["val"] == [place / "x/images/val"]
+    assert data.licence == "free"
+    assert "several classes are called a" in heard[0]
+
+
+# ---------------------------------------------------------------- where things are
+
+
+def test_data_words_that_name_nothing(place: Path) -> None:
+    here = place / "here"
+    (here / "a.txt").write_text("")
+    make_folders(here / "none")
+    describe(here / "two", name="a.yaml"), describe(here / "two", name="b.yml")
+    for word, message in {
+        "coco9.yaml": f"data: {here}/coco9.yaml does not exist; built in are coco8.yaml, "
+        "shapes.yaml; did you mean coco8.yaml?",
+        "sub/coco8.yaml": f"data: {here}/sub/coco8.yaml does not exist",
+        "a.txt": f"data: {here}/a.txt is no YAML; expected a file that ends in .yaml",
+        "none": f"data: the folder {here}/none must hold one YAML; found none",
+        "two": f"data: the folder {here}/two must hold one YAML; found a.yaml, b.yml",
+        "": "data is empty",
+        "x\0y": "does not exist",
+        "x" * 5000: "does not exist",
+    }.items():
+        with pytest.raises(DatasetError, match=re.escape(message)):
+            load_dataset(word)
+
+
+@pytest.mark.parametrize("word", ["here.yaml", "here", "sub", "~/here.yaml"])
+def test_ways_to_name_a_yaml(place: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("HOME", str(place / "here"))
+    make_folders(place / "here"), make_folders(place / "here/sub")
+    describe(place / "here", name="here.yaml"), describe(place / "here/sub", name="data.yaml")
+    data = load_dataset(word)
+    assert data.name == ("sub" if word == "sub" else "here")
+    assert data.root == data.yaml.parent
+
+
+def test_current_folder_goes_before_built_in_names(place: Path) -> None:
+    make_folders(place / "here")
+    describe(place / "here", name="coco8.yaml")
+    assert load_dataset("coco8.yaml").class_names == ("a", "b")
+    assert load_dataset("coco8").class_names == ("a", "b")
+
+
+def test_order_of_places(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = describe(place / "yaml", OK + "path: mine")
+    first, second = place / "data1", place / "data2"
+    monkeypatch.setenv("DET_DATASETS", f"{first}{os.pathsep}{second}")
+    # From the last place to the first: each new one goes before those that are there already.
+    bases = [place / "cache/datasets", second, first, place / "here", place / "yaml"]
+    for base in bases:
+        make_folders(base / "mine")
+        data = load_dataset(file)
+        assert data.root == base / "mine"
+        assert data.splits["train"] == [base / "mine/images/train"]
+
+
+def test_absolute_path_and_absolute_entries(place: Path) -> None:
+    far = make_folders(place / "far")
+    data = load_dataset(describe(place / "x", OK + f"path: {far}"))
+    assert data.splits["val"] == [far / "images/val"]
+    text = f"train: [{far}/images/train, ../far/images/val]\nval: {far}/images/val\nnc: 1"
+    data = load_dataset(describe(place / "x", text))
+    assert data.splits["train"] == [far / "images/train", far / "images/val"]
+
+
+def test_exported_dots_are_forgiven(place: Path) -> None:
+    make_folders(place / "x", "train/images", "valid/images")
+    text = "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: [a]"
+    data = load_dataset(describe(place / "x", text, "data.yaml"))
+    assert data.splits["train"] == [place / "x/train/images"]
+    assert data.name == "x"
+
+
+def test_missing_folder_names_every_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DET_DATASETS", str(place / "data1"))
+    make_folders(place / "here/mine", "images/train")
+    file = describe(place / "yaml", OK + "path: mine")
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(file)
+    told = str(caught.value)
+    assert f"{file}: val: 'images/val' was not found" in told
+    for base in ("yaml", "here", "data1", "cache/datasets"):
+        assert f"{place}/{base}/mine/images/val" in told
+    assert "DET_DATASETS" in told
+
+
+def test_missing_test_split_is_left_out_aloud(place: Path) -> None:
+    make_folders(place / "x")
+    heard: list[str] = []
+    file = describe(place / "x", OK + "test: images/test")
+    data = load_dataset(file, on_message=heard.append)
+    assert heard == [f"{file}: test: not found under {place}/x; left out"]
+    with pytest.raises(DatasetError, match="there is no split 'test'; there is train, val"):
+        data.sources("test")
+
+
+def test_file_that_is_no_list_is_refused(place: Path) -> None:
+    make_folders(place / "x", "images/val")
+    (place / "x/images/train").write_text("")
+    with pytest.raises(DatasetError, match=r"train is not a folder of images or a \.txt file"):
+        load_dataset(describe(place / "x"))
+
+
+def test_cache_folder_order(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == place / "cache"
+    monkeypatch.setenv("DET_CACHE", "~/mine")
+    assert cache_folder() == Path("/home/me/mine")
+    monkeypatch.setenv("DET_CACHE", "")
+    assert cache_folder() == Path("/xdg/det")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path("/home/me/.cache/det")
+
+
+def test_checking_a_data_set_loads_nothing_heavy(place: Path) -> None:
+    file = describe(make_folders(place / "x"))
+    code = (
+        "import sys; from yolodet.datasets.config import load_dataset; "
+        f"load_dataset({str(file)!r}); load_dataset({str(place / 'x')!r}); "
+        "print([m for m in ('torch', 'cv2', 'numpy') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+# ---------------------------------------------------------------- archives
+
+
+def zipped(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    return buffer.getvalue()
+
+
+FILES = ("images/train/a.jpg", "images/val/b.jpg", "labels/train/a.txt")
+
+
+@pytest.mark.parametrize("top", ["", "tiny/", "other/"])
+def test_archive_is_fetched_once_whatever_its_top_folder(place: Path, top: str) -> None:
+    heard: list[str] = []
+    steps: list[tuple[int, int]] = []
+    with serve({"/tiny.zip": zipped(*(top + name for name in FILES))}) as site:
+        text = OK + f"path: tiny\nlicence: free to use\ndownload: {site.url}/tiny.zip\n"
+        file = describe(place / "x", text)
+        for _ in range(2):
+            data = load_dataset(
+                file, on_message=heard.append, on_progress=lambda *step: steps.append(step)
+            )
+        assert site.asked == ["/tiny.zip"]
+    assert data.splits["train"][0].is_relative_to(place / "cache/datasets")
+    assert [path.name for path in data.splits["train"][0].iterdir()] == ["a.jpg"]
+    assert data.stand_in is None
+    assert len(heard) == 1
+    assert heard[0].endswith("licence: free to use")
+    assert steps[-1][0] == steps[-1][1] > 0
+    assert [path.name[:5] for path in (place / "cache/datasets").iterdir()] == ["tiny-"]
+
+
+def test_data_on_disk_never_asks_the_network(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "download_file", no_network)
+    make_folders(place / "here/coco8")
+    data = load_dataset("coco8.yaml")
+    assert (data.name, data.stand_in, data.num_classes) == ("coco8", None, 80)
+    assert data.root == place / "here/coco8"
+    assert (data.class_names[0], data.class_names[11], data.class_names[79]) == (
+        "person", "stop sign", "toothbrush",
+    )  # fmt: skip
+    assert "CC BY 4.0" in str(data.licence)
+
+
+@pytest.mark.parametrize(
+    ("download", "message"),
+    [
+        ("bash data/get.sh", "download: 'bash data/get.sh' is not the address of a .zip file"),
+        ("|\n  import os\n  os.mkdir('evil')\n", "download: 'import os' is not the address"),
+        ("get.zip", "'get.zip' is not the address of a .zip file"),
+        ("https://example.org/a.tar.gz", "'https://example.org/a.tar.gz' is not the address"),
+        ("https://[::1/a.zip", "'https://[::1/a.zip' is not the address"),
+        ("''", "download: '' is not the address"),
+    ],
+)
+def test_scripts_are_refused_by_name_and_never_run(
+    place: Path, download: str, message: str
+) -> None:
+    file = describe(place / "x", OK + f"path: tiny\ndownload: {download}\n")
+    with pytest.raises(DatasetError, match=re.escape(message)) as caught:
+        load_dataset(file)
+    assert "scripts are never run" in str(caught.value)
+    assert not (place / "here/evil").exists()
+    make_folders(place / "x/tiny")
+    assert load_dataset(file).root == place / "x/tiny"  # not needed, not minded
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed", "message"),
+    [
+        ("", False, "downloads are off (download=False)"),
+        ("", True, "the server answered 404 Not Found"),
+        ("download: http://example.org/a.zip", True, "is refused: expected an address that beg"),
+    ],
+)
+def test_archive_that_cannot_be_had(
+    place: Path, line: str, allowed: bool, message: str
+) -> None:
+    with serve({}) as site:
+        line = line or f"download: {site.url}/a.zip"
+        file = describe(place / "x", OK + f"path: tiny\n{line}\n")
+        with pytest.raises(DownloadError, match=re.escape(message)) as caught:
+            load_dataset(file, download=allowed)
+        assert site.asked == (["/a.zip"] if "404" in message else [])
+    assert "'images/train' was not found" in str(caught.value)
+    assert not list(place.glob("cache/datasets/*"))
+
+
+def test_archive_limits_hash_and_wrong_content(place: Path) -> None:
+    body = zipped("pictures/a.jpg")
+    with serve({"/a.zip": body}) as site:
+        text = OK + f"path: tiny\ndownload: {site.url}/a.zip\n"
+        with pytest.raises(DownloadError, match="over the limit of 50"):
+            load_dataset(describe(place / "x", text + "download_limit: 50"))
+        with pytest.raises(DownloadError, match="its sha256 is"):
+            load_dataset(describe(place / "x", text + "download_sha256: '00'"))
+        for _ in range(2):
+            with pytest.raises(DatasetError, match=r"holds other folders: .*'images/train'"):
+                load_dataset(describe(place / "x", text))
+        assert len(site.asked) == 3
+
+
+# ---------------------------------------------------------------- drawn data and the stand-in
+
+
+def told_stand_in(data: Dataset, heard: list[str]) -> None:
+    assert (data.name, data.stand_in) == ("shapes-as-coco8", "coco8")
+    assert data.class_names == shapes.SHAPE_CLASSES
+    assert heard[-1].startswith("WARNING: coco8 is not on disk and could not be had: ")
+    assert "Its results are NOT results of coco8" in heard[-1]
+
+
+def test_coco8_without_download_is_stood_in_for(
+    small_shapes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "download_file", no_network)
+    heard: list[str] = []
+    told_stand_in(load_dataset("coco8", download=False, on_message=heard.append), heard)
+    assert "downloads are off (download=False)" in heard[-1]
+
+
+def test_coco8_that_cannot_be_fetched_is_stood_in_for(
+    small_shapes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(url: str, *args: object, **named: object) -> None:
+        assert url == "https://github.com/ultralytics/assets/releases/download/v0.0.0/coco8.zip"
+        raise DownloadError("could not download: no route to host")
+
+    monkeypatch.setattr(config, "download_file", offline)
+    heard: list[str] = []
+    told_stand_in(load_dataset("coco8.yaml", on_message=heard.append), heard)
+    assert "no route to host" in heard[-1]
+
+
+def test_coco8_is_taken_where_its_address_answers(
+    place: Path, small_shapes: list[dict[str, Any]]
+) -> None:
+    text = (config.BUILT_IN / "coco8.yaml").read_text()
+    with serve({"/coco8.zip": zipped(*(f"coco8/{name}" for name in FILES))}) as site:
+        text = re.sub(r"https://github.com/\S*/coco8.zip", f"{site.url}/coco8.zip", text)
+        data = load_dataset(describe(place / "here", text, "coco8.yaml"))
+    assert (data.name, data.stand_in, data.num_classes) == ("coco8", None, 80)
+    assert data.root.parent.parent == place / "cache/datasets"
+    assert small_shapes == []
+
+
+def test_shapes_are_drawn_once_for_the_same_numbers(
+    place: Path, small_shapes: list[dict[str, Any]]
+) -> None:
+    heard: list[str] = []
+    steps: list[tuple[int, int]] = []
+    first = load_dataset(
+        "shapes", on_message=heard.append, on_progress=lambda *step: steps.append(step)
+    )
+    again = load_dataset("shapes.yaml", on_message=heard.append)
+    assert first == again
+    assert (first.name, first.stand_in) == ("shapes", None)
+    assert heard == [f"drawing shapes into {first.root}"]
+    assert steps[-1] == (3, 3)
+    asked = {key: small_shapes[0][key] for key in ("train", "val", "test", "size", "seed")}
+    assert asked == {"train": 128, "val": 32, "test": 0, "size": 640, "seed": 0}
+    assert len(small_shapes) == 1
+    other = load_dataset(describe(place / "x", "shapes: {train: 5, seed: 1}", "mine.yaml"))
+    assert other.name == "mine"
+    assert other.root != first.root
+    assert (small_shapes[1]["train"], small_shapes[1]["seed"]) == (5, 1)
+
+
+def test_drawing_where_nothing_can_be_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "file").write_text("")
+    monkeypatch.setenv("DET_CACHE", str(place / "file"))
+    with pytest.raises(DatasetError, match=r"cannot be written: .*; set DET_CACHE"):
+        load_dataset("shapes")
+
+
+@pytest.mark.skipif(not (DATA / "coco8").is_dir(), reason="needs the shared data")
+def test_real_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "download_file", no_network)
+    monkeypatch.setenv("DET_DATASETS", str(DATA))
+    assert load_dataset("coco8").splits["train"] == [DATA / "coco8/images/train"]
+    bccd = load_dataset(DATA / "bccd")
+    assert (bccd.name, bccd.class_names) == ("bccd", ("RBC", "WBC", "Platelets"))
+    assert list(bccd.splits) == ["train", "val", "test"]

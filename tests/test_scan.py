@@ -1,0 +1,405 @@
+"""Scanning a split: which images, which boxes, what is reported, and what the cache may keep."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from yolodet.datasets import scan as scan_module
+from yolodet.datasets.config import Dataset, DatasetError, load_dataset
+from yolodet.datasets.scan import EmptyDatasetError, Scan, scan_split, spread
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+ROW = "1 0.5 0.5 0.5 0.5\n"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the images that are really read."""
+    names: list[str] = []
+    read = scan_module.image_size
+
+    def counted(path: Path) -> tuple[int, int]:
+        names.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(scan_module, "image_size", counted)
+    return names
+
+
+def add_image(path: Path, size: tuple[int, int] = (20, 40), row: str | None = ROW) -> Path:
+    """An image file and, unless ``row`` is None, its label file in /labels/."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((*size, 3), 90, np.uint8))
+    if row is not None:
+        label = Path(str(path.with_suffix(".txt")).replace("/images/", "/labels/"))
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text(row)
+    return path
+
+
+def data_set(root: Path, *sources: str, split: str = "train") -> Dataset:
+    paths = [root / source for source in sources or ("images/train",)]
+    return Dataset("tiny", ("a", "b"), {split: paths}, root, root / "tiny.yaml")
+
+
+def names(scan: Scan) -> list[str]:
+    return [record.path.name for record in scan.records]
+
+
+def told(scan: Scan) -> list[tuple[str, str, str, int]]:
+    return [(f.id, f.severity, f.path.name, f.line) for f in scan.findings]
+
+
+def test_records_of_a_folder_with_subfolders(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("b.jpg", "a.PNG", "sub/deep/c.bmp", "d.webp", "e.tiff", "f.jpeg"):
+        add_image(root / "images/train" / name)
+    add_image(root / "images/train/g.tif", row=None)
+    add_image(root / "images/train/h.jpg", row="")
+    done: list[tuple[int, int]] = []
+    scan = scan_split(data_set(root), "train", on_progress=lambda *step: done.append(step))
+    assert [str(r.path.relative_to(root / "images/train")) for r in scan.records] == [
+        "a.PNG", "b.jpg", "d.webp", "e.tiff", "f.jpeg", "g.tif", "h.jpg", "sub/deep/c.bmp",
+    ]  # fmt: skip
+    first = scan.records[0]
+    assert (first.size, first.boxes.tolist(), first.labels.tolist()) == (
+        (20, 40), [[10, 5, 30, 15]], [1],
+    )  # fmt: skip
+    assert [len(record.labels) for record in scan.records] == [1, 1, 1, 1, 1, 0, 0, 1]
+    assert scan.findings == []
+    assert scan.num_images == 8
+    assert [path.name for path in scan.unlabelled] == ["g.tif"]
+    assert done[-1] == (8, 8)
+
+
+def test_other_files_are_reported_once_and_hidden_ones_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "set/images/train"
+    add_image(folder / "a.jpg")
+    for name in ("b.gif", "c.heic", "d.gif", "e", "notes.txt", ".DS_Store", "._a.jpg"):
+        (folder / name).write_text("x")
+    add_image(folder / ".thumbs/t.jpg"), add_image(folder / "__MACOSX/m.jpg")
+    scan = scan_split(data_set(tmp_path / "set"), "train")
+    assert names(scan) == ["a.jpg"]
+    assert told(scan) == [("file-suffix", "warning", "train", 0)]
+    assert "4 files are not used because of their suffix (.gif 2, " in scan.findings[0].message
+
+
+def test_list_files_and_their_wrong_lines(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("a", "b", "c", "d"):
+        add_image(root / f"images/{name}.jpg")
+    add_image(root / "lists/images/near.jpg")
+    lines = [
+        "images/a.jpg",  # under the root
+        "./images/near.jpg",  # beside the list
+        "",
+        str(root / "images/b.jpg"),
+        "images/a.jpg",
+        "images/gone.jpg",
+        "movie.mp4",
+        "../images/c.jpg",
+    ]
+    (root / "lists/train.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    scan = scan_split(data_set(root, "lists/train.txt"), "train")
+    assert names(scan) == ["a.jpg", "b.jpg", "c.jpg", "near.jpg"]
+    assert told(scan) == [
+        ("image-listed-twice", "warning", "train.txt", 5),
+        ("image-missing", "error", "train.txt", 6),
+        ("file-suffix", "warning", "train.txt", 0),
+    ]
+    assert f"looked under {root}/lists and {root}" in scan.findings[1].message
+
+
+def test_sources_that_overlap_give_each_image_once(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    add_image(root / "images/train/sub/a.jpg"), add_image(root / "images/more/b.jpg")
+    sources = ("images/train", "images/train/sub", "images/more")
+    scan = scan_split(data_set(root, *sources), "train")
+    assert names(scan) == ["b.jpg", "a.jpg"]  # sorted by whole path
+    assert told(scan) == [("image-listed-twice", "warning", "a.jpg", 0)]
+
+
+def test_linked_folders_end(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    add_image(root / "images/train/a.jpg")
+    (root / "images/train/loop").symlink_to(root / "images/train")
+    (root / "images/train/dead.jpg").symlink_to(root / "nowhere.jpg")
+    scan = scan_split(data_set(root), "train")
+    assert names(scan) == ["a.jpg"]
+    assert told(scan) == [("image-missing", "error", "dead.jpg", 0)]
+
+
+def test_unusable_images_are_findings_and_left_out(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    folder = root / "images/train"
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for name in ("cut.jpg", "cut.png", "ok.jpg", "ok.png", "cut.bmp", "cut.webp"):
+        add_image(folder / name)
+        assert cv2.imwrite(str(folder / name), noise)
+        if name.startswith("cut"):
+            whole = (folder / name).read_bytes()
+            (folder / name).write_bytes(whole[: len(whole) * 2 // 3])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "html.jpg").write_text("<html>not found</html>")
+    (folder / "wrong.jpg").write_bytes((folder / "ok.png").read_bytes())  # content decides
+    (folder / "more.jpg").write_bytes((folder / "ok.jpg").read_bytes() + b"\0 appended \0")
+    for _ in range(2):  # what cannot be used is not remembered, and reported again
+        scan = scan_split(data_set(root), "train")
+        assert names(scan) == ["more.jpg", "ok.jpg", "ok.png", "wrong.jpg"]
+        assert sorted(told(scan)) == [
+            ("image-unreadable", "error", name, 0)
+            for name in ("cut.bmp", "cut.jpg", "cut.png", "cut.webp", "empty.jpg", "html.jpg")
+        ]
+    by_name = {f.path.name: f.message for f in scan.findings}
+    assert by_name["cut.jpg"].startswith("cut short")
+
+
+def test_label_findings_reach_the_scan_with_their_line(tmp_path: Path) -> None:
+    add_image(tmp_path / "set/images/train/a.jpg", row=ROW + "7 .5 .5 .1 .1\n")
+    for _ in range(2):  # read, then from the cache
+        scan = scan_split(data_set(tmp_path / "set"), "train")
+        assert told(scan) == [("label-class-range", "error", "a.txt", 2)]
+        assert scan.findings[0].path == tmp_path / "set/labels/train/a.txt"
+        assert len(scan.records[0].labels) == 1
+
+
+def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (root / "images/train").mkdir(parents=True)
+    with pytest.raises(EmptyDatasetError) as caught:
+        scan_split(data_set(root), "train")
+    assert str(caught.value).startswith("tiny, train: no image found; looked for .bmp .jpeg .jpg")
+    assert str(root / "images/train") in str(caught.value)
+    assert caught.value.exit_code == 1
+
+    (root / "list.txt").write_text("images/train/gone.jpg\n")
+    with pytest.raises(EmptyDatasetError, match=r"list\.txt:1: 'images/train/gone\.jpg' is not th"):
+        scan_split(data_set(root, "list.txt"), "train")
+
+    add_image(root / "images/train/a.jpg", row=None)
+    with pytest.raises(EmptyDatasetError) as caught:
+        scan_split(data_set(root), "train")
+    assert "none of 1 images has a usable box; 0 have a label file" in str(caught.value)
+    assert f"the first is expected at {root}/labels/train/a.txt" in str(caught.value)
+
+    scan = scan_split(data_set(root, split="val"), "val")
+    assert told(scan) == [("split-without-box", "warning", "train", 0)]
+
+    add_image(root / "images/train/a.jpg", row="320 240 64 48\n")
+    with pytest.raises(EmptyDatasetError, match=r"a\.txt:1: 4 columns"):
+        scan_split(data_set(root), "train")
+
+    (root / "images/train/a.jpg").write_bytes(b"")
+    with pytest.raises(EmptyDatasetError, match="none of 1 images can be read; first finding: "):
+        scan_split(data_set(root), "train")
+
+
+def test_wrong_split_and_fraction(tmp_path: Path) -> None:
+    add_image(tmp_path / "images/train/a.jpg")
+    with pytest.raises(DatasetError, match="there is no split 'val'; there is train"):
+        scan_split(data_set(tmp_path), "val")
+    for fraction in (0.0, -0.5, 1.01, float("nan")):
+        with pytest.raises(DatasetError, match="expected more than 0 and at most 1"):
+            scan_split(data_set(tmp_path), "train", fraction=fraction)
+
+
+def test_fraction_is_evenly_spread() -> None:
+    items = [f"{number:03d}" for number in range(100)]
+    assert spread(items, 1.0) == items
+    assert spread(items, 0.1) == items[::10]
+    assert spread(items, 0.001) == ["000"]
+    two_thirds = spread(items, 2 / 3)
+    assert len(two_thirds) == len(set(two_thirds)) == 67
+    places = np.array([int(item) for item in two_thirds])
+    assert set(np.diff(places)) == {1, 2}
+
+
+def test_fraction_reads_only_its_images(tmp_path: Path, reads: list[str]) -> None:
+    for number in range(10):
+        add_image(tmp_path / f"images/train/{number}.jpg")
+    half = scan_split(data_set(tmp_path), "train", fraction=0.5)
+    assert names(half) == sorted(reads) == ["0.jpg", "2.jpg", "4.jpg", "6.jpg", "8.jpg"]
+    assert half.fingerprint != scan_split(data_set(tmp_path), "train").fingerprint
+
+
+def test_interruption_does_not_read_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(60):
+        add_image(tmp_path / f"images/train/{number}.jpg")
+    reads: list[Path] = []
+
+    def slow(path: Path) -> tuple[int, int]:
+        reads.append(path)
+        time.sleep(0.02)
+        return 20, 40
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scan_module, "image_size", slow)
+    monkeypatch.setattr(scan_module, "CHUNK", 1)
+    with pytest.raises(KeyboardInterrupt):
+        scan_split(data_set(tmp_path), "train", on_progress=interrupt)
+    assert len(reads) < 50
+
+
+# ---------------------------------------------------------------- cache and fingerprint
+
+
+def ready(root: Path) -> Dataset:
+    for name, row in (("a", ROW), ("b", ROW * 2), ("c", ""), ("d", None)):
+        add_image(root / f"images/train/{name}.jpg", row=row)
+    return data_set(root)
+
+
+def same(one: Scan, two: Scan) -> bool:
+    return (
+        [(r.path, r.size, r.boxes.tolist(), r.labels.tolist()) for r in one.records]
+        == [(r.path, r.size, r.boxes.tolist(), r.labels.tolist()) for r in two.records]
+        and one.findings == two.findings
+        and one.fingerprint == two.fingerprint
+        and {r.labels.dtype for r in two.records} == {np.dtype(np.int64)}
+        and {r.boxes.dtype for r in two.records} == {np.dtype(np.float32)}
+    )
+
+
+def later(path: Path) -> None:
+    """The same content, changed one second later."""
+    stamp = path.stat().st_mtime_ns + 1_000_000_000
+    os.utime(path, ns=(stamp, stamp))
+
+
+def test_warm_scan_equals_the_cold_one_and_reads_nothing(
+    tmp_path: Path, cache: Path, reads: list[str]
+) -> None:
+    dataset = ready(tmp_path / "set")
+    cold = scan_split(dataset, "train")
+    assert sorted(reads) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    warm = scan_split(dataset, "train")
+    assert len(reads) == 4
+    assert same(cold, warm)
+    assert len(list((cache / "scans").iterdir())) == 1
+    assert not list((tmp_path / "set").rglob("*cache*"))
+    assert same(cold, scan_split(dataset, "train", cache=False))
+    assert len(reads) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "read_again"),
+    [
+        (lambda root: later(root / "images/train/a.jpg"), ["a.jpg"]),
+        (lambda root: later(root / "labels/train/b.txt"), ["b.jpg"]),
+        (lambda root: (root / "labels/train/b.txt").write_text(ROW), ["b.jpg"]),
+        (lambda root: (root / "labels/train/b.txt").unlink(), ["b.jpg"]),
+        (lambda root: (root / "labels/train/d.txt").write_text(ROW), ["d.jpg"]),
+        (lambda root: add_image(root / "images/train/a.jpg", (30, 30)), ["a.jpg"]),
+        (lambda root: add_image(root / "images/train/bb.jpg"), ["bb.jpg"]),
+        (lambda root: (root / "images/train/a.jpg").unlink(), []),
+    ],
+    ids=["image-time", "label-time", "label", "label-gone", "label-new", "image", "new", "gone"],
+)
+def test_only_what_changed_is_read_again(
+    tmp_path: Path, reads: list[str], change: object, read_again: list[str]
+) -> None:
+    dataset = ready(tmp_path / "set")
+    before = scan_split(dataset, "train")
+    assert callable(change)
+    change(tmp_path / "set")
+    reads.clear()
+    after = scan_split(dataset, "train")
+    assert reads == read_again
+    assert after.fingerprint != before.fingerprint
+    assert same(after, scan_split(dataset, "train", cache=False))
+    reads.clear()
+    assert same(after, scan_split(dataset, "train"))
+    assert reads == []
+
+
+def test_another_number_of_classes_is_another_scan(tmp_path: Path) -> None:
+    dataset = ready(tmp_path / "set")
+    scan_split(dataset, "train")
+    fewer = Dataset("tiny", ("a",), dataset.splits, dataset.root, dataset.yaml)
+    with pytest.raises(EmptyDatasetError, match="class 1 is unknown; the classes are 0 only"):
+        scan_split(fewer, "train")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b"rubbish"),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:300]),
+        lambda file: np.savez(file, paths=np.zeros(3, np.uint8)),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "counts": np.array([9, 9, 9, 9])}),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "counts": np.array([9, -5, 0, 0])}),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "findings": np.zeros(4, np.uint8)}),
+        lambda file: np.savez(file, **{**dict(np.load(file)), "boxes": np.array([None] * 3)}),
+        lambda file: (file.unlink(), file.mkdir()),
+    ],
+)
+def test_damaged_cache_is_passed_over(
+    tmp_path: Path, cache: Path, reads: list[str], damage: object
+) -> None:
+    dataset = ready(tmp_path / "set")
+    cold = scan_split(dataset, "train")
+    assert callable(damage)
+    damage(next((cache / "scans").iterdir()))
+    reads.clear()
+    assert same(cold, scan_split(dataset, "train"))
+    assert len(reads) == 4
+
+
+def test_cache_folder_that_cannot_be_written_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "file"))
+    assert len(scan_split(ready(tmp_path / "set"), "train").records) == 4
+    monkeypatch.setattr(scan_module, "cache_path", lambda *_: None)
+    assert len(scan_split(ready(tmp_path / "set"), "train").records) == 4
+
+
+def test_fingerprint_follows_content_and_names_but_not_the_place(tmp_path: Path) -> None:
+    dataset = ready(tmp_path / "set")
+    before = scan_split(dataset, "train").fingerprint
+    (tmp_path / "set").rename(tmp_path / "moved")
+    moved = data_set(tmp_path / "moved")
+    assert scan_split(moved, "train").fingerprint == before
+    renamed = Dataset("other", ("a", "c"), moved.splits, moved.root, moved.yaml)
+    assert scan_split(renamed, "train").fingerprint != before
+
+
+def test_odd_file_names(tmp_path: Path) -> None:
+    folder = tmp_path / "set/images/train"
+    for name in ("with space.jpg", "two\nlines.jpg", "käse.jpg", "a.b.c.jpg"):
+        add_image(folder / name)
+    raw = os.fsdecode(b"raw\xff")
+    (folder / f"{raw}.jpg").write_bytes((folder / "käse.jpg").read_bytes())
+    cold, warm = (scan_split(data_set(tmp_path / "set"), "train") for _ in range(2))
+    assert len(cold.records) == 5
+    assert sum(len(record.labels) for record in cold.records) == 4
+    assert same(cold, warm)
+
+
+@pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="needs the shared data")
+def test_real_data_sets() -> None:
+    bccd = load_dataset(DATA / "bccd/bccd.yaml")
+    scans = [scan_split(bccd, split) for split in ("train", "val", "test")]
+    assert [len(scan.records) for scan in scans] == [205, 87, 72]
+    assert {record.size for record in scans[0].records} == {(480, 640)}
+    assert not [f for scan in scans for f in scan.findings if f.severity == "error"]
+    coco8 = load_dataset(DATA / "coco8/coco8.yaml")
+    assert [len(scan_split(coco8, split).records) for split in ("train", "val")] == [4, 4]
