@@ -1,8 +1,9 @@
-"""The nouns of the data path: a Sample is one image with its boxes, a Batch is what the model is fed.
+"""The nouns of the data path: a Sample is one image with its boxes, a Batch is what the model is
+fed.
 
-Boxes are xyxy in absolute pixels, float32, everywhere inside; other formats exist only at a reader's or writer's door.
-Images are RGB.  A Sample keeps OpenCV's [H,W,3] layout; collating stacks to [B,H,W,3] and permutes the view, so a
-batch is [B,3,H,W] in channels_last memory at no cost.
+Boxes are xyxy in absolute pixels, float32, everywhere inside; other formats exist only at a
+reader's or writer's door. Images are RGB.  A Sample keeps OpenCV's [H,W,3] layout; collating stacks
+to [B,H,W,3] and permutes the view, so a batch is [B,3,H,W] in channels_last memory at no cost.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # the scan, the doctor and `det data` work on records only and must not pay for torch
+if (
+    TYPE_CHECKING
+):  # the scan, the doctor and `det data` work on records only and must not pay for torch
     import torch
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How an image was fitted into the network's input: ``input = original * gain + pad``, in pixels."""
+    """How an image was fitted into the network's input: ``input = original * gain + pad``, in
+    pixels."""
 
     gain: float
     pad_x: float
@@ -31,8 +35,9 @@ class Sample:
     """One image and its boxes.
 
     image: [H,W,3] uint8 RGB.  boxes: [N,4] float32 xyxy pixels of ``image``.  labels: [N] int64.
-    original_size: (height, width) of the image file after its EXIF orientation.  letterbox: set by the letterbox
-    of validation and prediction; None for augmented samples, which have no way back to one original image.
+    original_size: (height, width) of the image file after its EXIF orientation.  letterbox: set by
+    the letterbox of validation and prediction; None for augmented samples, which have no way back
+    to one original image.
     """
 
     image: np.ndarray
@@ -50,9 +55,10 @@ class Sample:
 class Batch:
     """What the model is fed.  B images, M boxes in the whole batch.
 
-    images: [B,3,H,W] uint8 (channels_last memory), RGB.  boxes: [M,4] float32 xyxy pixels of the input.
-    labels: [M] int64.  batch_index: [M] int64, the image a box belongs to, ascending.
-    indices: place of each image in the data set.  paths, original_sizes (h, w), letterboxes: one entry an image.
+    images: [B,3,H,W] uint8 (channels_last memory), RGB.  boxes: [M,4] float32 xyxy pixels of the
+    input. labels: [M] int64.  batch_index: [M] int64, the image a box belongs to, ascending.
+    indices: place of each image in the data set.  paths, original_sizes (h, w), letterboxes: one
+    entry an image.
     """
 
     images: torch.Tensor
@@ -73,10 +79,21 @@ class Batch:
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device, non_blocking=True)
 
-        return replace(self, images=move(self.images), boxes=move(self.boxes), labels=move(self.labels),
-                       batch_index=move(self.batch_index))
+        return replace(
+            self,
+            images=move(self.images),
+            boxes=move(self.boxes),
+            labels=move(self.labels),
+            batch_index=move(self.batch_index),
+        )
 
     def pin_memory(self) -> Batch:
-        """Page-locked copies for an asynchronous copy to a CUDA device (called by torch's DataLoader)."""
-        return replace(self, images=self.images.pin_memory(), boxes=self.boxes.pin_memory(),
-                       labels=self.labels.pin_memory(), batch_index=self.batch_index.pin_memory())
+        """Page-locked copies for an asynchronous copy to a CUDA device (called by torch's
+        DataLoader)."""
+        return replace(
+            self,
+            images=self.images.pin_memory(),
+            boxes=self.boxes.pin_memory(),
+            labels=self.labels.pin_memory(),
+            batch_index=self.batch_index.pin_memory(),
+        )

@@ -1,7 +1,8 @@
-"""The Python face: ``YOLO("yolo26n").train(data="coco8.yaml", epochs=5)``, and the functions behind the commands.
+"""The Python face: ``YOLO("yolo26n").train(data="coco8.yaml", epochs=5)``, and the functions behind
+the commands.
 
-The command line and ``YOLO`` both go through ``train``, ``val``, ``predict`` and ``info``: one config in, one plain
-result out.
+The command line and ``YOLO`` both go through ``train``, ``val``, ``predict`` and ``info``: one
+config in, one plain result out.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class YOLO:
         self.log = Log(verbose=verbose)
 
     def train(self, **words: Any) -> dict[str, Any]:
-        """Train; afterwards this object is the best checkpoint.  Returns the results (see results.json)."""
+        """Train; afterwards this object is the best checkpoint.  Returns the results (see
+        results.json)."""
         config, given = parse(TrainConfig, {"model": self.model, **words})
         check_train(config)
         results = train(config, given, self.log)
@@ -64,11 +66,15 @@ class YOLO:
         check_val(config)
         return val(config, given, self.log)
 
-    def predict(self, source: str | Path | np.ndarray | Sequence[Any], **words: Any) -> list[Result]:
+    def predict(
+        self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
+    ) -> list[Result]:
         """Find objects; pictures are written only with ``save=True``."""
         return list(self.stream(source, **words))
 
-    def stream(self, source: str | Path | np.ndarray | Sequence[Any], **words: Any) -> Iterator[Result]:
+    def stream(
+        self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
+    ) -> Iterator[Result]:
         """Like predict, one result at a time: memory stays flat on long videos."""
         config, _ = parse(PredictConfig, {"model": self.model, "save": False, **words})
         check_predict(config)
@@ -76,8 +82,8 @@ class YOLO:
 
 
 def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
-    """Train a detector, or go on training one, and leave a run folder.  Returns results.json's content and where things
-    are."""
+    """Train a detector, or go on training one, and leave a run folder.  Returns results.json's
+    content and where things are."""
     state, folder = None, None
     if config.resume is not None:
         last = find_last(config.resume, config.project)
@@ -107,8 +113,10 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     path, meta, model, device = load_for_use(config, log)
     data = config.data or meta.data.get("yaml")
     if data is None:
-        raise RunNotFound(f"{path} does not say what it was trained on: name the data with data=...")
-    dataset = load_dataset(data, download=config.download, on_message=log.warn)
+        raise RunNotFound(
+            f"{path} does not say what it was trained on: name the data with data=..."
+        )
+    dataset = load_dataset(data, download=config.download, on_message=log.message)
     scan = scan_split(dataset, config.split)
     for line in summarise_findings(scan):
         log.warn(line)
@@ -121,34 +129,62 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         )
     image_size = input_size(config.imgsz or meta.image_size, model)
     loader = Loader(
-        DetectionDataset(records, image_size, augment=None), config.batch, shuffle=False, workers=config.workers,
+        DetectionDataset(records, image_size, augment=None),
+        config.batch,
+        shuffle=False,
+        workers=config.workers,
         device_type=device.type,
-    )  # fmt: skip
+    )
     precision = use_precision(config.amp, meta, device)
-    log.info(f"{path}: {meta.model}, {describe_device(device)}, {precision.name}, {dataset.name} {config.split}")
+    log.info(
+        f"{path}: {meta.model}, {describe_device(device)}, {precision.name}, {dataset.name} {config.split}"
+    )
     with log.progress("validating", len(loader)) as update:
         evaluation = evaluate(
-            model, loader, records, meta.class_names, device=device, nms=config.nms, conf=config.conf, iou=config.iou,
-            max_det=config.max_det, agnostic_nms=config.agnostic_nms, autocast=precision.autocast,
-            channels_last=config.channels_last, on_progress=update,
-        )  # fmt: skip
+            model,
+            loader,
+            records,
+            meta.class_names,
+            device=device,
+            nms=config.nms,
+            conf=config.conf,
+            iou=config.iou,
+            max_det=config.max_det,
+            agnostic_nms=config.agnostic_nms,
+            autocast=precision.autocast,
+            channels_last=config.channels_last,
+            on_progress=update,
+        )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
     return save_evaluation(config, path, meta, evaluation, dataset.name, precision)
 
 
 def save_evaluation(
-    config: ValConfig, path: Path, meta: Meta, evaluation: Evaluation, data: str, precision: Precision
+    config: ValConfig,
+    path: Path,
+    meta: Meta,
+    evaluation: Evaluation,
+    data: str,
+    precision: Precision,
 ) -> dict[str, Any]:
-    """Write what was measured into a new run folder.  Returns results.json's content and where it is."""
+    """Write what was measured into a new run folder.  Returns results.json's content and where it
+    is."""
     folder = new_run_folder(config, "val")
-    results = plain({
-        "model": meta.model, "checkpoint": str(path), "data": data, "split": config.split,
-        "head": "one-to-many + NMS" if config.nms else "one-to-one (NMS-free)", "precision": precision.name,
-        "metrics": evaluation.metrics.to_dict(), "speed_ms": evaluation.speed,
-    })  # fmt: skip
+    results = plain(
+        {
+            "model": meta.model,
+            "checkpoint": str(path),
+            "data": data,
+            "split": config.split,
+            "head": "one-to-many + NMS" if config.nms else "one-to-one (NMS-free)",
+            "precision": precision.name,
+            "metrics": evaluation.metrics.to_dict(),
+            "speed_ms": evaluation.speed,
+        }
+    )
     write_json(folder / "results.json", results)
     if config.save_json:
-        write_json(folder / "predictions.json", evaluation.coco_results())
+        write_json(folder / "predictions.json", evaluation.collector.coco_results())
     if config.save_txt:
         evaluation.write_labels(folder / "labels")
     if config.plots:
@@ -159,7 +195,9 @@ def save_evaluation(
 def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Find objects in a source and write pictures and files into a run folder."""
     if config.source is None:
-        raise UsageError("det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam number")
+        raise UsageError(
+            "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam number"
+        )
     folder: Path | None = None
     results = []
     writer = None
@@ -167,12 +205,19 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
         if writer is None:  # the first result proves that model and source are sound
             folder = new_run_folder(config, "predict")
             writer = ResultWriter(
-                folder, save=config.save, save_txt=config.save_txt, save_conf=config.save_conf,
-                save_json=config.save_json, save_crop=config.save_crop, line_width=config.line_width,
-            )  # fmt: skip
+                folder,
+                save=config.save,
+                save_txt=config.save_txt,
+                save_conf=config.save_conf,
+                save_json=config.save_json,
+                save_crop=config.save_crop,
+                line_width=config.line_width,
+            )
         writer.write(result)
         log.info(f"{result.path.name}: {result.summary()}")
-        results.append({"path": str(result.path), "frame": result.frame, "detections": result.to_dicts()})
+        results.append(
+            {"path": str(result.path), "frame": result.frame, "detections": result.to_dicts()}
+        )
     if writer is not None:
         writer.close()
     return {"folder": str(folder), "images": results}
@@ -184,11 +229,20 @@ def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Res
     path, meta, model, device = load_for_use(config, log)
     precision = use_precision(config.amp, meta, device)
     predictor = Predictor(
-        model, meta.class_names, image_size=input_size(config.imgsz or meta.image_size, model), device=device,
-        nms=config.nms, conf=config.conf, iou=config.iou, max_det=config.max_det, agnostic_nms=config.agnostic_nms,
-        classes=class_numbers(config.classes, meta.class_names), autocast=precision.autocast,
-        channels_last=config.channels_last, batch=config.batch,
-    )  # fmt: skip
+        model,
+        meta.class_names,
+        image_size=input_size(config.imgsz or meta.image_size, model),
+        device=device,
+        nms=config.nms,
+        conf=config.conf,
+        iou=config.iou,
+        max_det=config.max_det,
+        agnostic_nms=config.agnostic_nms,
+        classes=class_numbers(config.classes, meta.class_names),
+        autocast=precision.autocast,
+        channels_last=config.channels_last,
+        batch=config.batch,
+    )
     log.info(f"{path}: {meta.model}, {describe_device(device)}, {precision.name}")
     yield from predictor.stream(frames)
 
@@ -201,7 +255,9 @@ def info(name: str) -> dict[str, Any]:
     return plain(asdict(meta)) | {"parameters": sum(p.numel() for p in model.parameters())}
 
 
-def load_for_use(config: ValConfig | PredictConfig, log: Log) -> tuple[Path, Meta, Detector, torch.device]:
+def load_for_use(
+    config: ValConfig | PredictConfig, log: Log
+) -> tuple[Path, Meta, Detector, torch.device]:
     """The checkpoint that is named, or the best of the newest run, on its device."""
     device = pick_device(config.device)
     use_all_cores()
@@ -210,7 +266,12 @@ def load_for_use(config: ValConfig | PredictConfig, log: Log) -> tuple[Path, Met
         log.info(f"using the newest run's best weights: {path}")
     model, meta = restore(path)
     model = model.to(device).eval()
-    return path, meta, model.to(memory_format=torch.channels_last) if config.channels_last else model, device
+    return (
+        path,
+        meta,
+        model.to(memory_format=torch.channels_last) if config.channels_last else model,
+        device,
+    )
 
 
 def input_size(wanted: int, model: Detector) -> int:
@@ -229,5 +290,7 @@ def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:
         elif word.isdigit() and int(word) < len(names):
             chosen.add(int(word))
         else:
-            raise UsageError(f"classes={text}: there is no class {word!r}; known are {', '.join(names)}")
+            raise UsageError(
+                f"classes={text}: there is no class {word!r}; known are {', '.join(names)}"
+            )
     return chosen

@@ -1,9 +1,10 @@
 """Every knob of every command, once: one frozen dataclass a command, a docstring under each field.
 
-The command line, ``det config``, the docs page and the checks are generated from these classes; there is no second list.
-A field is made with ``knob(default, group, ...)``: the group is its heading in the help, ``low``/``high``/``choices``
-are checked for every source of values (command line, YAML, Python).  ``None`` as a default means: chosen from the data,
-the model or the device when the command runs, and the choice is printed.
+The command line, ``det config``, the docs page and the checks are generated from these classes;
+there is no second list. A field is made with ``knob(default, group, ...)``: the group is its
+heading in the help, ``low``/``high``/``choices`` are checked for every source of values (command
+line, YAML, Python).  ``None`` as a default means: chosen from the data, the model or the device
+when the command runs, and the choice is printed.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ class CommonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig:
-    """How predictions become detections: the same knobs and the same code in train, val, predict and export."""
+    """How predictions become detections: the same knobs and the same code in train, val, predict
+    and export."""
 
     nms: bool = knob(False, "Detections")
-    """Use the one-to-many head with non-maximum suppression; False uses the NMS-free one-to-one head."""
+    """Use the one-to-many head with non-maximum suppression; False uses the NMS-free one-to-one
+    head."""
     iou: float = knob(0.7, "Detections", low=0.0, high=1.0)
     """Overlap above which NMS drops the lower-scored box (only with nms=True)."""
     max_det: int = knob(300, "Detections", low=1)
@@ -87,7 +90,8 @@ class TrainConfig(DetectConfig, CommonConfig):
     save_period: int = knob(-1, "Run", low=-1)
     """Keep an extra checkpoint every so many epochs; -1 keeps none."""
     save_steps: int = knob(0, "Run", low=0)
-    """Also write the last checkpoint every so many steps inside an epoch; 0 writes it at epoch ends only."""
+    """Also write the last checkpoint every so many steps inside an epoch; 0 writes it at epoch ends
+    only."""
     val: bool = knob(True, "Run")
     """Validate after every epoch; False validates after the last one only."""
     split: str = knob("val", "Data", choices=("train", "val", "test"))
@@ -96,7 +100,8 @@ class TrainConfig(DetectConfig, CommonConfig):
     """Write pictures into the run folder."""
 
     amp: str = knob("auto", "Precision", choices=("auto", "true", "false", "fp16", "bf16", "fp32"))
-    """Mixed precision: True (or auto) takes what is safe and faster on this device, False is fp32; or name one."""
+    """Mixed precision: True (or auto) takes what is safe and faster on this device, False is fp32;
+    or name one."""
     amp_check: bool = knob(True, "Precision")
     """Compare candidate precisions with fp32 on this model, data and device before training."""
     amp_force: bool = knob(False, "Precision")
@@ -104,14 +109,17 @@ class TrainConfig(DetectConfig, CommonConfig):
     channels_last: bool = knob(True, "Precision")
     """Keep images and features in channels-last memory: faster convolutions on most devices."""
     compile: bool = knob(False, "Precision")
-    """Compile the model with torch.compile (minutes at the start; pays off in long runs on a GPU)."""
+    """Compile the model with torch.compile (minutes at the start; pays off in long runs on a
+    GPU)."""
 
     download: bool = knob(True, "Data")
     """Allow a built-in data set to be downloaded where it is not on disk."""
     cache: str = knob("auto", "Data", choices=("auto", "ram", "disk", "none"))
-    """Where decoded images are kept: ram, disk (a memory-mapped file in the cache folder), none; auto by size."""
+    """Where decoded images are kept: ram, disk (a memory-mapped file in the cache folder), none;
+    auto by size."""
     workers: int | None = knob(None, "Data", low=0)
-    """Loader processes. Default: chosen from the cores and the device. The result does not depend on it."""
+    """Loader processes. Default: chosen from the cores and the device. The result does not depend
+    on it."""
     fraction: float = knob(1.0, "Data", low=0.0, high=1.0)
     """Share of the training images to use (evenly spread)."""
     single_cls: bool = knob(False, "Data")
@@ -139,11 +147,13 @@ class TrainConfig(DetectConfig, CommonConfig):
     warmup_epochs: float | None = knob(None, "Optimizer", low=0.0)
     """Epochs of rising learning rate. Default: relative to the length of the run."""
     nbs: int | None = knob(None, "Optimizer", low=1)
-    """Nominal batch: gradients of smaller batches are accumulated up to it. Default: the batch itself."""
+    """Nominal batch: gradients of smaller batches are accumulated up to it. Default: the batch
+    itself."""
     clip: float = knob(10.0, "Optimizer", low=0.0)
     """Largest norm of the gradient; 0 does not clip."""
     ema: bool = knob(True, "Optimizer")
-    """Keep an exponential moving average of the weights; it is what is validated and saved as best."""
+    """Keep an exponential moving average of the weights; it is what is validated and saved as
+    best."""
     ema_decay: float | None = knob(None, "Optimizer", low=0.0, high=1.0)
     """Decay of the average for one step. Default: relative to the length of the run."""
 
@@ -199,9 +209,12 @@ class ValConfig(DetectConfig, CommonConfig):
     conf: float = knob(0.001, "Detections", low=0.0, high=1.0)
     """Score below which detections are not counted."""
     amp: str = knob(
-        "checkpoint", "Precision", choices=("checkpoint", "auto", "true", "false", "fp16", "bf16", "fp32")
+        "checkpoint",
+        "Precision",
+        choices=("checkpoint", "auto", "true", "false", "fp16", "bf16", "fp32"),
     )
-    """Precision of the forward pass. Default: the one the checkpoint was validated in while training."""
+    """Precision of the forward pass. Default: the one the checkpoint was validated in while
+    training."""
     channels_last: bool = knob(True, "Precision")
     """Keep images and features in channels-last memory."""
     workers: int | None = knob(None, "Data", low=0)
@@ -225,7 +238,8 @@ class PredictConfig(DetectConfig, CommonConfig):
     model: str | None = knob(None, "Run")
     """Checkpoint to use. Default: the best weights of the newest run of the project."""
     source: str | None = knob(None, "Data")
-    """Image, folder, glob, list file (.txt), video, webcam number, URL, or several separated by commas."""
+    """Image, folder, glob, list file (.txt), video, webcam number, URL, or several separated by
+    commas."""
     conf: float = knob(0.25, "Detections", low=0.0, high=1.0)
     """Score below which detections are dropped."""
     classes: str | None = knob(None, "Detections")
@@ -235,9 +249,12 @@ class PredictConfig(DetectConfig, CommonConfig):
     batch: int = knob(1, "Run", low=1)
     """Images a step."""
     amp: str = knob(
-        "checkpoint", "Precision", choices=("checkpoint", "auto", "true", "false", "fp16", "bf16", "fp32")
+        "checkpoint",
+        "Precision",
+        choices=("checkpoint", "auto", "true", "false", "fp16", "bf16", "fp32"),
     )
-    """Precision of the forward pass. Default: the one the checkpoint was validated in while training."""
+    """Precision of the forward pass. Default: the one the checkpoint was validated in while
+    training."""
     channels_last: bool = knob(True, "Precision")
     """Keep images and features in channels-last memory."""
     vid_stride: int = knob(1, "Data", low=1)

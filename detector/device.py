@@ -15,7 +15,8 @@ class DeviceError(ValueError):
 
 
 def pick_device(text: str | None) -> torch.device:
-    """``None``: the first GPU, else Apple's, else the CPU; or what ``text`` names.  Raises DeviceError."""
+    """``None``: the first GPU, else Apple's, else the CPU; or what ``text`` names.  Raises
+    DeviceError."""
     if text is None:
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
@@ -43,7 +44,9 @@ def describe_device(device: torch.device) -> str:
 
 def use_all_cores() -> None:
     """Let torch use every core this process may run on (torch counts those of the machine)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if torch.get_num_threads() != cores:
         torch.set_num_threads(cores)
 

@@ -1,7 +1,7 @@
 """Run folders: where a command leaves what it made.
 
-``runs/train``, ``runs/train-2``, ...: a taken name is never written into unless told.  A folder appears when its first
-file is written, so a command that is refused leaves nothing behind.
+``runs/train``, ``runs/train-2``, ...: a taken name is never written into unless told.  A folder
+appears when its first file is written, so a command that is refused leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ def newest_run(project: str | Path, wanted: Path = BEST) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
@@ -86,7 +85,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The same with tuples as lists, paths as text and non-finite numbers as None: what JSON can hold."""
+    """The same with tuples as lists, paths as text and non-finite numbers as None: what JSON can
+    hold."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from yolodet.detector.models.build import build
 from yolodet.detector.models.restore import restore
 from yolodet.weights import checkpoint
@@ -23,7 +22,9 @@ from yolodet.weights.checkpoint import (
     write_atomically,
 )
 
-META = Meta(model="yolo26n", class_names=("a", "b"), image_size=320, strides=(8, 16, 32), precision="bf16")
+META = Meta(
+    model="yolo26n", class_names=("a", "b"), image_size=320, strides=(8, 16, 32), precision="bf16"
+)
 
 
 @pytest.fixture
@@ -74,7 +75,9 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    save_weights(tmp_path / "new.safetensors", {"x": torch.zeros(1)}, Meta(**{**META.__dict__, "schema": 99}))
+    save_weights(
+        tmp_path / "new.safetensors", {"x": torch.zeros(1)}, Meta(**{**META.__dict__, "schema": 99})
+    )
     with pytest.raises(CheckpointError, match="schema 99.*update"):
         read_meta(tmp_path / "new.safetensors")
     torch.save({"schema": 99}, tmp_path / "new.pt")
@@ -137,6 +140,8 @@ def test_the_rename_comes_after_the_flush(tmp_path: Path, monkeypatch: pytest.Mo
     calls = []
     monkeypatch.setattr(checkpoint.os, "fsync", lambda fd: calls.append("fsync"))
     replace = os.replace
-    monkeypatch.setattr(checkpoint.os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
+    monkeypatch.setattr(
+        checkpoint.os, "replace", lambda a, b: (calls.append("replace"), replace(a, b))
+    )
     save_state(tmp_path / "x.pt", {"a": 1})
     assert calls == ["fsync", "replace", "fsync"]

@@ -4,9 +4,7 @@ import math
 
 import pytest
 import torch
-from torchvision.ops import complete_box_iou_loss
-from torchvision.ops import box_iou
-
+from torchvision.ops import box_iou, complete_box_iou_loss
 from yolodet.datasets.sample import Batch
 from yolodet.detector.losses.assign import Assigner, best_of_each, candidate_pairs, settle_conflicts
 from yolodet.detector.losses.detection import DetectionLoss, Gains, distribution_focal_loss
@@ -21,15 +19,21 @@ def random_boxes(n: int, size: float = 256.0, seed: int = 0) -> torch.Tensor:
     return torch.cat([corner, corner + 2 + torch.rand(n, 2, generator=generator) * size * 0.3], 1)
 
 
-def make_batch(seed: int = 0, images: int = 3, boxes: int = 12, classes: int = 4, size: int = 256) -> Batch:
+def make_batch(
+    seed: int = 0, images: int = 3, boxes: int = 12, classes: int = 4, size: int = 256
+) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     index = torch.randint(0, images, (boxes,), generator=generator).sort().values
     labels = torch.randint(0, classes, (boxes,), generator=generator)
     pixels = torch.zeros(images, 3, size, size, dtype=torch.uint8)
-    return Batch(pixels, random_boxes(boxes, size, seed), labels, index, list(range(images)), [], [], [])
+    return Batch(
+        pixels, random_boxes(boxes, size, seed), labels, index, list(range(images)), [], [], []
+    )
 
 
-def make_predictions(batch: Batch, classes: int = 4, reg_max: int = 1, seed: int = 0) -> Predictions:
+def make_predictions(
+    batch: Batch, classes: int = 4, reg_max: int = 1, seed: int = 0
+) -> Predictions:
     generator = torch.Generator().manual_seed(seed)
     size = batch.images.shape[-1]
     points, strides = make_points([(size // s, size // s) for s in (8, 16, 32)], (8, 16, 32), "cpu")
@@ -64,11 +68,15 @@ def test_ciou_known_values() -> None:
     assert 1 - matched_ciou(same, diagonal).item() == pytest.approx(1.25, abs=1e-4)
 
 
-def reference_assignment(predictions: Predictions, batch: Batch, topk: int, keep: int | None) -> dict:
+def reference_assignment(
+    predictions: Predictions, batch: Batch, topk: int, keep: int | None
+) -> dict:
     """Task-aligned assignment written as loops: {(image, point): (box, target)}."""
     boxes = decode_boxes(predictions)
     picked: list[tuple[int, int, int, float, float]] = []
-    for m, (true, label, image) in enumerate(zip(batch.boxes, batch.labels, batch.batch_index, strict=True)):
+    for m, (true, label, image) in enumerate(
+        zip(batch.boxes, batch.labels, batch.batch_index, strict=True)
+    ):
         centre, side = (true[:2] + true[2:]) / 2, (true[2:] - true[:2]).clamp(min=16)
         ranked = []
         for p, point in enumerate(predictions.points):
@@ -100,9 +108,14 @@ def test_assigner_equals_the_loop_reference(seed: int, topk: int, keep: int | No
     predictions = make_predictions(batch, seed=seed)
     # near-perfect boxes at some points, so that overlaps are worth ranking
     found = Assigner(topk, keep)(
-        predictions.logits, decode_boxes(predictions), predictions.points, predictions.strides,
-        batch.boxes, batch.labels, batch.batch_index,
-    )  # fmt: skip
+        predictions.logits,
+        decode_boxes(predictions),
+        predictions.points,
+        predictions.strides,
+        batch.boxes,
+        batch.labels,
+        batch.batch_index,
+    )
     reference = reference_assignment(predictions, batch, topk, keep)
     mine = {
         (int(i), int(p)): (int(b), float(t))
@@ -117,9 +130,12 @@ def test_assigner_equals_the_loop_reference(seed: int, topk: int, keep: int | No
 
 
 def test_small_boxes_get_candidates() -> None:
-    """A box of 3 pixels between anchor points would have none; the small-target rule gives it 16 x 16 pixels."""
+    """A box of 3 pixels between anchor points would have none; the small-target rule gives it 16 x
+    16 pixels."""
     points, strides = make_points([(32, 32), (16, 16), (8, 8)], (8, 16, 32), "cpu")
-    box, _ = candidate_pairs(points, strides, torch.tensor([[62.0, 62.0, 65.0, 65.0], [0.0, 0.0, 256.0, 256.0]]))
+    box, _ = candidate_pairs(
+        points, strides, torch.tensor([[62.0, 62.0, 65.0, 65.0], [0.0, 0.0, 256.0, 256.0]])
+    )
     assert (box == 0).sum() >= 4
     assert (box == 1).sum() == len(points)
 
@@ -129,20 +145,32 @@ def test_best_of_each_and_conflicts() -> None:
     value = torch.tensor([0.1, 0.3, 0.2, 0.5, 0.5])
     assert best_of_each(group, value, 2, 3).tolist() == [1, 2, 3, 4]
     assert best_of_each(group, value, 1, 3).tolist() == [1, 3]
-    assert settle_conflicts(torch.tensor([4, 2, 4]), torch.tensor([0.2, 0.1, 0.9])).tolist() == [1, 2]
+    assert settle_conflicts(torch.tensor([4, 2, 4]), torch.tensor([0.2, 0.1, 0.9])).tolist() == [
+        1,
+        2,
+    ]
 
 
-def dense_loss(predictions: Predictions, batch: Batch, assigner: Assigner, gains: Gains) -> torch.Tensor:
+def dense_loss(
+    predictions: Predictions, batch: Batch, assigner: Assigner, gains: Gains
+) -> torch.Tensor:
     """The same loss with a dense target and library functions."""
     boxes = decode_boxes(predictions)
     found = assigner(
-        predictions.logits, boxes.detach(), predictions.points, predictions.strides,
-        batch.boxes, batch.labels, batch.batch_index,
-    )  # fmt: skip
+        predictions.logits,
+        boxes.detach(),
+        predictions.points,
+        predictions.strides,
+        batch.boxes,
+        batch.labels,
+        batch.batch_index,
+    )
     target = torch.zeros_like(predictions.logits)
     target[found.image, found.point, batch.labels[found.box]] = found.target
     scale = target.sum().clamp(min=1)
-    cls = torch.nn.functional.binary_cross_entropy_with_logits(predictions.logits, target, reduction="sum")
+    cls = torch.nn.functional.binary_cross_entropy_with_logits(
+        predictions.logits, target, reduction="sum"
+    )
     picked, true = boxes[found.image, found.point], batch.boxes[found.box]
     box = (found.target * complete_box_iou_loss(picked, true, reduction="none")).sum()
     size = batch.images.shape[-1]
@@ -158,7 +186,9 @@ def test_loss_equals_a_dense_reference() -> None:
     many, one = make_predictions(batch, seed=1), make_predictions(batch, seed=2)
     criterion = DetectionLoss(Gains())
     output = criterion({ONE_TO_MANY: many, ONE_TO_ONE: one}, batch)
-    expected = 0.8 * dense_loss(many, batch, Assigner(10), Gains()) + 0.2 * dense_loss(one, batch, Assigner(7, 1), Gains())
+    expected = 0.8 * dense_loss(many, batch, Assigner(10), Gains()) + 0.2 * dense_loss(
+        one, batch, Assigner(7, 1), Gains()
+    )
     assert output.total.item() / len(batch) == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -168,7 +198,11 @@ def test_branch_weights_move_to_the_deployed_head() -> None:
     shares = []
     for criterion.progress in (0.0, 0.5, 1.0):
         shares.append(tuple(criterion.branch_weights(branches).values()))
-    assert shares == [pytest.approx((0.8, 0.2)), pytest.approx((0.45, 0.55)), pytest.approx((0.1, 0.9))]
+    assert shares == [
+        pytest.approx((0.8, 0.2)),
+        pytest.approx((0.45, 0.55)),
+        pytest.approx((0.1, 0.9)),
+    ]
     assert criterion.branch_weights({ONE_TO_MANY: None}) == {ONE_TO_MANY: 1.0}
 
 
@@ -176,7 +210,14 @@ def test_images_without_boxes_have_a_finite_loss_and_gradient() -> None:
     batch = make_batch(0, boxes=0)
     predictions = make_predictions(batch)
     logits = predictions.logits.clone().requires_grad_()
-    output = DetectionLoss(Gains())({ONE_TO_MANY: Predictions(logits, predictions.distances, predictions.points, predictions.strides)}, batch)
+    output = DetectionLoss(Gains())(
+        {
+            ONE_TO_MANY: Predictions(
+                logits, predictions.distances, predictions.points, predictions.strides
+            )
+        },
+        batch,
+    )
     output.total.backward()
     assert output.total.isfinite() and logits.grad.isfinite().all() and output.num_pos == 0
 
@@ -191,22 +232,37 @@ def test_loss_runs_in_float32_under_autocast(dtype: torch.dtype) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = criterion({ONE_TO_MANY: half}, batch).total
     assert mixed.dtype == torch.float32
-    assert mixed.item() == pytest.approx(criterion({ONE_TO_MANY: widened}, batch).total.item(), rel=1e-6)
+    assert mixed.item() == pytest.approx(
+        criterion({ONE_TO_MANY: widened}, batch).total.item(), rel=1e-6
+    )
 
 
 def test_two_copies_of_a_batch_have_the_mean_loss_of_one() -> None:
-    """The normaliser is that of the batch, so a batch of twins gives twice the (per-image) total of one."""
+    """The normaliser is that of the batch, so a batch of twins gives twice the (per-image) total of
+    one."""
     batch = make_batch(2)
     predictions = make_predictions(batch)
     twin_batch = Batch(
-        torch.cat([batch.images] * 2), torch.cat([batch.boxes] * 2), torch.cat([batch.labels] * 2),
-        torch.cat([batch.batch_index, batch.batch_index + len(batch)]), [], [], [], [],
-    )  # fmt: skip
+        torch.cat([batch.images] * 2),
+        torch.cat([batch.boxes] * 2),
+        torch.cat([batch.labels] * 2),
+        torch.cat([batch.batch_index, batch.batch_index + len(batch)]),
+        [],
+        [],
+        [],
+        [],
+    )
     twins = Predictions(
-        torch.cat([predictions.logits] * 2), torch.cat([predictions.distances] * 2), predictions.points, predictions.strides
+        torch.cat([predictions.logits] * 2),
+        torch.cat([predictions.distances] * 2),
+        predictions.points,
+        predictions.strides,
     )
     criterion = DetectionLoss(Gains())
-    one, two = criterion({ONE_TO_MANY: predictions}, batch), criterion({ONE_TO_MANY: twins}, twin_batch)
+    one, two = (
+        criterion({ONE_TO_MANY: predictions}, batch),
+        criterion({ONE_TO_MANY: twins}, twin_batch),
+    )
     assert two.total.item() == pytest.approx(2 * one.total.item(), rel=1e-5)
 
 
@@ -214,7 +270,9 @@ def test_distribution_focal_loss_by_hand() -> None:
     logits = torch.zeros(1, 4, 16)
     target = torch.tensor([[0.0, 3.25, 7.0, 99.0]])
     loss = distribution_focal_loss(logits, target)
-    assert torch.allclose(loss, torch.full((1, 4), math.log(16)), atol=1e-5)  # uniform: log R whatever the target
+    assert torch.allclose(
+        loss, torch.full((1, 4), math.log(16)), atol=1e-5
+    )  # uniform: log R whatever the target
     sharp = torch.full((1, 4, 16), -30.0)
     sharp[0, 1, 3], sharp[0, 1, 4] = math.log(0.75), math.log(0.25)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))

@@ -2,13 +2,14 @@
 
 Two files, one contract (docs/checkpoint.md):
 
-- ``best.safetensors``: the averaged weights and a JSON header (Meta) that is read without loading a tensor, without torch
-  and without executing anything.  The header holds a sha256 of the tensor bytes.
-- ``last.pt``: everything a run needs to go on as if it had never stopped.  Tensors and plain data only, so torch loads it
-  with ``weights_only=True``; the zip's own checksums are verified first.
+- ``best.safetensors``: the averaged weights and a JSON header (Meta) that is read without loading a
+  tensor, without torch and without executing anything.  The header holds a sha256 of the tensor
+  bytes.
+- ``last.pt``: everything a run needs to go on as if it had never stopped.  Tensors and plain data
+  only, so torch loads it with ``weights_only=True``; the zip's own checksums are verified first.
 
-Both are written to a temporary file in the same folder, flushed to the disk and renamed, so at any instant there is
-either the old file or the new one, whole.
+Both are written to a temporary file in the same folder, flushed to the disk and renamed, so at any
+instant there is either the old file or the new one, whole.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Meta:
     licence: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     data: dict[str, Any] = field(default_factory=dict)
-    """name, fingerprint, split sizes and stand_in of the data set; ``yaml`` as the user typed it."""
+    """name, fingerprint, split sizes and stand_in of the data set; ``yaml`` as the user typed
+    it."""
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +70,9 @@ class Meta:
         """Check the schema and take the known fields.  Raises CheckpointError."""
         schema = data.get("schema")
         if not isinstance(schema, int):
-            raise CheckpointError(f"{path} is not a checkpoint of det: its header has no schema version")
+            raise CheckpointError(
+                f"{path} is not a checkpoint of det: its header has no schema version"
+            )
         if schema > SCHEMA:
             raise CheckpointError(
                 f"{path} has checkpoint schema {schema}, this version reads up to {SCHEMA}: update yolodet"
@@ -80,7 +84,9 @@ class Meta:
             values["strides"] = tuple(values["strides"])
             return Meta(**values)
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: the checkpoint header is incomplete ({error})") from error
+            raise CheckpointError(
+                f"{path}: the checkpoint header is incomplete ({error})"
+            ) from error
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Meta) -> None:
@@ -105,7 +111,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Meta]:
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): take another copy") from error
     if _digest(tensors) != header.get("sha256"):
-        raise CheckpointError(f"{path} is damaged: its tensors do not match their checksum; take another copy")
+        raise CheckpointError(
+            f"{path} is damaged: its tensors do not match their checksum; take another copy"
+        )
     return tensors, meta
 
 
@@ -131,14 +139,16 @@ def read_meta(path: Path) -> Meta:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``last.pt`` atomically.  ``state`` is plain data and tensors (checked by loading rules, not by hope)."""
+    """Write ``last.pt`` atomically.  ``state`` is plain data and tensors (checked by loading rules,
+    not by hope)."""
     import torch
 
     write_atomically(path, lambda file: torch.save({"schema": SCHEMA, **state}, file))
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A training state written by save_state.  Raises CheckpointError; executes nothing from the file."""
+    """A training state written by save_state.  Raises CheckpointError; executes nothing from the
+    file."""
     import torch
 
     if not path.is_file():
@@ -156,13 +166,16 @@ def load_state(path: Path) -> dict[str, Any]:
     if not isinstance(schema, int):
         raise CheckpointError(f"{path} is not a training checkpoint of det")
     if schema > SCHEMA:
-        raise CheckpointError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: update yolodet")
+        raise CheckpointError(
+            f"{path} has schema {schema}, this version reads up to {SCHEMA}: update yolodet"
+        )
     return state
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Call ``write`` on a temporary file beside ``path``, flush it to the disk and rename it over ``path``.  On any
-    error the old file stays and nothing is left behind."""
+    """Call ``write`` on a temporary file beside ``path``, flush it to the disk and rename it over
+    ``path``.  On any error the old file stays and nothing is left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_beside(path) as temporary:
         with temporary.open("wb") as file:
             write(file)

@@ -1,17 +1,17 @@
 """Task-aligned assignment: which anchor points answer for which box.
 
-TOOD (Feng et al. 2021, arXiv 2108.07755, section 3.3) ranks anchor points of a box by ``t = s^alpha * u^beta`` with the
-score s of the box's class and the overlap u of the predicted box.  The steps:
+TOOD (Feng et al. 2021, arXiv 2108.07755, section 3.3) ranks anchor points of a box by ``t = s^alpha
+* u^beta`` with the score s of the box's class and the overlap u of the predicted box.  The steps:
 
-1. candidates: points inside the box; a side shorter than the second stride counts as that long (small-target rule);
-2. metric: score, overlap and t, for candidate pairs only;
+1. candidates: points inside the box; a side shorter than the second stride counts as that long
+(small-target rule); 2. metric: score, overlap and t, for candidate pairs only;
 3. pick: the k best of each box;
 4. settle: a point picked by several boxes goes to the one that it overlaps most;
 5. trim: where only one (or few) may remain, the best of each box (the one-to-one head);
 6. target: ``t / max t * max u`` of its box, the classification target of a positive point.
 
-It works on a list of candidate pairs (a few thousand), never on a dense images x boxes x points block, and it returns a
-list of positives.  All of it in float32 and without gradients.
+It works on a list of candidate pairs (a few thousand), never on a dense images x boxes x points
+block, and it returns a list of positives.  All of it in float32 and without gradients.
 
 Letters: B images, A anchor points, M boxes in the batch, C classes, P pairs.
 """
@@ -30,7 +30,8 @@ EPS = 1e-9
 
 @dataclass(frozen=True)
 class Assignment:
-    """The positives.  image, point, box: [P] int64 indices into B, A and M.  target: [P] float32 in 0..1."""
+    """The positives.  image, point, box: [P] int64 indices into B, A and M.  target: [P] float32 in
+    0..1."""
 
     image: Tensor
     point: Tensor
@@ -43,7 +44,8 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Assigner:
-    """Task-aligned assigner.  topk points a box are picked; ``keep`` of them remain after conflicts are settled."""
+    """Task-aligned assigner.  topk points a box are picked; ``keep`` of them remain after conflicts
+    are settled."""
 
     topk: int = 10
     keep: int | None = None
@@ -61,8 +63,8 @@ class Assigner:
         true_labels: Tensor,
         batch_index: Tensor,
     ) -> Assignment:
-        """logits [B,A,C], decoded boxes [B,A,4] and points [A,2] in pixels, strides [A] against true_boxes [M,4],
-        true_labels [M], batch_index [M] -> Assignment."""
+        """logits [B,A,C], decoded boxes [B,A,4] and points [A,2] in pixels, strides [A] against
+        true_boxes [M,4], true_labels [M], batch_index [M] -> Assignment."""
         box, point = candidate_pairs(points, strides, true_boxes)  # [P], [P]
         image = batch_index[box]
         score = logits[image, point, true_labels[box]].float().sigmoid()
@@ -70,12 +72,18 @@ class Assigner:
         metric = score.pow(self.alpha) * overlap.pow(self.beta)
 
         picked = best_of_each(box, metric, self.topk, len(true_boxes))
-        image, point, box, overlap, metric = (x[picked] for x in (image, point, box, overlap, metric))
+        image, point, box, overlap, metric = (
+            x[picked] for x in (image, point, box, overlap, metric)
+        )
         settled = settle_conflicts(image * len(points) + point, overlap)
-        image, point, box, overlap, metric = (x[settled] for x in (image, point, box, overlap, metric))
+        image, point, box, overlap, metric = (
+            x[settled] for x in (image, point, box, overlap, metric)
+        )
         if self.keep is not None:
             kept = best_of_each(box, metric, self.keep, len(true_boxes))
-            image, point, box, overlap, metric = (x[kept] for x in (image, point, box, overlap, metric))
+            image, point, box, overlap, metric = (
+                x[kept] for x in (image, point, box, overlap, metric)
+            )
 
         best_metric = maximum_of_each(box, metric, len(true_boxes))[box]
         best_overlap = maximum_of_each(box, overlap, len(true_boxes))[box]
@@ -83,9 +91,11 @@ class Assigner:
 
 
 def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs (box, point) with the point strictly inside the box: [P], [P], sorted by box, then point.
+    """Pairs (box, point) with the point strictly inside the box: [P], [P], sorted by box, then
+    point.
 
-    Small-target rule: a side shorter than the second smallest stride is taken as that long, around its centre.
+    Small-target rule: a side shorter than the second smallest stride is taken as that long, around
+    its centre.
     """
     levels = strides.unique()
     shortest = levels[min(1, len(levels) - 1)]
@@ -100,7 +110,8 @@ def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tupl
 
 
 def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> Tensor:
-    """Indices of the k largest values of each group ([P] group ids, [P] values); ties go to the earlier pair."""
+    """Indices of the k largest values of each group ([P] group ids, [P] values); ties go to the
+    earlier pair."""
     order = value.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]  # by group, within a group by falling value
     counts = group.bincount(minlength=num_groups)
@@ -110,7 +121,8 @@ def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> Tenso
 
 
 def settle_conflicts(slot: Tensor, overlap: Tensor) -> Tensor:
-    """Indices that remain when every slot (an anchor point of an image) keeps the pair of largest overlap."""
+    """Indices that remain when every slot (an anchor point of an image) keeps the pair of largest
+    overlap."""
     order = overlap.argsort(descending=True, stable=True)
     order = order[slot[order].argsort(stable=True)]
     sorted_slot = slot[order]

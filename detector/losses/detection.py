@@ -1,18 +1,20 @@
 """Predictions + Batch -> LossOutput: classification, box and distance losses of each head branch.
 
-For one branch, with the target score w of a positive point (assign.py) and S = max(sum of w over the batch, 1):
+For one branch, with the target score w of a positive point (assign.py) and S = max(sum of w over
+the batch, 1):
 
-- cls: binary cross-entropy of all points and classes against w at the positive's class, / S.  Written as
-  ``softplus(x) - x * w``, so no dense target is ever built.
+- cls: binary cross-entropy of all points and classes against w at the positive's class, / S.
+  Written as ``softplus(x) - x * w``, so no dense target is ever built.
 - box: sum of ``w * (1 - CIoU)`` / S.
-- dfl: the distances.  With R = 1, L1 of the four sides as a share of the image size (YOLO26); with R > 1 the distribution
-  focal loss (Li et al. 2020, arXiv 2006.04388, equation 6).  Mean of the four sides, times w, / S.
+- dfl: the distances.  With R = 1, L1 of the four sides as a share of the image size (YOLO26); with
+  R > 1 the distribution focal loss (Li et al. 2020, arXiv 2006.04388, equation 6).  Mean of the
+  four sides, times w, / S.
 
-Dual heads: ``a * one-to-many + (1 - a) * one-to-one`` with a falling from 0.8 to 0.1 over the run (YOLO26's ProgLoss), so
-the head that is deployed gets the attention at the end.
+Dual heads: ``a * one-to-many + (1 - a) * one-to-one`` with a falling from 0.8 to 0.1 over the run
+(YOLO26's ProgLoss), so the head that is deployed gets the attention at the end.
 
-Everything runs in float32, also under autocast: half precision steps by 0.5 pixel at 640.  The caller divides by the
-number of accumulated batches; S is that of the micro-batch.
+Everything runs in float32, also under autocast: half precision steps by 0.5 pixel at 640.  The
+caller divides by the number of accumulated batches; S is that of the micro-batch.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ from .iou import matched_ciou
 
 @dataclass(frozen=True)
 class LossOutput:
-    """total: scalar to differentiate.  parts: detached scalars by name (box, cls, dfl) of the branch that is deployed.
-    num_pos: positives of that branch."""
+    """total: scalar to differentiate.  parts: detached scalars by name (box, cls, dfl) of the
+    branch that is deployed. num_pos: positives of that branch."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -60,17 +62,21 @@ class DetectionLoss:
             ONE_TO_ONE: Assigner(topk=7, keep=1),
         }
         self.progress = 0.0
+        self.frozen: dict[str, Assignment] | None = None
+        """Where not None, the first assignment of each branch is kept and used again: two passes
+        over one batch can then be compared without the assigner's ties deciding."""
 
     def branch_weights(self, branches: Mapping[str, Predictions]) -> dict[str, float]:
-        """Share of each branch in the total: [0.8, 0.2] at the start of a run, [0.1, 0.9] at its end."""
+        """Share of each branch in the total: [0.8, 0.2] at the start of a run, [0.1, 0.9] at its
+        end."""
         if len(branches) == 1:
             return dict.fromkeys(branches, 1.0)
         many = 0.8 - 0.7 * min(max(self.progress, 0.0), 1.0)
         return {ONE_TO_MANY: many, ONE_TO_ONE: 1.0 - many}
 
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:
-        """outputs: one Predictions a branch.  batch: on the same device.  Multiplied by the number of images, as the
-        recipes of the field are tuned for it."""
+        """outputs: one Predictions a branch.  batch: on the same device.  Multiplied by the number
+        of images, as the recipes of the field are tuned for it."""
         device_type = batch.images.device.type
         with torch.autocast(device_type, enabled=False):
             weights = self.branch_weights(outputs)
@@ -80,13 +86,12 @@ class DetectionLoss:
         parts = dict(zip(("box", "cls", "dfl"), shown.detach().unbind(), strict=True))
         return LossOutput(total * len(batch), parts, len(positives))
 
-    def _branch(self, name: str, predictions: Predictions, batch: Batch) -> tuple[Tensor, Assignment]:
+    def _branch(
+        self, name: str, predictions: Predictions, batch: Batch
+    ) -> tuple[Tensor, Assignment]:
         """Loss parts [3] = box, cls, dfl with their gains, and the assignment."""
         boxes = decode_boxes(predictions)  # [B,A,4] float32
-        positives = self.assigners[name](
-            predictions.logits, boxes.detach(), predictions.points, predictions.strides,
-            batch.boxes, batch.labels, batch.batch_index,
-        )  # fmt: skip
+        positives = self._assign(name, predictions, boxes.detach(), batch)
         scale = positives.target.sum().clamp(min=1)
         label = batch.labels[positives.box]
         true_boxes = batch.boxes[positives.box]
@@ -95,9 +100,29 @@ class DetectionLoss:
         cls = F.softplus(logits).sum() - (picked * positives.target).sum()
         ciou = matched_ciou(boxes[positives.image, positives.point], true_boxes)
         box = (positives.target * (1 - ciou)).sum()
-        dfl = (positives.target * self._distance_loss(predictions, positives, true_boxes, batch)).sum()
+        dfl = (
+            positives.target * self._distance_loss(predictions, positives, true_boxes, batch)
+        ).sum()
         gains = self.gains
         return torch.stack([gains.box * box, gains.cls * cls, gains.dfl * dfl]) / scale, positives
+
+    def _assign(
+        self, name: str, predictions: Predictions, boxes: Tensor, batch: Batch
+    ) -> Assignment:
+        if self.frozen is not None and name in self.frozen:
+            return self.frozen[name]
+        positives = self.assigners[name](
+            predictions.logits,
+            boxes,
+            predictions.points,
+            predictions.strides,
+            batch.boxes,
+            batch.labels,
+            batch.batch_index,
+        )
+        if self.frozen is not None:
+            self.frozen[name] = positives
+        return positives
 
     @staticmethod
     def _distance_loss(
@@ -106,7 +131,9 @@ class DetectionLoss:
         """[P] loss of the four sides of each positive."""
         point = predictions.points[positives.point]
         stride = predictions.strides[positives.point, None]
-        target = torch.cat([point - true_boxes[:, :2], true_boxes[:, 2:] - point], 1) / stride  # [P,4]
+        target = (
+            torch.cat([point - true_boxes[:, :2], true_boxes[:, 2:] - point], 1) / stride
+        )  # [P,4]
         distances = predictions.distances[positives.image, positives.point].float()  # [P,4R]
         if predictions.reg_max == 1:
             height, width = batch.images.shape[-2:]
@@ -116,8 +143,8 @@ class DetectionLoss:
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy to the two bins around a target, weighted by nearness: logits [P,4,R], target [P,4] in bins, clamped
-    to the range -> [P,4]."""
+    """Cross-entropy to the two bins around a target, weighted by nearness: logits [P,4,R], target
+    [P,4] in bins, clamped to the range -> [P,4]."""
     bins = logits.shape[-1]
     target = target.clamp(0, bins - 1 - 0.01)
     left = target.long()

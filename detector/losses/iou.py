@@ -1,8 +1,9 @@
 """Overlap of boxes on tensors.  Boxes are xyxy pixels; everything is computed in float32.
 
 CIoU: Zheng et al. 2020, "Distance-IoU Loss" (arXiv 1911.08287), section 3.2:
-``CIoU = IoU - rho^2 / c^2 - alpha * v`` with the centre distance rho, the diagonal c of the enclosing box, the aspect
-term ``v = 4/pi^2 (atan(w_a/h_a) - atan(w_b/h_b))^2`` and ``alpha = v / (1 - IoU + v)``, which is not differentiated.
+``CIoU = IoU - rho^2 / c^2 - alpha * v`` with the centre distance rho, the diagonal c of the
+enclosing box, the aspect term ``v = 4/pi^2 (atan(w_a/h_a) - atan(w_b/h_b))^2`` and ``alpha = v / (1
+- IoU + v)``, which is not differentiated.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ EPS = 1e-7
 
 
 def matched_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N] in 0..1 (0 where a box is inside out)."""
+    """IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N] in 0..1 (0 where a box is
+    inside out)."""
     intersection, union = _intersection_union(a.float(), b.float())
     return intersection / union
 
 
 def matched_ciou(a: Tensor, b: Tensor) -> Tensor:
-    """Complete IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N], at most 1, may be negative."""
+    """Complete IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N], at most 1, may be
+    negative."""
     a, b = a.float(), b.float()
     intersection, union = _intersection_union(a, b)
     iou = intersection / union

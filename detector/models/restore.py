@@ -12,7 +12,8 @@ from .detector import Detector
 def restore(path: Path) -> tuple[Detector, Meta]:
     """The detector that a ``.safetensors`` checkpoint holds, and what the file says about itself.
 
-    Raises CheckpointError where the file is damaged or its tensors are not those of the model it names.
+    Raises CheckpointError where the file is damaged or its tensors are not those of the model it
+    names.
     """
     tensors, meta = load_weights(path)
     model = build(meta.model, meta.num_classes)

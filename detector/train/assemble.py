@@ -1,6 +1,7 @@
 """From a TrainConfig to the parts of a run: data, model, optimizer, schedule.
 
-The trainer turns these parts; it never asks the config how to build one.  What is chosen for the user is said on the log.
+The trainer turns these parts; it never asks the config how to build one.  What is chosen for the
+user is said on the log.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from ...datasets.cache import ImageCache
-from ...datasets.config import Dataset, load_dataset
+from ...datasets.config import Dataset, cache_folder, load_dataset
 from ...datasets.dataset import Augment, DetectionDataset
 from ...datasets.formats.record import Record
 from ...datasets.loader import Loader
@@ -59,8 +60,8 @@ class Run:
 
 
 def assemble(config: TrainConfig, log: Log) -> Run:
-    """Build every part of the run.  Raises DatasetError, CheckpointError, DeviceError, ValueError; writes nothing but
-    caches."""
+    """Build every part of the run.  Raises DatasetError, CheckpointError, DeviceError, ValueError;
+    writes nothing but caches."""
     device = pick_device(config.device)
     prepare_torch(config, device)
     dataset, scans = load_data(config, log)
@@ -68,7 +69,9 @@ def assemble(config: TrainConfig, log: Log) -> Run:
     model, provenance = make_model(config, class_names, log)
     image_size = math.ceil(config.imgsz / model.max_stride) * model.max_stride
     if image_size != config.imgsz:
-        log.info(f"imgsz={config.imgsz} is rounded up to {image_size}, a multiple of the stride {model.max_stride}")
+        log.info(
+            f"imgsz={config.imgsz} is rounded up to {image_size}, a multiple of the stride {model.max_stride}"
+        )
     freeze(model, config.freeze)
     model = model.to(device)
     if config.channels_last:
@@ -81,14 +84,24 @@ def assemble(config: TrainConfig, log: Log) -> Run:
     choice = choose_optimizer(config)
     decay, tau = ema_constants(length, config.ema_decay)
     run = Run(
-        config=config, device=device, dataset=dataset, class_names=class_names, image_size=image_size,
-        train=scans[0], val=scans[1], model=model, train_loader=train_loader, val_loader=val_loader,
+        config=config,
+        device=device,
+        dataset=dataset,
+        class_names=class_names,
+        image_size=image_size,
+        train=scans[0],
+        val=scans[1],
+        model=model,
+        train_loader=train_loader,
+        val_loader=val_loader,
         criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl)),
         optimizer=build_optimizer(model, choice),
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
-        accumulate=accumulate, length=length, warmup=warmup_steps(length, config.warmup_epochs),
+        accumulate=accumulate,
+        length=length,
+        warmup=warmup_steps(length, config.warmup_epochs),
         provenance=provenance,
-    )  # fmt: skip
+    )
     log.info(f"device {describe_device(device)}; model {model.name}, {count(model):,} parameters")
     log.info(
         f"{len(scans[0].records)} training images"
@@ -116,7 +129,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     """The data set with its training and validation splits, read and checked."""
     with log.progress("preparing the data set", 0) as update:
         dataset = load_dataset(
-            config.data, download=config.download, on_message=log.warn, on_progress=update
+            config.data, download=config.download, on_message=log.message, on_progress=update
         )
     scans = []
     for split, fraction in (("train", config.fraction), (config.split, 1.0)):
@@ -158,29 +171,34 @@ def make_model(
     source, meta = restore(Path(start))
     model = build(config.model if config.model in MODELS else meta.model, len(class_names))
     moved = transfer(
-        source.state_dict(), model.state_dict(),
-        class_names_from=meta.class_names, class_names_to=tuple(class_names),
-    )  # fmt: skip
+        source.state_dict(),
+        model.state_dict(),
+        class_names_from=meta.class_names,
+        class_names_to=tuple(class_names),
+    )
     model.load_state_dict(moved.loaded, strict=False)
     log.info(f"weights from {start}: {moved.report()}")
     return model, {"licence": meta.licence, "provenance": f"{Path(start).name} ({meta.provenance})"}
 
 
 def freeze(model: Detector, stages: str | None) -> None:
-    """Stop the named stages (or the first N) from learning.  Raises ValueError for a stage that does not exist."""
+    """Stop the named stages (or the first N) from learning.  Raises ValueError for a stage that
+    does not exist."""
     if stages is None:
         return
     names = list(model.stages)
     chosen = names[: int(stages)] if stages.isdigit() else [s.strip() for s in stages.split(",")]
     for name in chosen:
         if name not in names:
-            raise ValueError(f"freeze={stages}: {model.name} has no stage {name!r}; it has {', '.join(names)}")
+            raise ValueError(
+                f"freeze={stages}: {model.name} has no stage {name!r}; it has {', '.join(names)}"
+            )
         model.stages[name].requires_grad_(False)
 
 
 def repeats_for(num_images: int, batch: int, epochs: int) -> int:
-    """How often each image is used in an epoch: once, unless there are fewer than a batch of them; then as often as
-    fills one to three batches, towards FLOOR_STEPS steps a run."""
+    """How often each image is used in an epoch: once, unless there are fewer than a batch of them;
+    then as often as fills one to three batches, towards FLOOR_STEPS steps a run."""
     if num_images >= batch:
         return 1
     batches = min(max(math.ceil(FLOOR_STEPS / epochs), 1), 3)
@@ -188,26 +206,52 @@ def repeats_for(num_images: int, batch: int, epochs: int) -> int:
 
 
 def make_loaders(
-    config: TrainConfig, scans: tuple[Scan, Scan], image_size: int, repeats: int, device: torch.device, log: Log
+    config: TrainConfig,
+    scans: tuple[Scan, Scan],
+    image_size: int,
+    repeats: int,
+    device: torch.device,
+    log: Log,
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images and plain validation images."""
     steps = max(math.ceil(len(scans[0].records) * repeats / config.batch), 1)
     length = RunLength(steps, config.epochs)
     augment = Augment(
-        hsv_h=config.hsv_h, hsv_s=config.hsv_s, hsv_v=config.hsv_v, degrees=config.degrees,
-        translate=config.translate, scale=config.scale, shear=config.shear, flipud=config.flipud,
-        fliplr=config.fliplr, mosaic=config.mosaic, mixup=config.mixup,
+        hsv_h=config.hsv_h,
+        hsv_s=config.hsv_s,
+        hsv_v=config.hsv_v,
+        degrees=config.degrees,
+        translate=config.translate,
+        scale=config.scale,
+        shear=config.shear,
+        flipud=config.flipud,
+        fliplr=config.fliplr,
+        mosaic=config.mosaic,
+        mixup=config.mixup,
         close_epoch=close_epoch(length, config.close_mosaic),
-    )  # fmt: skip
+    )
     loaders = []
     for scan, augmentation in ((scans[0], augment), (scans[1], None)):
-        cache = ImageCache(scan.records, image_size, mode=config.cache, fingerprint=scan.fingerprint)
-        data = DetectionDataset(scan.records, image_size, augment=augmentation, seed=config.seed, cache=cache)
+        cache = ImageCache(
+            scan.records,
+            image_size,
+            mode=config.cache,
+            folder=cache_folder() / "images",
+            fingerprint=scan.fingerprint,
+        )
+        data = DetectionDataset(
+            scan.records, image_size, augment=augmentation, seed=config.seed, cache=cache
+        )
         loaders.append(
             Loader(
-                data, config.batch, shuffle=augmentation is not None, seed=config.seed,
-                repeats=repeats if augmentation else 1, workers=config.workers, device_type=device.type,
-            )  # fmt: skip
+                data,
+                config.batch,
+                shuffle=augmentation is not None,
+                seed=config.seed,
+                repeats=repeats if augmentation else 1,
+                workers=config.workers,
+                device_type=device.type,
+            )
         )
     log.info(f"images: {cache.describe()}")
     return loaders[0], loaders[1]

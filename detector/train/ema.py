@@ -1,8 +1,9 @@
 """Exponential moving average of the weights: what is validated, saved as best and deployed.
 
-``average = d * average + (1 - d) * weights`` after every optimizer step, batch-norm statistics included.  d rises as
-``decay * (1 - exp(-step / tau))`` so that the random start is forgotten.  Both constants follow the length of the run
-(schedule.py): an average that reaches back two thousand steps is worth nothing in a run of three hundred.
+``average = d * average + (1 - d) * weights`` after every optimizer step, batch-norm statistics
+included.  d rises as ``decay * (1 - exp(-step / tau))`` so that the random start is forgotten.
+Both constants follow the length of the run (schedule.py): an average that reaches back two thousand
+steps is worth nothing in a run of three hundred.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class ModelEma:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average one step towards ``model``.  Integer state (batch-norm counters) is copied."""
+        """Move the average one step towards ``model``.  Integer state (batch-norm counters) is
+        copied."""
         self.updates += 1
         share = 1.0 - self.decay * (1.0 - math.exp(-self.updates / self.tau))
         floats: tuple[list[Tensor], list[Tensor]] = ([], [])

@@ -1,9 +1,11 @@
-"""MuSGD: every weight matrix takes an orthogonalised momentum step (Muon) and a plain SGD step; all else SGD.
+"""MuSGD: every weight matrix takes an orthogonalised momentum step (Muon) and a plain SGD step; all
+else SGD.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
-semi-orthogonal matrix, so that every direction moves alike; convolutions are matrices [out, in*k*k].  The Newton-Schulz
-iteration with (3.4445, -4.7750, 2.0315) needs only matrix products.  Matrices of one shape are stacked and iterated in
-one batched product: a detector has hundreds of small ones, and one by one they cost more than the forward pass.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by
+the nearest semi-orthogonal matrix, so that every direction moves alike; convolutions are matrices
+[out, in*k*k].  The Newton-Schulz iteration with (3.4445, -4.7750, 2.0315) needs only matrix
+products.  Matrices of one shape are stacked and iterated in one batched product: a detector has
+hundreds of small ones, and one by one they cost more than the forward pass.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ ITERATIONS = 5
 class MuSGD(torch.optim.Optimizer):
     """SGD with Nesterov momentum, plus a Muon step in parameter groups with ``muon > 0``.
 
-    lr: of the whole step.  muon: share of the orthogonalised step, sgd: share of the SGD step.  weight_decay acts in the
-    SGD step (and, decoupled, where the SGD step is switched off).
+    lr: of the whole step.  muon: share of the orthogonalised step, sgd: share of the SGD step.
+    weight_decay acts in the SGD step (and, decoupled, where the SGD step is switched off).
     """
 
     def __init__(
@@ -37,8 +39,12 @@ class MuSGD(torch.optim.Optimizer):
         sgd: float = 1.0,
     ) -> None:
         defaults = {
-            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "muon": muon, "sgd": sgd,
-        }  # fmt: skip
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "muon": muon,
+            "sgd": sgd,
+        }
         super().__init__(params, defaults)
 
     @torch.no_grad()
@@ -70,7 +76,9 @@ class MuSGD(torch.optim.Optimizer):
         steps = torch._foreach_add(grads, buffers, alpha=momentum)
         torch._foreach_add_(params, steps, alpha=-group["lr"] * group["sgd"])
 
-    def _orthogonal_steps(self, params: list[Tensor], grads: list[Any], momentum: float) -> list[Tensor]:
+    def _orthogonal_steps(
+        self, params: list[Tensor], grads: list[Any], momentum: float
+    ) -> list[Tensor]:
         buffers = self._buffers(params, "muon_momentum")
         torch._foreach_lerp_(buffers, grads, 1.0 - momentum)
         nesterov = torch._foreach_lerp(grads, buffers, momentum)
@@ -84,8 +92,8 @@ class MuSGD(torch.optim.Optimizer):
 
 
 def orthogonalise_all(tensors: list[Tensor]) -> list[Tensor]:
-    """Each tensor [out, ...], flattened to [out, rest], replaced by its nearest semi-orthogonal matrix, in the
-    tensor's shape, times sqrt(max(1, out / rest))."""
+    """Each tensor [out, ...], flattened to [out, rest], replaced by its nearest semi-orthogonal
+    matrix, in the tensor's shape, times sqrt(max(1, out / rest))."""
     stacks: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, tensor in enumerate(tensors):
         stacks[len(tensor), tensor[0].numel()].append(i)
@@ -99,7 +107,8 @@ def orthogonalise_all(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def newton_schulz(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """[N, rows, columns] -> nearly orthogonal [N, rows, columns] float32: singular values land in about 0.7..1.2.
+    """[N, rows, columns] -> nearly orthogonal [N, rows, columns] float32: singular values land in
+    about 0.7..1.2.
 
     In bfloat16 where products are native, which the iteration tolerates by design.
     """

@@ -1,8 +1,9 @@
 """Which parameter is updated how.
 
-Three groups: matrices (weights with two or more axes, decayed), and norms and biases (never decayed), plus with MuSGD the
-split of the matrices into those that take the orthogonalised step and the last layer of each tower, whose rows are
-classes or box sides and not a mixing of features.  ``auto`` fills in what the user did not say, and says so.
+Three groups: matrices (weights with two or more axes, decayed), and norms and biases (never
+decayed), plus with MuSGD the split of the matrices into those that take the orthogonalised step and
+the last layer of each tower, whose rows are classes or box sides and not a mixing of features.
+``auto`` fills in what the user did not say, and says so.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def choose_optimizer(config: TrainConfig) -> OptimizerChoice:
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters as ``matrices``, ``last`` (weights of the layers that make predictions) and ``plain`` (norms
-    and biases)."""
+    """Trainable parameters as ``matrices``, ``last`` (weights of the layers that make predictions)
+    and ``plain`` (norms and biases)."""
     groups: dict[str, list[nn.Parameter]] = {"matrices": [], "last": [], "plain": []}
     for module in model.modules():
         predicts = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
@@ -65,7 +66,8 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def build_optimizer(model: nn.Module, choice: OptimizerChoice) -> torch.optim.Optimizer:
-    """The optimizer of ``choice`` over the trainable parameters of ``model``.  Raises ValueError where all is frozen."""
+    """The optimizer of ``choice`` over the trainable parameters of ``model``.  Raises ValueError
+    where all is frozen."""
     groups = parameter_groups(model)
     if not any(groups.values()):
         raise ValueError("freeze leaves nothing to train: freeze fewer stages")
@@ -78,7 +80,9 @@ def build_optimizer(model: nn.Module, choice: OptimizerChoice) -> torch.optim.Op
     options = [group for group in options if group["params"]]
     optimizer: torch.optim.Optimizer
     if choice.name == "AdamW":
-        optimizer = torch.optim.AdamW(options, lr=choice.lr0, betas=(choice.momentum, 0.999), fused=True)
+        optimizer = torch.optim.AdamW(
+            options, lr=choice.lr0, betas=(choice.momentum, 0.999), fused=True
+        )
     elif choice.name == "SGD":
         optimizer = torch.optim.SGD(options, lr=choice.lr0, momentum=choice.momentum, nesterov=True)
     else:

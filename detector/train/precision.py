@@ -1,9 +1,9 @@
 """Which number format a run computes in, and why.
 
-Mixed precision has three steps, all visible in step.py: casting (autocast around the forward pass), loss scaling (a
-GradScaler, needed by fp16 alone) and accumulation in float32 (master weights, gradients unscaled before clipping, float32
-islands for decoding, IoU, assignment and loss).  There is one code path: the scaler is switched off where it is not
-needed, never absent.
+Mixed precision has three steps, all visible in step.py: casting (autocast around the forward pass),
+loss scaling (a GradScaler, needed by fp16 alone) and accumulation in float32 (master weights,
+gradients unscaled before clipping, float32 islands for decoding, IoU, assignment and loss).  There
+is one code path: the scaler is switched off where it is not needed, never absent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Precision:
         return DTYPES[self.name]
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """The context of a forward pass: convolutions and products in ``dtype``, the rest in float32."""
+        """The context of a forward pass: convolutions and products in ``dtype``, the rest in
+        float32."""
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.name != "fp32")  # type: ignore[no-any-return]
 
     def scaler(self) -> torch.amp.GradScaler:
@@ -52,8 +53,8 @@ def choose_precision(config: TrainConfig, device: torch.device, log: Log) -> Pre
 
 
 def use_precision(amp: str, meta: Meta, device: torch.device) -> Precision:
-    """The precision of a forward pass with a trained checkpoint: the one it was validated in where the device has it, or
-    what ``amp`` names."""
+    """The precision of a forward pass with a trained checkpoint: the one it was validated in where
+    the device has it, or what ``amp`` names."""
     if amp == "checkpoint":
         name = meta.precision if native(device, meta.precision) else "fp32"
         return Precision(name, device.type, "as the checkpoint was validated")

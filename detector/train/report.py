@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from ..device import describe_device
-from ..evaluate import plots
+from ..evaluate import pictures, plots
 from ..evaluate.evaluator import Evaluation
 from ..log import Log
 from ..runs import write_json
@@ -46,23 +46,40 @@ def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
     columns = ("class", "images", "boxes", "precision", "recall", "F1", "AP50", "AP")
     rows = [
         (
-            "all", metrics.num_images, metrics.num_boxes, metrics.precision, metrics.recall, metrics.f1,
-            metrics.map_50, metrics.map,
+            "all",
+            metrics.num_images,
+            metrics.num_boxes,
+            metrics.precision,
+            metrics.recall,
+            metrics.f1,
+            metrics.map_50,
+            metrics.map,
         )
-    ]  # fmt: skip
-    rows += [
-        (c.name, c.images, c.boxes, c.precision, c.recall, c.f1, c.ap_50, c.ap) for c in metrics.per_class if c.boxes
     ]
-    texts = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in rows]
+    rows += [
+        (c.name, c.images, c.boxes, c.precision, c.recall, c.f1, c.ap_50, c.ap)
+        for c in metrics.per_class
+        if c.boxes
+    ]
+    texts = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows
+    ]
     log.table(title, columns, texts)
     speed = ", ".join(f"{name} {ms:.1f}" for name, ms in evaluation.speed.items())
     log.info(f"ms an image: {speed}")
 
 
 def write_results(
-    folder: Path, run: Run, precision: Precision, evaluation: Evaluation, rows: list[dict[str, Any]], best_epoch: int
+    folder: Path,
+    run: Run,
+    precision: Precision,
+    evaluation: Evaluation,
+    rows: list[dict[str, Any]],
+    best_epoch: int,
 ) -> dict[str, Any]:
-    """results.json: metrics of the best weights, environment, data and effective precision.  Returns its content."""
+    """results.json: metrics of the best weights, environment, data and effective precision.
+    Returns its content."""
     results = {
         "model": run.model.name,
         "epochs": len(rows),
@@ -85,8 +102,8 @@ def write_plots(folder: Path, run: Run, evaluation: Evaluation) -> None:
     """Pictures of the data, the course of the run and what the best weights see."""
     names = run.class_names
     first = next(iter(run.train_loader.epoch(0)))
-    plots.plot_batch(first, names, folder / "train_batch.jpg")
-    plots.plot_labels(run.train.records, names, folder / "labels.png")
+    pictures.plot_batch(first, names, folder / "train_batch.jpg")
+    pictures.plot_labels(run.train.records, names, folder / "labels.png")
     evaluation_plots(folder, evaluation, names)
     plots.plot_results(folder / "results.csv", folder / "results.png")
 
@@ -96,4 +113,4 @@ def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...
     plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
     plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
     plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
-    plots.plot_detections(evaluation, names, folder / "val_batch.jpg")
+    pictures.plot_detections(evaluation, names, folder / "val_batch.jpg")

@@ -1,7 +1,7 @@
 """Going on with a run: which file, which settings, what may change.
 
-The settings of a resumed run are those it was started with.  Words typed beside ``resume=`` are applied one by one where
-that is sound, and refused by name where it would make another run of it.
+The settings of a resumed run are those it was started with.  Words typed beside ``resume=`` are
+applied one by one where that is sound, and refused by name where it would make another run of it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,33 @@ from ..parse import UsageError
 from ..runs import LAST, RunNotFound, newest_run
 
 MAY_CHANGE = frozenset(
-    ("epochs", "time", "patience", "device", "workers", "cache", "save_period", "save_steps", "plots", "val", "verbose",
-     "download", "data", "resume", "project", "split", "max_det", "iou")
-)  # fmt: skip
+    (
+        "epochs",
+        "time",
+        "patience",
+        "device",
+        "workers",
+        "cache",
+        "save_period",
+        "save_steps",
+        "plots",
+        "val",
+        "verbose",
+        "download",
+        "data",
+        "resume",
+        "project",
+        "split",
+        "max_det",
+        "iou",
+    )
+)
 """Knobs that may differ after a resume: they do not change what the past steps meant."""
 
 
 def find_last(resume: str, project: str) -> Path:
-    """The last checkpoint that ``resume`` points to: ``true`` is the newest run of the project, else a run folder or a
-    file.  Raises RunNotFound; never guesses another run."""
+    """The last checkpoint that ``resume`` points to: ``true`` is the newest run of the project,
+    else a run folder or a file.  Raises RunNotFound; never guesses another run."""
     if resume.lower() == "true":
         return newest_run(project, LAST) / LAST
     path = Path(resume)
@@ -37,19 +55,30 @@ def find_last(resume: str, project: str) -> Path:
     return path
 
 
-def resume_config(config: TrainConfig, given: frozenset[str], path: Path, log: Log) -> tuple[TrainConfig, Mapping[str, Any]]:
-    """The settings to go on with, and the saved state.  Raises UsageError for a change that can not be applied."""
+def resume_config(
+    config: TrainConfig, given: frozenset[str], path: Path, log: Log
+) -> tuple[TrainConfig, Mapping[str, Any]]:
+    """The settings to go on with, and the saved state.  Raises UsageError for a change that can not
+    be applied."""
     state = load_state(path)
     known = {f.name for f in fields(TrainConfig)}
     before = TrainConfig(**{key: value for key, value in state["config"].items() if key in known})
-    changes = {name: getattr(config, name) for name in given if getattr(config, name) != getattr(before, name)}
+    changes = {
+        name: getattr(config, name)
+        for name in given
+        if getattr(config, name) != getattr(before, name)
+    }
     refused = sorted(set(changes) - MAY_CHANGE)
     if refused:
         was = ", ".join(f"{name}={getattr(before, name)}" for name in refused)
-        raise UsageError(f"can not change {', '.join(refused)} of a run that is under way (it has {was}); start a new run")
+        raise UsageError(
+            f"can not change {', '.join(refused)} of a run that is under way (it has {was}); start a new run"
+        )
     done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)
     if done >= total:
-        raise UsageError(f"{path.parents[1]} has finished its {done} epochs: give epochs={2 * done} to extend it")
+        raise UsageError(
+            f"{path.parents[1]} has finished its {done} epochs: give epochs={2 * done} to extend it"
+        )
     for name, value in sorted(changes.items()):
         if name != "resume":
             log.info(f"changed: {name}={asdict(before)[name]} -> {value}")

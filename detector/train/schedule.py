@@ -1,7 +1,8 @@
 """Everything that depends on the length of a run, as pure functions of it.
 
-Fixed constants (3 warm-up epochs, mosaic off for the last 10, an average over 2000 steps) are tuned for 300 epochs of
-COCO and break a run of 3, 10 or 30 epochs.  Here each is a share of the run, with the usual constant as its ceiling:
+Fixed constants (3 warm-up epochs, mosaic off for the last 10, an average over 2000 steps) are tuned
+for 300 epochs of COCO and break a run of 3, 10 or 30 epochs.  Here each is a share of the run, with
+the usual constant as its ceiling:
 
 | | share of the run | ceiling | coco8, 100 epochs | BCCD, 100 epochs | COCO, 300 epochs |
 |---|---|---|---|---|---|
@@ -27,29 +28,33 @@ class RunLength:
 
 
 def warmup_steps(run: RunLength, warmup_epochs: float | None) -> int:
-    """Steps of rising learning rate: 5 % of the run, at most 3 epochs or 1000 steps, whichever is more; or as told."""
+    """Steps of rising learning rate: 5 % of the run, at most 3 epochs or 1000 steps, whichever is
+    more; or as told."""
     if warmup_epochs is not None:
         return round(min(warmup_epochs, run.epochs) * run.steps_per_epoch)
     return min(round(0.05 * run.steps), max(3 * run.steps_per_epoch, 1000))
 
 
 def close_epoch(run: RunLength, close_mosaic: int | None) -> int:
-    """First epoch without mosaic: the last 10 % of the run, at most 15 epochs, are plain; or the last ``close_mosaic``."""
+    """First epoch without mosaic: the last 10 % of the run, at most 15 epochs, are plain; or the
+    last ``close_mosaic``."""
     plain = min(round(0.1 * run.epochs), 15) if close_mosaic is None else close_mosaic
     return max(run.epochs - plain, 0)
 
 
 def ema_constants(run: RunLength, decay: float | None) -> tuple[float, float]:
-    """(decay, tau) of the average: it reaches back over 3 % of the steps, at most the 10000 of the usual 0.9999."""
+    """(decay, tau) of the average: it reaches back over 3 % of the steps, at most the 10000 of the
+    usual 0.9999."""
     horizon = min(max(0.03 * run.steps, 2.0), 10_000.0)
     return (1.0 - 1.0 / horizon if decay is None else decay), min(max(horizon, 1.0), 2000.0)
 
 
 def lr_factor(step: int, *, steps: int, warmup: int, final: float, shape: str) -> float:
-    """Learning rate at ``step`` as a share of the peak: linear from 1/warmup to 1, then ``shape`` down to ``final``.
+    """Learning rate at ``step`` as a share of the peak: linear from 1/warmup to 1, then ``shape``
+    down to ``final``.
 
-    linear: straight to the end.  cosine: half a cosine.  flat_cosine: flat to the middle of the run, then half a cosine
-    (RTMDet, Lyu et al. 2022, arXiv 2212.07784, section 4).
+    linear: straight to the end.  cosine: half a cosine.  flat_cosine: flat to the middle of the
+    run, then half a cosine (RTMDet, Lyu et al. 2022, arXiv 2212.07784, section 4).
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -1,4 +1,5 @@
-"""Stopping politely: a first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second one means it."""
+"""Stopping politely: a first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second
+one means it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """The run was stopped by a signal, after saving.  exit_code: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The run was stopped by a signal, after saving.  exit_code: 130 for Ctrl-C, 143 for
+    SIGTERM."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -31,12 +33,16 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM while the context lasts (only in the main thread, where Python allows it)."""
+    """Catch SIGINT and SIGTERM while the context lasts (only in the main thread, where Python
+    allows it)."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, request._receive)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield request
     finally:

@@ -1,7 +1,8 @@
 """One batch: the same lines in every precision.
 
-autocast forward, float32 loss, scaled backward; and when the nominal batch is full: unscale, clip, step, update, zero,
-average.  An update whose gradients are not finite is skipped whole: weights, average and batch-norm statistics stay.
+autocast forward, float32 loss, scaled backward; and when the nominal batch is full: unscale, clip,
+step, update, zero, average.  An update whose gradients are not finite is skipped whole: weights,
+average and batch-norm statistics stay.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .precision import Precision
 
 @dataclass(frozen=True)
 class StepOutput:
-    """loss: of this batch.  grad_norm: before clipping, None where no update was due.  skipped: an update was due and
-    its gradients were not finite."""
+    """loss: of this batch.  grad_norm: before clipping, None where no update was due.  skipped: an
+    update was due and its gradients were not finite."""
 
     loss: LossOutput
     grad_norm: Tensor | None
@@ -51,8 +52,8 @@ class TrainStep:
         self.statistics = [b for b in model.buffers() if b.is_floating_point()]
 
     def __call__(self, batch: Batch, *, share: float, update: bool) -> StepOutput:
-        """Learn from ``batch``.  share: of this batch in the nominal one (1 without accumulation); update: the nominal
-        batch is full."""
+        """Learn from ``batch``.  share: of this batch in the nominal one (1 without accumulation);
+        update: the nominal batch is full."""
         before = [b.clone() for b in self.statistics]
         with self.precision.autocast():
             outputs = self.model(batch.images)
@@ -64,7 +65,9 @@ class TrainStep:
         limit = self.clip if self.clip > 0 else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit)
         finite = bool(grad_norm.isfinite())
-        if finite or self.scaler.is_enabled():  # an enabled scaler skips by itself, and must see it to back off
+        if (
+            finite or self.scaler.is_enabled()
+        ):  # an enabled scaler skips by itself, and must see it to back off
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,8 +1,9 @@
-"""The loop: train an epoch, validate the averaged weights with the head that will be deployed, keep the best.
+"""The loop: train an epoch, validate the averaged weights with the head that will be deployed, keep
+the best.
 
-Four levels, each a screen: ``fit`` (epochs), ``_train_epoch`` (batches), ``_train_batch`` (one batch and its bookkeeping)
-and step.py (the mathematics).  State that a run needs to go on lives in ``state_dict``; everything else is a function of
-the config, the epoch and the step.
+Four levels, each a screen: ``fit`` (epochs), ``_train_epoch`` (batches), ``_train_batch`` (one
+batch and its bookkeeping) and step.py (the mathematics).  State that a run needs to go on lives in
+``state_dict``; everything else is a function of the config, the epoch and the step.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch.nn.functional as F
 
 from ...datasets.sample import Batch
 from ...weights.checkpoint import Meta, save_state, save_weights
-from ..evaluate.evaluator import Evaluation, evaluate
 from ..device import memory_in_use
+from ..evaluate.evaluator import Evaluation, evaluate
 from ..log import Log
 from ..models.detector import Detector
 from ..runs import BEST, LAST, write_csv
@@ -44,8 +45,12 @@ class Trainer:
         self.length = run.length
         self.step = TrainStep(
             torch.compile(run.model) if self.config.compile else run.model,  # type: ignore[arg-type]
-            run.criterion, run.optimizer, precision, ema=run.ema, clip=self.config.clip,
-        )  # fmt: skip
+            run.criterion,
+            run.optimizer,
+            precision,
+            ema=run.ema,
+            clip=self.config.clip,
+        )
         self.epoch = 0
         self.batch = 0
         """The next batch of ``epoch``: where a run goes on."""
@@ -58,10 +63,12 @@ class Trainer:
         self.sums: dict[str, Any] = {}
         """Of the epoch so far: loss parts (tensors on the device), images, seconds."""
 
-    # -- the levels of the loop ------------------------------------------------------------------------------------
+    # -- the levels of the loop
+    # ------------------------------------------------------------------------------------
 
     def fit(self) -> dict[str, Any]:
-        """Train until the epochs, the time or the patience end.  Returns the last row.  Raises Interrupted."""
+        """Train until the epochs, the time or the patience end.  Returns the last row.  Raises
+        Interrupted."""
         self.log.epoch_header(COLUMNS)
         with stop_request() as stop:
             while self.epoch < self.length.epochs:
@@ -100,9 +107,12 @@ class Trainer:
         window = min(accumulate, steps - (self.batch - position))
         self.run.criterion.progress = self.epoch / max(self.length.epochs - 1, 1)
         factor = lr_factor(
-            self.updates, steps=self.length.steps, warmup=self.run.warmup, final=self.config.lrf,
+            self.updates,
+            steps=self.length.steps,
+            warmup=self.run.warmup,
+            final=self.config.lrf,
             shape="cosine" if self.config.cos_lr else self.config.schedule,
-        )  # fmt: skip
+        )
         set_learning_rate(self.run.optimizer, factor)
         batch = self._resize(batch.to(self.run.device))
         output = self.step(batch, share=1.0 / window, update=position + 1 == window)
@@ -121,7 +131,11 @@ class Trainer:
         row |= {f"train/{name}_loss": float(self.sums[name]) / steps for name in PARTS}
         row["lr"] = max(group["lr"] for group in self.run.optimizer.param_groups)
         row["images_per_s"] = self.sums["images"] / self.sums["seconds"]
-        row |= {"precision": self.precision.name, "scale": self.step.scaler.get_scale(), "skipped": self.skipped}
+        row |= {
+            "precision": self.precision.name,
+            "scale": self.step.scaler.get_scale(),
+            "skipped": self.skipped,
+        }
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
         self._fit_time(row)
         last = self.epoch == self.length.epochs
@@ -148,23 +162,38 @@ class Trainer:
         config = self.config
         with self.log.progress("validating", len(self.run.val_loader)) as update:
             return evaluate(
-                model, self.run.val_loader, self.run.val.records, self.run.class_names,
-                device=self.run.device, nms=config.nms, conf=0.001, iou=config.iou, max_det=config.max_det,
-                agnostic_nms=config.agnostic_nms, autocast=self.precision.autocast,
-                channels_last=config.channels_last, on_progress=update,
-            )  # fmt: skip
+                model,
+                self.run.val_loader,
+                self.run.val.records,
+                self.run.class_names,
+                device=self.run.device,
+                nms=config.nms,
+                conf=0.001,
+                iou=config.iou,
+                max_det=config.max_det,
+                agnostic_nms=config.agnostic_nms,
+                autocast=self.precision.autocast,
+                channels_last=config.channels_last,
+                on_progress=update,
+            )
 
     def _resize(self, batch: Batch) -> Batch:
         """Multi-scale: the whole batch at a size drawn for this step around imgsz."""
         if not self.config.multi_scale:
             return batch
         stride, size = self.run.model.max_stride, self.run.image_size
-        generator = torch.Generator().manual_seed(hash((self.config.seed, self.epoch, self.batch)) % 2**63)
-        share = 1.0 + self.config.multi_scale * (2.0 * torch.rand((), generator=generator).item() - 1.0)
+        generator = torch.Generator().manual_seed(
+            hash((self.config.seed, self.epoch, self.batch)) % 2**63
+        )
+        share = 1.0 + self.config.multi_scale * (
+            2.0 * torch.rand((), generator=generator).item() - 1.0
+        )
         new = max(round(size * share / stride), 1) * stride
         if new == size:
             return batch
-        images = F.interpolate(batch.images.float(), size=(new, new), mode="bilinear", antialias=new < size)
+        images = F.interpolate(
+            batch.images.float(), size=(new, new), mode="bilinear", antialias=new < size
+        )
         images = images.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
         return replace(batch, images=images, boxes=batch.boxes * (new / size))
 
@@ -179,24 +208,34 @@ class Trainer:
     def _should_stop(self) -> bool:
         patience = self.config.patience
         if patience and self.best_epoch >= 0 and self.epoch - self.best_epoch >= patience:
-            self.log.info(f"stopping: no better AP for {patience} epochs (best {self.best_map:.3f} at {self.best_epoch})")
+            self.log.info(
+                f"stopping: no better AP for {patience} epochs (best {self.best_map:.3f} at {self.best_epoch})"
+            )
             return True
         return False
 
     def _show(self, row: dict[str, Any]) -> None:
         values = [f"{row['epoch']}/{self.length.epochs}"]
         values += [f"{row[f'train/{name}_loss']:.3f}" for name in PARTS]
-        values += [f"{row['lr']:.2g}", f"{row['images_per_s']:.1f}", f"{memory_in_use(self.run.device):.1f}"]
+        values += [
+            f"{row['lr']:.2g}",
+            f"{row['images_per_s']:.1f}",
+            f"{memory_in_use(self.run.device):.1f}",
+        ]
         values += [f"{row['metrics/map_50']:.3f}", f"{row['metrics/map']:.3f}"]
         self.log.epoch_row(values)
 
-    # -- saving and going on ---------------------------------------------------------------------------------------
+    # -- saving and going on
+    # ---------------------------------------------------------------------------------------
 
     def _interrupt(self, signum: int) -> None:
         if self.config.save:
             self._save_last()
-        raise Interrupted(signum, f"stopped after epoch {self.epoch}, batch {self.batch}; go on with: "
-                          f"det train resume={self.folder}")
+        raise Interrupted(
+            signum,
+            f"stopped after epoch {self.epoch}, batch {self.batch}; go on with: "
+            f"det train resume={self.folder}",
+        )
 
     def _save_best(self, evaluation: Evaluation) -> None:
         if self.config.save:
@@ -207,19 +246,34 @@ class Trainer:
         if not self.config.save:
             return
         save_state(self.folder / LAST, self.state_dict())
-        if self.config.save_period > 0 and self.batch == 0 and self.epoch % self.config.save_period == 0:
-            save_weights(self.folder / BEST.parent / f"epoch{self.epoch}.safetensors",
-                         self.deployed.state_dict(), self.meta({}))
+        if (
+            self.config.save_period > 0
+            and self.batch == 0
+            and self.epoch % self.config.save_period == 0
+        ):
+            save_weights(
+                self.folder / BEST.parent / f"epoch{self.epoch}.safetensors",
+                self.deployed.state_dict(),
+                self.meta({}),
+            )
 
     def meta(self, metrics: dict[str, Any]) -> Meta:
         """What a checkpoint written now says about itself."""
         keep = {key: value for key, value in metrics.items() if not isinstance(value, list | dict)}
         return Meta(
-            model=self.run.model.name, class_names=self.run.class_names, image_size=self.run.image_size,
-            strides=self.run.model.strides, precision=self.precision.name, epoch=self.epoch, step=self.updates,
-            data=describe_data(self.run), metrics=keep, config=portable(asdict(self.config)), versions=versions(),
+            model=self.run.model.name,
+            class_names=self.run.class_names,
+            image_size=self.run.image_size,
+            strides=self.run.model.strides,
+            precision=self.precision.name,
+            epoch=self.epoch,
+            step=self.updates,
+            data=describe_data(self.run),
+            metrics=keep,
+            config=portable(asdict(self.config)),
+            versions=versions(),
             **self.run.provenance,
-        )  # fmt: skip
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on as if the run had never stopped."""
@@ -235,7 +289,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``: weights, average, moments, scale and place in the data, as they were."""
+        """Go on from ``state``: weights, average, moments, scale and place in the data, as they
+        were."""
         self.run.model.load_state_dict(state["model"])
         if self.run.ema:
             self.run.ema.load_state_dict(state["ema"])
@@ -246,10 +301,32 @@ class Trainer:
         torch.set_rng_state(state["torch_random_state"])
 
 
-POSITION = ("epoch", "batch", "updates", "skipped", "seconds", "best_map", "best_epoch", "rows", "sums")
+POSITION = (
+    "epoch",
+    "batch",
+    "updates",
+    "skipped",
+    "seconds",
+    "best_map",
+    "best_epoch",
+    "rows",
+    "sums",
+)
 """Attributes of the trainer that say where it is."""
 
-MACHINE = ("project", "name", "device", "workers", "resume", "exist_ok", "verbose", "data", "model", "pretrained", "cache")
+MACHINE = (
+    "project",
+    "name",
+    "device",
+    "workers",
+    "resume",
+    "exist_ok",
+    "verbose",
+    "data",
+    "model",
+    "pretrained",
+    "cache",
+)
 """Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""
 
 
