@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from yolodet.detector.models.build import build
 from yolodet.weights.transfer import TransferError, transfer
 
 
@@ -111,3 +112,23 @@ def test_a_checkpoint_of_another_model_is_an_error():
         transfer({"other": torch.zeros(1)}, make_state(2), class_names_from=["a", "b"],
                  class_names_to=["a", "b"])
     assert caught.value.exit_code == 2
+
+
+def test_a_detector_of_other_classes_sees_the_common_ones_as_before():
+    """The proof in use: logits of "car" and "person" do not depend on which model is asked."""
+    torch.manual_seed(0)
+    old_names, new_names = ("person", "bicycle", "car"), ("car", "person", "kite")
+    old, new = build("yolo26n", 3).eval(), build("yolo26n", 3).eval()
+    for key in old.class_keys:  # fresh class layers are alike for all classes: make them differ
+        torch.nn.init.normal_(old.get_parameter(key))
+    result = transfer(old.state_dict(), new.state_dict(), class_names_from=old_names,
+                      class_names_to=new_names, class_keys=old.class_keys)
+    assert result.left_out == [] and set(result.by_class) == set(old.class_keys)
+    new.load_state_dict(result.loaded)
+    with torch.inference_mode():
+        images = torch.rand(1, 3, 64, 64)
+        before, after = old(images), new(images)
+    for branch in old.branches:
+        assert torch.allclose(after[branch].logits[..., :2], before[branch].logits[..., [2, 0]])
+        assert torch.equal(after[branch].distances, before[branch].distances)
+        assert not torch.allclose(after[branch].logits[..., 2], before[branch].logits[..., 1])

@@ -74,9 +74,7 @@ class _ClassRows:
         sizes = ((self.num_from, *source.shape[1:]), (self.num_to, *source.shape[1:]))
         if source.ndim == 0 or (tuple(source.shape), tuple(target.shape)) != sizes:
             return False
-        if self.keys is None:
-            return self.num_from != self.num_to
-        return any(fnmatchcase(name, key) for key in self.keys)
+        return self.keys is None or any(fnmatchcase(name, key) for key in self.keys)
 
     def copy(self, source: Tensor, target: Tensor) -> Tensor:
         """``target`` with the rows of equal classes from ``source``; the others stay as built."""

@@ -1,0 +1,230 @@
+"""From what the user typed to the things it names: files, cameras, addresses, arrays.
+
+Everything on disk is looked up here and nothing is opened, so a mistyped path is refused before a
+model is loaded, with what was looked for and where.  The grammar is told in ``sources.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+import numpy as np
+
+from ...datasets.listing import IMAGE_SUFFIXES
+
+VIDEO_SUFFIXES = (
+    *(".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
+)
+PLAYLIST_SUFFIXES = (".m3u8", ".mjpeg", ".mjpg", ".sdp")
+STREAM_SCHEMES = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "tcp", "udp")
+KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+EXPECTED = (
+    "expected an image, folder, glob pattern, list file (.txt), video, camera number or URL"
+)
+
+
+class SourceError(Exception):
+    """A source that is not there or can not be read; the message says what was looked for."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing named.
+
+    kind: how to read it; ``url`` is an http address that may hold an image or a video.
+    address: what to open: a Path, a URL, a camera number, an image.  path: its name in results.
+    """
+
+    kind: Literal["image", "video", "stream", "url", "array"]
+    address: Any
+    path: Path
+
+    @property
+    def shown(self) -> str:
+        """For messages: a path, or a URL without user, password and query (they may be secret)."""
+        if not isinstance(self.address, str):
+            return str(self.path)
+        parts = urlsplit(self.address)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def locate(source: Any) -> list[Item]:
+    """Everything that ``source`` names, in order, at least one thing.
+
+    Raises SourceError for what does not exist, holds no image, or is no source at all.
+    """
+    items = _locate(source)
+    if not items:
+        raise SourceError(f"source names nothing: {EXPECTED}")
+    for index, item in enumerate(items):
+        if item.kind == "array":  # without a file, its place is its name
+            items[index] = replace(item, path=Path(f"array-{index}"))
+    return items
+
+
+def _locate(source: Any) -> list[Item]:
+    if isinstance(source, str):
+        return _locate_text(source.strip())
+    if isinstance(source, Path):
+        return _locate_path(_expand(str(source)))
+    if isinstance(source, np.ndarray):
+        return [_array_item(source)]
+    if isinstance(source, int) and not isinstance(source, bool) and source >= 0:
+        return [Item("stream", source, Path(f"camera-{source}"))]
+    if isinstance(source, list | tuple):
+        return [item for part in source for item in _locate(part)]
+    shown = source if isinstance(source, int | float | None) else f"a {type(source).__name__}"
+    raise SourceError(
+        f"source is {shown}: {EXPECTED}, a NumPy image [H,W,3] uint8 RGB, or a list of those"
+    )
+
+
+def _locate_text(text: str) -> list[Item]:
+    path = _expand(text)
+    is_number = text.isascii() and text.isdigit()
+    if text and not is_number and _exists(path):
+        return _locate_path(path)
+    if "," in text:
+        parts = (part.strip() for part in text.split(","))
+        return [item for part in parts if part for item in _locate_text(part)]
+    if not text:
+        return []
+    if is_number:
+        return _locate(int(text))
+    if "://" in text:
+        return [_url_item(text)]
+    return _locate_glob(str(path)) if glob.has_magic(text) else _locate_path(path)
+
+
+def _expand(text: str) -> Path:
+    """With ``~`` as the home folder, which no shell does after ``source=``."""
+    return Path(os.path.expanduser(text))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a path, or a zero byte in it: then it is none
+        return False
+
+
+def _locate_path(path: Path) -> list[Item]:
+    if not _exists(path):
+        raise SourceError(_missing(path))
+    if path.is_dir():
+        return _locate_folder(path)
+    if path.suffix.lower() == ".txt":
+        return _locate_list(path)
+    item = _file_item(path)
+    if item is None:
+        raise SourceError(f"{path}: not a kind of file known here; known are {KNOWN} .txt")
+    return [item]
+
+
+def _missing(path: Path) -> str:
+    """What was looked for where, and the nearest name that is there."""
+    folder = path.absolute().parent
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except (OSError, ValueError):
+        return f"no such source: {path} (there is no folder {folder}); {EXPECTED}"
+    near = difflib.get_close_matches(path.name, names, n=1)
+    mend = f"did you mean {near[0]}?" if near else EXPECTED
+    return f"no such source: {path} (looked in {folder}); {mend}"
+
+
+def _file_item(path: Path) -> Item | None:
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return Item("image", path, path)
+    return Item("video", path, path) if suffix in VIDEO_SUFFIXES else None
+
+
+def _locate_folder(folder: Path) -> list[Item]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise SourceError(f"{folder}: the folder can not be read ({error.strerror})") from None
+    files = (path for path in entries if not path.name.startswith(".") and path.is_file())
+    items = [item for item in map(_file_item, files) if item]
+    if not items:
+        raise SourceError(
+            f"{folder}: no image or video in this folder; known are {KNOWN} "
+            f"(folders inside are not searched; a pattern such as '{folder}/**/*.jpg' does that)"
+        )
+    return items
+
+
+def _locate_glob(pattern: str) -> list[Item]:
+    paths = map(Path, sorted(glob.glob(pattern, recursive=True)))
+    files = [path for path in paths if path.is_file()]
+    items = [item for item in map(_file_item, files) if item]
+    if not items:
+        what = f"{len(files)} files, none an image or video; known are {KNOWN}"
+        raise SourceError(
+            f"{pattern}: matches {what if files else 'nothing'} (looked from {Path.cwd()})"
+        )
+    return items
+
+
+def _locate_list(path: Path) -> list[Item]:
+    """One file or URL a line; a relative one lies beside the list, or else in this folder."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: can not be read as a list of paths ({error})") from None
+    named = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not named:
+        raise SourceError(f"{path}: the list is empty; expected one image or video a line")
+    return [_line_item(path, number, line) for number, line in named]
+
+
+def _line_item(path: Path, number: int, line: str) -> Item:
+    if "://" in line:
+        return _url_item(line)
+    places = [path.parent / line, Path(line)]
+    file = next((place for place in places if _exists(place)), None)
+    if file is None:
+        looked = " and ".join(dict.fromkeys(str(place.absolute().parent) for place in places))
+        raise SourceError(f"{path} line {number}: no such file: {line} (looked in {looked})")
+    item = _file_item(file)
+    if item is None:
+        raise SourceError(f"{path} line {number}: {line} is no image or video; known are {KNOWN}")
+    return item
+
+
+def _array_item(image: np.ndarray) -> Item:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise SourceError(
+            f"array source is {image.dtype} of shape {list(image.shape)}: "
+            "expected [H,W,3] uint8 RGB (several images go in a list)"
+        )
+    return Item("array", image, Path("array"))
+
+
+def _url_item(url: str) -> Item:
+    """An address to open later; no connection is made here."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError as error:
+        raise SourceError(f"source is not a valid URL: {error}") from None
+    if parts.scheme not in ("http", "https", *STREAM_SCHEMES) or not host:
+        known = ", ".join(f"{scheme}://" for scheme in ("http", "https", *STREAM_SCHEMES))
+        raise SourceError(f"{parts.scheme}://{host or ''}: can not be opened; known are {known}")
+    web = parts.scheme in ("http", "https") and not _is_video(parts)
+    name = re.sub(r"[^\w.\-]+", "_", Path(parts.path).name).strip(".")[-100:]
+    return Item("url" if web else "stream", url, Path(name or host))
+
+
+def _is_video(parts: SplitResult) -> bool:
+    return Path(parts.path).suffix.lower() in (*VIDEO_SUFFIXES, *PLAYLIST_SUFFIXES)
