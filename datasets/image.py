@@ -149,16 +149,21 @@ def letterbox(
     return place(scaled, image_size, fill=fill), fit((height, width), image_size)
 
 
-def place(image: np.ndarray, image_size: int | tuple[int, int], *, fill: int = FILL) -> np.ndarray:
-    """An image that already fits, centred on a grey canvas of ``image_size``."""
+def place(
+    image: np.ndarray,
+    image_size: int | tuple[int, int],
+    *,
+    fill: int = FILL,
+    output: np.ndarray | None = None,
+) -> np.ndarray:
+    """An image that already fits, centred on grey of ``image_size``; in ``output`` if given."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     new_height, new_width = image.shape[:2]
-    if (new_height, new_width) == (height, width):
-        return image
     top, left = (height - new_height) // 2, (width - new_width) // 2
     bottom, right = height - new_height - top, width - new_width - left
     grey = (fill, fill, fill)
-    return cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey)
+    how = cv2.BORDER_CONSTANT
+    return cv2.copyMakeBorder(image, top, bottom, left, right, how, dst=output, value=grey)
 
 
 def letterbox_boxes(boxes: np.ndarray, letterbox: Letterbox) -> np.ndarray:

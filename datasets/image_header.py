@@ -97,10 +97,10 @@ def _jpeg_has_end(file: BinaryIO) -> bool:
 
 
 def _png(file: BinaryIO) -> Header | None:
-    file.seek(8)
-    length, kind, width, height = *_unpack(">I", file), file.read(4), *_unpack(">II", file)
-    if kind != b"IHDR":
+    file.seek(12)
+    if file.read(4) != b"IHDR":
         return None
+    width, height = _unpack(">II", file)
     orientation = 1
     end = file.seek(0, 2)
     at = 8

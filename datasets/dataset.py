@@ -1,0 +1,244 @@
+"""Records to Samples: the data set as training and validation see it.
+
+A sample is asked for by (epoch, index, repeat), and everything random about it comes from a
+generator seeded with (seed, epoch, index, repeat): who asks, in which order and in how many
+processes changes nothing.  ``plan`` draws all random numbers and decides what goes where from the
+sizes of the images alone; ``__getitem__`` reads the images and draws the plan.  Without
+augmentation an image is letterboxed, and the Sample carries the way back.
+
+The records are packed into a few flat arrays: forked loader processes then share them for good,
+where a hundred thousand small Python objects would be copied page by page as their reference
+counts change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .cache import ImageCache
+from .formats.record import Record
+from .image import (
+    ImageError,
+    fit,
+    letterbox_boxes,
+    place,
+    read_image,
+    resize_to,
+    scaled_size,
+)
+from .mosaic import Placement, compose, place_mosaic, place_single
+from .sample import Sample
+from .transforms import (
+    Augment,
+    blend,
+    random_affine,
+    random_colour,
+    random_flips,
+    shift_colour,
+)
+
+__all__ = ["Augment", "DetectionDataset", "Key", "Plan"]
+
+Key = tuple[int, int, int]
+"""(epoch, index, repeat): names one sample."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything random about one augmented sample, decided without looking at pixels.
+
+    placements: what is drawn.  colour: hue shift, saturation and value factors.  mixed: a second
+    set of placements to blend in, and share: the weight of the first (1 without a second).
+    """
+
+    placements: list[Placement]
+    colour: tuple[float, float, float]
+    mixed: list[Placement]
+    share: float
+
+
+class DetectionDataset:
+    """Images and boxes of a split, at a network input of ``image_size`` x ``image_size``.
+
+    records: the images.  augment: None letterboxes (validation).  cache: decoded images, made for
+    the same records and image_size; without one every image is decoded whenever it is needed.
+    Raises ValueError for an empty list of records or a cache made for something else.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_size: int,
+        *,
+        augment: Augment | None,
+        seed: int = 0,
+        cache: ImageCache | None = None,
+    ) -> None:
+        if not records:
+            raise ValueError("a data set needs at least one record")
+        cache = cache or ImageCache(records, image_size, mode="none")
+        if cache.image_size != image_size or len(cache) != len(records):
+            raise ValueError(
+                f"the image cache holds {len(cache)} images at {cache.image_size} px, the data set "
+                f"has {len(records)} at {image_size} px: make the cache from the same records"
+            )
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = seed
+        self.cache = cache
+        self._packed = _PackedRecords(records)
+
+    def __len__(self) -> int:
+        return len(self._packed.sizes)
+
+    def record(self, index: int) -> Record:
+        """The record at ``index``, as it was given."""
+        return self._packed[index]
+
+    def __getitem__(self, key: Key) -> Sample:
+        """The sample of (epoch, index, repeat); ImageError where its image cannot be read."""
+        return self.draw(key, np.empty((self.image_size, self.image_size, 3), np.uint8))
+
+    def draw(self, key: Key, output: np.ndarray) -> Sample:
+        """The same sample with its image drawn into ``output`` [image_size,image_size,3] uint8."""
+        if self.augment is None:
+            return self._letterboxed(key[1], output)
+        return self._augmented(key[1], self.plan(key), output)
+
+    def plan(self, key: Key) -> Plan:
+        """The random decisions of an augmented sample; ValueError without augmentation."""
+        augment = self.augment
+        if augment is None:
+            raise ValueError("a data set without augmentation has nothing to plan")
+        epoch, index, repeat = key
+        rng = np.random.default_rng((self.seed, epoch, index, repeat))
+        closed = epoch >= augment.close_epoch
+        flips = random_flips(rng, augment)
+        colour = random_colour(rng, augment)
+        placements = self._placements(rng, index, flips, closed)
+        if closed or rng.random() >= augment.mixup:
+            return Plan(placements, colour, [], 1.0)
+        partner = int(rng.integers(len(self)))
+        share = float(rng.beta(32.0, 32.0))
+        return Plan(placements, colour, self._placements(rng, partner, flips, closed), share)
+
+    def _placements(
+        self, rng: np.random.Generator, index: int, flips: tuple[bool, bool], closed: bool
+    ) -> list[Placement]:
+        augment, size = self.augment, self.image_size
+        assert augment is not None
+        if closed or rng.random() >= augment.mosaic:
+            matrix = random_affine(rng, augment, size, size, flips)
+            return [place_single(index, self._scaled(index), size, matrix)]
+        indices = [index, *rng.integers(len(self), size=3).tolist()]
+        x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
+        matrix = random_affine(rng, augment, 2 * size, size, flips)
+        sizes = [self._scaled(i) for i in indices]
+        return place_mosaic(indices, sizes, (int(x), int(y)), 2 * size, matrix)
+
+    def _scaled(self, index: int) -> tuple[int, int]:
+        return scaled_size(self._packed.size(index), self.image_size)
+
+    def _scaled_boxes(self, index: int) -> np.ndarray:
+        """[N,4] boxes in pixels of the image as cached."""
+        height, width = self._packed.size(index)
+        scaled = self._scaled(index)
+        gain_x, gain_y = scaled[1] / width, scaled[0] / height
+        return self._packed.boxes_of(index) * np.array((gain_x, gain_y) * 2, np.float32)
+
+    def _read(self, index: int) -> np.ndarray:
+        """[H,W,3] uint8 RGB with its long side image_size pixels; not to be written to."""
+        image = self.cache.get(index)
+        if image is not None:
+            return image
+        path = self._packed.path(index)
+        original = read_image(path)
+        height, width = self._packed.size(index)
+        if original.shape[:2] != (height, width):
+            raise ImageError(
+                f"{path}: is {original.shape[1]} x {original.shape[0]} px, was {width} x {height} "
+                "when the data set was scanned; scan it again"
+            )
+        image = resize_to(original, self.image_size)
+        self.cache.put(index, image)
+        return image
+
+    def _letterboxed(self, index: int, output: np.ndarray) -> Sample:
+        original = self._packed.size(index)
+        box = fit(original, self.image_size)
+        return Sample(
+            image=place(self._read(index), self.image_size, output=output),
+            boxes=letterbox_boxes(self._packed.boxes_of(index), box),
+            labels=self._packed.labels_of(index),
+            path=self._packed.path(index),
+            original_size=original,
+            letterbox=box,
+        )
+
+    def _augmented(self, index: int, plan: Plan, output: np.ndarray) -> Sample:
+        boxes, labels = self._composed(plan.placements, output)
+        if plan.mixed:
+            other = np.empty_like(output)
+            other_boxes, other_labels = self._composed(plan.mixed, other)
+            blend(output, other, plan.share)
+            boxes = np.concatenate((boxes, other_boxes))
+            labels = np.concatenate((labels, other_labels))
+        if plan.colour != (0.0, 1.0, 1.0):
+            shift_colour(output, plan.colour)
+        return Sample(
+            image=output,
+            boxes=boxes,
+            labels=labels,
+            path=self._packed.path(index),
+            original_size=self._packed.size(index),
+        )
+
+    def _composed(
+        self, placements: Sequence[Placement], output: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        indices = [placement.index for placement in placements]
+        return compose(
+            placements,
+            [self._read(index) for index in indices],
+            [self._scaled_boxes(index) for index in indices],
+            [self._packed.labels_of(index) for index in indices],
+            output,
+        )
+
+
+class _PackedRecords:
+    """Records as flat arrays.  sizes: [N,2] (h, w).  boxes: [M,4].  labels: [M].  starts: [N+1]."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        counts = [len(record.boxes) for record in records]
+        names = [bytes(str(record.path), "utf-8", "surrogateescape") for record in records]
+        self.sizes = np.array([record.size for record in records], np.int64).reshape(-1, 2)
+        self.starts = np.concatenate(((0,), np.cumsum(counts, dtype=np.int64)))
+        self.boxes = np.concatenate([np.zeros((0, 4)), *(r.boxes for r in records)])
+        self.boxes = self.boxes.astype(np.float32)
+        self.labels = np.concatenate([np.zeros(0, np.int64), *(r.labels for r in records)])
+        self.labels = self.labels.astype(np.int64)
+        self.names = b"".join(names)
+        self.name_starts = np.concatenate(((0,), np.cumsum([len(name) for name in names])))
+
+    def __getitem__(self, index: int) -> Record:
+        path, size = self.path(index), self.size(index)
+        return Record(path, size, self.boxes_of(index), self.labels_of(index))
+
+    def path(self, index: int) -> Path:
+        name = self.names[self.name_starts[index] : self.name_starts[index + 1]]
+        return Path(name.decode("utf-8", "surrogateescape"))
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self.sizes[index].tolist()
+        return height, width
+
+    def boxes_of(self, index: int) -> np.ndarray:
+        return self.boxes[self.starts[index] : self.starts[index + 1]]
+
+    def labels_of(self, index: int) -> np.ndarray:
+        return self.labels[self.starts[index] : self.starts[index + 1]]

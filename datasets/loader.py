@@ -1,0 +1,305 @@
+"""Samples to Batches: which images, in which order, by whom.
+
+The order of an epoch is a pure function of (seed, epoch), and so is every sample: how many
+processes work on it changes nothing, and an epoch can be entered at any step.  A global batch is
+cut into equal parts for the ranks, so that training sees the same batches whatever the number of
+devices.
+
+Work is done in one of two ways.  With ``workers`` processes, each prepares whole batches ahead of
+time: right where the model runs on another device.  With none, the threads of a pool prepare the
+next batch together, on all cores, when it is asked for: right where the model runs on the same
+cores, since then nothing competes with it and nothing idles.
+
+Left out: weighted sampling, and batches of several sizes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .dataset import DetectionDataset, Key
+from .image import ImageError
+from .machine import usable_cores
+from .sample import Batch, Sample
+
+_MOST_WORKERS = 16
+_AHEAD = 2  # batches each worker prepares ahead
+
+
+class Loader:
+    """Batches of a data set, an epoch at a time.
+
+    batch_size: images a step over all ranks.  shuffle: random order, and a last step that is
+    padded by wrapping until all ranks have equally many images (training); False keeps the order
+    and shows every image once (validation).  seed: of the order.  repeats: how often an epoch
+    uses each image, each time with other random numbers.  workers: processes; None chooses, 0
+    works in this one. device_type: where batches go (``cuda`` gets page-locked memory). 
+    drop_last: leave out a last step that is not full, unless it is the only one.  context: how
+    processes start (fork, spawn, forkserver); None is Python's default. Raises ValueError where
+    batch_size cannot be shared equally by the ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        repeats: int = 1,
+        workers: int | None = None,
+        device_type: str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        context: str | None = None,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"batch={batch_size} cannot be shared equally by {world_size} devices: "
+                f"take a multiple of {world_size}"
+            )
+        self.dataset = dataset
+        self._seed = seed
+        self._shuffle = shuffle
+        self._repeats = repeats
+        shares = _shares(len(dataset) * repeats, batch_size, rank, world_size, shuffle)
+        if drop_last and len(dataset) * repeats >= batch_size:
+            shares = shares[: len(dataset) * repeats // batch_size]
+        self._shares = shares
+        share = batch_size // world_size
+        room = _room_for_workers(share * dataset.image_size**2 * 3)
+        cores = usable_cores()
+        wanted = choose_workers(device_type, cores, len(shares)) if workers is None else workers
+        self.workers = min(wanted, len(shares), room)
+        self._device_type = device_type
+        self._context = context
+        self._pool_size = min(cores, share)
+        self._pool: ThreadPoolExecutor | None = None
+        self._processes: _Processes | None = None
+
+    def __len__(self) -> int:
+        """Steps an epoch of this rank."""
+        return len(self._shares)
+
+    @property
+    def num_images(self) -> int:
+        """Images an epoch of this rank, repeats and padding included."""
+        return sum(stop - start for start, stop in self._shares)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from ``start_step`` on; those before it are not loaded.
+
+        One epoch at a time: asking for another ends the one before. Raises ImageError where an
+        image cannot be read.
+        """
+        keys = self._keys(epoch)
+        batches = [
+            [keys[i % len(keys)] for i in range(start, stop)]
+            for start, stop in self._shares[start_step:]
+        ]
+        if not self.workers:
+            return self._in_threads(batches)
+        if self._processes is None:
+            pin = self._device_type == "cuda"
+            self._processes = _Processes(self.dataset, self.workers, pin, self._context)
+        return self._processes.run(batches)
+
+    def close(self) -> None:
+        """End the processes and threads; the next epoch would start new ones."""
+        self._processes = None
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def _keys(self, epoch: int) -> list[Key]:
+        """Every sample of the epoch in order, of all ranks: each repeat is a pass of its own."""
+        count = len(self.dataset)
+        keys: list[Key] = []
+        for repeat in range(self._repeats):
+            order = np.arange(count)
+            if self._shuffle:
+                # Five numbers, the last not zero: a stream that no sample's four numbers share.
+                order = np.random.default_rng((self._seed, epoch, repeat, 0, 1)).permutation(count)
+            keys += [(epoch, index, repeat) for index in order.tolist()]
+        return keys
+
+    def _in_threads(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        """On a CPU device a batch is begun when it is asked for, else one is prepared ahead."""
+        ahead = 0 if self._device_type == "cpu" else 1
+        begun: deque[_BegunBatch] = deque()
+        for keys in batches:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._pool_size, "loader")
+            begun.append(_BegunBatch(self.dataset, keys, self._pool))
+            if len(begun) > ahead:
+                yield begun.popleft().finish(self._device_type == "cuda")
+        while begun:
+            yield begun.popleft().finish(self._device_type == "cuda")
+
+
+class _BegunBatch:
+    """A batch whose images are being drawn by the threads of a pool."""
+
+    def __init__(
+        self, dataset: DetectionDataset, keys: list[Key], pool: ThreadPoolExecutor
+    ) -> None:
+        side = dataset.image_size
+        self._keys = keys
+        self._images = np.empty((len(keys), side, side, 3), np.uint8)
+        self._samples = [
+            pool.submit(dataset.draw, key, image)
+            for key, image in zip(keys, self._images, strict=True)
+        ]
+
+    def finish(self, pin: bool) -> Batch:
+        """Wait for the images; ImageError where one cannot be read."""
+        samples = [sample.result() for sample in self._samples]
+        batch = _to_batch(torch.from_numpy(self._images), samples, _indices(self._keys))
+        return batch.pin_memory() if pin else batch
+
+
+def _shares(
+    total: int, batch_size: int, rank: int, world_size: int, padded: bool
+) -> list[tuple[int, int]]:
+    """A rank's part of each step, as start and stop in the order of the epoch.
+
+    padded: a last step that the ranks cannot share equally runs on past ``total``.
+    """
+    shares = []
+    for start in range(0, total, batch_size):
+        size = min(batch_size, total - start)
+        if padded:
+            size += -size % world_size
+        first = start + size * rank // world_size
+        last = start + size * (rank + 1) // world_size
+        if first < last:
+            shares.append((first, last))
+    return shares
+
+
+def choose_workers(device_type: str, cores: int, batches: int) -> int:
+    """How many loader processes suit a device; 0 means: by threads, in the process that trains.
+
+    On a CPU the model needs all cores, so nothing may run beside it.  An accelerator leaves the
+    cores to the loader but for the one that feeds it.  batches: of an epoch.
+    """
+    if device_type == "cpu":
+        return 0
+    return max(1, min(cores - 1, batches, _MOST_WORKERS))
+
+
+def _room_for_workers(batch_bytes: int) -> int:
+    """How many workers' batches fit into half of the shared memory that torch passes them through.
+
+    Containers often have 64 MB of it; a batch that does not fit there kills its worker.
+    """
+    try:
+        shared = os.statvfs("/dev/shm")
+    except OSError:  # another system, another way
+        return _MOST_WORKERS
+    return shared.f_bavail * shared.f_frsize // 2 // (batch_bytes * (_AHEAD + 1))
+
+
+def collate(samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
+    """Samples of one image size as a Batch; indices: their places in the data set."""
+    return _to_batch(torch.from_numpy(np.stack([s.image for s in samples])), samples, indices)
+
+
+def _to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
+    """A Batch of images [B,H,W,3] that are stacked already; they are permuted, not copied."""
+    counts = torch.tensor([len(sample.boxes) for sample in samples])
+    return Batch(
+        images=images.permute(0, 3, 1, 2),  # [B,3,H,W] in channels_last memory
+        boxes=torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
+        labels=torch.from_numpy(np.concatenate([sample.labels for sample in samples])),
+        batch_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
+        indices=list(indices),
+        paths=[sample.path for sample in samples],
+        original_sizes=[sample.original_size for sample in samples],
+        letterboxes=[sample.letterbox for sample in samples],
+    )
+
+
+def _indices(keys: Sequence[Key]) -> list[int]:
+    return [index for _, index, _ in keys]
+
+
+class _Processes:
+    """Processes that live as long as their loader and are told batch by batch what to draw."""
+
+    def __init__(
+        self, dataset: DetectionDataset, workers: int, pin: bool, context: str | None
+    ) -> None:
+        self._batches: list[list[Key]] = []  # what the next iteration goes through
+        self._loader: DataLoader[Batch | ImageError] = DataLoader(
+            _BatchReader(dataset),
+            batch_size=None,
+            sampler=self._batches,
+            num_workers=workers,
+            collate_fn=_same,
+            pin_memory=pin,
+            worker_init_fn=_start_worker,
+            persistent_workers=True,
+            prefetch_factor=_AHEAD,
+            generator=torch.Generator(),  # its own: the global one must not depend on the loader
+            multiprocessing_context=multiprocessing.get_context(context),
+        )
+
+    def run(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        """Draw ``batches`` in order."""
+        self._batches[:] = batches
+        for result in self._loader:
+            if isinstance(result, ImageError):
+                raise result
+            yield result
+
+
+class _BatchReader(Dataset[Batch | ImageError]):
+    """The work of a process: keys of a batch -> Batch in shared memory.
+
+    An unreadable image is an answer and not an exception, which would arrive wrapped in a
+    traceback.
+    """
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self._dataset = dataset
+        self._scratch = np.empty((0, 0, 0, 3), np.uint8)
+
+    def __getitem__(self, keys: list[Key]) -> Batch | ImageError:
+        side = self._dataset.image_size
+        if len(self._scratch) < len(keys):  # kept: fresh memory costs a page fault every 4 kB
+            self._scratch = np.empty((len(keys), side, side, 3), np.uint8)
+        images = self._scratch[: len(keys)]
+        try:
+            samples = [self._dataset.draw(*pair) for pair in zip(keys, images, strict=True)]
+        except ImageError as error:
+            return error
+        shared = torch.from_numpy(images).share_memory_()  # type: ignore[no-untyped-call]
+        return _to_batch(shared, samples, _indices(keys))
+
+
+def _start_worker(_: int) -> None:
+    """One thread a process: processes are the parallelism. And signals are left to the parent.
+
+    An interrupt reaches the whole terminal's process group, but the trainer still wants the batches
+    of the step it finishes; and a handler inherited by forking would swallow a termination.
+    """
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _same(batch: Any) -> Any:
+    return batch

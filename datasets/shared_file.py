@@ -1,0 +1,112 @@
+"""A file of fixed size mapped into memory and shared by processes, forked or spawned.
+
+Without a path it lives in memory only (no name, gone with its last process, not bound by the size
+of /dev/shm).  With a path it is made under a temporary name and ``publish`` gives it the final
+one, so that a file with a final name is whole; an unfinished one is removed with the process that
+made it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_STALE = 86400.0  # seconds after which an unfinished file that nobody writes to is removed
+
+
+class SharedFile:
+    """``data``: [size] uint8, the mapped file, writable unless a finished file was opened."""
+
+    data: np.ndarray
+
+    def __init__(self, size: int, path: Path | None = None) -> None:
+        """A file of ``size`` zeros; with a path, the finished file there if it is of that size.
+
+        Raises OSError where the file cannot be made, ENOSPC included.
+        """
+        self.size = size
+        self.path = path
+        self.finished = path is not None and path.is_file() and path.stat().st_size == size
+        self._part: Path | None = None
+        if path is None:
+            descriptor = _unnamed()
+            os.ftruncate(descriptor, size)
+        elif self.finished:
+            descriptor = os.open(path, os.O_RDONLY)
+        else:
+            descriptor = self._make_part(path)
+        self._map(descriptor)
+
+    def _make_part(self, path: Path) -> int:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        descriptor, name = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+        self._part = Path(name)
+        weakref.finalize(self, _remove, self._part, os.getpid())
+        # Reserve the room now: running out of it later would kill the process with a bus error.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, self.size)
+        os.ftruncate(descriptor, self.size)
+        return descriptor
+
+    def _map(self, descriptor: int) -> None:
+        access = mmap.ACCESS_READ if self.finished else mmap.ACCESS_WRITE
+        self._descriptor = descriptor
+        self._mapping = mmap.mmap(descriptor, self.size, access=access)
+        self.data = np.frombuffer(self._mapping, np.uint8)
+        weakref.finalize(self, os.close, descriptor)
+
+    def publish(self) -> None:
+        """Give a whole file its final name; whichever process comes first does it."""
+        if self.path is None or self._part is None:
+            return
+        self._mapping.flush()
+        try:
+            os.replace(self._part, self.path)
+        except FileNotFoundError:  # another process has just done it
+            self._part = None
+
+    def forget_pages(self) -> None:
+        """Unmap what this process touched so far; the kernel keeps it in its file cache."""
+        if self.path is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+
+    def __getstate__(self) -> dict[str, Any]:
+        from multiprocessing.reduction import DupFd  # not there on every platform
+
+        state = dict(self.__dict__, _descriptor=DupFd(self._descriptor))
+        return {name: state[name] for name in state if name not in ("data", "_mapping")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map(state["_descriptor"].detach())
+
+
+def _unnamed() -> int:
+    """Descriptor of a new file in memory, or without a name where there is no such thing."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("images", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _remove(part: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child must not remove what its parent is writing
+        part.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Parts that a killed process left behind.  Removing a live one only costs its final name."""
+    for part in path.parent.glob(f"{path.name}.*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
+        except FileNotFoundError:
+            continue
