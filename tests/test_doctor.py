@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import cv2
+import made_data
 import numpy as np
 import pytest
+from made_data import DATA
 from yolodet.datasets.config import Dataset, load_dataset
 from yolodet.datasets.doctor import Report, check_dataset, group_findings
 from yolodet.datasets.formats.record import Finding
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
 ROW = "0 0.5 0.5 0.5 0.5\n"
 
 
@@ -22,16 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def add_image(root: Path, name: str, row: str | None = ROW) -> Path:
-    """An image that differs from all others, and its label file."""
-    path = root / "images" / name
-    label = (root / "labels" / name).with_suffix(".txt")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    label.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(list(name.encode())).integers(0, 256, (40, 80, 3))
-    assert cv2.imwrite(str(path), noise.astype(np.uint8))
-    if row is not None:
-        label.write_text(row)
-    return path
+    return made_data.add_image(root / "images" / name, (40, 80), row)
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_data import DATA
 from yolodet.datasets import boxes as algebra
 from yolodet.datasets.formats import yolo
 from yolodet.datasets.formats.yolo import label_path, read_labels
 
 SIZE = (100, 200)  # height, width
 GOOD = "1 0.5 0.5 0.25 0.5"  # 75, 25 to 125, 75
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
 def read(tmp_path: Path, content: str | bytes, num_classes: int = 3) -> yolo.Labels:
