@@ -62,8 +62,7 @@ def draw_detections(
     corners = np.asarray(boxes, np.float64).reshape(-1, 4).round().astype(int).tolist()
     order = range(len(corners) - 1, -1, -1)
     for i in order:
-        x1, y1, x2, y2 = corners[i]
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), class_color(int(labels[i])), width, cv2.LINE_AA)
+        _draw_frame(canvas, corners[i], class_color(int(labels[i])), width)
     for i in order:
         label = int(labels[i])
         name = class_names[label] if label < len(class_names) else str(label)
@@ -73,8 +72,25 @@ def draw_detections(
 
 
 def default_line_width(shape: tuple[int, ...]) -> int:
-    """Pixels for a picture of ``shape`` (height, width, ...): 2 at 640, never 0."""
-    return max(1, round((shape[0] + shape[1]) / 2 / 320))
+    """Pixels for a picture of ``shape`` (height, width, ...): 3 at 640, never 0."""
+    return max(1, round((shape[0] + shape[1]) / 2 / 220))
+
+
+def _draw_frame(
+    canvas: np.ndarray, box: list[int], color: tuple[int, int, int], line_width: int
+) -> None:
+    """The outline of a box, its lines centred on the sides and cut at the picture's edge."""
+    x1, y1, x2, y2 = box
+    before, after = line_width // 2, line_width - line_width // 2
+
+    def fill(left: int, top: int, right: int, bottom: int) -> None:
+        rows = slice(max(top - before, 0), max(bottom + after, 0))
+        canvas[rows, max(left - before, 0) : max(right + after, 0)] = color
+
+    fill(x1, y1, x2, y1)
+    fill(x1, y2, x2, y2)
+    fill(x1, y1, x1, y2)
+    fill(x2, y1, x2, y2)
 
 
 def _draw_tag(
@@ -82,7 +98,7 @@ def _draw_tag(
 ) -> None:
     """A filled tag above the box, or inside it where there is no room above."""
     height, width = canvas.shape[:2]
-    scale = max(0.36, line_width * 0.22)
+    scale = max(0.36, line_width * 0.15)
     thickness = max(1, round(scale * 1.6))
     (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, thickness)
     pad = max(2, round(text_height * 0.35))

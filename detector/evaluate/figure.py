@@ -1,0 +1,97 @@
+"""The look of every plot: one paper, one ink, class colours as in pictures.
+
+Figures are made through matplotlib's objects and drawn by Agg; pyplot, its backends and its
+settings, which belong to the user, are not touched.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from ...weights.checkpoint import write_atomically
+from .draw import class_color
+
+INK = "#23262f"
+SOFT = "#6b7180"
+LINE = "#e3e5ea"
+ACCENT = "#1d84db"
+HEAT = LinearSegmentedColormap.from_list(
+    "paper to ink", ["#ffffff", "#cfe6f7", "#6cb4e8", "#1d84db", "#153f7a", "#0c1f44"]
+)
+DPI = 150
+
+
+def new_figure(width: float, height: float, square: bool = False) -> Figure:
+    """An empty figure of ``width`` x ``height`` inches that lays itself out; ``square``: around
+    axes whose sides have a fixed ratio."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    pads = {"w_pad": 0.12, "h_pad": 0.12, "wspace": 0.03, "hspace": 0.04}
+    figure.set_layout_engine("compressed" if square else "constrained", **pads)
+    return figure
+
+
+def style(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    """Title at the left, quiet axes, a light grid behind the data."""
+    axes.set_title(title, loc="left", fontsize=10.5, color=INK, fontweight="bold", pad=8)
+    axes.set_xlabel(x, fontsize=9, color=SOFT)
+    axes.set_ylabel(y, fontsize=9, color=SOFT)
+    axes.tick_params(colors=SOFT, labelsize=8, length=0)
+    axes.grid(True, color=LINE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(LINE)
+
+
+def unit_square(axes: Axes) -> None:
+    """Both axes from 0 to 1, with a little room for lines that run along the edge."""
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.02)
+
+
+def plot_color(label: int) -> tuple[float, float, float]:
+    """The class colour as matplotlib wants it."""
+    red, green, blue = class_color(label)
+    return red / 255, green / 255, blue / 255
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """A frameless legend; nothing where no line has a name."""
+    if axes.get_legend_handles_labels()[1]:
+        box = axes.legend(frameon=False, fontsize=8, labelcolor=INK, alignment="left", **options)
+        box.get_title().set(fontsize=8, color=SOFT)
+
+
+def shorten(name: str, length: int = 22) -> str:
+    """A class name that fits beside an axis."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def say_nothing_to_show(axes: Axes, text: str) -> None:
+    """A word in the middle of empty axes."""
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=10, color=SOFT
+    )
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write the figure; the suffix says the format."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=DPI)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+
+
+def save_picture(image: np.ndarray, path: Path) -> None:
+    """Write [H,W,3] uint8 RGB; the suffix (.jpg, .png) says the format."""
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    write_atomically(path, lambda file: file.write(encoded.tobytes()))
