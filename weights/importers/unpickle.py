@@ -12,7 +12,9 @@ Left out: sparse, quantized and subclassed tensors, TorchScript, sharded files.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,13 @@ MAX_PICKLE = 256 * 2**20
 """Largest pickle in bytes; the numbers of a checkpoint lie outside it."""
 
 
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError),
+    *(NotImplementedError, RuntimeError),
+)
+"""What zipfile and torch raise on broken bytes."""
+
+
 def read_checkpoint(path: Path) -> Any:
     """What a file written by ``torch.save`` holds: plain values, tensors (on the CPU) and Stubs.
 
@@ -37,7 +46,7 @@ def read_checkpoint(path: Path) -> Any:
         magic = file.read(4)
     try:
         return _read_archive(path) if magic == ZIP_MAGIC else _read_stream(path)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ImportFailed(f"{path} is damaged: {error}; get the file again") from error
 
 
