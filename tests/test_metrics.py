@@ -273,6 +273,35 @@ def columns(tables):
     return [np.concatenate(column) for column in zip(*(t.columns for t in tables), strict=True)]
 
 
+@pytest.mark.parametrize(
+    ("truth", "crowd", "taken"),
+    [
+        ([[0, 0, 10, 10], [10, 0, 20, 10]], [False, False], 1),  # equal overlaps: the later
+        ([[2, 0, 12, 10], [0, 0, 30, 30]], [False, True], 0),  # a crowd only without another
+        ([[0, 0, 30, 30], [11, 0, 21, 10]], [True, False], 0),  # the other overlaps too little
+    ],
+)
+def test_a_detection_between_two_true_boxes_takes_the_one_coco_gives_it(truth, crowd, taken):
+    collector = DetectionCollector(["a"])
+    found = detections([[5, 0, 15, 10]], [0.9], [0])
+    collector.add(0, (50, 50), np.array(truth), np.zeros(2, int), found, np.array(crowd))
+    tables = [matching.BoxTable(*columns(t)) for t in (collector._found, collector._truth)]
+    assert matching.match(*tables, 0.33).tolist() == [taken]
+    assert coco_match(collector, 0.33) == taken
+
+
+def coco_match(collector: DetectionCollector, iou: float) -> int:
+    """Row of the true box that pycocotools gives the only detection of the only image."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = collector.coco_ground_truth()
+        truth.createIndex()
+        evaluator = COCOeval(truth, truth.loadRes(collector.coco_results()), "bbox")
+        evaluator.params.iouThrs = np.array([iou])
+        evaluator.evaluate()
+    return int(evaluator.evalImgs[0]["dtMatches"][0, 0]) - 1
+
+
 def test_matching_in_small_chunks_changes_nothing(monkeypatch):
     whole = random_data(2, crowd=0.2).compute()
     monkeypatch.setattr(matching, "PAIRS_A_CHUNK", 3)
