@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,24 @@ def test_the_first_pictures_are_kept_with_truth_and_detections_in_input_pixels(m
     low, high = pictures[2].boxes.min(0), pictures[2].boxes.max(0)
     np.testing.assert_allclose(found.boxes.min(0).values, low, atol=1e-3)
     np.testing.assert_allclose(found.boxes.max(0).values, high, atol=1e-3)
+
+
+def test_label_files_hold_every_detection_as_shares_of_its_image(tmp_path):
+    records = make_records()
+    twins = [*records[:4], replace(records[4], path=Path("other/0.JPG"))]
+    evaluation = run(Oracle(twins), FakeLoader(twins), twins)
+    files = evaluation.write_labels(tmp_path / "labels")
+    assert [f.name for f in files] == ["0.txt", "1.txt", "2.txt", "3.txt", "0-2.txt"]
+    assert sorted(files) == sorted((tmp_path / "labels").iterdir())
+    assert files[1].read_text() == ""
+    rows = np.loadtxt(files[2])
+    height, width = records[2].size
+    corners = np.concatenate((rows[:, 1:3] - rows[:, 3:5] / 2, rows[:, 1:3] + rows[:, 3:5] / 2), 1)
+    truth = records[2].boxes / (width, height, width, height)
+    order, wanted = np.lexsort(corners.T), np.lexsort(truth.T)
+    np.testing.assert_allclose(corners[order], truth[wanted], atol=1e-5)
+    assert rows[order, 0].tolist() == records[2].labels[wanted].tolist()
+    assert rows[:, 5] == pytest.approx(0.880797)
 
 
 def test_a_batch_size_changes_nothing():

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import nn
 from ...datasets.formats.record import Record
 from ...datasets.sample import Batch
 from ..device import synchronize
+from .labels import write_label_files
 from .metrics import DetectionCollector, Metrics
 from .postprocess import Detections, branches_for, postprocess
 
@@ -64,12 +66,18 @@ class Evaluation:
     device and forward), ``post`` (decoding and selection, to Detections on the CPU); without the
     first batch, which pays for warming up, where there is more than one.
     collector: everything the metrics were computed from; image ids index the records.
+    pictures: the first images.  paths: of all measured images, in the collector's order.
     """
 
     metrics: Metrics
     speed: dict[str, float]
     collector: DetectionCollector
     pictures: list[Picture]
+    paths: list[Path] = field(default_factory=list)
+
+    def write_labels(self, folder: Path) -> list[Path]:
+        """YOLO label files with scores, one an image; see ``write_label_files``."""
+        return write_label_files(self.collector, self.paths, folder)
 
 
 def evaluate(
@@ -99,6 +107,7 @@ def evaluate(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     collector, clock = DetectionCollector(class_names), _Clock(device)
     pictures: list[Picture] = []
+    paths: list[Path] = []
     with torch.inference_mode(), _evaluation_mode(model):
         for done, batch in enumerate(clock.waiting(loader.epoch(0)), start=1):
             images = batch.images.to(device, non_blocking=True).contiguous(memory_format=layout)
@@ -110,6 +119,7 @@ def evaluate(
             )
             clock.stop("post", images=len(batch))
             _collect(collector, batch, records, found)
+            paths += batch.paths
             pictures += _pictures(batch, found, MAX_PICTURES - len(pictures))
             if on_progress is not None:
                 on_progress(done, len(loader))
@@ -118,7 +128,7 @@ def evaluate(
             f"validation: none of the {len(records)} images could be measured, expected one at "
             "least: see what the data set check reports about them"
         )
-    return Evaluation(collector.compute(), clock.speed(), collector, pictures)
+    return Evaluation(collector.compute(), clock.speed(), collector, pictures, paths)
 
 
 def _collect(

@@ -15,7 +15,7 @@ are neither to be found nor wrong to find.  The area of a true box is that of it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -174,6 +174,10 @@ class DetectionCollector:
             curves=Curves(RECALLS, precision[0, :, :, 0, -1].T, CONFIDENCES, *by_conf),
             confusion=confusion_matrix(usable, truth, num_classes, CONFUSION_IOU),
         )
+
+    def found(self) -> Iterator[tuple[tuple[int, int], BoxTable]]:
+        """Size (height, width) and detections of each image, in the order they were added."""
+        yield from zip(self._sizes, self._found, strict=True)
 
     def coco_ground_truth(self) -> dict[str, Any]:
         """The true boxes as a COCO annotation dictionary; category ids are class indices."""
