@@ -87,6 +87,22 @@ class Batch:
             batch_index=move(self.batch_index),
         )
 
+    def first(self, count: int) -> Batch:
+        """The batch of its first ``count`` images; itself where it has no more."""
+        if count >= len(self):
+            return self
+        kept = self.batch_index < count
+        return Batch(
+            self.images[:count],
+            self.boxes[kept],
+            self.labels[kept],
+            self.batch_index[kept],
+            self.indices[:count],
+            self.paths[:count],
+            self.original_sizes[:count],
+            self.letterboxes[:count],
+        )
+
     def pin_memory(self) -> Batch:
         """Page-locked copies for an asynchronous copy to a CUDA device (called by torch's
         DataLoader)."""

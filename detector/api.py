@@ -7,6 +7,7 @@ config in, one plain result out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -35,7 +36,8 @@ from .predict.results import Result, ResultWriter
 from .predict.sources import open_source
 from .runs import BEST, LAST, RunNotFound, new_run_folder, newest_run, plain, write_args, write_json
 from .train.assemble import assemble, single_class, summarise_findings
-from .train.precision import Precision, choose_precision, use_precision
+from .train.ladder import choose_precision, resumed_precision, write_decision
+from .train.precision import Precision, use_precision
 from .train.report import evaluation_plots, metrics_table, write_plots, write_results
 from .train.resume import find_last, resume_config
 from .train.trainer import Trainer
@@ -55,7 +57,7 @@ class YOLO:
         """Train; afterwards this object is the best checkpoint.  Returns the results (see
         results.json)."""
         config, given = parse(TrainConfig, {"model": self.model, **words})
-        check_train(config)
+        check_train(config, given)
         results = train(config, given, self.log)
         self.model = results["best"]
         return results
@@ -63,7 +65,7 @@ class YOLO:
     def val(self, **words: Any) -> dict[str, Any]:
         """Measure on a data set (default: the one it was trained on).  Returns the results."""
         config, given = parse(ValConfig, {"model": self.model, **words})
-        check_val(config)
+        check_val(config, given)
         return val(config, given, self.log)
 
     def predict(
@@ -76,34 +78,49 @@ class YOLO:
         self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
     ) -> Iterator[Result]:
         """Like predict, one result at a time: memory stays flat on long videos."""
-        config, _ = parse(PredictConfig, {"model": self.model, "save": False, **words})
-        check_predict(config)
+        config, given = parse(PredictConfig, {"model": self.model, "save": False, **words})
+        check_predict(config, given)
         yield from predict_stream(config, source, self.log)
 
 
 def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
-    """Train a detector, or go on training one, and leave a run folder.  Returns results.json's
-    content and where things are."""
+    """Train a detector, or go on training one, and leave a run folder.
+
+    Returns what results.json holds, and where things are.
+    """
     state, folder = None, None
     if config.resume is not None:
         last = find_last(config.resume, config.project)
         config, state = resume_config(config, given, last, log)
         folder = last.parents[1]
     run = assemble(config, log)
+    if state is None:
+        decision = choose_precision(
+            config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
+        )
+    else:
+        decision = resumed_precision(state["precision"], run.device, log)
     folder = folder or new_run_folder(config, "train")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
-    precision = choose_precision(config, run.device, log)
-    trainer = Trainer(run, precision, folder, log)
+    if state is None:
+        write_decision(folder / "amp.json", decision)
+    trainer = Trainer(run, decision, folder, log)
     if state is not None:
         trainer.load_state_dict(state)
     trainer.fit()
-    best = folder / BEST
-    model = restore(best)[0] if best.exists() else trainer.deployed
-    evaluation = trainer.evaluate(model.to(run.device))
-    metrics_table(log, evaluation, f"{run.dataset.name}, best weights (epoch {trainer.best_epoch})")
-    results = write_results(folder, run, precision, evaluation, trainer.rows, trainer.best_epoch)
-    if config.plots:
+    return finish(trainer)
+
+
+def finish(trainer: Trainer) -> dict[str, Any]:
+    """Measure the best weights of a run, and write its results and pictures."""
+    run, folder, best = trainer.run, trainer.folder, trainer.folder / BEST
+    model = restore(best)[0].to(run.device) if best.exists() else trainer.deployed
+    evaluation = trainer.evaluate(model)
+    title = f"{run.dataset.name}, best weights (epoch {trainer.at.best_epoch})"
+    metrics_table(trainer.log, evaluation, title)
+    results = write_results(trainer, evaluation)
+    if run.config.plots:
         write_plots(folder, run, evaluation)
     return results | {"folder": str(folder), "best": str(best), "last": str(folder / LAST)}
 
@@ -137,7 +154,8 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     )
     precision = use_precision(config.amp, meta, device)
     log.info(
-        f"{path}: {meta.model}, {describe_device(device)}, {precision.name}, {dataset.name} {config.split}"
+        f"{path}: {meta.model}, {describe_device(device)}, {precision.name}, "
+        f"{dataset.name} {config.split}"
     )
     with log.progress("validating", len(loader)) as update:
         evaluation = evaluate(
@@ -196,31 +214,26 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
     """Find objects in a source and write pictures and files into a run folder."""
     if config.source is None:
         raise UsageError(
-            "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam number"
+            "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
         )
-    folder: Path | None = None
-    results = []
-    writer = None
-    for result in predict_stream(config, config.source, log):
-        if writer is None:  # the first result proves that model and source are sound
-            folder = new_run_folder(config, "predict")
-            writer = ResultWriter(
-                folder,
-                save=config.save,
-                save_txt=config.save_txt,
-                save_conf=config.save_conf,
-                save_json=config.save_json,
-                save_crop=config.save_crop,
-                line_width=config.line_width,
-            )
-        writer.write(result)
-        log.info(f"{result.path.name}: {result.summary()}")
-        results.append(
-            {"path": str(result.path), "frame": result.frame, "detections": result.to_dicts()}
-        )
-    if writer is not None:
-        writer.close()
-    return {"folder": str(folder), "images": results}
+    stream = predict_stream(config, config.source, log)
+    first = next(stream)  # proves that model and source are sound, before a folder is made
+    folder = new_run_folder(config, "predict")
+    images = detections = 0
+    with ResultWriter(
+        folder,
+        save=config.save,
+        save_txt=config.save_txt,
+        save_conf=config.save_conf,
+        save_json=config.save_json,
+        save_crop=config.save_crop,
+        line_width=config.line_width,
+    ) as writer:
+        for result in itertools.chain((first,), stream):
+            writer.write(result)
+            log.info(f"{result.path.name}: {result.summary()}")
+            images, detections = images + 1, detections + len(result)
+    return {"folder": str(folder), "images": images, "detections": detections}
 
 
 def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Result]:

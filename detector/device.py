@@ -25,7 +25,8 @@ def pick_device(text: str | None) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            f"device={text}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu"
+            f"device={text}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device=mps: this machine has no Apple GPU; use device=cpu")

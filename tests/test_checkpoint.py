@@ -37,7 +37,8 @@ def best(tmp_path: Path) -> Path:
 def test_weights_come_back_bit_for_bit(best: Path) -> None:
     torch.manual_seed(0)
     model, meta = restore(best)
-    expected = build("yolo26n", 2).state_dict() if torch.manual_seed(0) else {}
+    torch.manual_seed(0)
+    expected = build("yolo26n", 2).state_dict()
     assert meta == META
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
@@ -45,7 +46,8 @@ def test_weights_come_back_bit_for_bit(best: Path) -> None:
 def test_header_is_read_without_torch(best: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from yolodet.weights.checkpoint import read_meta; "
-        f"assert read_meta(Path({str(best)!r})).class_names == ('a', 'b'); assert 'torch' not in sys.modules"
+        f"assert read_meta(Path({str(best)!r})).class_names == ('a', 'b'); "
+        "assert 'torch' not in sys.modules"
     )
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
 
@@ -78,10 +80,10 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path: Path) -> None:
     save_weights(
         tmp_path / "new.safetensors", {"x": torch.zeros(1)}, Meta(**{**META.__dict__, "schema": 99})
     )
-    with pytest.raises(CheckpointError, match="schema 99.*update"):
+    with pytest.raises(CheckpointError, match=r"schema 99.*update"):
         read_meta(tmp_path / "new.safetensors")
     torch.save({"schema": 99}, tmp_path / "new.pt")
-    with pytest.raises(CheckpointError, match="schema 99.*update"):
+    with pytest.raises(CheckpointError, match=r"schema 99.*update"):
         load_state(tmp_path / "new.pt")
 
 

@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -48,6 +48,8 @@ class Meta:
     image_size: int
     strides: tuple[int, ...]
     precision: str
+    class_width: int | None = None
+    """Width of the class towers where it is not the family's default for the class count."""
     schema: int = SCHEMA
     epoch: int = 0
     step: int = 0
@@ -75,7 +77,8 @@ class Meta:
             )
         if schema > SCHEMA:
             raise CheckpointError(
-                f"{path} has checkpoint schema {schema}, this version reads up to {SCHEMA}: update yolodet"
+                f"{path} has checkpoint schema {schema}, this version reads up to {SCHEMA}: "
+                "update yolodet"
             )
         known = {f.name for f in fields(Meta)}
         values = {key: value for key, value in data.items() if key in known}
@@ -192,9 +195,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """Name of a new file in the folder of ``path``; removed at the end if it is still there."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield temporary
     finally:

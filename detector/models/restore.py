@@ -16,7 +16,7 @@ def restore(path: Path) -> tuple[Detector, Meta]:
     names.
     """
     tensors, meta = load_weights(path)
-    model = build(meta.model, meta.num_classes)
+    model = build(meta.model, meta.num_classes, meta.class_width)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

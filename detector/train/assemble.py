@@ -25,7 +25,7 @@ from ..config import MODELS, TrainConfig
 from ..device import describe_device, pick_device, use_all_cores
 from ..log import Log
 from ..losses.detection import DetectionLoss, Gains
-from ..models.build import build
+from ..models.build import build, class_width_of
 from ..models.detector import Detector
 from ..models.restore import restore
 from .ema import ModelEma
@@ -57,6 +57,7 @@ class Run:
     length: RunLength
     warmup: int
     provenance: dict[str, str]
+    class_width: int | None
 
 
 def assemble(config: TrainConfig, log: Log) -> Run:
@@ -66,11 +67,12 @@ def assemble(config: TrainConfig, log: Log) -> Run:
     prepare_torch(config, device)
     dataset, scans = load_data(config, log)
     class_names = ("object",) if config.single_cls else dataset.class_names
-    model, provenance = make_model(config, class_names, log)
+    model, provenance, class_width = make_model(config, class_names, log)
     image_size = math.ceil(config.imgsz / model.max_stride) * model.max_stride
     if image_size != config.imgsz:
         log.info(
-            f"imgsz={config.imgsz} is rounded up to {image_size}, a multiple of the stride {model.max_stride}"
+            f"imgsz={config.imgsz} is rounded up to {image_size}, "
+            f"a multiple of the stride {model.max_stride}"
         )
     freeze(model, config.freeze)
     model = model.to(device)
@@ -101,6 +103,7 @@ def assemble(config: TrainConfig, log: Log) -> Run:
         length=length,
         warmup=warmup_steps(length, config.warmup_epochs),
         provenance=provenance,
+        class_width=class_width,
     )
     log.info(f"device {describe_device(device)}; model {model.name}, {count(model):,} parameters")
     log.info(
@@ -109,8 +112,9 @@ def assemble(config: TrainConfig, log: Log) -> Run:
         + f", {len(scans[1].records)} to validate, {len(class_names)} classes"
     )
     log.info(
-        f"optimizer {choice}, {length.steps} steps of {config.batch * accumulate} images, {run.warmup} of them to "
-        f"warm up, mosaic until epoch {close_epoch(length, config.close_mosaic)}, EMA decay {decay:.4g}"
+        f"optimizer {choice}, {length.steps} steps of {config.batch * accumulate} images, "
+        f"{run.warmup} of them to warm up, "
+        f"mosaic until epoch {close_epoch(length, config.close_mosaic)}, EMA decay {decay:.4g}"
     )
     return run
 
@@ -162,23 +166,29 @@ def single_class(record: Record) -> Record:
 
 def make_model(
     config: TrainConfig, class_names: Sequence[str], log: Log
-) -> tuple[Detector, dict[str, str]]:
-    """A fresh detector, or one that starts from a checkpoint; and where its weights come from."""
+) -> tuple[Detector, dict[str, str], int | None]:
+    """A fresh detector, or one that starts from a checkpoint; where its weights come from; and the
+    width of its class towers where it is the checkpoint's."""
     fresh = {"licence": "Apache-2.0", "provenance": "trained from scratch"}
     start = config.pretrained if config.model in MODELS else config.model
     if start is None:
-        return build(config.model, len(class_names)), fresh
+        return build(config.model, len(class_names)), fresh, None
     source, meta = restore(Path(start))
-    model = build(config.model if config.model in MODELS else meta.model, len(class_names))
+    name = config.model if config.model in MODELS else meta.model
+    # class towers keep their width, or nothing that they have learnt would fit
+    width = class_width_of(source.state_dict()) if name == meta.model else None
+    model = build(name, len(class_names), width)
     moved = transfer(
         source.state_dict(),
         model.state_dict(),
         class_names_from=meta.class_names,
         class_names_to=tuple(class_names),
+        class_keys=model.class_keys,
     )
     model.load_state_dict(moved.loaded, strict=False)
     log.info(f"weights from {start}: {moved.report()}")
-    return model, {"licence": meta.licence, "provenance": f"{Path(start).name} ({meta.provenance})"}
+    origin = f"{Path(start).name} ({meta.provenance})"
+    return model, {"licence": meta.licence, "provenance": origin}, width
 
 
 def freeze(model: Detector, stages: str | None) -> None:

@@ -69,7 +69,8 @@ def _cpu_objection(traits: DeviceTraits, name: str) -> str | None:
     if name == "bf16" and not traits.bf16_native:
         return f"this CPU ({traits.name}) has no bf16 instructions (AVX512-BF16 or AMX)"
     if name == "fp16" and not traits.fp16_native:
-        return f"this CPU ({traits.name}) has no fp16 instructions: fp16 autocast is some twenty times slower than fp32"
+        slow = "fp16 autocast is some twenty times slower than fp32"
+        return f"this CPU ({traits.name}) has no fp16 instructions: {slow}"
     return None
 
 

@@ -38,7 +38,8 @@ class OptimizerChoice:
     weight_decay: float
 
     def __str__(self) -> str:
-        return f"{self.name}(lr0={self.lr0:g}, momentum={self.momentum:g}, weight_decay={self.weight_decay:g})"
+        decay = f"weight_decay={self.weight_decay:g}"
+        return f"{self.name}(lr0={self.lr0:g}, momentum={self.momentum:g}, {decay})"
 
 
 def choose_optimizer(config: TrainConfig) -> OptimizerChoice:

@@ -4,6 +4,8 @@ Mixed precision has three steps, all visible in step.py: casting (autocast aroun
 loss scaling (a GradScaler, needed by fp16 alone) and accumulation in float32 (master weights,
 gradients unscaled before clipping, float32 islands for decoding, IoU, assignment and loss).  There
 is one code path: the scaler is switched off where it is not needed, never absent.
+
+How a precision is chosen stands in ladder.py, the evidence in sanity.py, the watch in guard.py.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from ...weights.checkpoint import Meta
-from ..config import TrainConfig
-from ..log import Log
+from .hardware import candidates, objection, traits_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -33,52 +34,26 @@ class Precision:
         return DTYPES[self.name]
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """The context of a forward pass: convolutions and products in ``dtype``, the rest in
-        float32."""
-        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.name != "fp32")  # type: ignore[no-any-return]
+        """The context of a forward pass: convolutions and products in ``dtype``."""
+        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.name != "fp32")
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling: without it, small fp16 gradients are lost to zero."""
         return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
 
-    def __str__(self) -> str:
-        return f"{self.name} on {self.device_type} ({self.reason})"
-
-
-def choose_precision(config: TrainConfig, device: torch.device, log: Log) -> Precision:
-    """The precision of a run, said on the log."""
-    precision = resolve(config.amp, device)
-    log.info(f"precision {precision}")
-    return precision
-
 
 def use_precision(amp: str, meta: Meta, device: torch.device) -> Precision:
-    """The precision of a forward pass with a trained checkpoint: the one it was validated in where
-    the device has it, or what ``amp`` names."""
+    """The precision of a forward pass with a trained checkpoint.
+
+    By default the one that it was validated in while it was trained, where this device has it;
+    else what ``amp`` names, or the first that the device computes at full speed.
+    """
+    traits = traits_of(device)
     if amp == "checkpoint":
-        name = meta.precision if native(device, meta.precision) else "fp32"
-        return Precision(name, device.type, "as the checkpoint was validated")
-    return resolve(amp, device)
-
-
-def resolve(amp: str, device: torch.device) -> Precision:
-    """``amp`` as typed -> the best precision that the device computes natively."""
-    if amp in ("false", "fp32"):
-        return Precision("fp32", device.type, "as told")
-    if amp in ("fp16", "bf16"):
+        against = objection(traits, meta.precision)
+        reason = "as the checkpoint was validated" if against is None else against
+        return Precision(meta.precision if against is None else "fp32", device.type, reason)
+    if amp in DTYPES:
         return Precision(amp, device.type, "as told")
-    for name in ("bf16", "fp16"):
-        if native(device, name):
-            return Precision(name, device.type, "native on this device")
-    return Precision("fp32", device.type, "this device computes neither bf16 nor fp16 natively")
-
-
-def native(device: torch.device, name: str) -> bool:
-    """Whether the device computes in the named precision at full speed."""
-    if name == "fp32":
-        return True
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False) if name == "bf16" else True
-    if device.type == "cpu":
-        return name == "bf16" and torch.cpu._is_avx512_bf16_supported()
-    return name == "fp16"
+    names = candidates(traits) if amp != "false" else ()
+    return Precision(names[0] if names else "fp32", device.type, "as told")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision
@@ -15,7 +15,9 @@ from ..evaluate.evaluator import Evaluation
 from ..log import Log
 from ..runs import write_json
 from .assemble import Run
-from .precision import Precision
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 
 def versions() -> dict[str, str]:
@@ -70,31 +72,29 @@ def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
     log.info(f"ms an image: {speed}")
 
 
-def write_results(
-    folder: Path,
-    run: Run,
-    precision: Precision,
-    evaluation: Evaluation,
-    rows: list[dict[str, Any]],
-    best_epoch: int,
-) -> dict[str, Any]:
+def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
     """results.json: metrics of the best weights, environment, data and effective precision.
-    Returns its content."""
+
+    Returns its content.
+    """
+    run, at = trainer.run, trainer.at
     results = {
         "model": run.model.name,
-        "epochs": len(rows),
-        "best_epoch": best_epoch,
+        "epochs": len(at.rows),
+        "best_epoch": at.best_epoch,
         "head": "one-to-many + NMS" if run.config.nms else "one-to-one (NMS-free)",
-        "precision": {"name": precision.name, "reason": precision.reason},
+        "precision": {"name": trainer.precision.name, "reason": trainer.precision.reason},
+        "skipped_updates": at.skipped,
+        "failures": [str(failure) for failure in trainer.guard.failures],
         "device": describe_device(run.device),
         "data": describe_data(run),
         "metrics": evaluation.metrics.to_dict(),
         "speed_ms": evaluation.speed,
-        "train_seconds": rows[-1]["time"],
+        "train_seconds": at.seconds,
         "versions": versions(),
         "platform": platform.platform(),
     }
-    write_json(folder / "results.json", results)
+    write_json(trainer.folder / "results.json", results)
     return results
 
 
@@ -114,3 +114,15 @@ def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...
     plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
     plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
     pictures.plot_detections(evaluation, names, folder / "val_batch.jpg")
+
+
+MACHINE = (
+    "project", "name", "device", "workers", "resume", "exist_ok", "verbose", "data", "model",
+    "pretrained", "cache",
+)  # fmt: skip
+"""Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""
+
+
+def portable(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what belongs to one machine."""
+    return {key: value for key, value in config.items() if key not in MACHINE}

@@ -72,7 +72,8 @@ def resume_config(
     if refused:
         was = ", ".join(f"{name}={getattr(before, name)}" for name in refused)
         raise UsageError(
-            f"can not change {', '.join(refused)} of a run that is under way (it has {was}); start a new run"
+            f"can not change {', '.join(refused)} of a run that is under way (it has {was}): "
+            "start a new run"
         )
     done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)
     if done >= total:

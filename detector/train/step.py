@@ -2,7 +2,7 @@
 
 autocast forward, float32 loss, scaled backward; and when the nominal batch is full: unscale, clip,
 step, update, zero, average.  An update whose gradients are not finite is skipped whole: weights,
-average and batch-norm statistics stay.
+average and batch-norm statistics stay as they were before the nominal batch.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from .precision import Precision
 
 @dataclass(frozen=True)
 class StepOutput:
-    """loss: of this batch.  grad_norm: before clipping, None where no update was due.  skipped: an
-    update was due and its gradients were not finite."""
+    """loss: of this batch.  grad_norm: before clipping, None where no update was due.  skipped: the
+    update was not done because its gradients were not finite; None where nobody looked (the host
+    does not wait).  scaled: loss scaling is on."""
 
     loss: LossOutput
     grad_norm: Tensor | None
-    skipped: bool
+    skipped: bool | None
+    scaled: bool
 
 
 class TrainStep:
-    """Everything that one batch touches."""
+    """Everything that one batch touches.  forward: the model, or its compiled twin."""
 
     def __init__(
         self,
@@ -40,39 +42,51 @@ class TrainStep:
         *,
         ema: ModelEma | None,
         clip: float,
+        forward: nn.Module | None = None,
     ) -> None:
         self.model = model
+        self.forward = forward or model
         self.criterion = criterion
         self.optimizer = optimizer
-        self.precision = precision
-        self.scaler = precision.scaler()
         self.ema = ema
         self.clip = clip
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.statistics = [b for b in model.buffers() if b.is_floating_point()]
+        self._before: list[Tensor] = []
+        self.use(precision)
 
-    def __call__(self, batch: Batch, *, share: float, update: bool) -> StepOutput:
-        """Learn from ``batch``.  share: of this batch in the nominal one (1 without accumulation);
-        update: the nominal batch is full."""
-        before = [b.clone() for b in self.statistics]
+    def use(self, precision: Precision) -> None:
+        """Compute in ``precision`` from now on, with a fresh loss scale."""
+        self.precision = precision
+        self.scaler = precision.scaler()
+
+    def __call__(self, batch: Batch, *, share: float, update: bool, eager: bool) -> StepOutput:
+        """Learn from ``batch``.
+
+        share: of this batch in the nominal one (1 without accumulation).  update: the nominal batch
+        is full.  eager: look at the gradients before they are used; False leaves that to whoever
+        reads the norm later.
+        """
+        scaled = self.scaler.is_enabled()
+        if not self._before and (eager or scaled):
+            self._before = [b.clone() for b in self.statistics]
         with self.precision.autocast():
-            outputs = self.model(batch.images)
+            outputs = self.forward(batch.images)
         loss = self.criterion(outputs, batch)
         self.scaler.scale(loss.total * share).backward()
         if not update:
-            return StepOutput(loss, None, False)
+            return StepOutput(loss, None, False if eager or scaled else None, scaled)
         self.scaler.unscale_(self.optimizer)
         limit = self.clip if self.clip > 0 else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit)
-        finite = bool(grad_norm.isfinite())
-        if (
-            finite or self.scaler.is_enabled()
-        ):  # an enabled scaler skips by itself, and must see it to back off
+        finite = bool(grad_norm.isfinite()) if eager or scaled else None
+        if finite is not False or scaled:  # a scaler skips by itself, and must see it to back off
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if not finite:
-            torch._foreach_copy_(self.statistics, before)
+        if finite is False:
+            torch._foreach_copy_(self.statistics, self._before)
         elif self.ema is not None:
             self.ema.update(self.model)
-        return StepOutput(loss, grad_norm, not finite)
+        self._before = []
+        return StepOutput(loss, grad_norm, None if finite is None else not finite, scaled)

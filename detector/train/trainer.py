@@ -1,9 +1,8 @@
-"""The loop: train an epoch, validate the averaged weights with the head that will be deployed, keep
-the best.
+"""The loop: train an epoch, validate the averaged weights with the deployed head, keep the best.
 
 Four levels, each a screen: ``fit`` (epochs), ``_train_epoch`` (batches), ``_train_batch`` (one
-batch and its bookkeeping) and step.py (the mathematics).  State that a run needs to go on lives in
-``state_dict``; everything else is a function of the config, the epoch and the step.
+batch and its bookkeeping) and step.py (the mathematics).  What a run needs to go on is in
+``state_dict``; all else is a function of the config, the epoch and the batch.
 """
 
 from __future__ import annotations
@@ -23,11 +22,14 @@ from ..device import memory_in_use
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..log import Log
 from ..models.detector import Detector
-from ..runs import BEST, LAST, write_csv
+from ..runs import BEST, LAST, RunError, write_csv
 from .assemble import Run
+from .guard import Failure, Guard, Rollback, find_failure
+from .ladder import Decision
 from .optim import set_learning_rate
+from .position import Position
 from .precision import Precision
-from .report import describe_data, versions
+from .report import describe_data, portable, versions
 from .schedule import RunLength, lr_factor
 from .signals import Interrupted, StopRequest, stop_request
 from .step import TrainStep
@@ -39,118 +41,99 @@ COLUMNS = ("epoch", "box", "cls", "dfl", "lr", "img/s", "GiB", "AP50", "AP")
 class Trainer:
     """One run from its parts to its best checkpoint."""
 
-    def __init__(self, run: Run, precision: Precision, folder: Path, log: Log) -> None:
-        self.run, self.precision, self.folder, self.log = run, precision, folder, log
+    def __init__(self, run: Run, decision: Decision, folder: Path, log: Log) -> None:
+        self.run, self.folder, self.log = run, folder, log
         self.config = run.config
+        self.precision, self.rungs = decision.precision, list(decision.rungs)
         self.length = run.length
+        self.at = Position()
         self.step = TrainStep(
-            torch.compile(run.model) if self.config.compile else run.model,  # type: ignore[arg-type]
+            run.model,
             run.criterion,
             run.optimizer,
-            precision,
+            self.precision,
             ema=run.ema,
             clip=self.config.clip,
+            forward=torch.compile(run.model) if self.config.compile else None,
         )
-        self.epoch = 0
-        self.batch = 0
-        """The next batch of ``epoch``: where a run goes on."""
-        self.updates = 0
-        self.skipped = 0
-        self.seconds = 0.0
-        self.best_map = -1.0
-        self.best_epoch = -1
-        self.rows: list[dict[str, Any]] = []
-        self.sums: dict[str, Any] = {}
-        """Of the epoch so far: loss parts (tensors on the device), images, seconds."""
+        self.guard = Guard(self.state_dict, waits=run.device.type == "cuda")
 
-    # -- the levels of the loop
-    # ------------------------------------------------------------------------------------
+    # -- the levels of the loop ------------------------------------------------------------------
 
-    def fit(self) -> dict[str, Any]:
-        """Train until the epochs, the time or the patience end.  Returns the last row.  Raises
-        Interrupted."""
+    def fit(self) -> None:
+        """Train until the epochs, the time or the patience end.  Raises Interrupted, RunError."""
         self.log.epoch_header(COLUMNS)
         with stop_request() as stop:
-            while self.epoch < self.length.epochs:
-                self._train_epoch(stop)
+            while self.at.epoch < self.length.epochs and not self._out_of_patience():
+                try:
+                    self._train_epoch(stop)
+                    self.guard.settle()
+                except Rollback as rollback:
+                    self._go_back(rollback.failure)
+                    continue
                 self._finish_epoch()
                 if stop.signum is not None:
                     self._interrupt(stop.signum)
-                if self._should_stop():
-                    break
-        return self.rows[-1]
 
     def _train_epoch(self, stop: StopRequest) -> None:
-        """All batches of ``self.epoch`` from ``self.batch`` on."""
-        started = time.perf_counter() - self.sums.get("seconds", 0.0)
-        steps = len(self.run.train_loader)
-        self.run.model.train()
-        for part in self.run.model.stages.values():
-            if not any(p.requires_grad for p in part.parameters()):
-                part.eval()  # frozen: its batch-norm statistics stay too
-        with self.log.progress(f"epoch {self.epoch + 1}/{self.length.epochs}", steps) as update:
-            for batch in self.run.train_loader.epoch(self.epoch, start_step=self.batch):
-                self._train_batch(batch, steps)
-                self.batch += 1
-                update(self.batch, steps)
-                self.sums["seconds"] = time.perf_counter() - started
-                last = self.batch == steps
-                if stop.signum is not None and not last:
-                    self._interrupt(stop.signum)
-                if self.config.save_steps and self.batch % self.config.save_steps == 0 and not last:
-                    self._save_last()
+        """All batches of the epoch from ``at.batch`` on."""
+        started = time.perf_counter() - self.at.sums.get("seconds", 0.0)
+        loader = self.run.train_loader
+        self._training_mode()
+        with self.log.progress(f"epoch {self.at.epoch + 1}/{self.length.epochs}", 0) as update:
+            for batch in loader.epoch(self.at.epoch, start_step=self.at.batch):
+                self._train_batch(batch, len(loader))
+                self.at.batch += 1
+                self.at.sums["seconds"] = time.perf_counter() - started
+                update(self.at.batch, len(loader), self._note())
+                if self.at.batch < len(loader):
+                    self._save_on_the_way(stop)
 
     def _train_batch(self, batch: Batch, steps: int) -> None:
         """Set what depends on the step, learn from the batch, add to the sums of the epoch."""
-        accumulate = self.run.accumulate
-        position = self.batch % accumulate
-        window = min(accumulate, steps - (self.batch - position))
-        self.run.criterion.progress = self.epoch / max(self.length.epochs - 1, 1)
-        factor = lr_factor(
-            self.updates,
-            steps=self.length.steps,
-            warmup=self.run.warmup,
-            final=self.config.lrf,
-            shape="cosine" if self.config.cos_lr else self.config.schedule,
-        )
-        set_learning_rate(self.run.optimizer, factor)
+        at, accumulate = self.at, self.run.accumulate
+        position = at.batch % accumulate
+        window = min(accumulate, steps - (at.batch - position))
+        self.guard.before(boundary=position == 0)
+        self.run.criterion.progress = at.epoch / max(self.length.epochs - 1, 1)
+        set_learning_rate(self.run.optimizer, self._lr_factor())
         batch = self._resize(batch.to(self.run.device))
-        output = self.step(batch, share=1.0 / window, update=position + 1 == window)
-        if output.grad_norm is not None and not output.skipped:
-            self.updates += 1
-        self.skipped += output.skipped
-        for name, value in output.loss.parts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value  # stays on the device: no wait here
-        self.sums["images"] = self.sums.get("images", 0.0) + len(batch)
+        output = self.step(
+            batch, share=1.0 / window, update=position + 1 == window, eager=self.guard.eager
+        )
+        failure = self.guard.after(
+            output, self.step.scaler.get_scale(), lambda cause: self._diagnose(batch, cause)
+        )
+        if failure is not None:
+            self._tolerate(failure)
+        at.updates += output.grad_norm is not None and not output.skipped
+        at.skipped += bool(output.skipped)
+        if not output.skipped:
+            for name, value in output.loss.parts.items():
+                at.add(name, value)
+            at.add("learnt", 1)
+        at.add("images", len(batch))
 
     def _finish_epoch(self) -> None:
         """Validate, write the row, keep last and best."""
-        steps = len(self.run.train_loader)
-        self.seconds += self.sums["seconds"]
-        row: dict[str, Any] = {"epoch": self.epoch + 1, "time": self.seconds}
-        row |= {f"train/{name}_loss": float(self.sums[name]) / steps for name in PARTS}
-        row["lr"] = max(group["lr"] for group in self.run.optimizer.param_groups)
-        row["images_per_s"] = self.sums["images"] / self.sums["seconds"]
-        row |= {
-            "precision": self.precision.name,
-            "scale": self.step.scaler.get_scale(),
-            "skipped": self.skipped,
-        }
-        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
-        self._fit_time(row)
-        last = self.epoch == self.length.epochs
-        evaluation = self.evaluate(self.deployed) if self.config.val or last else None
+        at = self.at
+        row = self._train_row()
+        at.epoch, at.batch, at.sums = at.epoch + 1, 0, {}
+        self._fit_time()
+        evaluation = None
+        if self.config.val or at.epoch == self.length.epochs:
+            evaluation = self.evaluate(self.deployed)
         for name in ("map", "map_50", "map_75", "precision", "recall"):
             row[f"metrics/{name}"] = getattr(evaluation.metrics, name) if evaluation else math.nan
-        self.rows.append(row)
+        at.rows.append(row)
         self._show(row)
-        write_csv(self.folder / "results.csv", self.rows)
-        if evaluation and evaluation.metrics.map > self.best_map:
-            self.best_map, self.best_epoch = evaluation.metrics.map, self.epoch
+        write_csv(self.folder / "results.csv", at.rows)
+        if evaluation and evaluation.metrics.map > at.best_map:
+            at.best_map, at.best_epoch = evaluation.metrics.map, at.epoch
             self._save_best(evaluation)
         self._save_last()
 
-    # -- parts -----------------------------------------------------------------------------------------------------
+    # -- parts -----------------------------------------------------------------------------------
 
     @property
     def deployed(self) -> Detector:
@@ -177,17 +160,29 @@ class Trainer:
                 on_progress=update,
             )
 
+    def _training_mode(self) -> None:
+        self.run.model.train()
+        for part in self.run.model.stages.values():
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()  # frozen: its batch-norm statistics stay too
+
+    def _lr_factor(self) -> float:
+        return lr_factor(
+            self.at.updates,
+            steps=self.length.steps,
+            warmup=self.run.warmup,
+            final=self.config.lrf,
+            shape="cosine" if self.config.cos_lr else self.config.schedule,
+        )
+
     def _resize(self, batch: Batch) -> Batch:
         """Multi-scale: the whole batch at a size drawn for this step around imgsz."""
         if not self.config.multi_scale:
             return batch
         stride, size = self.run.model.max_stride, self.run.image_size
-        generator = torch.Generator().manual_seed(
-            hash((self.config.seed, self.epoch, self.batch)) % 2**63
-        )
-        share = 1.0 + self.config.multi_scale * (
-            2.0 * torch.rand((), generator=generator).item() - 1.0
-        )
+        seed = hash((self.config.seed, self.at.epoch, self.at.batch)) % 2**63
+        draw = torch.rand((), generator=torch.Generator().manual_seed(seed)).item()
+        share = 1.0 + self.config.multi_scale * (2.0 * draw - 1.0)
         new = max(round(size * share / stride), 1) * stride
         if new == size:
             return batch
@@ -197,79 +192,123 @@ class Trainer:
         images = images.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
         return replace(batch, images=images, boxes=batch.boxes * (new / size))
 
-    def _fit_time(self, row: dict[str, Any]) -> None:
+    def _fit_time(self) -> None:
         """With a time budget, the number of epochs is what fits into it."""
         if self.config.time is None:
             return
-        left = self.config.time * 3600 - self.seconds
-        epochs = self.epoch + max(math.floor(left / (self.seconds / self.epoch)), 0)
-        self.length = RunLength(self.length.steps_per_epoch, max(epochs, self.epoch))
+        left = self.config.time * 3600 - self.at.seconds
+        more = max(math.floor(left / (self.at.seconds / self.at.epoch)), 0)
+        self.length = RunLength(self.length.steps_per_epoch, self.at.epoch + more)
 
-    def _should_stop(self) -> bool:
-        patience = self.config.patience
-        if patience and self.best_epoch >= 0 and self.epoch - self.best_epoch >= patience:
-            self.log.info(
-                f"stopping: no better AP for {patience} epochs (best {self.best_map:.3f} at {self.best_epoch})"
-            )
-            return True
-        return False
+    def _out_of_patience(self) -> bool:
+        at, patience = self.at, self.config.patience
+        if not patience or at.best_epoch < 0 or at.epoch - at.best_epoch < patience:
+            return False
+        self.log.info(
+            f"stopping: no better AP than {at.best_map:.3f} of epoch {at.best_epoch} "
+            f"for {patience} epochs"
+        )
+        return True
+
+    def _train_row(self) -> dict[str, Any]:
+        """What the epoch's training leaves in results.csv."""
+        at = self.at
+        at.seconds += at.sums["seconds"]
+        learnt = at.sums.get("learnt", 0)
+        row: dict[str, Any] = {"epoch": at.epoch + 1, "time": at.seconds}
+        for name in PARTS:
+            row[f"train/{name}_loss"] = float(at.sums[name]) / learnt if learnt else math.nan
+        row["lr"] = max(group["lr"] for group in self.run.optimizer.param_groups)
+        row["images_per_s"] = at.sums["images"] / at.sums["seconds"]
+        row["precision"] = self.precision.name
+        row["loss_scale"] = self.step.scaler.get_scale()
+        row["skipped"] = at.skipped
+        return row
 
     def _show(self, row: dict[str, Any]) -> None:
         values = [f"{row['epoch']}/{self.length.epochs}"]
         values += [f"{row[f'train/{name}_loss']:.3f}" for name in PARTS]
-        values += [
-            f"{row['lr']:.2g}",
-            f"{row['images_per_s']:.1f}",
-            f"{memory_in_use(self.run.device):.1f}",
-        ]
+        values += [f"{row['lr']:.2g}", f"{row['images_per_s']:.1f}"]
+        values += [f"{memory_in_use(self.run.device):.1f}"]
         values += [f"{row['metrics/map_50']:.3f}", f"{row['metrics/map']:.3f}"]
         self.log.epoch_row(values)
 
-    # -- saving and going on
-    # ---------------------------------------------------------------------------------------
+    def _note(self) -> str:
+        sums = self.at.sums
+        return f"{sums['images'] / sums['seconds']:.1f} images/s" if sums["seconds"] else ""
+
+    # -- when numbers are not finite -------------------------------------------------------------
+
+    def _diagnose(self, batch: Batch, cause: str) -> Failure:
+        place = {"epoch": self.at.epoch, "batch": self.at.batch}
+        return find_failure(self.run.model, self.run.criterion, batch, self.precision, place, cause)
+
+    def _tolerate(self, failure: Failure) -> None:
+        """A batch that float32 can not handle either: say so, and stop when it does not end."""
+        if self.guard.hopeless:
+            raise RunError(
+                f"training has diverged, also in fp32: {failure}; "
+                "check these images and labels, or take a smaller lr0"
+            )
+        self.log.warn(f"batch skipped: {failure}")
+
+    def _go_back(self, failure: Failure | None) -> None:
+        """Restore the last good state; after a failure go on one rung down the ladder."""
+        self.load_state_dict(self.guard.state)
+        if failure is None:
+            return
+        if not self.rungs:
+            raise RunError(f"no precision is left to fall back to: {failure}")
+        name = self.rungs.pop(0)
+        self.precision = Precision(name, self.precision.device_type, str(failure))
+        self.step.use(self.precision)
+        self.log.warn(f"{failure}; going back to batch {self.at.batch}, on in {name}")
+
+    # -- saving and going on ---------------------------------------------------------------------
+
+    def _save_on_the_way(self, stop: StopRequest) -> None:
+        """Inside an epoch: when a signal came, or as often as save_steps says."""
+        due = self.config.save_steps and self.at.batch % self.config.save_steps == 0
+        if stop.signum is None and not due:
+            return
+        self.guard.settle()
+        if stop.signum is not None:
+            self._interrupt(stop.signum)
+        self._save_last()
 
     def _interrupt(self, signum: int) -> None:
-        if self.config.save:
-            self._save_last()
-        raise Interrupted(
-            signum,
-            f"stopped after epoch {self.epoch}, batch {self.batch}; go on with: "
-            f"det train resume={self.folder}",
-        )
+        self._save_last()
+        where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
+        raise Interrupted(signum, f"stopped at {where}; go on with: det train resume={self.folder}")
 
     def _save_best(self, evaluation: Evaluation) -> None:
         if self.config.save:
-            metrics = evaluation.metrics.to_dict()
-            save_weights(self.folder / BEST, self.deployed.state_dict(), self.meta(metrics))
+            meta = self.meta(evaluation.metrics.to_dict())
+            save_weights(self.folder / BEST, self.deployed.state_dict(), meta)
 
     def _save_last(self) -> None:
         if not self.config.save:
             return
         save_state(self.folder / LAST, self.state_dict())
-        if (
-            self.config.save_period > 0
-            and self.batch == 0
-            and self.epoch % self.config.save_period == 0
-        ):
-            save_weights(
-                self.folder / BEST.parent / f"epoch{self.epoch}.safetensors",
-                self.deployed.state_dict(),
-                self.meta({}),
-            )
+        period = self.config.save_period
+        if period > 0 and self.at.batch == 0 and self.at.epoch % period == 0:
+            path = self.folder / BEST.parent / f"epoch{self.at.epoch}.safetensors"
+            save_weights(path, self.deployed.state_dict(), self.meta({}))
 
     def meta(self, metrics: dict[str, Any]) -> Meta:
         """What a checkpoint written now says about itself."""
-        keep = {key: value for key, value in metrics.items() if not isinstance(value, list | dict)}
+        scalars = {k: v for k, v in metrics.items() if not isinstance(v, list | dict)}
         return Meta(
             model=self.run.model.name,
             class_names=self.run.class_names,
             image_size=self.run.image_size,
             strides=self.run.model.strides,
+            class_width=self.run.class_width,
             precision=self.precision.name,
-            epoch=self.epoch,
-            step=self.updates,
+            epoch=self.at.epoch,
+            step=self.at.updates,
             data=describe_data(self.run),
-            metrics=keep,
+            metrics=scalars,
             config=portable(asdict(self.config)),
             versions=versions(),
             **self.run.provenance,
@@ -278,58 +317,25 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on as if the run had never stopped."""
         return {
-            "meta": asdict(self.meta({})) | {"class_names": list(self.run.class_names)},
+            "meta": asdict(self.meta({})),
             "model": self.run.model.state_dict(),
             "ema": self.run.ema.state_dict() if self.run.ema else None,
             "optimizer": self.run.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
-            "position": {name: getattr(self, name) for name in POSITION},
+            "precision": self.precision.name,
+            "position": self.at.state_dict(),
+            "epochs": self.length.epochs,
             "config": asdict(self.config),
             "torch_random_state": torch.get_rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state``: weights, average, moments, scale and place in the data, as they
-        were."""
+        """Go on from ``state``: weights, average, moments, scale and place, as they were."""
         self.run.model.load_state_dict(state["model"])
         if self.run.ema:
             self.run.ema.load_state_dict(state["ema"])
         self.run.optimizer.load_state_dict(state["optimizer"])
+        self.run.optimizer.zero_grad(set_to_none=True)
         self.step.scaler.load_state_dict(state["scaler"])
-        for name in POSITION:
-            setattr(self, name, state["position"][name])
+        self.at = Position(**state["position"])
         torch.set_rng_state(state["torch_random_state"])
-
-
-POSITION = (
-    "epoch",
-    "batch",
-    "updates",
-    "skipped",
-    "seconds",
-    "best_map",
-    "best_epoch",
-    "rows",
-    "sums",
-)
-"""Attributes of the trainer that say where it is."""
-
-MACHINE = (
-    "project",
-    "name",
-    "device",
-    "workers",
-    "resume",
-    "exist_ok",
-    "verbose",
-    "data",
-    "model",
-    "pretrained",
-    "cache",
-)
-"""Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""
-
-
-def portable(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what belongs to one machine."""
-    return {key: value for key, value in config.items() if key not in MACHINE}

@@ -1,0 +1,209 @@
+"""The guard: what happens when loss or gradients stop being finite in the middle of a run.
+
+An update with gradients that are not finite is skipped whole (step.py); single ones are counted
+and life goes on, for loss scaling works by them.  It becomes a failure when the loss itself is not
+finite, when skips do not end, or when the loss scale collapses.  Then the batch is run again, once
+as it was and once in float32, on the last good weights: where float32 is finite too few bits are
+to blame, and the run goes back to its last good state, one rung down the ladder (fp16 -> bf16 ->
+fp32).  Where float32 fails as well it is the data or the learning rate: the batch is skipped, and
+a run in which that does not end is stopped with the report.  No NaN ever reaches a checkpoint.
+
+Where reading a flag makes the host wait for the device (CUDA), the flag stays there and is read
+every few steps; the state is restored to the last reading, and those steps are done again, one by
+one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...datasets.sample import Batch
+from ..losses.detection import DetectionLoss
+from .precision import Precision
+from .probe import tensors_in
+from .step import StepOutput
+
+READ_EVERY = 20
+"""Steps between two readings of the flag, and between two copies of the state."""
+MOST_SKIPS = 12
+"""Updates skipped in a row before the precision is given up: a scaler halves 2^16 to 16 in them."""
+MOST_BAD_BATCHES = 3
+"""Batches in a row that are not finite even in float32 before the run is stopped."""
+SMALLEST_SCALE = 1.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong.  part: the loss part, or ``gradient``.  layer: whose output was first not
+    finite, None where all outputs were finite.  helped: float32 handles the batch."""
+
+    epoch: int
+    batch: int
+    precision: str
+    part: str
+    layer: str | None
+    images: list[str]
+    helped: bool
+    cause: str
+
+    def __str__(self) -> str:
+        where = f"first at the output of {self.layer}" if self.layer else "in the backward pass"
+        return (
+            f"epoch {self.epoch + 1}, batch {self.batch}: {self.cause} in {self.precision}, "
+            f"{self.part} {where}; images: {', '.join(self.images[:4])}"
+            + (f" and {len(self.images) - 4} more" if len(self.images) > 4 else "")
+        )
+
+
+class Rollback(Exception):
+    """Go back to the last good state.  failure: None where it is only to look step by step."""
+
+    def __init__(self, failure: Failure | None) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class Guard:
+    """Watches the steps of a run.
+
+    save: gives the state to come back to.  waits: reading a flag makes the host wait (CUDA).
+    """
+
+    def __init__(self, save: Callable[[], dict[str, Any]], *, waits: bool) -> None:
+        self._save = save
+        self._waits = waits
+        self._state: dict[str, Any] | None = None
+        self._since = READ_EVERY
+        self._flag: Tensor | None = None
+        self._careful = 0
+        self.skips_in_a_row = 0
+        self.bad_in_a_row = 0
+        self.failures: list[Failure] = []
+
+    @property
+    def eager(self) -> bool:
+        """Whether the next step is to look at its gradients before it uses them."""
+        return not self._waits or self._careful > 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A copy of the last good state."""
+        assert self._state is not None, "no step has been taken yet"
+        return copy.deepcopy(self._state)
+
+    def before(self, *, boundary: bool) -> None:
+        """Called before a step.  boundary: no gradients are accumulated at this point, so the state
+        is whole; it is kept every READ_EVERY steps.  Raises Rollback (see settle)."""
+        if boundary and self._since >= READ_EVERY and not self.skips_in_a_row:
+            self.settle()
+            self._state, self._since = copy.deepcopy(self._save()), 0
+        self._since += 1
+        self._careful = max(self._careful - 1, 0)
+
+    def settle(self) -> None:
+        """Read the flag, before a state is kept or written.  Raises Rollback where it is set."""
+        bad = self._flag is not None and bool(self._flag)
+        self._flag = None
+        if bad:
+            self._careful = 2 * READ_EVERY
+            raise Rollback(None)
+
+    def after(
+        self, output: StepOutput, scale: float, diagnose: Callable[[str], Failure]
+    ) -> Failure | None:
+        """Called after a step.  diagnose: finds out what failed, given the cause in words.
+
+        Returns a failure that is no reason to go back (the batch itself is bad).  Raises Rollback.
+        """
+        if output.skipped is None:  # not looked at: remember on the device
+            bad = ~output.loss.total.isfinite()
+            if output.grad_norm is not None:
+                bad = bad | ~output.grad_norm.isfinite()
+            self._flag = bad if self._flag is None else self._flag | bad
+            return None
+        if not output.skipped:
+            self.skips_in_a_row = self.bad_in_a_row = 0
+            return None
+        self.skips_in_a_row += 1
+        cause = self._cause(output, scale)
+        if cause is None:
+            return None
+        failure = diagnose(cause)
+        self.failures.append(failure)
+        if failure.helped:
+            self.skips_in_a_row, self._since = 0, READ_EVERY
+            raise Rollback(failure)
+        self.bad_in_a_row += 1
+        return failure
+
+    @property
+    def hopeless(self) -> bool:
+        """Float32 fails too, batch after batch."""
+        return self.bad_in_a_row >= MOST_BAD_BATCHES
+
+    def _cause(self, output: StepOutput, scale: float) -> str | None:
+        """Why a skipped update is more than an overflow that loss scaling looks for."""
+        if not bool(output.loss.total.isfinite()):
+            return "the loss is not finite"
+        if not output.scaled:
+            return "the gradients are not finite"
+        if scale < SMALLEST_SCALE:
+            return f"the loss scale has collapsed to {scale:g}"
+        if self.skips_in_a_row >= MOST_SKIPS:
+            return f"{self.skips_in_a_row} updates in a row were skipped"
+        return None
+
+
+def find_failure(
+    model: nn.Module,
+    criterion: DetectionLoss,
+    batch: Batch,
+    precision: Precision,
+    place: Mapping[str, int],
+    cause: str,
+) -> Failure:
+    """Run ``batch`` again on a copy of ``model`` in ``precision`` and in float32, and name the
+    loss part, the layer and the images."""
+    part, layer, _ = _look(model, criterion, batch, precision)
+    exact = Precision("fp32", precision.device_type, "diagnosis")
+    helped = precision.name != "fp32" and _look(model, criterion, batch, exact)[2]
+    images = [path.name for path in batch.paths]
+    return Failure(
+        place["epoch"], place["batch"], precision.name, part, layer, images, helped, cause
+    )
+
+
+def _look(
+    model: nn.Module, criterion: DetectionLoss, batch: Batch, precision: Precision
+) -> tuple[str, str | None, bool]:
+    """(loss part, first layer, all finite) of one pass."""
+    model = copy.deepcopy(model).train()
+    first: list[str] = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not first and not all(bool(t.isfinite().all()) for t in tensors_in(output)):
+                first.append(name)
+
+        return hook
+
+    hooks = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children())
+    ]
+    with precision.autocast():
+        outputs = model(batch.images)
+    for hook in hooks:
+        hook.remove()
+    loss = criterion(outputs, batch)
+    bad = [name for name, value in loss.parts.items() if not bool(value.isfinite())]
+    loss.total.backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    finite = bool(loss.total.isfinite()) and all(bool(g.isfinite().all()) for g in grads)
+    return (", ".join(bad) or "gradient"), (first[0] if first else None), finite

@@ -1,0 +1,247 @@
+"""Choosing the precision of a run: half precision where it is right and faster, else fp32.
+
+``amp=True`` climbs: what is known against the hardware is said before anything runs (hardware.py),
+what is left is measured on the run's own model and batch (sanity.py), and the fastest that passed
+is used.  A precision that is named is used or refused with the reason.  The verdict on equal work
+is kept in the cache folder, so the second run of a kind starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...datasets.config import cache_folder
+from ...datasets.sample import Batch
+from ..config import TrainConfig
+from ..log import Log
+from ..losses.detection import DetectionLoss
+from ..models.detector import Detector
+from ..parse import UsageError
+from ..runs import RunError, plain, write_json
+from .hardware import DeviceTraits, candidates, objection, traits_of
+from .precision import DTYPES, Precision
+from .probe import StageError
+from .sanity import SanityCheck, Trial
+
+CHECK_IMAGES = 16
+"""Images of the checked batch at most: a check is to cost steps, not minutes."""
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Decision:
+    """precision: what the run uses.  rungs: what it may fall back to, in order.  trials: evidence,
+    float32 first; empty where nothing was run.  objections: what is known against the others.
+    cached: the evidence is that of an earlier run of the same kind."""
+
+    precision: Precision
+    rungs: tuple[str, ...]
+    trials: list[Trial]
+    objections: dict[str, str]
+    cached: bool = False
+
+    def line(self) -> str:
+        """The verdict in one line, as the user reads it."""
+        name, device = self.precision.name, self.precision.device_type
+        if name == "fp32":
+            return f"AMP off: {self.precision.reason}; training in fp32"
+        trial = next((t for t in self.trials if t.precision == name), None)
+        if trial is None:
+            return f"AMP: {name} on {device}, {self.precision.reason}"
+        base = self.trials[0]
+        return (
+            f"AMP: {name} on {device}, {base.step_ms / trial.step_ms:.2g}x as fast, "
+            f"{trial.saved_bytes / base.saved_bytes:.2f}x activation memory, "
+            f"loss differs by {trial.loss_error:.1%}" + (" (checked before)" if self.cached else "")
+        )
+
+
+def choose_precision(
+    config: TrainConfig,
+    model: Detector,
+    criterion: DetectionLoss,
+    batches: Callable[[], Iterable[Batch]],
+    device: torch.device,
+    log: Log,
+    *,
+    traits: DeviceTraits | None = None,
+) -> Decision:
+    """Decide, and tell the log.  batches: gives training batches (only the first is taken).
+
+    Raises UsageError where the precision that was named can not be had on this device, RunError
+    where it failed the check.
+    """
+    traits = traits or traits_of(device)
+    decision = _decide(config, model, criterion, batches, traits, device)
+    if decision.trials:
+        report(decision, log)
+    log.info(decision.line())
+    return decision
+
+
+def resumed_precision(name: str, device: torch.device, log: Log) -> Decision:
+    """A run goes on in the precision it had, or in fp32 where this device can not."""
+    against = {n: text for n in DTYPES if (text := objection(traits_of(device), n))}
+    reason = against.get(name, "as before the interruption")
+    precision = Precision("fp32" if name in against else name, device.type, reason)
+    decision = Decision(precision, _rungs(precision.name, against), [], against)
+    log.info(decision.line())
+    return decision
+
+
+def _decide(
+    config: TrainConfig,
+    model: Detector,
+    criterion: DetectionLoss,
+    batches: Callable[[], Iterable[Batch]],
+    traits: DeviceTraits,
+    device: torch.device,
+) -> Decision:
+    against = {name: text for name in DTYPES if (text := objection(traits, name))}
+    if config.amp in ("false", "fp32"):
+        return Decision(Precision("fp32", traits.type, "as told"), (), [], {})
+    named = config.amp if config.amp in DTYPES else None
+    if named in against and not config.amp_force:
+        raise UsageError(
+            f"amp={named}: {against[named]}; use amp=True, or amp_force=True to try all the same"
+        )
+    names = (named,) if named else candidates(traits)
+    if not names:
+        reason = "; ".join(against.values())
+        return Decision(Precision("fp32", traits.type, reason), (), [], against)
+    if not config.amp_check:
+        precision = Precision(names[0], traits.type, "not checked (amp_check=False)")
+        return Decision(precision, _rungs(names[0], against), [], against)
+    trials, cached = _evidence(model, criterion, batches, names, device)
+    precision = _verdict(config, named, trials, traits)
+    return Decision(precision, _rungs(precision.name, against), trials, against, cached)
+
+
+def _verdict(
+    config: TrainConfig, named: str | None, trials: list[Trial], traits: DeviceTraits
+) -> Precision:
+    """The fastest precision that passed, or the one that was named."""
+    if named:
+        problem = next((t.problem for t in trials if t.precision == named), "it was not measured")
+        if problem and not config.amp_force:
+            raise RunError(
+                f"amp={named} failed the sanity check: {problem}; "
+                "use amp=True, or amp_force=True to train in it all the same"
+            )
+        return Precision(named, traits.type, f"as told{f', although {problem}' if problem else ''}")
+    base, others = trials[0], trials[1:]
+    passed = [trial for trial in others if trial.problem is None]
+    best = min(passed, key=lambda trial: trial.step_ms, default=None)
+    if best is None:
+        reason = "; ".join(f"{t.precision}: {t.problem}" for t in others) or "nothing was measured"
+        return Precision("fp32", traits.type, reason)
+    if best.step_ms >= base.step_ms:
+        slower = f"{best.precision} passed but is not faster ({best.step_ms:.0f} ms a step"
+        return Precision("fp32", traits.type, f"{slower}, fp32 {base.step_ms:.0f} ms)")
+    return Precision(best.precision, traits.type, "passed the sanity check")
+
+
+def _rungs(name: str, against: dict[str, str]) -> tuple[str, ...]:
+    """Where to fall from ``name``, in order: bf16 has the range that fp16 lacks, fp32 has all."""
+    order = ("fp16", "bf16", "fp32")
+    return tuple(n for n in order[order.index(name) + 1 :] if n not in against)
+
+
+def _evidence(
+    model: Detector,
+    criterion: DetectionLoss,
+    batches: Callable[[], Iterable[Batch]],
+    names: tuple[str, ...],
+    device: torch.device,
+) -> tuple[list[Trial], bool]:
+    """Trials of float32 and ``names``, from the cache where the same work was checked before."""
+    batch = next(iter(batches())).to(device).first(CHECK_IMAGES)
+    path = _cache_path(model, batch, names, device)
+    if (known := _load(path)) is not None:
+        return known, True
+    while True:
+        try:
+            trials = SanityCheck(model, criterion, batch).run(names)
+            break
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise RunError(
+                    "the AMP check ran out of memory with a single image: take a smaller imgsz"
+                ) from error
+            batch = batch.first(len(batch) // 2)
+    if all(trial.problem is None for trial in trials):
+        _store(path, trials)
+    return trials, False
+
+
+def _cache_path(
+    model: Detector, batch: Batch, names: tuple[str, ...], device: torch.device
+) -> Path:
+    facts = (
+        CACHE_VERSION,
+        model.name,
+        model.num_classes,
+        tuple(batch.images.shape),
+        names,
+        traits_of(device),
+        torch.__version__,
+        torch.get_num_threads(),
+    )
+    digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+    return cache_folder() / "amp" / f"{digest}.json"
+
+
+def _load(path: Path) -> list[Trial] | None:
+    """Trials of an earlier check; None where there is none, or it can not be read."""
+    try:
+        rows = json.loads(path.read_text())
+        return [
+            Trial(**{**row, "stages": {k: StageError(**v) for k, v in row["stages"].items()}})
+            for row in rows
+        ]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _store(path: Path, trials: list[Trial]) -> None:
+    try:
+        write_json(path, [asdict(trial) for trial in trials])
+    except OSError:
+        return  # a cache folder that can not be written is no reason to stop
+
+
+def report(decision: Decision, log: Log) -> None:
+    """One table with everything that was measured."""
+    base = decision.trials[0]
+    columns = (
+        "precision", "ms/step", "speed", "saved MB", "loss differs", "worst output", "worst cosine",
+        "boxes px", "lost", "unscaled", "verdict",
+    )  # fmt: skip
+    rows = []
+    for trial in decision.trials:
+        worst = max((s.output for s in trial.stages.values()), default=0.0)
+        turned = min((s.cosine for s in trial.stages.values()), default=1.0)
+        rows.append(
+            (
+                trial.precision, f"{trial.step_ms:.0f}", f"{base.step_ms / trial.step_ms:.2f}x",
+                f"{trial.saved_bytes / 1e6:.0f}", f"{trial.loss_error:.2%}", f"{worst:.1%}",
+                f"{turned:.4f}", f"{trial.box_error:.2f}", f"{trial.lost:.2%}",
+                f"{trial.unscaled_lost:.2%}", trial.problem or "passed",
+            )
+        )  # fmt: skip
+    log.table("AMP sanity check: one batch of this run, forward and backward", columns, rows)
+    for name, reason in decision.objections.items():
+        log.info(f"{name} was not tried: {reason}")
+
+
+def write_decision(path: Path, decision: Decision) -> None:
+    """amp.json: the decision and everything it rests on."""
+    data: dict[str, Any] = {"line": decision.line(), **asdict(replace(decision))}
+    write_json(path, plain(data))
