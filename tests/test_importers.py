@@ -308,6 +308,22 @@ def test_other_tasks_and_wrong_names_are_refused(tmp_path: Path) -> None:
         import_checkpoint(file)
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("yolov9t", "22.heads.0.class_conv.2.weight"),
+        ("yolox_nano", "head.cls_preds.0.weight"),
+        ("yolo26n", "model.0.conv.weight"),
+    ],
+)
+def test_a_missing_tensor_is_named(name: str, missing: str, tmp_path: Path) -> None:
+    state = renamed(build(name, 2))
+    del state[missing]
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ImportFailed, match=rf"a\.pt: .*({missing}|none of the sizes)"):
+        import_checkpoint(tmp_path / "a.pt")
+
+
 def test_modules_nested_without_end_are_refused() -> None:
     stub = Stub(Name("ultralytics.nn.tasks", "DetectionModel"))
     stub.state["_modules"] = {"a": stub}

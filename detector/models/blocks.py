@@ -48,7 +48,7 @@ class Conv(Fusable):
         self.act = nn.SiLU() if act is None else act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
+        return self.act(self.norm(self.conv(x)))
 
     @torch.no_grad()
     def fuse(self) -> None:
@@ -123,7 +123,7 @@ class CrossStage(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         chained, skipped = self.chain(self.enter(x)), self.skip(x)
-        return self.merge(torch.cat((chained, skipped), 1))  # type: ignore[no-any-return]
+        return self.merge(torch.cat((chained, skipped), 1))
 
 
 class Aggregate(nn.Module):
@@ -142,7 +142,7 @@ class Aggregate(nn.Module):
         parts = list(self.enter(x).chunk(2, 1))
         for link in self.chain:
             parts.append(link(parts[-1]))
-        return self.merge(torch.cat(parts, 1))  # type: ignore[no-any-return]
+        return self.merge(torch.cat(parts, 1))
 
 
 class PyramidPool(nn.Module):
@@ -181,7 +181,7 @@ class Attention(nn.Module):
         scores = (query * self.key_dim**-0.5).transpose(2, 3) @ key  # [B,heads,HW,HW]
         weights = scores.float().softmax(-1).to(value.dtype)  # float32 also under autocast
         mixed = (value @ weights.transpose(2, 3)).reshape(b, c, h, w)
-        return self.project(mixed + self.position(value.reshape(b, c, h, w)))  # type: ignore[no-any-return]
+        return self.project(mixed + self.position(value.reshape(b, c, h, w)))
 
 
 class AttentionBlock(nn.Module):
@@ -194,7 +194,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attention(x)
-        return x + self.feed(x)  # type: ignore[no-any-return]
+        return x + self.feed(x)
 
 
 class PartialAttention(nn.Module):
@@ -209,4 +209,4 @@ class PartialAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kept, attended = self.enter(x).chunk(2, 1)
-        return self.merge(torch.cat((kept, self.chain(attended)), 1))  # type: ignore[no-any-return]
+        return self.merge(torch.cat((kept, self.chain(attended)), 1))

@@ -49,7 +49,7 @@ def build(name: str, num_classes: int, class_width: int | None = None) -> Detect
 
 
 def class_width_of(tensors: Mapping[str, Tensor]) -> int | None:
-    """The width of the class towers in a state dict of one of our models; None where it has none."""
+    """Width of the class towers in a state dict of one of our models; None where it has none."""
     towers = re.compile(r"head\.\w+\.classes\.0\.(\d+)\.weight")
     for key, tensor in tensors.items():
         if towers.fullmatch(key) and not key.startswith(f"head.{AUXILIARY}."):

@@ -115,9 +115,11 @@ class Detector(nn.Module):
             )
         inputs = self.preprocess(images)
         levels = self.backbone(inputs)
+        predictions = {}
         deployed = [name for name in wanted if name != AUXILIARY]
-        features = self.neck(levels) if deployed else None
-        predictions = {name: self.head(name, self._view(name, features)) for name in deployed}
+        if deployed:
+            features = self.neck(levels)
+            predictions = {name: self.head(name, self._view(name, features)) for name in deployed}
         if AUXILIARY in wanted and self.auxiliary is not None:
             predictions[AUXILIARY] = self.head(AUXILIARY, self.auxiliary(inputs, levels))
         return predictions

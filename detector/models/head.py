@@ -10,7 +10,7 @@ distributions over distances, GFL (arXiv 2006.04388 section 3).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -106,9 +106,9 @@ def rows(x: torch.Tensor) -> torch.Tensor:
 
 
 class Head(nn.Module):
-    """Named branches on the same features."""
+    """Named branches on the same features; each is a ``Branch`` or answers like one."""
 
-    def __init__(self, branches: dict[str, Branch], strides: Sequence[int] = STRIDES) -> None:
+    def __init__(self, branches: Mapping[str, nn.Module], strides: Sequence[int] = STRIDES) -> None:
         super().__init__()
         for name, branch in branches.items():
             self.add_module(name, branch)

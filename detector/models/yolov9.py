@@ -142,8 +142,8 @@ class RepConv(Fusable):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if isinstance(self.narrow, nn.Identity):
-            return self.act(self.wide(x))  # type: ignore[no-any-return]
-        return self.act(self.wide(x) + self.narrow(x))  # type: ignore[no-any-return]
+            return self.act(self.wide(x))
+        return self.act(self.wide(x) + self.narrow(x))
 
     @torch.no_grad()
     def fuse(self) -> None:
@@ -188,7 +188,7 @@ class Elan(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first, second = self.enter(x).chunk(2, 1)
         third = self.step1(second)
-        return self.merge(torch.cat((first, second, third, self.step2(third)), 1))  # type: ignore[no-any-return]
+        return self.merge(torch.cat((first, second, third, self.step2(third)), 1))
 
 
 class AverageDown(nn.Module):
@@ -199,7 +199,7 @@ class AverageDown(nn.Module):
         self.conv = Conv(c_in, c_out, 3, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(F.avg_pool2d(x, 2, 1))  # type: ignore[no-any-return]
+        return self.conv(F.avg_pool2d(x, 2, 1))
 
 
 class TwoPathDown(nn.Module):

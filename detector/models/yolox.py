@@ -27,6 +27,8 @@ from .pyramid import Backbone, Neck
 
 PRIOR = -math.log((1 - 0.01) / 0.01)
 """Bias of fresh class and objectness logits: probability 0.01."""
+BOX_PRIOR = (0.5, 0.5, math.log(4), math.log(4))
+"""Bias of fresh boxes: two strides to each side of the cell's centre, as in the other families."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Focus(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         even, odd = x[:, :, ::2], x[:, :, 1::2]  # rows
         grids = (even[..., ::2], odd[..., ::2], even[..., 1::2], odd[..., 1::2])
-        return self.conv(torch.cat(grids, 1))  # type: ignore[no-any-return]
+        return self.conv(torch.cat(grids, 1))
 
 
 def row_conv(row: Size, c_in: int, c_out: int, stride: int = 1) -> nn.Module:
@@ -134,6 +136,8 @@ class ObjectnessBranch(nn.Module):
         self.objectness = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in channels)
         for last in (*self.objectness, *(each[-1] for each in self.classes)):  # type: ignore[index]
             nn.init.constant_(last.bias, PRIOR)
+        for each in self.boxes:
+            each[-1].bias.data = torch.tensor(BOX_PRIOR)  # type: ignore[index]
 
     def forward(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [B,A,C] and distances [B,A,4], float32, of all levels."""
@@ -142,9 +146,8 @@ class ObjectnessBranch(nn.Module):
         for x, stem, box, classes, objectness in levels:
             x = stem(x)
             logits.append(rows(classes(x)))
-            *convs, last = box
-            for conv in convs:
-                x = conv(x)
+            first, second, last = box.children()
+            x = second(first(x))
             boxes.append(rows(last(x)))
             objects.append(rows(objectness(x)))
         joined = joint_logits(torch.cat(logits, 1), torch.cat(objects, 1))

@@ -30,6 +30,8 @@ def import_checkpoint(path: Path | str, which: str = "ema") -> ImportedWeights:
                 imported = importer.convert(content, which)
             except ImportFailed as error:
                 raise ImportFailed(f"{path}: {error}") from error
+            except (KeyError, IndexError, TypeError) as error:
+                raise ImportFailed(f"{path}: a tensor is missing or odd: {error}") from error
             return replace(imported, provenance={**imported.provenance, "file": path.name})
     raise ImportFailed(
         f"{path} is a PyTorch file of an unknown kind: known are Ultralytics YOLO26, YOLO11 and "

@@ -79,7 +79,9 @@ def our_name(name: str, known: Mapping[str, torch.Tensor], layout: Layout) -> st
             f"the checkpoint has a tensor {name} that YOLO26, YOLO11 and YOLOv8 do not have: "
             "models with a changed graph can not be imported"
         ) from error
-    return renamed and ".".join("norm" if part == "bn" else part for part in renamed)
+    if renamed is None:
+        return None
+    return ".".join("norm" if part == "bn" else part for part in renamed)
 
 
 def _head_path(path: list[str], paired: bool) -> list[str]:

@@ -125,9 +125,10 @@ def _our_name(name: str, layers: Mapping[str, str]) -> str | None:
         raise ImportFailed(
             f"the checkpoint has a tensor {name} that YOLOv9 t, s, m and c do not have"
         ) from error
-    return renamed and ".".join(
-        [layers[layer], *("norm" if part == "bn" else part for part in renamed)]
-    )
+    if renamed is None:
+        return None
+    words = ("norm" if part == "bn" else part for part in renamed)
+    return ".".join((layers[layer], *words))
 
 
 def _path(path: list[str], place: str) -> list[str] | None:

@@ -42,7 +42,7 @@ _PLACES = [
     (r"head\.obj_preds\.", "head.one_to_many.objectness."),
 ]
 _PARTS = [
-    (r"\.mix\w*\.m\.", lambda m: m[0].replace(".m.", ".chain.")),
+    (r"(mix\w*)\.m\.", r"\1.chain."),
     (r"(mix\w*)\.conv1\.", r"\1.enter."),
     (r"(mix\w*)\.conv2\.", r"\1.skip."),
     (r"(mix\w*)\.conv3\.", r"\1.merge."),
