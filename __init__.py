@@ -1,6 +1,7 @@
 """det: a YOLO-style object detection trainer.  ``from yolodet import YOLO`` is the Python face.
 
-Names are looked up lazily, so that importing the package (and ``det --help``) does not import torch.
+Names are looked up lazily, so that importing the package (and ``det --help``) does not import
+torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,5 @@
-"""The nouns of annotation at rest: a Record is one image and its boxes, a Finding is something wrong with a file."""
+"""The nouns of annotation at rest: a Record is one image with its boxes, a Finding a flaw in a
+file."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found wrong.  id: a stable word such as ``label-class-range``; severity: ``error`` (what was found is
-    not used) or ``warning`` (used, perhaps mended in memory).  line: 1-based, 0 for the whole file."""
+    """One thing found wrong.  id: a stable word such as ``label-class-range``; severity: ``error``
+    (what was found is not used) or ``warning`` (used, perhaps mended in memory).  line: 1-based, 0
+    for the whole file."""
 
     id: str
     severity: str
@@ -24,8 +26,8 @@ class Finding:
 class Record:
     """One image of a data set as annotated.
 
-    path: the image.  size: (height, width) after EXIF orientation.  boxes: [N,4] float32 xyxy pixels.
-    labels: [N] int64 class ids.
+    path: the image.  size: (height, width) after EXIF orientation.  boxes: [N,4] float32 xyxy
+    pixels. labels: [N] int64 class ids.
     """
 
     path: Path

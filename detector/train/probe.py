@@ -72,7 +72,8 @@ def _recorder(name: str, records: dict[str, Recording]) -> Any:
 def replay(
     module: nn.Module, record: Recording, precision: Precision, scale: float = 1.0
 ) -> StageError:
-    """Run ``module`` on the recorded inputs in ``precision`` and send the recorded gradient back."""
+    """Run ``module`` on the recorded inputs in ``precision`` and send the recorded gradient
+    back."""
     reference, _ = _gradients(module, record, Precision("fp32", precision.device_type, ""), 1.0)
     found, outputs = _gradients(module, record, precision, scale)
     exact = torch.cat([t.flatten() for t in record.outputs])

@@ -220,7 +220,8 @@ def find_problem(trial: Trial) -> str | None:
         return f"the loss differs by {trial.loss_error:.1%} (at most {MAX_LOSS_ERROR:.0%})"
     for name, stage in trial.stages.items():
         if not stage.output <= MAX_OUTPUT_ERROR:
-            return f"the output of {name} is off by {stage.output:.1%} (at most {MAX_OUTPUT_ERROR:.0%})"
+            limit = f"at most {MAX_OUTPUT_ERROR:.0%}"
+            return f"the output of {name} is off by {stage.output:.1%} ({limit})"
         if not stage.cosine >= MIN_COSINE:
             return (
                 f"the gradient of {name} points elsewhere "
