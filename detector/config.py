@@ -12,7 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-MODELS = ("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x")
+MODELS = (
+    *("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x"),
+    *("yolo11n", "yolo11s", "yolo11m", "yolo11l", "yolo11x"),
+    *("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
+    *("yolox_nano", "yolox_tiny", "yolox_s", "yolox_m", "yolox_l", "yolox_x"),
+)
 """Names that can be trained from scratch."""
 
 

@@ -1,4 +1,4 @@
-"""Families: sizes equal the published tables layer by layer; what one family does alone is exact."""
+"""Families: sizes equal the published tables, layer by layer; what one does alone is exact."""
 
 from __future__ import annotations
 
