@@ -126,7 +126,7 @@ def test_learning_rate_curve() -> None:
     ]
     assert curve[0] == pytest.approx(0.1) and curve[9] == pytest.approx(1.0)
     assert curve[54] == pytest.approx(1.0) and curve[99] < 0.02
-    assert all(a >= b for a, b in itertools.pairwise(curve))
+    assert all(a >= b for a, b in itertools.pairwise(curve[10:]))
     linear = [lr_factor(s, steps=100, warmup=0, final=0.1, shape="linear") for s in (0, 50, 100)]
     assert linear == pytest.approx([1.0, 0.55, 0.1])
     assert lr_factor(100, steps=100, warmup=0, final=0.1, shape="cosine") == pytest.approx(0.1)
