@@ -118,7 +118,9 @@ class Loader:
 
     def close(self) -> None:
         """End the processes and threads; the next epoch would start new ones."""
-        self._processes = None
+        if self._processes is not None:
+            self._processes.close()
+            self._processes = None
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -243,6 +245,7 @@ class _Processes:
         self, dataset: DetectionDataset, workers: int, pin: bool, context: str | None
     ) -> None:
         self._batches: list[list[Key]] = []  # what the next iteration goes through
+        self._iterator: Any = None
         self._loader: DataLoader[Batch | ImageError] = DataLoader(
             _BatchReader(dataset),
             batch_size=None,
@@ -260,10 +263,22 @@ class _Processes:
     def run(self, batches: list[list[Key]]) -> Iterator[Batch]:
         """Draw ``batches`` in order."""
         self._batches[:] = batches
-        for result in self._loader:
+        iterator = iter(self._loader)  # the same one every time: it is what owns the processes
+        self._iterator = iterator
+        for result in iterator:
             if isinstance(result, ImageError):
                 raise result
             yield result
+
+
+    def close(self) -> None:
+        """End the processes now.
+
+        Left to the garbage collector, torch's loader may find its queues closed before it, and
+        waits five seconds for each process that was never told.
+        """
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()
 
 
 class _BatchReader(Dataset[Batch | ImageError]):

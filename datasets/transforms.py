@@ -144,10 +144,12 @@ def shift_colour(image: np.ndarray, colour: tuple[float, float, float]) -> None:
     colour: as from ``random_colour``. Works on uint8 HSV whose hue has 256 steps: turning the hue
     is an addition that wraps, the factors are a saturating diagonal transform. Both are vectorised
     and give what look-up tables give in a fifth of their time. It goes strip by strip, so that
-    what lies in between stays in the cache and costs no fresh memory.
+    what lies in between stays in the processor's cache and costs no fresh memory.
     """
     hue, saturation, value = colour
-    turn, factors = round(hue * 256) % 256, np.diag((1.0, saturation, value))
+    turn = round(hue * 256) % 256
+    # OpenCV writes a hue in 256ths of the circle but reads it in 255ths.
+    factors = np.diag((255 / 256, saturation, value))
     width = image.shape[1]
     step = max(1, _STRIP_BYTES // (3 * width))
     addend = np.tile(np.array((turn, 0, 0), np.uint8), width)
@@ -156,9 +158,9 @@ def shift_colour(image: np.ndarray, colour: tuple[float, float, float]) -> None:
         strip = image[top : top + step]
         hsv = scratch[: len(strip)]
         cv2.cvtColor(strip, cv2.COLOR_RGB2HSV_FULL, dst=hsv)
-        cv2.transform(hsv, factors, dst=hsv)
         rows = hsv.reshape(len(hsv), -1)
         np.add(rows, addend, out=rows)
+        cv2.transform(hsv, factors, dst=hsv)
         cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=strip)
 
 
