@@ -30,8 +30,16 @@ from ..models.detector import Detector
 from ..models.restore import restore
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
-from .schedule import RunLength, close_epoch, ema_constants, warmup_steps
+from .schedule import (
+    RunLength,
+    batch_norm_momentum,
+    close_epoch,
+    ema_constants,
+    warmup_steps,
+)
 
+NOMINAL_BATCH = 16
+"""Smaller batches are accumulated up to it, unless nbs says otherwise."""
 FLOOR_STEPS = 300
 """A data set smaller than one batch is repeated until a run has about so many steps."""
 
@@ -74,6 +82,8 @@ def assemble(config: TrainConfig, log: Log) -> Run:
             f"imgsz={config.imgsz} is rounded up to {image_size}, "
             f"a multiple of the stride {model.max_stride}"
         )
+    # gradients of the deployed head reach the backbone too: better by 0.025 AP (docs/log.md)
+    model.detach_one_to_one = False
     freeze(model, config.freeze)
     model = model.to(device)
     if config.channels_last:
@@ -81,9 +91,11 @@ def assemble(config: TrainConfig, log: Log) -> Run:
 
     repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
     train_loader, val_loader = make_loaders(config, scans, image_size, repeats, device, log)
-    accumulate = max(round((config.nbs or config.batch) / config.batch), 1)
-    length = RunLength(max(len(train_loader) // accumulate, 1), config.epochs)
-    choice = choose_optimizer(config)
+    accumulate = max(round((config.nbs or NOMINAL_BATCH) / config.batch), 1)
+    length = RunLength(math.ceil(len(train_loader) / accumulate), config.epochs)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)
     run = Run(
         config=config,
@@ -97,7 +109,7 @@ def assemble(config: TrainConfig, log: Log) -> Run:
         train_loader=train_loader,
         val_loader=val_loader,
         criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl)),
-        optimizer=build_optimizer(model, choice),
+        optimizer=build_optimizer(model, choose_optimizer(config)),
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         accumulate=accumulate,
         length=length,
@@ -105,18 +117,27 @@ def assemble(config: TrainConfig, log: Log) -> Run:
         provenance=provenance,
         class_width=class_width,
     )
-    log.info(f"device {describe_device(device)}; model {model.name}, {count(model):,} parameters")
-    log.info(
-        f"{len(scans[0].records)} training images"
-        + (f" used {repeats} times an epoch" if repeats > 1 else "")
-        + f", {len(scans[1].records)} to validate, {len(class_names)} classes"
-    )
-    log.info(
-        f"optimizer {choice}, {length.steps} steps of {config.batch * accumulate} images, "
-        f"{run.warmup} of them to warm up, "
-        f"mosaic until epoch {close_epoch(length, config.close_mosaic)}, EMA decay {decay:.4g}"
-    )
+    announce(run, repeats, log)
     return run
+
+
+def announce(run: Run, repeats: int, log: Log) -> None:
+    """Say what was chosen."""
+    config, length = run.config, run.length
+    size = sum(p.numel() for p in run.model.parameters())
+    log.info(f"device {describe_device(run.device)}; model {run.model.name}, {size:,} parameters")
+    log.info(
+        f"{len(run.train.records)} training images"
+        + (f" used {repeats} times an epoch" if repeats > 1 else "")
+        + f", {len(run.val.records)} to validate, {len(run.class_names)} classes"
+    )
+    log.info(
+        f"optimizer {choose_optimizer(config)}, "
+        f"{length.steps} steps of {config.batch * run.accumulate} images, "
+        f"{run.warmup} of them to warm up, "
+        f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
+        + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")
+    )
 
 
 def prepare_torch(config: TrainConfig, device: torch.device) -> None:
@@ -265,8 +286,3 @@ def make_loaders(
         )
     log.info(f"images: {cache.describe()}")
     return loaders[0], loaders[1]
-
-
-def count(model: Detector) -> int:
-    """Number of parameters."""
-    return sum(p.numel() for p in model.parameters())

@@ -18,12 +18,12 @@ from ..config import TrainConfig
 from .muon import MuSGD
 
 AUTO = "MuSGD"
-MUON_SHARE = 0.2
+MUON_SHARE = 0.5
 
 DEFAULTS = {
     "SGD": {"lr0": 0.01, "momentum": 0.937, "weight_decay": 5e-4},
     "AdamW": {"lr0": 0.002, "momentum": 0.9, "weight_decay": 0.05},
-    "MuSGD": {"lr0": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+    "MuSGD": {"lr0": 0.02, "momentum": 0.9, "weight_decay": 5e-4},
 }
 """By optimizer, for what is not given.  Found by measuring: docs/log.md."""
 

@@ -2,11 +2,7 @@
 
 Fixed constants (3 warm-up epochs, mosaic off for the last 10, an average over 2000 steps) are tuned
 for 300 epochs of COCO and break a run of 3, 10 or 30 epochs.  Here each is a share of the run, with
-the usual constant as its ceiling:
-
-| | share of the run | ceiling | coco8, 100 epochs | BCCD, 100 epochs | COCO, 300 epochs |
-|---|---|---|---|---|---|
-| warm-up | 5 % of the steps | 3 epochs, 1000 steps at least allowed | see ``det config`` | | |
+the usual constant as its limit; docs/training.md shows the values for runs of several lengths.
 """
 
 from __future__ import annotations
@@ -47,6 +43,14 @@ def ema_constants(run: RunLength, decay: float | None) -> tuple[float, float]:
     usual 0.9999."""
     horizon = min(max(0.03 * run.steps, 2.0), 10_000.0)
     return (1.0 - 1.0 / horizon if decay is None else decay), min(max(horizon, 1.0), 2000.0)
+
+
+def batch_norm_momentum(run: RunLength) -> float:
+    """How fast batch-norm statistics follow: 0.1 in a short run, 0.03 (the family's) in a long one.
+
+    Statistics reach back over 1 / momentum steps; 33 of them are a quarter of a run of 130.
+    """
+    return min(max(130 / run.steps, 0.03), 0.1)
 
 
 def lr_factor(step: int, *, steps: int, warmup: int, final: float, shape: str) -> float:

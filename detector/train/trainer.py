@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,17 +102,17 @@ class Trainer:
         output = self.step(
             batch, share=1.0 / window, update=position + 1 == window, eager=self.guard.eager
         )
-        failure = self.guard.after(
-            output, self.step.scaler.get_scale(), lambda cause: self._diagnose(batch, cause)
-        )
+        diagnose = partial(self._diagnose, batch, {"epoch": at.epoch, "batch": at.batch})
+        failure = self.guard.after(output, self.step.scaler.get_scale(), diagnose)
         if failure is not None:
             self._tolerate(failure)
         at.updates += output.grad_norm is not None and not output.skipped
         at.skipped += bool(output.skipped)
         if not output.skipped:
+            finite = output.loss.total.isfinite()  # of one batch among those that are accumulated
             for name, value in output.loss.parts.items():
-                at.add(name, value)
-            at.add("learnt", 1)
+                at.add(name, torch.where(finite, value, 0.0))
+            at.add("learnt", finite.float())
         at.add("images", len(batch))
 
     def _finish_epoch(self) -> None:
@@ -214,7 +215,7 @@ class Trainer:
         """What the epoch's training leaves in results.csv."""
         at = self.at
         at.seconds += at.sums["seconds"]
-        learnt = at.sums.get("learnt", 0)
+        learnt = float(at.sums.get("learnt", 0))
         row: dict[str, Any] = {"epoch": at.epoch + 1, "time": at.seconds}
         for name in PARTS:
             row[f"train/{name}_loss"] = float(at.sums[name]) / learnt if learnt else math.nan
@@ -239,8 +240,7 @@ class Trainer:
 
     # -- when numbers are not finite -------------------------------------------------------------
 
-    def _diagnose(self, batch: Batch, cause: str) -> Failure:
-        place = {"epoch": self.at.epoch, "batch": self.at.batch}
+    def _diagnose(self, batch: Batch, place: dict[str, int], cause: str) -> Failure:
         return find_failure(self.run.model, self.run.criterion, batch, self.precision, place, cause)
 
     def _tolerate(self, failure: Failure) -> None:
@@ -267,9 +267,11 @@ class Trainer:
     # -- saving and going on ---------------------------------------------------------------------
 
     def _save_on_the_way(self, stop: StopRequest) -> None:
-        """Inside an epoch: when a signal came, or as often as save_steps says."""
-        due = self.config.save_steps and self.at.batch % self.config.save_steps == 0
-        if stop.signum is None and not due:
+        """Inside an epoch: when a signal came, or as often as save_steps says; but not while
+        gradients are accumulated, for they are not saved."""
+        batch, accumulate, every = self.at.batch, self.run.accumulate, self.config.save_steps
+        due = every and batch // every > (batch - accumulate) // every
+        if batch % accumulate or (stop.signum is None and not due):
             return
         self.guard.settle()
         if stop.signum is not None:
@@ -279,7 +281,9 @@ class Trainer:
     def _interrupt(self, signum: int) -> None:
         self._save_last()
         where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
-        raise Interrupted(signum, f"stopped at {where}; go on with: det train resume={self.folder}")
+        then = f"go on with: det train resume={self.folder}"
+        lost = "nothing was saved (save=False)"
+        raise Interrupted(signum, f"stopped at {where}; {then if self.config.save else lost}")
 
     def _save_best(self, evaluation: Evaluation) -> None:
         if self.config.save:
@@ -311,7 +315,8 @@ class Trainer:
             metrics=scalars,
             config=portable(asdict(self.config)),
             versions=versions(),
-            **self.run.provenance,
+            licence=self.run.provenance["licence"],
+            provenance=self.run.provenance["provenance"],
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -335,7 +340,9 @@ class Trainer:
         if self.run.ema:
             self.run.ema.load_state_dict(state["ema"])
         self.run.optimizer.load_state_dict(state["optimizer"])
-        self.run.optimizer.zero_grad(set_to_none=True)
+        self.step.forget()
         self.step.scaler.load_state_dict(state["scaler"])
         self.at = Position(**state["position"])
+        if self.at.epoch:
+            self._fit_time()
         torch.set_rng_state(state["torch_random_state"])

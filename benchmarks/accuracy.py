@@ -1,0 +1,208 @@
+"""How good is the detector that comes out?  Ours and, given its python, the peer, on equal work.
+
+    python benchmarks/accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --seeds 0 1 2
+        [--imgsz 320 --batch 16 --amp True False --jobs 1 --out docs/benchmarks/accuracy-bccd]
+        [--peer ~/.cache/det-peers/bin/python]
+
+Each run is a `det train` of its own with the shipped defaults, then `det val` of its best weights
+on val and test through both heads.  Runs that are finished in --work are not done again.  --jobs N
+trains N at a time, each pinned to its share of the cores (right for accuracy, not for speed).
+Writes OUT.json, OUT.md and OUT.png (AP against epoch and against seconds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+HEADS = {"NMS-free": "False", "NMS": "True"}
+
+
+def main() -> None:
+    options = read_options()
+    work = Path(options.work)
+    runs = list(itertools.product(options.seeds, options.amp))
+    cores = sorted(os.sched_getaffinity(0))
+    shares = [set(cores[i :: options.jobs]) for i in range(options.jobs)]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        jobs = [
+            pool.submit(train_ours, options, work, seed, amp, shares[i % options.jobs])
+            for i, (seed, amp) in enumerate(runs)
+        ]
+        rows = [job.result() for job in jobs]
+    if options.peer:
+        rows += [train_peer(options, work, seed) for seed in options.seeds]
+    out = Path(options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    out.with_suffix(".md").write_text(as_markdown(options, rows))
+    plot(rows, out.with_suffix(".png"))
+    print(out.with_suffix(".md").read_text())
+
+
+def read_options() -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--data", required=True)
+    p.add_argument("--model", default="yolo26n")
+    p.add_argument("--epochs", type=int, default=100)
+    p.add_argument("--imgsz", type=int, default=320)
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--seeds", type=int, nargs="+", default=[0])
+    p.add_argument("--amp", nargs="+", default=["True"])
+    p.add_argument("--splits", nargs="+", default=["val", "test"])
+    p.add_argument("--jobs", type=int, default=1)
+    p.add_argument("--peer", help="python of an environment that has ultralytics")
+    p.add_argument("--work", default="runs/accuracy")
+    p.add_argument("--out", default="docs/benchmarks/accuracy")
+    return p.parse_args()
+
+
+def train_ours(
+    options: argparse.Namespace, work: Path, seed: int, amp: str, cores: set[int]
+) -> dict[str, Any]:
+    """One run and its measurements."""
+    name = f"{options.model}-e{options.epochs}-s{seed}-amp{amp}"
+    folder = work / name
+    if not (folder / "results.json").exists():
+        words = {
+            "model": options.model, "data": options.data, "epochs": options.epochs, "seed": seed,
+            "imgsz": options.imgsz, "batch": options.batch, "amp": amp, "project": work,
+            "name": name, "exist_ok": True, "plots": False, "patience": 0,
+        }  # fmt: skip
+        det(["train", *(f"{k}={v}" for k, v in words.items())], cores)
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    results = json.loads((folder / "results.json").read_text())
+    measured = {
+        f"{split} {head}": validate(options, folder, split, head, cores)
+        for split in options.splits
+        for head in HEADS
+    }
+    return {
+        "who": f"ours, amp={amp}",
+        "seed": seed,
+        "precision": results["precision"]["name"],
+        "seconds": results["train_seconds"],
+        "measured": measured,
+        "epoch_ap": [float(row["metrics/map"]) for row in rows],
+        "epoch_seconds": [float(row["time"]) for row in rows],
+    }
+
+
+def validate(
+    options: argparse.Namespace, folder: Path, split: str, head: str, cores: set[int]
+) -> list[float]:
+    """[AP, AP50] of a run's best weights."""
+    words = [
+        f"model={folder / 'weights' / 'best.safetensors'}", f"data={options.data}",
+        f"split={split}", f"nms={HEADS[head]}", "plots=False", f"project={folder}", "exist_ok=True",
+        f"name=val-{split}-{head}", "--json",
+    ]  # fmt: skip
+    metrics = json.loads(det(["val", *words], cores))["result"]["metrics"]
+    return [metrics["map"], metrics["map_50"]]
+
+
+def det(words: list[str], cores: set[int]) -> str:
+    """Run a command of det on ``cores``; its stdout."""
+    done = subprocess.run(
+        [sys.executable, "-m", "yolodet.cli", *words],
+        capture_output=True, text=True, check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"det {' '.join(map(str, words))} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+PEER = """
+import json, sys, time
+from ultralytics import YOLO
+data, model, epochs, imgsz, batch, seed, project = sys.argv[1:]
+started = time.time()
+y = YOLO(model + ".yaml")
+y.train(data=data, epochs=int(epochs), imgsz=int(imgsz), batch=int(batch), seed=int(seed),
+        project=project, name="r", exist_ok=True, plots=False, verbose=False, device="cpu")
+seconds = time.time() - started
+best = YOLO(project + "/r/weights/best.pt")
+out = {}
+for split in ("val", "test"):
+    for head, nms in (("NMS-free", False), ("NMS", True)):
+        m = best.val(data=data, split=split, imgsz=int(imgsz), nms=None if nms else False,
+                     plots=False, verbose=False, device="cpu", project=project, name="v",
+                     exist_ok=True)
+        out[f"{split} {head}"] = [float(m.box.map), float(m.box.map50)]
+print("PEER" + json.dumps({"seconds": seconds, "measured": out}))
+"""
+
+
+def train_peer(options: argparse.Namespace, work: Path, seed: int) -> dict[str, Any]:
+    """The peer with its own defaults on the same data, as a program of its own."""
+    project = (work / f"peer-e{options.epochs}-s{seed}").resolve()
+    cached = project / "peer.json"
+    if not cached.exists():
+        arguments = [str(Path(options.data).resolve()), options.model, str(options.epochs)]
+        arguments += [str(options.imgsz), str(options.batch), str(seed), str(project)]
+        done = subprocess.run(
+            [options.peer, "-c", PEER, *arguments], capture_output=True, text=True, check=True,
+            env={**os.environ, "YOLO_OFFLINE": "1"},
+        )  # fmt: skip
+        line = next(x for x in done.stdout.splitlines() if x.startswith("PEER"))
+        cached.write_text(line.removeprefix("PEER"))
+    result = json.loads(cached.read_text())
+    rows = list(csv.DictReader((project / "r" / "results.csv").open()))
+    return {
+        "who": "Ultralytics 8.4.190",
+        "seed": seed,
+        "precision": "fp32",
+        "epoch_ap": [float(row["metrics/mAP50-95(B)"]) for row in rows],
+        "epoch_seconds": [float(row["time"]) for row in rows],
+        **result,
+    }
+
+
+def as_markdown(options: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
+    """Means over seeds, with each seed's number behind."""
+    title = f"# {options.model} from scratch on {Path(options.data).stem}"
+    work = f"{options.epochs} epochs, imgsz {options.imgsz}, batch {options.batch}, defaults"
+    lines = [title, "", work, "", "| who | measured | AP | seeds | AP50 |", "|---|---|---|---|---|"]
+    for who, group in itertools.groupby(sorted(rows, key=lambda r: r["who"]), lambda r: r["who"]):
+        members = list(group)
+        for key in members[0]["measured"]:
+            aps = [row["measured"][key][0] for row in members]
+            ap50 = statistics.mean(row["measured"][key][1] for row in members)
+            seeds = ", ".join(f"{ap:.4f}" for ap in aps)
+            lines.append(f"| {who} | {key} | {statistics.mean(aps):.4f} | {seeds} | {ap50:.4f} |")
+        seconds = ", ".join(f"{row['seconds']:.0f}" for row in members)
+        lines.append(f"| {who} | training seconds | | {seconds} | |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Validation AP while training: against epochs and against seconds."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = zip(figure.subplots(1, 2, sharey=True), ("epoch", "epoch_seconds"), strict=True)
+    for axes, key in panels:
+        for index, who in enumerate(sorted({row["who"] for row in rows})):
+            for row in (row for row in rows if row["who"] == who):
+                x = row.get(key) or list(range(1, len(row["epoch_ap"]) + 1))
+                first = row is next(r for r in rows if r["who"] == who)
+                axes.plot(x, row["epoch_ap"], color=f"C{index}", lw=1, label=who if first else None)
+        axes.set_xlabel(key.removeprefix("epoch_"))
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("AP on val, the head each trainer selects by")
+    figure.axes[0].legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
