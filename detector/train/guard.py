@@ -80,6 +80,7 @@ class Guard:
         self._state: dict[str, Any] | None = None
         self._since = READ_EVERY
         self._flag: Tensor | None = None
+        self._window: list[tuple[Tensor, Callable[[str], Failure]]] = []
         self._careful = 0
         self.skips_in_a_row = 0
         self.bad_in_a_row = 0
@@ -106,9 +107,10 @@ class Guard:
         self._careful = max(self._careful - 1, 0)
 
     def settle(self) -> None:
-        """Read the flag, before a state is kept or written.  Raises Rollback where it is set."""
+        """Read the flag, before a state is kept or written; what is written is also kept, before
+        the next step.  Raises Rollback where the flag is set."""
         bad = self._flag is not None and bool(self._flag)
-        self._flag = None
+        self._flag, self._since = None, READ_EVERY
         if bad:
             self._careful = 2 * READ_EVERY
             raise Rollback(None)
@@ -126,14 +128,19 @@ class Guard:
                 bad = bad | ~output.grad_norm.isfinite()
             self._flag = bad if self._flag is None else self._flag | bad
             return None
+        self._window.append((output.loss.total.detach(), diagnose))
+        if output.grad_norm is None:  # the nominal batch is not full yet
+            return None
+        window, self._window = self._window, []
         if not output.skipped:
             self.skips_in_a_row = self.bad_in_a_row = 0
             return None
         self.skips_in_a_row += 1
-        cause = self._cause(output, scale)
+        guilty = [examine for total, examine in window if not bool(total.isfinite())]
+        cause = "the loss is not finite" if guilty else self._cause(output.scaled, scale)
         if cause is None:
             return None
-        failure = diagnose(cause)
+        failure = (guilty or [diagnose])[0](cause)
         self.failures.append(failure)
         if failure.helped:
             self.skips_in_a_row, self._since = 0, READ_EVERY
@@ -146,11 +153,9 @@ class Guard:
         """Float32 fails too, batch after batch."""
         return self.bad_in_a_row >= MOST_BAD_BATCHES
 
-    def _cause(self, output: StepOutput, scale: float) -> str | None:
+    def _cause(self, scaled: bool, scale: float) -> str | None:
         """Why a skipped update is more than an overflow that loss scaling looks for."""
-        if not bool(output.loss.total.isfinite()):
-            return "the loss is not finite"
-        if not output.scaled:
+        if not scaled:
             return "the gradients are not finite"
         if scale < SMALLEST_SCALE:
             return f"the loss scale has collapsed to {scale:g}"

@@ -86,9 +86,14 @@ def choose_precision(
     return decision
 
 
-def resumed_precision(name: str, device: torch.device, log: Log) -> Decision:
-    """A run goes on in the precision it had, or in fp32 where this device can not."""
+def resumed_precision(
+    name: str, device: torch.device, log: Log, *, force: bool = False
+) -> Decision:
+    """A run goes on in the precision it had, or in fp32 where this device can not (unless
+    ``force``)."""
     against = {n: text for n in DTYPES if (text := objection(traits_of(device), n))}
+    if force:
+        against.pop(name, None)
     reason = against.get(name, "as before the interruption")
     precision = Precision("fp32" if name in against else name, device.type, reason)
     decision = Decision(precision, _rungs(precision.name, against), [], against)
@@ -121,7 +126,8 @@ def _decide(
         return Decision(precision, _rungs(names[0], against), [], against)
     trials, cached = _evidence(model, criterion, batches, names, device)
     precision = _verdict(config, named, trials, traits)
-    return Decision(precision, _rungs(precision.name, against), trials, against, cached)
+    failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
+    return Decision(precision, _rungs(precision.name, against | failed), trials, against, cached)
 
 
 def _verdict(
@@ -164,7 +170,7 @@ def _evidence(
     """Trials of float32 and ``names``, from the cache where the same work was checked before."""
     batch = next(iter(batches())).to(device).first(CHECK_IMAGES)
     path = _cache_path(model, batch, names, device)
-    if (known := _load(path)) is not None:
+    if (known := _load(path, names)) is not None:
         return known, True
     while True:
         try:
@@ -188,6 +194,7 @@ def _cache_path(
         CACHE_VERSION,
         model.name,
         model.num_classes,
+        [(tuple(p.shape), p.stride(), p.requires_grad) for p in model.parameters()],
         tuple(batch.images.shape),
         names,
         traits_of(device),
@@ -198,16 +205,17 @@ def _cache_path(
     return cache_folder() / "amp" / f"{digest}.json"
 
 
-def _load(path: Path) -> list[Trial] | None:
-    """Trials of an earlier check; None where there is none, or it can not be read."""
+def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
+    """Trials of an earlier check of ``names``; None where there is none, or it can not be read."""
     try:
         rows = json.loads(path.read_text())
-        return [
+        trials = [
             Trial(**{**row, "stages": {k: StageError(**v) for k, v in row["stages"].items()}})
             for row in rows
         ]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    return trials if [trial.precision for trial in trials] == ["fp32", *names] else None
 
 
 def _store(path: Path, trials: list[Trial]) -> None:

@@ -106,12 +106,12 @@ def _gradients(
 
 def cosine(a: Tensor, b: Tensor) -> float:
     """Cosine of two flat gradients; 1 where both are zero, 0 where one is, or is not finite."""
-    norms = a.norm() * b.norm()
-    if not norms.isfinite():
+    lengths = torch.stack((a.norm(), b.norm()))
+    if not lengths.isfinite().all():
         return 0.0
-    if norms == 0:
-        return 1.0 if a.norm() == b.norm() else 0.0
-    return (a @ b / norms).item()
+    if not lengths.all():
+        return 1.0 if not lengths.any() else 0.0
+    return (a / lengths[0] @ (b / lengths[1])).item()  # their product may underflow
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -76,7 +76,7 @@ def resume_config(
             "start a new run"
         )
     done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)
-    if done >= total:
+    if done >= total and (path.parents[1] / "results.json").exists():
         raise UsageError(
             f"{path.parents[1]} has finished its {done} epochs: give epochs={2 * done} to extend it"
         )

@@ -32,6 +32,8 @@ from ...datasets.sample import Batch
 from ..device import synchronize
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
+from ..models.head import decode_boxes, make_points
+from ..models.predictions import Predictions
 from .precision import Precision
 from .probe import Recording, StageError, count_saved_bytes, recording, replay
 
@@ -147,7 +149,7 @@ class SanityCheck:
         return {
             stage: replay(part, reference.records[stage], precision, scale)
             for stage, part in model.stages.items()
-            if reference.records[stage].gradients
+            if reference.records[stage].gradients and _learns(part)
         }
 
     def _box_error(self, name: str, reference: Pass) -> float:
@@ -160,18 +162,18 @@ class SanityCheck:
                 continue
             head = copy.deepcopy(self.model.stages[f"head.{branch}"]).train()
             with torch.no_grad(), Precision(name, self.device.type, "checked").autocast():
-                distances = head(*record.arguments)[1].float()
-            moved = (distances - record.outputs[1])[positives.image, positives.point].abs().amax(1)
-            pixels = moved * self._strides(distances.shape[1])[positives.point]
+                found = head(*record.arguments)
+            moved = self._boxes(*found) - self._boxes(*record.outputs)
+            pixels = moved[positives.image, positives.point].abs().amax(1)
             worst.append(pixels.quantile(0.99).item() if pixels.isfinite().all() else math.inf)
         return max(worst)
 
-    def _strides(self, points: int) -> Tensor:
+    def _boxes(self, logits: Tensor, distances: Tensor) -> Tensor:
+        """Boxes [B,A,4] float32 in pixels of what a head branch says."""
         height, width = self.batch.images.shape[-2:]
-        sizes = [torch.full(((height // s) * (width // s),), float(s)) for s in self.model.strides]
-        strides = torch.cat(sizes).to(self.device)
-        assert len(strides) == points
-        return strides
+        sizes = [(height // stride, width // stride) for stride in self.model.strides]
+        grid = make_points(sizes, self.model.strides, self.device)
+        return decode_boxes(Predictions(logits, distances, *grid))
 
     def _time(self, names: tuple[str, ...], rounds: int = 2) -> dict[str, float]:
         """Milliseconds of forward, loss and backward: best of ``rounds``, in turns.
@@ -238,11 +240,18 @@ def find_problem(trial: Trial) -> str | None:
 def untouched(device: torch.device) -> Iterator[None]:
     """Random states and the CUDA memory pool are afterwards as before."""
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        yield
-    if cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            yield
+    finally:
+        if cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def _learns(part: nn.Module) -> bool:
+    """Whether any of it is not frozen."""
+    return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def _weighted(stages: dict[str, StageError]) -> float:

@@ -7,7 +7,9 @@ average and batch-norm statistics stay as they were before the nominal batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ class TrainStep:
         *,
         ema: ModelEma | None,
         clip: float,
-        forward: nn.Module | None = None,
+        forward: Callable[[Tensor], Any] | None = None,
     ) -> None:
         self.model = model
         self.forward = forward or model
@@ -51,14 +53,24 @@ class TrainStep:
         self.ema = ema
         self.clip = clip
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.statistics = [b for b in model.buffers() if b.is_floating_point()]
-        self._before: list[Tensor] = []
+        buffers = list(model.buffers())
+        floats = [b for b in buffers if b.is_floating_point()]
+        counters = [b for b in buffers if not b.is_floating_point()]
+        self._statistics = [
+            (kind, [torch.empty_like(b) for b in kind]) for kind in (floats, counters) if kind
+        ]
+        self._kept = False
         self.use(precision)
 
     def use(self, precision: Precision) -> None:
         """Compute in ``precision`` from now on, with a fresh loss scale."""
         self.precision = precision
         self.scaler = precision.scaler()
+
+    def forget(self) -> None:
+        """Drop a nominal batch that is not full: its gradients, and what it would be undone to."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._kept = False
 
     def __call__(self, batch: Batch, *, share: float, update: bool, eager: bool) -> StepOutput:
         """Learn from ``batch``.
@@ -68,8 +80,8 @@ class TrainStep:
         reads the norm later.
         """
         scaled = self.scaler.is_enabled()
-        if not self._before and (eager or scaled):
-            self._before = [b.clone() for b in self.statistics]
+        if not self._kept and (eager or scaled):
+            self._keep_statistics()
         with self.precision.autocast():
             outputs = self.forward(batch.images)
         loss = self.criterion(outputs, batch)
@@ -80,13 +92,22 @@ class TrainStep:
         limit = self.clip if self.clip > 0 else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit)
         finite = bool(grad_norm.isfinite()) if eager or scaled else None
-        if finite is not False or scaled:  # a scaler skips by itself, and must see it to back off
+        if finite is not False:
             self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.update()  # backs off where unscaling has met what is not finite
         if finite is False:
-            torch._foreach_copy_(self.statistics, self._before)
+            self._restore_statistics()
         elif self.ema is not None:
             self.ema.update(self.model)
-        self._before = []
+        self.forget()
         return StepOutput(loss, grad_norm, None if finite is None else not finite, scaled)
+
+    def _keep_statistics(self) -> None:
+        """Remember batch-norm statistics as they are before a nominal batch."""
+        for current, kept in self._statistics:
+            torch._foreach_copy_(kept, current)
+        self._kept = True
+
+    def _restore_statistics(self) -> None:
+        for current, kept in self._statistics:
+            torch._foreach_copy_(current, kept)
