@@ -44,10 +44,10 @@ class Loader:
     padded by wrapping until all ranks have equally many images (training); False keeps the order
     and shows every image once (validation).  seed: of the order.  repeats: how often an epoch
     uses each image, each time with other random numbers.  workers: processes; None chooses, 0
-    works in this one. device_type: where batches go (``cuda`` gets page-locked memory). 
+    works in this one.  device_type: where batches go (``cuda`` gets page-locked memory).
     drop_last: leave out a last step that is not full, unless it is the only one.  context: how
-    processes start (fork, spawn, forkserver); None is Python's default. Raises ValueError where
-    batch_size cannot be shared equally by the ranks.
+    processes start (fork, spawn, forkserver); None is Python's default.
+    Raises ValueError where batch_size cannot be shared equally by the ranks.
     """
 
     def __init__(

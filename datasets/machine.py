@@ -1,7 +1,7 @@
 """What this process may use of the machine: cores and memory, by affinity, control group, kernel.
 
 A container's limits live in control groups (v2, or v1 on older systems), which ``os.cpu_count`` and
-``/proc/meminfo`` know nothing of.  Anything that cannot be read counts as no limit.
+``/proc/meminfo`` know nothing of.  A limit that cannot be read counts as none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def available_memory(
     groups: Path = _GROUPS, own_group: Path = _OWN_GROUP, meminfo: Path = _MEMINFO
 ) -> int:
     """Bytes to be had before the kernel or a group's limit objects; file caches count as free."""
-    available = 2**63 - 1
+    # Where nobody says what is free (macOS), half of what is built in has to do.
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     for line in _text(meminfo).splitlines():
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024

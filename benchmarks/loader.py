@@ -1,0 +1,231 @@
+"""Images a second of the data path on one core, beside the work that cannot be avoided.
+
+    python benchmarks/loader.py [--image-size 640] [--images 64] [--rounds 7] [--json FILE]
+    python benchmarks/loader.py --beside-model [--image-size 320] [--batch 16]
+
+The first form measures, in alternating rounds on one thread: decoding the JPEG files; the four
+warps of each mosaic alone (the pipeline's own matrices and rectangles, nothing else); the mosaic
+pipeline from cached images, as it is by default and with rotation and shear; the closing epochs
+without mosaic; the letterbox of validation. Time is the processor time of the thread. Shares are
+medians over rounds, because a machine's speed moves between rounds but less within one.
+
+The second form asks how batches should be prepared beside a model that trains on the same cores,
+and measures steps of yolo26n with each way.
+
+Images are made up: 640 x 480 JPEGs with the detail of photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from yolodet.datasets.cache import ImageCache
+from yolodet.datasets.dataset import Augment, DetectionDataset
+from yolodet.datasets.formats.record import Record
+from yolodet.datasets.loader import Loader
+from yolodet.datasets.machine import usable_cores
+from yolodet.datasets.transforms import translated, warp_boxes
+from yolodet.detector.models.build import build
+
+DEFAULT = Augment(0.015, 0.7, 0.4, 0.0, 0.1, 0.5, 0.0, 0.0, 0.5, 1.0, 0.0, 10**6)
+"""The training defaults: colour, translation, zoom, left-right flips, mosaic."""
+TURNED = Augment(0.015, 0.7, 0.4, 10.0, 0.1, 0.5, 2.0, 0.0, 0.5, 1.0, 0.0, 10**6)
+WARPS = "four warps alone"
+Rates = dict[str, list[float]]
+
+
+def make_records(folder: Path, count: int) -> list[Record]:
+    """JPEG files of 640 x 480 with structure at all scales, a dozen boxes each."""
+    records = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        image = np.zeros((480, 640, 3), np.float32)
+        for scale in (4, 16, 64, 256):
+            noise = rng.normal(0, 30, (max(480 // scale, 2), max(640 // scale, 2), 3))
+            image += cv2.resize(noise.astype(np.float32), (640, 480), interpolation=cv2.INTER_CUBIC)
+        path = folder / f"{number:04}.jpg"
+        cv2.imwrite(str(path), (image + 120).clip(0, 255).astype(np.uint8))
+        corners = rng.uniform(0, 0.8, (12, 2))
+        boxes = np.concatenate((corners, corners + rng.uniform(0.05, 0.2, (12, 2))), 1)
+        boxes = (boxes * (640, 480, 640, 480)).astype(np.float32)
+        records.append(Record(path, (480, 640), boxes, rng.integers(0, 3, 12)))
+    return records
+
+
+def filled(records: list[Record], image_size: int, augment: Augment | None) -> DetectionDataset:
+    """A data set with every image in its cache."""
+    data = DetectionDataset(
+        records, image_size, augment=augment, cache=ImageCache(records, image_size, mode="ram")
+    )
+    for index in range(len(data)):
+        data._read(index)
+    return data
+
+
+def warps_of(data: DetectionDataset, epoch: int, output: np.ndarray) -> list[list[tuple]]:
+    """Arguments of cv2.warpAffine for the tiles of each mosaic of an epoch."""
+    samples = []
+    for index in range(len(data)):
+        calls = []
+        for placement in data.plan((epoch, index, 0)).placements:
+            x0, y0, x1, y1 = placement.crop
+            matrix = translated(placement.matrix, x0, y0)
+            part = data._read(placement.index)[y0:y1, x0:x1]
+            bounds = np.array(((0.0, 0.0, x1 - x0, y1 - y0),))
+            bounds = warp_boxes(bounds, matrix[None])[0].clip(0, data.image_size)
+            left, top, right, bottom = bounds.round().astype(int).tolist()
+            if left < right and top < bottom and part.size:
+                matrix[:, 2] -= (left, top)
+                calls.append((part, matrix, output[top:bottom, left:right]))
+        samples.append(calls)
+    return samples
+
+
+def rate(work: Callable[[], object], count: int, clock: Callable[[], float]) -> float:
+    """Images a second of ``work``, which does ``count``."""
+    started = clock()
+    work()
+    return count / (clock() - started)
+
+
+def measure(records: list[Record], image_size: int, rounds: int) -> Rates:
+    """Images a second of every row, a value a round."""
+    datasets = {
+        "mosaic pipeline": filled(records, image_size, DEFAULT),
+        "mosaic pipeline, rotation and shear": filled(records, image_size, TURNED),
+        "closing epochs, no mosaic": filled(records, image_size, _without_mosaic()),
+        "letterbox": filled(records, image_size, None),
+    }
+    files = [np.frombuffer(record.path.read_bytes(), np.uint8) for record in records]
+    output = np.empty((image_size, image_size, 3), np.uint8)
+    rates: Rates = {"JPEG decode alone": [], WARPS: [], **{name: [] for name in datasets}}
+    for epoch in range(-1, rounds):
+        samples = warps_of(datasets["mosaic pipeline"], max(epoch, 0), output)
+        work: dict[str, Callable[[], object]] = {
+            "JPEG decode alone": lambda: [cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files],
+            WARPS: partial(_warp, samples),
+        }
+        for name, data in datasets.items():
+            work[name] = partial(_draw, data, max(epoch, 0), output)
+        for name, function in work.items():
+            value = rate(function, len(records), time.thread_time)
+            if epoch >= 0:  # the first round warms up
+                rates[name].append(value)
+    return rates
+
+
+def _without_mosaic() -> Augment:
+    return Augment(0.015, 0.7, 0.4, 0.0, 0.1, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 10**6)
+
+
+def _warp(samples: list[list[tuple]]) -> None:
+    for calls in samples:
+        for part, matrix, target in calls:
+            cv2.warpAffine(
+                part,
+                matrix,
+                target.shape[1::-1],
+                dst=target,
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_TRANSPARENT,
+            )
+
+
+def _draw(data: DetectionDataset, epoch: int, output: np.ndarray) -> None:
+    for index in range(len(data)):
+        data.draw((epoch, index, 0), output)
+
+
+def beside_model(records: list[Record], image_size: int, batch: int, rounds: int) -> Rates:
+    """Images a second of training steps with each way to prepare batches, a value a round."""
+    data = filled(records, image_size, DEFAULT)
+    model = build("yolo26n", 3).to(memory_format=torch.channels_last).train()
+    loaders = {
+        "all cores, when asked (workers=0)": Loader(data, batch, shuffle=True, workers=0),
+        "one core, when asked": Loader(data, batch, shuffle=True, workers=0),
+        "one thread, one batch ahead": Loader(data, batch, shuffle=True, workers=0),
+        "one process, two batches ahead": Loader(data, batch, shuffle=True, workers=1),
+    }
+    loaders["one core, when asked"]._pool_size = 1
+    ahead = loaders["one thread, one batch ahead"]
+    ahead._pool_size, ahead._device_type = 1, "ahead"
+    fixed = next(loaders["one core, when asked"].epoch(0)).images
+    rates: Rates = {"model alone, the same batch again": [], **{name: [] for name in loaders}}
+    steps = len(records) // batch
+    for epoch in range(-1, rounds):
+        ways: list[Iterable[torch.Tensor]] = [[fixed] * steps]
+        ways += [(part.images for part in loader.epoch(epoch + 1)) for loader in loaders.values()]
+        for row, images in zip(rates.values(), ways, strict=True):
+            value = rate(partial(_steps, model, images), steps * batch, time.perf_counter)
+            if epoch >= 0:
+                row.append(value)
+    for loader in loaders.values():
+        loader.close()
+    return rates
+
+
+def _steps(model: torch.nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Forward and backward in bf16; what is learnt does not matter here."""
+    for images in batches:
+        with torch.autocast("cpu", torch.bfloat16):
+            branches = model(images.float() / 255.0).values()
+        loss = sum(b.logits.float().square().mean() + b.distances.square().mean() for b in branches)
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+
+def show(rates: Rates, against: str) -> None:
+    """A table: median images a second, milliseconds an image, median share of a row's speed."""
+    base = np.array(rates[against])
+    print(f"{'':38}{'images/s':>10}{'ms':>8}   share of '{against}'")
+    for name, values in rates.items():
+        shares = np.array(values) / base
+        middle = float(np.median(values))
+        share = f"{100 * np.median(shares):5.0f} %"
+        spread = f"({100 * shares.min():.0f}-{100 * shares.max():.0f})"
+        print(f"{name:38}{middle:10.0f}{1000 / middle:8.2f}   {share} {spread}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--image-size", type=int, default=640)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--beside-model", action="store_true")
+    parser.add_argument("--json", type=Path, help="also write the rates here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        records = make_records(Path(folder), options.images)
+        if options.beside_model:
+            rates = beside_model(records, options.image_size, options.batch, options.rounds)
+            against = "model alone, the same batch again"
+        else:
+            cv2.setNumThreads(1)
+            rates = measure(records, options.image_size, options.rounds)
+            against = WARPS
+    show(rates, against)
+    facts = {
+        "image_size": options.image_size,
+        "images": options.images,
+        "cores": usable_cores(),
+        "opencv": cv2.__version__,
+        "torch": torch.__version__,
+        "images_per_s": rates,
+    }
+    print(json.dumps(facts))
+    if options.json is not None:
+        options.json.write_text(json.dumps(facts, indent=2))
+
+
+if __name__ == "__main__":
+    main()
