@@ -334,7 +334,7 @@ def test_shapes_are_drawn_once_for_the_same_numbers(
     assert heard == [f"drawing shapes into {first.root}"]
     assert steps[-1] == (3, 3)
     asked = {key: small_shapes[0][key] for key in ("train", "val", "test", "size", "seed")}
-    assert asked == {"train": 128, "val": 32, "test": 0, "size": 640, "seed": 0}
+    assert asked == {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0}
     assert len(small_shapes) == 1
     other = load_dataset(describe(place / "x", "shapes: {train: 5, seed: 1}", "mine.yaml"))
     assert other.name == "mine"
