@@ -6,40 +6,17 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-import torchvision
-
 from ..device import describe_device
 from ..evaluate import pictures, plots
 from ..evaluate.evaluator import Evaluation
+from ..evaluate.postprocess import head_in_use
 from ..log import Log
 from ..runs import write_json
 from .assemble import Run
+from .describe import describe_data, versions
 
 if TYPE_CHECKING:
     from .trainer import Trainer
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computed the numbers."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-
-
-def describe_data(run: Run) -> dict[str, Any]:
-    """Name, size and fingerprint of the data of a run; no path of the machine."""
-    return {
-        "name": run.dataset.name,
-        "yaml": run.config.data,
-        "stand_in_for": run.dataset.stand_in,
-        "train_images": len(run.train.records),
-        "val_images": len(run.val.records),
-        "train_fingerprint": run.train.fingerprint,
-        "val_fingerprint": run.val.fingerprint,
-    }
 
 
 def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
@@ -82,7 +59,7 @@ def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
         "model": run.model.name,
         "epochs": len(at.rows),
         "best_epoch": at.best_epoch,
-        "head": "one-to-many + NMS" if run.config.nms else "one-to-one (NMS-free)",
+        "head": head_in_use(run.config.nms, run.model.branches),
         "precision": {"name": trainer.precision.name, "reason": trainer.precision.reason},
         "skipped_updates": at.skipped,
         "failures": [str(failure) for failure in trainer.guard.failures],
@@ -114,15 +91,3 @@ def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...
     plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
     plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
     pictures.plot_detections(evaluation, names, folder / "val_batch.jpg")
-
-
-MACHINE = (
-    "project", "name", "device", "workers", "resume", "exist_ok", "verbose", "data", "model",
-    "pretrained", "cache",
-)  # fmt: skip
-"""Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""
-
-
-def portable(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what belongs to one machine."""
-    return {key: value for key, value in config.items() if key not in MACHINE}

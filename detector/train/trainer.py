@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,12 @@ from ..log import Log
 from ..models.detector import Detector
 from ..runs import BEST, LAST, RunError, write_csv
 from .assemble import Run
+from .describe import describe_data, portable, versions
 from .guard import Failure, Guard, Rollback, find_failure
 from .ladder import Decision
 from .optim import set_learning_rate
 from .position import Position
 from .precision import Precision
-from .report import describe_data, portable, versions
 from .schedule import RunLength, lr_factor
 from .signals import Interrupted, StopRequest, stop_request
 from .step import TrainStep
@@ -334,7 +335,7 @@ class Trainer:
             "torch_random_state": torch.get_rng_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from ``state``: weights, average, moments, scale and place, as they were."""
         self.run.model.load_state_dict(state["model"])
         if self.run.ema:

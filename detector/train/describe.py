@@ -1,0 +1,46 @@
+"""What a run says about itself wherever it leaves a file: its data, settings and versions."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from .assemble import Run
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the numbers."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+
+
+def describe_data(run: Run) -> dict[str, Any]:
+    """Name, size and fingerprint of the data of a run; no path of the machine."""
+    return {
+        "name": run.dataset.name,
+        "yaml": None if Path(run.config.data).is_absolute() else run.config.data,
+        "stand_in_for": run.dataset.stand_in,
+        "train_images": len(run.train.records),
+        "val_images": len(run.val.records),
+        "train_fingerprint": run.train.fingerprint,
+        "val_fingerprint": run.val.fingerprint,
+    }
+
+
+MACHINE = (
+    "project", "name", "device", "workers", "resume", "exist_ok", "verbose", "data", "model",
+    "pretrained", "cache",
+)  # fmt: skip
+"""Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""
+
+
+def portable(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without what belongs to one machine."""
+    return {key: value for key, value in config.items() if key not in MACHINE}
