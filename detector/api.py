@@ -26,6 +26,7 @@ from .checks import check_predict, check_train, check_val
 from .config import MODELS, PredictConfig, TrainConfig, ValConfig
 from .device import describe_device, pick_device, use_all_cores
 from .evaluate.evaluator import Evaluation, evaluate
+from .evaluate.postprocess import head_in_use
 from .log import Log
 from .models.build import build
 from .models.detector import Detector
@@ -174,7 +175,8 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
             on_progress=update,
         )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
-    return save_evaluation(config, path, meta, evaluation, dataset.name, precision)
+    head = head_in_use(config.nms, model.branches)
+    return save_evaluation(config, path, meta, evaluation, dataset.name, precision, head)
 
 
 def save_evaluation(
@@ -184,6 +186,7 @@ def save_evaluation(
     evaluation: Evaluation,
     data: str,
     precision: Precision,
+    head: str,
 ) -> dict[str, Any]:
     """Write what was measured into a new run folder.  Returns results.json's content and where it
     is."""
@@ -194,7 +197,7 @@ def save_evaluation(
             "checkpoint": str(path),
             "data": data,
             "split": config.split,
-            "head": "one-to-many + NMS" if config.nms else "one-to-one (NMS-free)",
+            "head": head,
             "precision": precision.name,
             "metrics": evaluation.metrics.to_dict(),
             "speed_ms": evaluation.speed,

@@ -16,9 +16,12 @@ MODELS = (
     *("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x"),
     *("yolo11n", "yolo11s", "yolo11m", "yolo11l", "yolo11x"),
     *("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
+    *("yolov9t", "yolov9s", "yolov9m", "yolov9c"),
     *("yolox_nano", "yolox_tiny", "yolox_s", "yolox_m", "yolox_l", "yolox_x"),
 )
 """Names that can be trained from scratch."""
+NMS_FREE = ("yolo26",)
+"""Families with a one-to-one head.  The others go through NMS whatever nms= says."""
 
 
 def knob(
@@ -57,13 +60,13 @@ class DetectConfig:
 
     nms: bool = knob(False, "Detections")
     """Use the one-to-many head with non-maximum suppression; False uses the NMS-free one-to-one
-    head."""
+    head where the family has one (yolo26)."""
     iou: float = knob(0.7, "Detections", low=0.0, high=1.0)
-    """Overlap above which NMS drops the lower-scored box (only with nms=True)."""
+    """Overlap above which NMS drops the lower-scored box (only where NMS is used)."""
     max_det: int = knob(300, "Detections", low=1)
     """Most detections kept for an image."""
     agnostic_nms: bool = knob(False, "Detections")
-    """NMS across classes (only with nms=True)."""
+    """NMS across classes (only where NMS is used)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,8 @@ class TrainConfig(DetectConfig, CommonConfig):
     """det train: learn a detector from images."""
 
     model: str = knob(MODELS[0], "Run")
-    """A model name (yolo26n, yolo26s, yolo26m, yolo26l, yolo26x) or a checkpoint to start from."""
+    """A model name (yolo26n, yolo11s, yolov8m, yolov9s, yolox_tiny, ...) or a checkpoint to start
+    from."""
     data: str = knob("coco8.yaml", "Data")
     """Data set YAML, or the name of a built-in one (coco8.yaml, shapes.yaml)."""
     epochs: int = knob(100, "Run", low=1)

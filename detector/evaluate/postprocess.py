@@ -89,6 +89,11 @@ def uses_nms(nms: bool, available: Iterable[str]) -> bool:
     return nms or ONE_TO_ONE not in available
 
 
+def head_in_use(nms: bool, available: Iterable[str]) -> str:
+    """Where detections come from, as results and logs say it."""
+    return "one-to-many + NMS" if uses_nms(nms, available) else "one-to-one (NMS-free)"
+
+
 def branches_for(nms: bool, available: Iterable[str]) -> tuple[str, ...]:
     """The head branch to compute.
 

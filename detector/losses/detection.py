@@ -11,7 +11,8 @@ the batch, 1):
   four sides, times w, / S.
 
 Dual heads: ``a * one-to-many + (1 - a) * one-to-one`` with a falling from 0.8 to 0.1 over the run
-(YOLO26's ProgLoss), so the head that is deployed gets the attention at the end.
+(YOLO26's ProgLoss), so the head that is deployed gets the attention at the end.  A single head
+counts whole, and an auxiliary branch beside it a quarter, as YOLOv9's authors train it.
 
 Everything runs in float32, also under autocast: half precision steps by 0.5 pixel at 640.  The
 caller divides by the number of accumulated batches; S is that of the micro-batch.
@@ -28,9 +29,11 @@ from torch import Tensor
 
 from ...datasets.sample import Batch
 from ..models.head import decode_boxes
-from ..models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 from .assign import Assigner, Assignment
 from .iou import matched_ciou
+
+AUXILIARY_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class DetectionLoss:
         self.assigners = assigners or {
             ONE_TO_MANY: Assigner(topk=10),
             ONE_TO_ONE: Assigner(topk=7, keep=1),
+            AUXILIARY: Assigner(topk=10),
         }
         self.progress = 0.0
         self.frozen: dict[str, Assignment] | None = None
@@ -67,12 +71,14 @@ class DetectionLoss:
         over one batch can then be compared without the assigner's ties deciding."""
 
     def branch_weights(self, branches: Mapping[str, Predictions]) -> dict[str, float]:
-        """Share of each branch in the total: [0.8, 0.2] at the start of a run, [0.1, 0.9] at its
-        end."""
-        if len(branches) == 1:
-            return dict.fromkeys(branches, 1.0)
+        """Share of each branch in the total; of dual heads [0.8, 0.2] at the start of a run and
+        [0.1, 0.9] at its end."""
         many = 0.8 - 0.7 * min(max(self.progress, 0.0), 1.0)
-        return {ONE_TO_MANY: many, ONE_TO_ONE: 1.0 - many}
+        dual = ONE_TO_MANY in branches and ONE_TO_ONE in branches
+        main = {ONE_TO_MANY: many, ONE_TO_ONE: 1.0 - many} if dual else {}
+        return {
+            name: AUXILIARY_SHARE if name == AUXILIARY else main.get(name, 1.0) for name in branches
+        }
 
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:
         """outputs: one Predictions a branch.  batch: on the same device.  Multiplied by the number
