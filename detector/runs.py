@@ -70,8 +70,9 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_args(folder: Path, config: CommonConfig) -> None:
-    """args.yaml: every value of the run, usable again as ``cfg=``."""
-    write_text(folder / "args.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
+    """args.yaml: every value of the run, usable again as ``cfg=`` of a new one."""
+    values = asdict(config) | ({"resume": None} if hasattr(config, "resume") else {})
+    write_text(folder / "args.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +57,7 @@ class Meta:
     licence: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     data: dict[str, Any] = field(default_factory=dict)
-    """name, fingerprint, split sizes and stand_in of the data set; ``yaml`` as the user typed
+    """name, fingerprints, sizes and stand_in_for of the data set; ``yaml`` as the user typed
     it."""
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -141,12 +142,28 @@ def read_meta(path: Path) -> Meta:
     return Meta.from_dict(_json(read_header(path)["det"], path), path)
 
 
+PLAIN = (type(None), bool, int, float, str)
+
+
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``last.pt`` atomically.  ``state`` is plain data and tensors (checked by loading rules,
-    not by hope)."""
+    """Write ``last.pt`` atomically.  Raises TypeError for what load_state would refuse."""
     import torch
 
+    _check_plain(state, torch.Tensor, "state")
     write_atomically(path, lambda file: torch.save({"schema": SCHEMA, **state}, file))
+
+
+def _check_plain(value: Any, tensor: type, where: str) -> None:
+    """Only tensors and plain data of exactly these types are loaded again."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(item, tensor, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_plain(item, tensor, f"{where}[{index}]")
+    elif type(value) not in PLAIN and not isinstance(value, tensor):
+        kind = type(value).__name__
+        raise TypeError(f"{where} is a {kind}: a state holds tensors and plain data only")
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -163,7 +180,7 @@ def load_state(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path} is damaged at {broken}: take the checkpoint before it")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]
         raise CheckpointError(f"{path} is not a whole training checkpoint ({reason})") from error
     schema = state.get("schema") if isinstance(state, dict) else None
     if not isinstance(schema, int):

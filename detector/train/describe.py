@@ -16,8 +16,8 @@ def versions() -> dict[str, str]:
     """Versions of what computed the numbers."""
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
     }
 
 

@@ -32,7 +32,7 @@ from .ladder import Decision
 from .optim import set_learning_rate
 from .position import Position
 from .precision import Precision
-from .schedule import RunLength, lr_factor
+from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .signals import Interrupted, StopRequest, stop_request
 from .step import TrainStep
 
@@ -201,6 +201,10 @@ class Trainer:
         left = self.config.time * 3600 - self.at.seconds
         more = max(math.floor(left / (self.at.seconds / self.at.epoch)), 0)
         self.length = RunLength(self.length.steps_per_epoch, self.at.epoch + more)
+        self.run.warmup = warmup_steps(self.length, self.config.warmup_epochs)
+        if self.run.ema:
+            constants = ema_constants(self.length, self.config.ema_decay)
+            self.run.ema.decay, self.run.ema.tau = constants
 
     def _out_of_patience(self) -> bool:
         at, patience = self.at, self.config.patience
