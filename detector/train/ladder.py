@@ -176,7 +176,9 @@ def _evidence(
         try:
             trials = SanityCheck(model, criterion, batch).run(names)
             break
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if len(batch) == 1:
                 raise RunError(
                     "the AMP check ran out of memory with a single image: take a smaller imgsz"
@@ -185,6 +187,12 @@ def _evidence(
     if all(trial.problem is None for trial in trials):
         _store(path, trials)
     return trials, False
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether there was too little memory, of a GPU or (where torch has no type for it) of the
+    machine."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _cache_path(

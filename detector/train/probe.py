@@ -100,8 +100,9 @@ def _gradients(
         [outputs[i] for i in chosen],
         [(record.gradients[i] * scale).to(outputs[i].dtype) for i in chosen],
     )
-    grads = [p.grad.flatten().float() / scale for p in module.parameters() if p.grad is not None]
-    return torch.cat(grads), [tensor.detach() for tensor in outputs]
+    learning = [p for p in module.parameters() if p.requires_grad]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad.float() / scale for p in learning]
+    return torch.cat([g.flatten() for g in grads]), [tensor.detach() for tensor in outputs]
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

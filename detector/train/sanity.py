@@ -215,24 +215,34 @@ class SanityCheck:
 
 
 def find_problem(trial: Trial) -> str | None:
-    """The first threshold that a trial fails, in words; None where it passes all."""
+    """The first threshold that a trial fails, in words; None where it passes all.
+
+    A stage that fails by itself is named before what it does to the whole.
+    """
+    for name, stage in trial.stages.items():
+        if problem := _stage_problem(name, stage):
+            return problem
     if not trial.finite:
         return "loss or gradients are not finite"
     if not trial.loss_error <= MAX_LOSS_ERROR:
         return f"the loss differs by {trial.loss_error:.1%} (at most {MAX_LOSS_ERROR:.0%})"
-    for name, stage in trial.stages.items():
-        if not stage.output <= MAX_OUTPUT_ERROR:
-            limit = f"at most {MAX_OUTPUT_ERROR:.0%}"
-            return f"the output of {name} is off by {stage.output:.1%} ({limit})"
-        if not stage.cosine >= MIN_COSINE:
-            return (
-                f"the gradient of {name} points elsewhere "
-                f"(cosine {stage.cosine:.3f}, at least {MIN_COSINE})"
-            )
     if not trial.box_error <= MAX_BOX_ERROR:
         return f"boxes move by {trial.box_error:.1f} pixels (at most {MAX_BOX_ERROR:.0f})"
     if not trial.lost <= MAX_LOST:
         return f"{trial.lost:.1%} of the gradient is lost to zero (at most {MAX_LOST:.0%})"
+    return None
+
+
+def _stage_problem(name: str, stage: StageError) -> str | None:
+    if not math.isfinite(stage.output):
+        return f"the output of {name} is not finite"
+    if stage.output > MAX_OUTPUT_ERROR:
+        return f"the output of {name} is off by {stage.output:.1%} (at most {MAX_OUTPUT_ERROR:.0%})"
+    if not stage.cosine >= MIN_COSINE:
+        return (
+            f"the gradient of {name} points elsewhere "
+            f"(cosine {stage.cosine:.3f}, at least {MIN_COSINE})"
+        )
     return None
 
 
