@@ -62,7 +62,7 @@ def test_steps_lower_the_loss(name: str, precision: str) -> None:
     step, batch, losses = stepper(name, precision), scenes(), []
     step.criterion.frozen = {}
     for _ in range(STEPS):
-        output = step(batch, share=1.0, update=True, eager=True)
+        output = step(batch, update=True, eager=True)
         assert output.skipped is False
         losses.append(output.loss.total.item())
     assert (losses[-1] + losses[-2]) / 2 < losses[0], losses
@@ -71,7 +71,7 @@ def test_steps_lower_the_loss(name: str, precision: str) -> None:
 @pytest.mark.parametrize("name", SMALLEST)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     step = stepper(name, "fp32")
-    step(scenes(), share=1.0, update=False, eager=True)
+    step(scenes(), update=False, eager=True)
     assert not [n for n, p in step.model.named_parameters() if p.grad is None]
     still = [n for n, p in step.model.named_parameters() if not p.grad.any()]
     assert all(".boxes." in name for name in still), still  # no positive on that level

@@ -15,7 +15,8 @@ Dual heads: ``a * one-to-many + (1 - a) * one-to-one`` with a falling from 0.8 t
 counts whole, and an auxiliary branch beside it a quarter, as YOLOv9's authors train it.
 
 Everything runs in float32, also under autocast: half precision steps by 0.5 pixel at 640.  The
-caller divides by the number of accumulated batches; S is that of the micro-batch.
+total grows with the number of images, so gradients of accumulated batches simply add up; S is that
+of the micro-batch.
 """
 
 from __future__ import annotations

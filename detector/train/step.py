@@ -72,12 +72,12 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         self._kept = False
 
-    def __call__(self, batch: Batch, *, share: float, update: bool, eager: bool) -> StepOutput:
+    def __call__(self, batch: Batch, *, update: bool, eager: bool) -> StepOutput:
         """Learn from ``batch``.
 
-        share: of this batch in the nominal one (1 without accumulation).  update: the nominal batch
-        is full.  eager: look at the gradients before they are used; False leaves that to whoever
-        reads the norm later.
+        update: the nominal batch is full; until then gradients add up, for the loss grows with the
+        number of images.  eager: look at the gradients before they are used; False leaves that to
+        whoever reads the norm later.
         """
         scaled = self.scaler.is_enabled()
         if not self._kept and (eager or scaled):
@@ -85,7 +85,7 @@ class TrainStep:
         with self.precision.autocast():
             outputs = self.forward(batch.images)
         loss = self.criterion(outputs, batch)
-        self.scaler.scale(loss.total * share).backward()
+        self.scaler.scale(loss.total).backward()
         if not update:
             return StepOutput(loss, None, False if eager or scaled else None, scaled)
         self.scaler.unscale_(self.optimizer)

@@ -94,15 +94,12 @@ class Trainer:
     def _train_batch(self, batch: Batch, steps: int) -> None:
         """Set what depends on the step, learn from the batch, add to the sums of the epoch."""
         at, accumulate = self.at, self.run.accumulate
-        position = at.batch % accumulate
-        window = min(accumulate, steps - (at.batch - position))
-        self.guard.before(boundary=position == 0)
+        self.guard.before(boundary=at.batch % accumulate == 0)
         self.run.criterion.progress = at.epoch / max(self.length.epochs - 1, 1)
         set_learning_rate(self.run.optimizer, self._lr_factor())
         batch = self._resize(batch.to(self.run.device))
-        output = self.step(
-            batch, share=1.0 / window, update=position + 1 == window, eager=self.guard.eager
-        )
+        full = (at.batch + 1) % accumulate == 0 or at.batch + 1 == steps
+        output = self.step(batch, update=full, eager=self.guard.eager)
         diagnose = partial(self._diagnose, batch, {"epoch": at.epoch, "batch": at.batch})
         failure = self.guard.after(output, self.step.scaler.get_scale(), diagnose)
         if failure is not None:
