@@ -9,8 +9,9 @@ pipeline from cached images, as it is by default and with rotation and shear; th
 without mosaic; the letterbox of validation. Time is the processor time of the thread. Shares are
 medians over rounds, because a machine's speed moves between rounds but less within one.
 
-The second form asks how batches should be prepared beside a model that trains on the same cores,
-and measures steps of yolo26n with each way.
+The second form asks how batches should be prepared beside a model that trains on the same cores.
+It measures steps of yolo26n with each way in turn, and compares the fastest tenth of the steps:
+what other programs do to a machine only ever makes a step slower.
 
 Images are made up: 640 x 480 JPEGs with the detail of photographs.
 """
@@ -18,10 +19,11 @@ Images are made up: 640 x 480 JPEGs with the detail of photographs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -146,7 +148,7 @@ def _draw(data: DetectionDataset, epoch: int, output: np.ndarray) -> None:
 
 
 def beside_model(records: list[Record], image_size: int, batch: int, rounds: int) -> Rates:
-    """Images a second of training steps with each way to prepare batches, a value a round."""
+    """Images a second of training steps with each way to prepare batches, a step a round."""
     data = filled(records, image_size, DEFAULT)
     model = build("yolo26n", 3).to(memory_format=torch.channels_last).train()
     loaders = {
@@ -160,39 +162,45 @@ def beside_model(records: list[Record], image_size: int, batch: int, rounds: int
     ahead._pool_size, ahead._device_type = 1, "ahead"
     fixed = next(loaders["one core, when asked"].epoch(0)).images
     rates: Rates = {"model alone, the same batch again": [], **{name: [] for name in loaders}}
-    steps = len(records) // batch
-    for epoch in range(-1, rounds):
-        ways: list[Iterable[torch.Tensor]] = [[fixed] * steps]
-        ways += [(part.images for part in loader.epoch(epoch + 1)) for loader in loaders.values()]
-        for row, images in zip(rates.values(), ways, strict=True):
-            value = rate(partial(_steps, model, images), steps * batch, time.perf_counter)
-            if epoch >= 0:
-                row.append(value)
+    streams = {name: _endless(loader) for name, loader in loaders.items()}
+    for turn in range(-1, rounds):
+        for name in rates:
+            stream = streams.get(name)
+            value = rate(partial(_step, model, stream, fixed), batch, time.perf_counter)
+            if turn >= 0:
+                rates[name].append(value)
     for loader in loaders.values():
         loader.close()
     return rates
 
 
-def _steps(model: torch.nn.Module, batches: Iterable[torch.Tensor]) -> None:
+def _endless(loader: Loader) -> Iterator[torch.Tensor]:
+    for epoch in itertools.count():
+        yield from (batch.images for batch in loader.epoch(epoch))
+
+
+def _step(
+    model: torch.nn.Module, stream: Iterator[torch.Tensor] | None, images: torch.Tensor
+) -> None:
     """Forward and backward in bf16; what is learnt does not matter here."""
-    for images in batches:
-        with torch.autocast("cpu", torch.bfloat16):
-            branches = model(images.float() / 255.0).values()
-        loss = sum(b.logits.float().square().mean() + b.distances.square().mean() for b in branches)
-        loss.backward()
-        model.zero_grad(set_to_none=True)
+    if stream is not None:
+        images = next(stream)
+    with torch.autocast("cpu", torch.bfloat16):
+        branches = model(images.float() / 255.0).values()
+    loss = sum(b.logits.float().square().mean() + b.distances.square().mean() for b in branches)
+    loss.backward()
+    model.zero_grad(set_to_none=True)
 
 
-def show(rates: Rates, against: str) -> None:
-    """A table: median images a second, milliseconds an image, median share of a row's speed."""
-    base = np.array(rates[against])
+def show(rates: Rates, against: str, quantile: float) -> None:
+    """A table: images a second, milliseconds an image, and the share of a row's speed."""
+    base = np.quantile(rates[against], quantile)
     print(f"{'':38}{'images/s':>10}{'ms':>8}   share of '{against}'")
     for name, values in rates.items():
-        shares = np.array(values) / base
-        middle = float(np.median(values))
-        share = f"{100 * np.median(shares):5.0f} %"
-        spread = f"({100 * shares.min():.0f}-{100 * shares.max():.0f})"
-        print(f"{name:38}{middle:10.0f}{1000 / middle:8.2f}   {share} {spread}")
+        value = float(np.quantile(values, quantile))
+        shares = np.quantile(np.array(values) / rates[against], (0.25, 0.75)) * 100
+        spread = f"(rounds: {shares[0]:.0f}-{shares[1]:.0f})"
+        print(f"{name:38}{value:10.0f}{1000 / value:8.2f}   {100 * value / base:5.0f} % {spread}")
 
 
 def main() -> None:
@@ -208,12 +216,12 @@ def main() -> None:
         records = make_records(Path(folder), options.images)
         if options.beside_model:
             rates = beside_model(records, options.image_size, options.batch, options.rounds)
-            against = "model alone, the same batch again"
+            against, quantile = "model alone, the same batch again", 0.9
         else:
             cv2.setNumThreads(1)
             rates = measure(records, options.image_size, options.rounds)
-            against = WARPS
-    show(rates, against)
+            against, quantile = WARPS, 0.5
+    show(rates, against, quantile)
     facts = {
         "image_size": options.image_size,
         "images": options.images,

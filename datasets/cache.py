@@ -128,6 +128,11 @@ class ImageCache:
     def __len__(self) -> int:
         return len(self._sizes)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of a kept image."""
+        height, width = self._sizes[index].tolist()
+        return height, width
+
     def get(self, index: int) -> np.ndarray | None:
         """[H,W,3] uint8 RGB, read-only; None where the image is not kept (yet)."""
         if self._file is None or self._offsets[index] < 0 or not self._file.data[index]:
@@ -141,7 +146,7 @@ class ImageCache:
 
         Raises ValueError where it is not of the size that its record leads to.
         """
-        height, width = self._sizes[index].tolist()
+        height, width = self.size(index)
         if image.shape != (height, width, 3):
             got = f"{image.shape[1]} x {image.shape[0]}"
             raise ValueError(f"image {index}: expected {width} x {height} px, got {got}")
@@ -159,8 +164,7 @@ class ImageCache:
         if self._touched > _RESIDENT:  # a file larger than memory must not look like a leak
             file.forget_pages()
             self._touched = 0
-        height, width = self._sizes[index].tolist()
-        return file.data[start : start + length].reshape(height, width, 3)
+        return file.data[start : start + length].reshape(*self.size(index), 3)
 
     def describe(self) -> str:
         """What was chosen, in a line: ``in memory, 64 MB`` or ``on disk, 9.1 GB in ...``."""

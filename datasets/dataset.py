@@ -22,13 +22,13 @@ import numpy as np
 from .cache import ImageCache
 from .formats.record import Record
 from .image import (
+    CENTER,
     ImageError,
     fit,
     letterbox_boxes,
     place,
     read_image,
     resize_to,
-    scaled_size,
 )
 from .mosaic import Placement, compose, place_mosaic, place_single
 from .sample import Sample
@@ -66,6 +66,7 @@ class DetectionDataset:
 
     records: the images.  augment: None letterboxes (validation).  cache: decoded images, made for
     the same records and image_size; without one every image is decoded whenever it is needed.
+    align: where a letterboxed image lies (image.CENTER, image.CORNER).
     Raises ValueError for an empty list of records or a cache made for something else.
     """
 
@@ -77,6 +78,7 @@ class DetectionDataset:
         augment: Augment | None,
         seed: int = 0,
         cache: ImageCache | None = None,
+        align: str = CENTER,
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
@@ -90,7 +92,9 @@ class DetectionDataset:
         self.augment = augment
         self.seed = seed
         self.cache = cache
+        self.align = align
         self._packed = _PackedRecords(records)
+        self._kept_boxes = self._packed.boxes if augment is None else self._scale_boxes()
 
     def __len__(self) -> int:
         return len(self._packed.sizes)
@@ -133,22 +137,19 @@ class DetectionDataset:
         assert augment is not None
         if closed or rng.random() >= augment.mosaic:
             matrix = random_affine(rng, augment, size, size, flips)
-            return [place_single(index, self._scaled(index), size, matrix)]
+            return [place_single(index, self.cache.size(index), size, matrix)]
         indices = [index, *rng.integers(len(self), size=3).tolist()]
         x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
         matrix = random_affine(rng, augment, 2 * size, size, flips)
-        sizes = [self._scaled(i) for i in indices]
+        sizes = [self.cache.size(i) for i in indices]
         return place_mosaic(indices, sizes, (int(x), int(y)), 2 * size, matrix)
 
-    def _scaled(self, index: int) -> tuple[int, int]:
-        return scaled_size(self._packed.size(index), self.image_size)
-
-    def _scaled_boxes(self, index: int) -> np.ndarray:
-        """[N,4] boxes in pixels of the image as cached."""
-        height, width = self._packed.size(index)
-        scaled = self._scaled(index)
-        gain_x, gain_y = scaled[1] / width, scaled[0] / height
-        return self._packed.boxes_of(index) * np.array((gain_x, gain_y) * 2, np.float32)
+    def _scale_boxes(self) -> np.ndarray:
+        """[M,4] all boxes in pixels of the images as kept in the cache."""
+        kept = np.array([self.cache.size(index) for index in range(len(self))])
+        gains = (kept / self._packed.sizes)[:, [1, 0, 1, 0]]  # [N,4]
+        scaled = self._packed.boxes * np.repeat(gains, np.diff(self._packed.starts), 0)
+        return scaled.astype(np.float32)
 
     def _read(self, index: int) -> np.ndarray:
         """[H,W,3] uint8 RGB with its long side image_size pixels; not to be written to."""
@@ -169,11 +170,11 @@ class DetectionDataset:
 
     def _letterboxed(self, index: int, output: np.ndarray) -> Sample:
         original = self._packed.size(index)
-        box = fit(original, self.image_size)
+        box = fit(original, self.image_size, self.align)
         return Sample(
-            image=place(self._read(index), self.image_size, output=output),
-            boxes=letterbox_boxes(self._packed.boxes_of(index), box),
-            labels=self._packed.labels_of(index),
+            image=place(self._read(index), self.image_size, align=self.align, output=output),
+            boxes=letterbox_boxes(self._packed.boxes[self._packed.of(index)], box),
+            labels=self._packed.labels[self._packed.of(index)],
             path=self._packed.path(index),
             original_size=original,
             letterbox=box,
@@ -204,8 +205,8 @@ class DetectionDataset:
         return compose(
             placements,
             [self._read(index) for index in indices],
-            [self._scaled_boxes(index) for index in indices],
-            [self._packed.labels_of(index) for index in indices],
+            [self._kept_boxes[self._packed.of(index)] for index in indices],
+            [self._packed.labels[self._packed.of(index)] for index in indices],
             output,
         )
 
@@ -226,8 +227,8 @@ class _PackedRecords:
         self.name_starts = np.concatenate(((0,), np.cumsum([len(name) for name in names])))
 
     def __getitem__(self, index: int) -> Record:
-        path, size = self.path(index), self.size(index)
-        return Record(path, size, self.boxes_of(index), self.labels_of(index))
+        own = self.of(index)
+        return Record(self.path(index), self.size(index), self.boxes[own], self.labels[own])
 
     def path(self, index: int) -> Path:
         name = self.names[self.name_starts[index] : self.name_starts[index + 1]]
@@ -237,8 +238,6 @@ class _PackedRecords:
         height, width = self.sizes[index].tolist()
         return height, width
 
-    def boxes_of(self, index: int) -> np.ndarray:
-        return self.boxes[self.starts[index] : self.starts[index + 1]]
-
-    def labels_of(self, index: int) -> np.ndarray:
-        return self.labels[self.starts[index] : self.starts[index + 1]]
+    def of(self, index: int) -> slice:
+        """Where the boxes and labels of an image are."""
+        return slice(self.starts[index], self.starts[index + 1])

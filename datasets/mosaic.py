@@ -16,8 +16,9 @@ one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from .image import FILL
 from .transforms import clip_boxes, translated, warp_boxes, worth_keeping
 
 _ALIASED = 0.5  # below this zoom bilinear sampling skips source pixels
+_Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,28 @@ def _draw(output: np.ndarray, image: np.ndarray, placement: Placement) -> np.nda
     matrix = translated(placement.matrix, x0, y0)
     part = image[y0:y1, x0:x1]
     if part.size:
-        part, shrink = _softened(part, matrix)
-        matrix[:, :2] *= shrink
-        straight = matrix[0, 1] == 0.0 and matrix[1, 0] == 0.0
-        matrix = (_draw_straight if straight else _draw_warped)(output, part, matrix)
-        matrix[:, :2] /= shrink
+        (a, b, _), (c, d, _) = matrix.tolist()
+        draw = _draw_straight if b == 0.0 and c == 0.0 else _draw_warped
+        if abs(a * d - b * c) < _ALIASED**2:
+            matrix = _draw_softened(output, part, matrix, draw)
+        else:
+            matrix = draw(output, part, matrix)
     return translated(matrix, -x0, -y0)
 
 
-def _softened(part: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``part`` halved by area until the zoom does not alias, and how much smaller it is in x, y."""
+def _draw_softened(
+    output: np.ndarray, part: np.ndarray, matrix: np.ndarray, draw: _Draw
+) -> np.ndarray:
+    """Draw after halving by area until the zoom that is left does not alias."""
     height, width = part.shape[:2]
-    zoom = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
+    zoom = math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
     while zoom < _ALIASED and min(part.shape[:2]) > 1:
         half = ((part.shape[1] + 1) // 2, (part.shape[0] + 1) // 2)
         part = cv2.resize(part, half, interpolation=cv2.INTER_AREA)
         zoom *= 2.0
-    return part, np.array((width / part.shape[1], height / part.shape[0]))
+    shrink = np.array((width / part.shape[1], height / part.shape[0], 1.0))
+    drawn: np.ndarray = draw(output, part, matrix * shrink) / shrink
+    return drawn
 
 
 def _draw_straight(output: np.ndarray, part: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -134,42 +141,44 @@ def _draw_straight(output: np.ndarray, part: np.ndarray, matrix: np.ndarray) -> 
     target = output[down.start : down.stop, across.start : across.stop]
     part = part[down.source_start : down.source_stop, across.source_start : across.source_stop]
     cv2.resize(part, target.shape[1::-1], dst=target, interpolation=cv2.INTER_LINEAR)
-    if across.mirrored or down.mirrored:
-        mirror = -1 if across.mirrored and down.mirrored else int(across.mirrored)
+    if across.zoom < 0.0 or down.zoom < 0.0:
+        mirror = 1 if down.zoom > 0.0 else 0 if across.zoom > 0.0 else -1
         cv2.flip(target, mirror, dst=target)
     return np.array(((across.zoom, 0.0, across.offset), (0.0, down.zoom, down.offset)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Whole source pixels drawn onto whole output pixels along one axis."""
+class _Span(NamedTuple):
+    """Whole source pixels drawn onto whole output pixels along one axis, and the map that this is.
+
+    Source pixel i goes to ``zoom * i + offset``; a negative zoom is mirrored.
+    """
 
     source_start: int
     source_stop: int
     start: int
     stop: int
-    mirrored: bool
-
-    @property
-    def zoom(self) -> float:
-        zoom = (self.stop - self.start) / (self.source_stop - self.source_start)
-        return -zoom if self.mirrored else zoom
-
-    @property
-    def offset(self) -> float:
-        return (self.stop if self.mirrored else self.start) - self.zoom * self.source_start
+    zoom: float
+    offset: float
 
 
 def _span(length: int, zoom: float, offset: float, limit: int) -> _Span | None:
     """The part of [0, length] that ``zoom * i + offset`` takes into [0, limit]; None if empty."""
-    low, high = sorted((offset, offset + zoom * length))
+    mirrored = zoom < 0.0
+    low, high = offset, offset + zoom * length
+    if mirrored:
+        low, high = high, low
     start, stop = round(max(low, 0.0)), round(min(high, limit))
     if start >= stop:
         return None
-    first, last = sorted(((start - offset) / zoom, (stop - offset) / zoom))
-    source_start = min(max(round(first), 0), length - 1)
-    source_stop = max(min(round(last), length), source_start + 1)
-    return _Span(source_start, source_stop, start, stop, zoom < 0.0)
+    from_start, from_stop = (start - offset) / zoom, (stop - offset) / zoom
+    if mirrored:
+        from_start, from_stop = from_stop, from_start
+    source_start = min(max(round(from_start), 0), length - 1)
+    source_stop = max(min(round(from_stop), length), source_start + 1)
+    drawn = (stop - start) / (source_stop - source_start)
+    if mirrored:
+        return _Span(source_start, source_stop, start, stop, -drawn, stop + drawn * source_start)
+    return _Span(source_start, source_stop, start, stop, drawn, start - drawn * source_start)
 
 
 def _draw_warped(output: np.ndarray, part: np.ndarray, matrix: np.ndarray) -> np.ndarray:

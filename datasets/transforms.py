@@ -89,9 +89,8 @@ def random_affine(
 
 def translated(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
     """``matrix`` for an image whose corner lies at (x, y) of the space ``matrix`` maps from."""
-    moved = matrix.copy()
-    moved[:, 2] += matrix[:, 0] * x + matrix[:, 1] * y
-    return moved
+    (a, b, e), (c, d, f) = matrix.tolist()  # plain numbers: a fifth of the time of small arrays
+    return np.array(((a, b, e + a * x + b * y), (c, d, f + c * x + d * y)))
 
 
 def warp_boxes(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
