@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,21 @@ from yolodet.datasets.shapes import write_shapes
 from yolodet.detector import api
 from yolodet.detector.config import TrainConfig
 from yolodet.detector.log import Log
-from yolodet.detector.losses.detection import DetectionLoss, Gains
-from yolodet.detector.models import restore
+from yolodet.detector.losses.detection import DetectionLoss, Gains, LossOutput
+from yolodet.detector.models import yolo26
 from yolodet.detector.models.blocks import Conv
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.head import STRIDES, Branch, Head
 from yolodet.detector.models.predictions import ONE_TO_MANY, ONE_TO_ONE
 from yolodet.detector.models.pyramid import Backbone
 from yolodet.detector.parse import parse
-from yolodet.detector.train import assemble
+from yolodet.detector.runs import BEST, LAST
+from yolodet.detector.train.assemble import assemble
+from yolodet.detector.train.ladder import Decision
+from yolodet.detector.train.precision import Precision
+from yolodet.detector.train.step import StepOutput, TrainStep
+from yolodet.detector.train.trainer import Trainer
+from yolodet.weights.checkpoint import load_state, load_weights
 
 NAN = float("nan")
 CPU_BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -54,19 +62,13 @@ def tower(c_in: int, c_out: int) -> nn.Sequential:
 
 def use_tiny_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever builds yolo26n gets the tiny one; and torch keeps the threads it was given."""
-
-    def build(name: str, num_classes: int, class_width: int | None = None) -> Detector:
-        return tiny_detector(num_classes, name)
-
-    for place in (assemble, restore):
-        monkeypatch.setattr(place, "build", build)
+    monkeypatch.setattr(yolo26, "build", lambda size, classes, width=None: tiny_detector(classes))
     keep_threads(monkeypatch)
 
 
 def keep_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training does not take all cores: the same numbers wherever the tests run."""
-    for place in (assemble, api):
-        monkeypatch.setattr(place, "use_all_cores", lambda: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
 
 
 def make_batch(count: int, size: int = 64, num_classes: int = 2, seed: int = 0) -> Batch:
@@ -102,6 +104,9 @@ def hooked(module: nn.Module, change: Callable[[Tensor], Tensor], when: Callable
 def casts_to(dtype: torch.dtype) -> Callable[[], bool]:
     """Whether autocast on the CPU computes in ``dtype`` right now."""
     return lambda: torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == dtype
+
+
+IN_BF16, IN_FP16 = casts_to(torch.bfloat16), casts_to(torch.float16)
 
 
 def write_tiny_data(folder: Path, train: int = 6, val: int = 3) -> Path:
@@ -146,3 +151,105 @@ def same(a: Any, b: Any) -> bool:
 def bits(tensor: Tensor) -> Tensor:
     """The bytes of a tensor, in the order of its elements."""
     return tensor.contiguous().flatten().view(torch.uint8)
+
+
+# ---------------------------------------------------------------- runs with faults in them
+
+
+def make_trainer(
+    data: Path, folder: Path, precision: str = "fp32", rungs: tuple[str, ...] = (), **words: Any
+) -> Trainer:
+    """A run in ``precision``; no image is mixed with another, so that a name says it all."""
+    config, _ = train_config(data, folder, **{"nbs": 3, "mosaic": 0.0, **words})
+    decision = Decision(Precision(precision, "cpu", "as told"), rungs, [], {})
+    log = Log(verbose=False, file=folder / "log.txt")
+    trainer = Trainer(assemble(config, log), decision, folder, log)
+    if precision == "fp16":  # a loss scale of 2^16 is too large for this little detector
+        trainer.step.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    return trainer
+
+
+class Poison(DetectionLoss):
+    """The loss of a batch is NaN, and its box part with it, where ``bad(batch)`` says so."""
+
+    def __init__(self, bad: Callable[[Batch], bool]) -> None:
+        super().__init__(Gains())
+        self.bad = bad
+
+    def __call__(self, outputs: Any, batch: Batch) -> LossOutput:
+        output = super().__call__(outputs, batch)
+        if not self.bad(batch):
+            return output
+        parts = {**output.parts, "box": output.parts["box"] * NAN}
+        return replace(output, total=output.total * NAN, parts=parts)
+
+
+def poison(trainer: Trainer, bad: Callable[[Batch], bool]) -> None:
+    """Let the run learn with ``Poison``."""
+    trainer.run.criterion = trainer.step.criterion = Poison(bad)
+
+
+def holding(name: str) -> Callable[[Batch], bool]:
+    """Whether the image called ``name`` is in a batch."""
+    return lambda batch: name in {path.name for path in batch.paths}
+
+
+def image_at(trainer: Trainer, batch: int, epoch: int = 0) -> str:
+    """Name of the first image of a batch."""
+    return list(trainer.run.train_loader.epoch(epoch))[batch].paths[0].name
+
+
+def fail_in_bf16(trainer: Trainer, epoch: int, batch: int) -> None:
+    """``backbone.stage5.norm`` says NaN in bf16 from that batch of the run on."""
+
+    def late() -> bool:
+        return IN_BF16() and (trainer.at.epoch, trainer.at.batch) >= (epoch, batch)
+
+    hooked(trainer.run.model.backbone.stage5.norm, lambda x: x * NAN, late)
+
+
+def watch(trainer: Trainer) -> list[tuple[int, int, bool, str]]:
+    """A list that gets (epoch, batch, eager, precision) of every step that is tried."""
+    tried: list[tuple[int, int, bool, str]] = []
+
+    class Watched(TrainStep):
+        def __call__(self, batch: Batch, *, update: bool, eager: bool) -> StepOutput:
+            tried.append((trainer.at.epoch, trainer.at.batch, eager, self.precision.name))
+            return super().__call__(batch, update=update, eager=eager)
+
+    trainer.step.__class__ = Watched
+    return tried
+
+
+def essence(trainer: Trainer) -> Any:
+    """All of a run's state but times and its folder."""
+    state = snapshot(trainer.state_dict())
+    for name in ("seconds", "sums"):
+        state["position"].pop(name)
+    for row in state["position"]["rows"]:
+        row.pop("time"), row.pop("images_per_s")
+    for name in ("project", "workers"):
+        state["config"].pop(name)
+    return state
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """results.csv."""
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_all_finite(folder: Path) -> None:
+    """No NaN is in any checkpoint of a run."""
+    found = [*tensors_of(load_state(folder / LAST)), *tensors_of(load_weights(folder / BEST)[0])]
+    assert len(found) > 50
+    assert all(bool(t.isfinite().all()) for t in found if t.is_floating_point())
+
+
+def tensors_of(state: Any) -> list[Tensor]:
+    """Every tensor of nested plain data."""
+    if isinstance(state, Tensor):
+        return [state]
+    if isinstance(state, dict):
+        state = list(state.values())
+    return [t for value in state for t in tensors_of(value)] if isinstance(state, list) else []

@@ -78,7 +78,8 @@ class Guard:
         self._save = save
         self._waits = waits
         self._state: dict[str, Any] | None = None
-        self._since = READ_EVERY
+        self._since = 0
+        self._due = True
         self._flag: Tensor | None = None
         self._window: list[tuple[Tensor, Callable[[str], Failure]]] = []
         self._careful = 0
@@ -89,7 +90,7 @@ class Guard:
     @property
     def eager(self) -> bool:
         """Whether the next step is to look at its gradients before it uses them."""
-        return not self._waits or self._careful > 0
+        return not self._waits or self._careful > 0 or self.skips_in_a_row > 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -100,9 +101,10 @@ class Guard:
     def before(self, *, boundary: bool) -> None:
         """Called before a step.  boundary: no gradients are accumulated at this point, so the state
         is whole; it is kept every READ_EVERY steps.  Raises Rollback (see settle)."""
-        if boundary and self._since >= READ_EVERY and not self.skips_in_a_row:
+        due = self._due or self._since >= READ_EVERY
+        if boundary and due and not self.skips_in_a_row:
             self.settle()
-            self._state, self._since = copy.deepcopy(self._save()), 0
+            self._state, self._since, self._due = copy.deepcopy(self._save()), 0, False
         self._since += 1
         self._careful = max(self._careful - 1, 0)
 
@@ -110,9 +112,9 @@ class Guard:
         """Read the flag, before a state is kept or written; what is written is also kept, before
         the next step.  Raises Rollback where the flag is set."""
         bad = self._flag is not None and bool(self._flag)
-        self._flag, self._since = None, READ_EVERY
+        self._flag, self._due = None, True
         if bad:
-            self._careful = 2 * READ_EVERY
+            self._careful = self._since + READ_EVERY + 1
             raise Rollback(None)
 
     def after(
@@ -143,7 +145,7 @@ class Guard:
         failure = (guilty or [diagnose])[0](cause)
         self.failures.append(failure)
         if failure.helped:
-            self.skips_in_a_row, self._since = 0, READ_EVERY
+            self.skips_in_a_row, self._due = 0, True
             raise Rollback(failure)
         self.bad_in_a_row += 1
         return failure
