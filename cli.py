@@ -87,6 +87,7 @@ def _app() -> typer.Typer:
     app = _group("A YOLO-style object detection trainer.", EPILOG)
     groups = {
         "data": _group("Look through a data set, or draw one."),
+        "weights": _group("List, look at, convert and download pretrained weights."),
         "config": _group("Print options as YAML: all defaults, or the values of one command."),
     }
     for command in COMMANDS:
@@ -240,12 +241,9 @@ def _info(command: Command, config: Any, given: frozenset[str], log: Log) -> Out
 
         result = {"yolodet": __version__, **describe_machine()}
     else:
-        from .detector import checks
+        from .detector import shelf
 
-        checks.check_model(config.model)
-        from .detector import api
-
-        result = api.info(config.model)
+        result = shelf.describe(config.model)
     return Outcome(result, "\n".join(_lines(result)))
 
 
@@ -262,6 +260,17 @@ def _lines(value: Any, indent: str = "") -> list[str]:
             shown = ", ".join(map(str, item)) if isinstance(item, list | tuple) else item
             lines.append(f"{indent}{key}: {shown}")
     return lines
+
+
+def _weights(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    from .detector import shelf
+
+    if command.path[-1] == "list":
+        result = shelf.list_weights()
+        return Outcome(result, shelf.as_table(result))
+    run = {"info": shelf.info, "convert": shelf.convert_file, "download": shelf.fetch}
+    result = run[command.path[-1]](config, log)
+    return Outcome(result, "\n".join(_lines(result)))
 
 
 def _config(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -284,6 +293,7 @@ _HANDLERS: dict[str, Callable[[Command, Any, frozenset[str], Log], Outcome]] = {
     "predict": _predict,
     "data": _data,
     "info": _info,
+    "weights": _weights,
     "config": _config,
 }
 

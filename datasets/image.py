@@ -21,6 +21,8 @@ from .sample import Letterbox
 
 FILL = 114
 """Grey level around letterboxed and composed images."""
+CENTER, CORNER = "center", "top-left"
+"""Where an image lies in the network's input, by the names that checkpoints use."""
 
 
 class ImageError(ValueError):
@@ -123,8 +125,10 @@ def resize_to(image: np.ndarray, image_size: int) -> np.ndarray:
     return resize(image, scaled_size((height, width), image_size))
 
 
-def fit(size: tuple[int, int], image_size: int | tuple[int, int]) -> Letterbox:
-    """How an image of ``size`` (h, w) lies, centred, in an input of ``image_size``.
+def fit(
+    size: tuple[int, int], image_size: int | tuple[int, int], align: str = CENTER
+) -> Letterbox:
+    """How an image of ``size`` (h, w) lies in an input of ``image_size``: CENTER or CORNER.
 
     The scaled image is a whole number of pixels high and wide while the gain is exact: the pads are
     fractional so that the difference is shared between opposite edges, at most 0.25 px each.
@@ -132,21 +136,36 @@ def fit(size: tuple[int, int], image_size: int | tuple[int, int]) -> Letterbox:
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     gain = _gain(size, image_size)
     new_height, new_width = scaled_size(size, image_size)
-    pad_y = (height - new_height) // 2 + (new_height - size[0] * gain) / 2
-    pad_x = (width - new_width) // 2 + (new_width - size[1] * gain) / 2
+    top, left = _offsets((height - new_height, width - new_width), align)
+    pad_y = top + (new_height - size[0] * gain) / 2
+    pad_x = left + (new_width - size[1] * gain) / 2
     return Letterbox(gain=gain, pad_x=pad_x, pad_y=pad_y)
 
 
+def _offsets(spare: tuple[int, int], align: str) -> tuple[int, int]:
+    """(top, left) of an image that leaves ``spare`` (h, w) pixels of its input free."""
+    if align not in (CENTER, CORNER):
+        raise ValueError(f"align={align!r}: expected {CENTER} or {CORNER}")
+    return (spare[0] // 2, spare[1] // 2) if align == CENTER else (0, 0)
+
+
 def letterbox(
-    image: np.ndarray, image_size: int | tuple[int, int], *, fill: int = FILL
+    image: np.ndarray,
+    image_size: int | tuple[int, int],
+    *,
+    fill: int = FILL,
+    align: str = CENTER,
 ) -> tuple[np.ndarray, Letterbox]:
-    """The image scaled to fit ``image_size`` (a side, or h and w), centred on grey.
+    """The image scaled to fit ``image_size`` (a side, or h and w), on grey.
 
     image: [H,W,3] uint8.  Returns [h,w,3] uint8 and the Letterbox that maps the image to it.
     """
     height, width = image.shape[:2]
     scaled = resize(image, scaled_size((height, width), image_size))
-    return place(scaled, image_size, fill=fill), fit((height, width), image_size)
+    return (
+        place(scaled, image_size, fill=fill, align=align),
+        fit((height, width), image_size, align),
+    )
 
 
 def place(
@@ -154,12 +173,13 @@ def place(
     image_size: int | tuple[int, int],
     *,
     fill: int = FILL,
+    align: str = CENTER,
     output: np.ndarray | None = None,
 ) -> np.ndarray:
-    """An image that already fits, centred on grey of ``image_size``; in ``output`` if given."""
+    """An image that already fits, on grey of ``image_size``; in ``output`` if given."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     new_height, new_width = image.shape[:2]
-    top, left = (height - new_height) // 2, (width - new_width) // 2
+    top, left = _offsets((height - new_height, width - new_width), align)
     bottom, right = height - new_height - top, width - new_width - left
     grey = (fill, fill, fill)
     how = cv2.BORDER_CONSTANT

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from ..datasets.dataset import DetectionDataset
 from ..datasets.loader import Loader
 from ..datasets.scan import scan_split
 from ..weights.checkpoint import Meta
+from ..weights.describe import describe_file
+from ..weights.zoo import licence_notice
 from .checks import check_predict, check_train, check_val
 from .config import MODELS, PredictConfig, TrainConfig, ValConfig
 from .device import describe_device, pick_device, use_all_cores
@@ -30,12 +31,23 @@ from .evaluate.postprocess import head_in_use
 from .log import Log
 from .models.build import build
 from .models.detector import Detector
+from .models.obtain import obtain
 from .models.restore import restore
 from .parse import UsageError, parse
 from .predict.predictor import Predictor
 from .predict.results import Result, ResultWriter
 from .predict.sources import open_source
-from .runs import BEST, LAST, RunNotFound, new_run_folder, newest_run, plain, write_args, write_json
+from .runs import (
+    BEST,
+    LAST,
+    RunNotFound,
+    new_run_folder,
+    newest_run,
+    plain,
+    write_args,
+    write_json,
+    write_text,
+)
 from .train.assemble import assemble, single_class, summarise_findings
 from .train.ladder import choose_precision, resumed_precision, write_decision
 from .train.precision import Precision, use_precision
@@ -89,12 +101,12 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
 
     Returns what results.json holds, and where things are.
     """
-    state, folder = None, None
+    state, folder, last = None, None, Path()
     if config.resume is not None:
         last = find_last(config.resume, config.project)
         config, state = resume_config(config, given, last, log)
         folder = last.parents[1]
-    run = assemble(config, log)
+    run = assemble(config, log, Meta.from_dict(state["meta"], last) if state else None)
     if state is None:
         decision = choose_precision(
             config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
@@ -104,6 +116,8 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
     folder = folder or new_run_folder(config, "train")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
+    if run.transferred is not None:
+        write_text(folder / "transfer.txt", run.transferred.details())
     if state is None:
         write_decision(folder / "amp.json", decision)
     trainer = Trainer(run, decision, folder, log)
@@ -134,7 +148,8 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         raise RunNotFound(
             f"{path} does not say what it was trained on: name the data with data=..."
         )
-    dataset = load_dataset(data, download=config.download, on_message=log.message)
+    online = config.download and not config.offline
+    dataset = load_dataset(data, download=online, on_message=log.message)
     scan = scan_split(dataset, config.split)
     for line in summarise_findings(scan):
         log.warn(line)
@@ -147,15 +162,16 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         )
     image_size = input_size(config.imgsz or meta.image_size, model)
     loader = Loader(
-        DetectionDataset(records, image_size, augment=None),
+        DetectionDataset(records, image_size, augment=None, align=model.letterbox),
         config.batch,
         shuffle=False,
         workers=config.workers,
         device_type=device.type,
     )
     precision = use_precision(config.amp, meta, device)
+    head = head_in_use(config.nms, model.branches)
     log.info(
-        f"{path}: {meta.model}, {describe_device(device)}, {precision.name}, "
+        f"{path}: {meta.model}, {head}, {describe_device(device)}, {precision.name}, "
         f"{dataset.name} {config.split}"
     )
     with log.progress("validating", len(loader)) as update:
@@ -175,7 +191,6 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
             on_progress=update,
         )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
-    head = head_in_use(config.nms, model.branches)
     return save_evaluation(config, path, meta, evaluation, dataset.name, precision, head)
 
 
@@ -259,7 +274,8 @@ def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Res
         channels_last=config.channels_last,
         batch=config.batch,
     )
-    log.info(f"{path}: {meta.model}, {describe_device(device)}, {precision.name}")
+    head = head_in_use(config.nms, model.branches)
+    log.info(f"{path}: {meta.model}, {head}, {describe_device(device)}, {precision.name}")
     yield from predictor.stream(frames)
 
 
@@ -267,20 +283,31 @@ def info(name: str) -> dict[str, Any]:
     """What a model name or a checkpoint is: size, classes, provenance, metrics."""
     if name in MODELS:
         return build(name, 80).describe()
-    model, meta = restore(Path(name))
-    return plain(asdict(meta)) | {"parameters": sum(p.numel() for p in model.parameters())}
+    return describe_file(Path(name))
 
 
 def load_for_use(
     config: ValConfig | PredictConfig, log: Log
 ) -> tuple[Path, Meta, Detector, torch.device]:
-    """The checkpoint that is named, or the best of the newest run, on its device."""
+    """The checkpoint or weights of the zoo that are named, or the best of the newest run, on their
+    device."""
     device = pick_device(config.device)
     use_all_cores()
-    path = Path(config.model) if config.model else newest_run(config.project) / BEST
     if config.model is None:
+        path = newest_run(config.project) / BEST
         log.info(f"using the newest run's best weights: {path}")
+    else:
+        with log.progress(f"fetching {config.model}", 0) as update:
+            path = obtain(
+                config.model,
+                offline=config.offline,
+                accept_license=config.accept_license,
+                on_message=log.message,
+                on_progress=update,
+            )
     model, meta = restore(path)
+    if notice := licence_notice(path.name, meta.licence, meta.provenance):
+        log.warn(notice)
     model = model.to(device).eval()
     return (
         path,

@@ -13,17 +13,20 @@ from pathlib import Path
 
 from ..datasets.config import BUILT_IN, DatasetError, load_dataset
 from ..datasets.description import read_description
-from ..weights.checkpoint import read_meta
-from .config import MODELS, CommonConfig, DetectConfig, PredictConfig, TrainConfig, ValConfig
+from ..weights.checkpoint import CheckpointError, is_state, read_meta
+from ..weights.zoo import ZOO
+from .config import MODELS, NMS_FREE, CommonConfig, PredictConfig, TrainConfig, ValConfig
 from .parse import UsageError, nearest
 from .predict.locate import locate
-from .runs import BEST, LAST, newest_run
+from .pretrained import FETCHED, FOREIGN, FRESH, check_obtainable, start_of
+from .runs import BEST, RunNotFound, newest_run
 from .train.resume import find_last
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
 
+Detecting = TrainConfig | ValConfig | PredictConfig
 Pairs = list[tuple[bool, str]]
 """(is wrong, what to say)."""
 
@@ -38,21 +41,17 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         return
     _refuse(_train_pairs(config, given) + _detect_pairs(config, given))
     check_model(config.model)
-    if config.pretrained is not None:
-        _check_checkpoint("pretrained", config.pretrained)
-    check_data(config.data, config.split)
+    _check_start(config)
+    check_data(config.data, config.split, download=not config.offline)
 
 
 def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where there is nothing to measure, or nothing to measure it on."""
     _check_common(config)
     _refuse(_detect_pairs(config, given))
-    if config.model is None:
-        newest_run(config.project)
-    else:
-        _check_trained(config.model)
+    _check_trained(config)
     if config.data is not None:
-        check_data(config.data, config.split)
+        check_data(config.data, config.split, download=not config.offline)
 
 
 def check_predict(
@@ -76,10 +75,7 @@ def check_predict(
     )
     if config.source is not None:
         locate(config.source)
-    if config.model is None:
-        newest_run(config.project)
-    else:
-        _check_trained(config.model)
+    _check_trained(config)
 
 
 def check_model(text: str) -> None:
@@ -116,18 +112,34 @@ def _check_device(device: str) -> None:
         raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
 
 
-def _detect_pairs(config: DetectConfig, given: frozenset[str]) -> Pairs:
+def _detect_pairs(config: Detecting, given: frozenset[str]) -> Pairs:
     mend = "add nms=True, or leave it out"
+    touched = "iou" in given or config.agnostic_nms
+    free = touched and not config.nms and _is_nms_free(config)
     return [
         (
-            "iou" in given and not config.nms,
+            "iou" in given and free,
             f"iou={config.iou:g} has no effect on the NMS-free head: {mend}",
         ),
         (
-            config.agnostic_nms and not config.nms,
+            config.agnostic_nms and free,
             f"agnostic_nms=True has no effect on the NMS-free head: {mend}",
         ),
     ]
+
+
+def _is_nms_free(config: Detecting) -> bool:
+    """Whether the model has a head without NMS; False too where only its file can tell."""
+    model = config.model
+    try:
+        if model is None:
+            model = newest_run(config.project) / BEST
+        if str(model) not in MODELS:
+            path = Path(model)
+            model = read_meta(path).model if path.suffix == SUFFIX and path.is_file() else ""
+    except (RunNotFound, CheckpointError):
+        return True  # what is wrong with it is said where the model is checked
+    return str(model).startswith(NMS_FREE)
 
 
 def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
@@ -188,7 +200,8 @@ def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
 
 
 def _run_pairs(config: TrainConfig) -> Pairs:
-    weights = config.pretrained is not None and config.model not in MODELS
+    checkpoint = config.model not in MODELS
+    weights = checkpoint and config.pretrained not in (None, FRESH)
     return [
         (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
         (
@@ -204,24 +217,64 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             f"model={config.model} and pretrained={config.pretrained} are two sources of weights: "
             "give one checkpoint",
         ),
+        (
+            checkpoint and config.pretrained == FRESH,
+            f"model={config.model} is a checkpoint, and pretrained=False wants none: "
+            "name a model, e.g. model=yolo26n",
+        ),
     ]
 
 
-def _check_trained(model: str) -> None:
-    """val and predict need weights, so a bare model name will not do."""
-    if model in MODELS:
+def _check_start(config: TrainConfig) -> None:
+    """The weights that a training starts from: on disk, or in the zoo and to be had."""
+    if config.pretrained == FETCHED and config.model in MODELS and config.model not in ZOO:
+        raise UsageError(
+            f"pretrained=True: no permissive pretrained weights of {config.model} exist; "
+            f"there are some of {', '.join(ZOO)}"
+        )
+    word = start_of(config)
+    if word in ZOO:
+        permitted = {"offline": config.offline, "accept_license": config.accept_license}
+        check_obtainable(str(word), **permitted)
+    elif word in MODELS:
+        raise UsageError(f"pretrained={word} is a model without weights: {_mend_names(str(word))}")
+    elif config.pretrained not in (None, FRESH, FETCHED):
+        _check_checkpoint("pretrained", str(word))
+
+
+def _check_trained(config: ValConfig | PredictConfig) -> None:
+    """val and predict need weights: a checkpoint, a name of the zoo, or the newest run's."""
+    model = config.model
+    if model is None:
+        newest_run(config.project)
+    elif model in ZOO:
+        check_obtainable(model, offline=config.offline, accept_license=config.accept_license)
+    elif model in MODELS:
         mend = f"name a checkpoint such as runs/train/{BEST}, or leave model= out for the newest"
         raise UsageError(f"model={model} has not been trained: {mend}")
-    _check_checkpoint("model", model)
+    else:
+        _check_checkpoint("model", model)
+
+
+def _mend_names(word: str) -> str:
+    return f"leave it out to train {word} from scratch, or take one of {', '.join(ZOO)}"
 
 
 def _check_checkpoint(knob: str, text: str) -> None:
-    """A file that says of itself that it is a checkpoint of ours.  Also raises CheckpointError."""
+    """A file that says of itself that it is a checkpoint of ours, or one of another project, which
+    is looked at when it is read.  Also raises CheckpointError."""
     path = Path(text)
     if path.is_file():
+        if path.suffix in FOREIGN:
+            if is_state(path):
+                raise UsageError(
+                    f"{knob}={text} is the training state of a run: to go on with it use "
+                    f"resume={text}, to start from its weights use {knob}={path.parent / BEST.name}"
+                )
+            return
         if path.suffix != SUFFIX:
-            mend = "to go on with a last.pt use resume=" if path.name == LAST.name else "see docs"
-            raise UsageError(f"{knob}={text}: expected a {SUFFIX} checkpoint of det; {mend}")
+            others = f"or a {' or '.join(FOREIGN)} of another project"
+            raise UsageError(f"{knob}={text}: expected a {SUFFIX} checkpoint of det, {others}")
         read_meta(path)
         return
     if (path / BEST).is_file():
@@ -235,6 +288,8 @@ def _no_model(knob: str, path: Path) -> str:
     """Why nothing is called so, and what to type instead."""
     text, stem = str(path), path.stem
     checkpoint = f"a checkpoint such as runs/train/{BEST}"
+    if path.suffix in FOREIGN and stem in ZOO:
+        return f"{knob}={text}: no such file; {knob}={stem} downloads these weights"
     if path.suffix == ".pt" and stem in MODELS:
         return (
             f"{knob}={text}: no such file, and no permissive pretrained weights of that name "
@@ -249,16 +304,17 @@ def _no_model(knob: str, path: Path) -> str:
     return f"{knob}={text}: {hint}known are {', '.join(MODELS)}, or {checkpoint}"
 
 
-def check_data(data: str, split: str = "val") -> None:
+def check_data(data: str, split: str = "val", *, download: bool = True) -> None:
     """Raise DatasetError where the data set's YAML is missing or wrong, lacks ``split``, or where
-    its files are not on disk and could not be fetched either.  Nothing is downloaded or drawn."""
+    its files are not on disk and could not be fetched either.  Nothing is downloaded or drawn.
+    download: whether the command itself may."""
     path = _find_yaml(data)
     if path is not None:
         description = read_description(path, _silent)
         if description.entries and split not in description.entries:
             there = ", ".join(description.entries)
             raise DatasetError(f"{path}: there is no split {split!r}; there is {there}")
-        if description.download is not None or description.shapes is not None:
+        if (download and description.download is not None) or description.shapes is not None:
             return  # can be made when the command runs
     load_dataset(data, download=False).sources(split)
 

@@ -63,6 +63,41 @@ class InfoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightsListConfig:
+    """det weights list: show the pretrained weights that can be downloaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsInfoConfig:
+    """det weights info: show what a checkpoint says about itself; nothing in it is run."""
+
+    model: str | None = knob(None, "Run")
+    """A checkpoint, of det or of another project, or a name of det weights list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsConvertConfig:
+    """det weights convert: make a checkpoint of det from one of another project."""
+
+    file: str | None = knob(None, "Run")
+    """The .pt or .pth to read; nothing in it is run."""
+    out: str | None = knob(None, "Output")
+    """The .safetensors to write; it must not exist."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsDownloadConfig:
+    """det weights download: fetch pretrained weights into the weights folder."""
+
+    model: str | None = knob(None, "Run")
+    """A name of det weights list."""
+    offline: bool = knob(False, "Run")
+    """Ask no network: convert what was put into the folder by hand."""
+    accept_license: str | None = knob(None, "Run")
+    """Name of the licence to agree to, where the weights ask for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConfigConfig:
     """det config: print every knob with its default as YAML."""
 
@@ -77,7 +112,8 @@ class Command:
     """One command.
 
     path: its words.  config: its knobs.  bare: suffixes of a lone word and the knob it stands for;
-    the suffix "" takes any word.  cfg: whether ``cfg=file.yaml`` is understood.
+    the suffix "" takes any word, a suffix that is there twice takes two words in turn.  cfg:
+    whether ``cfg=file.yaml`` is understood.
     """
 
     path: tuple[str, ...]
@@ -116,6 +152,13 @@ COMMANDS: tuple[Command, ...] = (
     Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),
+    Command(("weights", "list"), WeightsListConfig, "det weights list"),
+    Command(("weights", "info"), WeightsInfoConfig, "det weights info best.safetensors", _MODEL),
+    Command(
+        ("weights", "convert"), WeightsConvertConfig,
+        "det weights convert theirs.pt ours.safetensors", (("", "file"), ("", "out")),
+    ),
+    Command(("weights", "download"), WeightsDownloadConfig, "det weights download yolov9s", _MODEL),
     Command(("config",), ConfigConfig, "det config train epochs=3 > my.yaml"),
     Command(("config", "train"), TrainConfig, "det config train epochs=3", _DATA, cfg=True),
     Command(("config", "val"), ValConfig, "det config val", _DATA, cfg=True),

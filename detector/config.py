@@ -51,6 +51,10 @@ class CommonConfig:
     """Write into a run folder that exists instead of taking the next free name."""
     verbose: bool = knob(True, "Run")
     """Print progress and tables on stderr; False leaves only warnings."""
+    offline: bool = knob(False, "Run")
+    """Fetch no weights and no data set: what is not on disk is an error."""
+    accept_license: str | None = knob(None, "Run")
+    """Name of a licence to agree to, where weights to be downloaded ask for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +139,8 @@ class TrainConfig(DetectConfig, CommonConfig):
     """Treat all classes as one."""
 
     pretrained: str | None = knob(None, "Model")
-    """Checkpoint whose fitting tensors are copied into the model before training."""
+    """Weights to start from, as far as they fit: a checkpoint, or a name that det weights list
+    shows; False: none. Default: those of the model's name, where the list has them."""
     freeze: str | None = knob(None, "Model")
     """Stages to freeze: a number (the first N) or names separated by commas."""
 

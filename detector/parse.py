@@ -18,6 +18,7 @@ import yaml
 
 from .commands import MODEL_COMMANDS, command_of
 from .knobs import Knob, knobs
+from .pretrained import FETCHED, FRESH
 
 ConfigT = TypeVar("ConfigT")
 
@@ -26,7 +27,7 @@ TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 SWITCH_WORDS: dict[str, dict[bool, str | None]] = {
     "cache": {True: "ram", False: "none"},
     "resume": {True: "true", False: None},
-    "pretrained": {False: None},
+    "pretrained": {True: FETCHED, False: FRESH},
     "freeze": {False: None},
 }
 """What True and False mean for knobs that are no switches but are typed like one."""
@@ -50,6 +51,7 @@ HINTS = {
     "learning_rate": "use lr0=",
     "conf_thres": "use conf=",
     "iou_thres": "use iou=",
+    "license": "use accept_license=",
     "hyp": "use cfg=",
     "config": "use cfg=",
 }

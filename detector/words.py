@@ -155,10 +155,11 @@ class _Reader:
         """A word without ``=``: what the command takes so, or an error with the likely mend."""
         knob = self.command.options.get(word.replace("-", "_"))
         if knob is None or Path(word).exists():
-            for suffix, name in self.command.bare:
-                if word.endswith(suffix) and not word.startswith("-"):
-                    self._put_bare(name, word)
-                    return
+            fitting = [(s, n) for s, n in self.command.bare if word.endswith(s)]
+            names = [name for suffix, name in fitting if suffix == fitting[0][0]]
+            if names and not word.startswith("-"):
+                self._put_bare(next((n for n in names if n not in self.words), names[-1]), word)
+                return
         if any(command.path[:-1] == self.command.path for command in COMMANDS):  # a group
             raise _no_command(self.command.path, [word])
         typed = f"det {self.command.name}"

@@ -55,7 +55,7 @@ def api(monkeypatch, tmp_path) -> FakeApi:
     fake = FakeApi()
     monkeypatch.setitem(sys.modules, "yolodet.detector.api", fake)
     monkeypatch.setattr(yolodet.detector, "api", fake, raising=False)
-    monkeypatch.setattr(checks, "check_data", lambda *a: None)
+    monkeypatch.setattr(checks, "check_data", lambda *a, **k: None)
     monkeypatch.chdir(tmp_path)
     return fake
 

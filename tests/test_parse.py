@@ -44,7 +44,8 @@ def message(config_class: type, **words: object) -> str:
         ({"cache": "none"}, "none"),
         ({"resume": "True"}, "true"),
         ({"resume": False}, None),
-        ({"pretrained": "False"}, None),
+        ({"pretrained": "False"}, "false"),
+        ({"pretrained": True}, "true"),
         ({"device": 0}, "0"),
         ({"device": [0]}, "0"),
         ({"freeze": "[0, 'neck']"}, "0,neck"),
@@ -85,7 +86,6 @@ def test_a_word_becomes_the_type_of_its_knob(word: dict[str, object], expected: 
         ({"amp": "maybe"}, "one of auto, True, False, fp16, bf16, fp32"),
         ({"optimizer": "adam"}, "did you mean 'AdamW'?"),
         ({"name": True}, "expected text"),
-        ({"pretrained": "True"}, "expected text"),
         ({"project": {"a": 1}}, "expected text"),
     ],
 )

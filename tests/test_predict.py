@@ -135,6 +135,7 @@ class Oracle(torch.nn.Module):
     branches = (ONE_TO_ONE,)
     max_stride = 32
     num_classes = 3
+    letterbox = "center"
 
     def __init__(self, box):
         super().__init__()

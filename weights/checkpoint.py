@@ -21,7 +21,9 @@ import os
 import pickle
 import re
 import secrets
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -32,6 +34,11 @@ if TYPE_CHECKING:  # reading a header needs no torch
 
 SCHEMA = 1
 HEADER_LIMIT = 64 * 2**20
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError),
+    *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+)
+"""What zipfile and torch raise on broken bytes."""
 
 
 class CheckpointError(ValueError):
@@ -98,7 +105,9 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Meta) -> None:
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"det": json.dumps(asdict(meta)), "sha256": _digest(tensors)}
+    about = json.dumps(asdict(meta))
+    own = hashlib.sha256(about.encode()).hexdigest()
+    header = {"det": about, "det_sha256": own, "sha256": _digest(tensors)}
     payload = save(tensors, metadata=header)
     write_atomically(path, lambda file: file.write(payload))
 
@@ -134,6 +143,9 @@ def read_header(path: Path) -> dict[str, str]:
     metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or "det" not in metadata:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of det")
+    own = hashlib.sha256(str(metadata["det"]).encode()).hexdigest()
+    if metadata.get("det_sha256", own) != own:  # the first files have no such entry
+        raise CheckpointError(f"{path} is damaged: its header does not match its checksum")
     return metadata
 
 
@@ -175,12 +187,15 @@ def load_state(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
         with zipfile.ZipFile(path) as archive:
+            _refuse_bomb(path, archive.infolist())
             broken = archive.testzip()
         if broken is not None:
             raise CheckpointError(f"{path} is damaged at {broken}: take the checkpoint before it")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).splitlines()[0]
+    except (CheckpointError, PermissionError):
+        raise
+    except DAMAGE as error:
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().split("\n")[0]
         raise CheckpointError(f"{path} is not a whole training checkpoint ({reason})") from error
     schema = state.get("schema") if isinstance(state, dict) else None
     if not isinstance(schema, int):
@@ -190,6 +205,26 @@ def load_state(path: Path) -> dict[str, Any]:
             f"{path} has schema {schema}, this version reads up to {SCHEMA}: update yolodet"
         )
     return state
+
+
+def is_state(path: Path) -> bool:
+    """Whether a ``.pt`` file says in its first bytes that it is a training state of det.
+
+    Needs no torch and unpickles nothing; load_state finds out whether it is a sound one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            return len(inside) == 1 and b"schema" in archive.open(inside[0]).read(64)
+    except DAMAGE:
+        return False
+
+
+def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """torch.save never compresses: what unpacks to more than the file is no state of ours."""
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise CheckpointError(f"{path} is refused: it would unpack to more than it is (a zip bomb)")
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:

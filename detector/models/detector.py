@@ -8,12 +8,14 @@ sides must be multiples of 32.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...datasets.image import FILL
 from .blocks import Fusable
 from .head import Head
 from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
@@ -27,7 +29,8 @@ class Detector(nn.Module):
     detach_one_to_one: in training the one-to-one branch reads features without sending gradients
     into them.  auxiliary: (inputs, levels of the backbone) -> features of the branch ``auxiliary``,
     in families that train with one.  bgr, scale: what the first convolution expects, where that is
-    not RGB in 0..1.
+    not RGB in 0..1.  letterbox: where an image lies in the square input, ``center`` or
+    ``top-left``: the one part of preprocessing that the caller does.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Detector(nn.Module):
         auxiliary: nn.Module | None = None,
         bgr: bool = False,
         scale: float = 1.0,
+        letterbox: str = "center",
     ) -> None:
         super().__init__()
         self.name = name
         self.num_classes = num_classes
         self.bgr = bgr
         self.scale = scale
+        self.letterbox = letterbox
         self.detach_one_to_one = True
         self.backbone = backbone
         self.neck = neck
@@ -87,6 +92,18 @@ class Detector(nn.Module):
                 if any(True for _ in part.parameters()):
                     parts[f"{room}.{name}".rstrip(".")] = part
         return parts
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What a checkpoint says about the input: for runtimes that do not have this class."""
+        channels = "bgr" if self.bgr else "rgb"
+        scale = int(self.scale) if self.scale.is_integer() else self.scale
+        return {
+            "channels": channels,
+            "range": [0, scale],
+            "letterbox": self.letterbox,
+            "pad": FILL,
+        }
 
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
         """[B,3,H,W] RGB uint8, or float in 0..1, to what the first convolution expects."""
@@ -130,13 +147,16 @@ class Detector(nn.Module):
             return features[0].detach(), features[1].detach(), features[2].detach()
         return features
 
+    def drop(self, branches: Iterable[str]) -> None:
+        """Take head branches off, in place."""
+        for name in tuple(branches):
+            delattr(self.head, name)
+            if name == AUXILIARY:
+                self.auxiliary = None
+
     def fuse(self, branches: tuple[str, ...] | None = None) -> Detector:
         """Fold batch norms into convolutions, in place; keep only ``branches`` where given."""
-        dropped = [name for name in self.branches if branches is not None and name not in branches]
-        for name in dropped:
-            delattr(self.head, name)
-        if AUXILIARY in dropped:
-            self.auxiliary = None
+        self.drop(name for name in self.branches if branches is not None and name not in branches)
         for module in list(self.modules()):
             if isinstance(module, Fusable):
                 module.fuse()

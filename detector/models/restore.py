@@ -1,25 +1,40 @@
-"""From a checkpoint file to a Detector."""
+"""From a checkpoint file, ours or another project's, to a Detector."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ...datasets.image import CENTER, CORNER
 from ...weights.checkpoint import CheckpointError, Meta, load_weights
+from ..pretrained import FOREIGN
+from .adopt import adopt, fill
 from .build import build
 from .detector import Detector
 
 
 def restore(path: Path) -> tuple[Detector, Meta]:
-    """The detector that a ``.safetensors`` checkpoint holds, and what the file says about itself.
+    """The detector that a checkpoint holds, and what the file says about itself.
 
+    path: a ``.safetensors`` of det, or a ``.pt`` or ``.pth`` of a project that can be imported.
     Raises CheckpointError where the file is damaged or its tensors are not those of the model it
-    names.
+    names, ImportFailed where a file of another project can not be read.
     """
-    tensors, meta = load_weights(path)
-    model = build(meta.model, meta.num_classes, meta.class_width)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{path} does not hold a whole {meta.model} ({reason})") from error
+    if path.suffix in FOREIGN:
+        model, meta = adopt(path)
+    else:
+        tensors, meta = load_weights(path)
+        model = build(meta.model, meta.num_classes, meta.class_width)
+        fill(model, tensors, path)
+    model.letterbox = letterbox_of(meta, model.letterbox)
     return model, meta
+
+
+def letterbox_of(meta: Meta, usual: str) -> str:
+    """Where a checkpoint wants an image in its input; ``usual`` where it does not say."""
+    wanted = meta.preprocess.get("letterbox", usual)
+    if wanted not in (CENTER, CORNER):
+        raise CheckpointError(
+            f"a checkpoint of {meta.model} wants the letterbox {wanted!r}: known are {CENTER} and "
+            f"{CORNER}; update yolodet"
+        )
+    return str(wanted)

@@ -72,7 +72,10 @@ def build(size: str, num_classes: int, class_width: int | None = None) -> Detect
     )
     head = Head({ONE_TO_MANY: ObjectnessBranch(row, num_classes)})
     backbone = make_backbone(row)
-    return Detector(f"yolox_{size}", num_classes, backbone, neck, head, bgr=True, scale=255.0)
+    name, corner = f"yolox_{size}", "top-left"
+    return Detector(
+        name, num_classes, backbone, neck, head, bgr=True, scale=255.0, letterbox=corner
+    )
 
 
 def make_backbone(row: Size) -> Backbone:

@@ -95,7 +95,8 @@ class Predictor:
 
     def _predict(self, frames: list[Frame]) -> list[Result]:
         start = time.perf_counter()
-        fitted = [letterbox(frame.image, self.image_size) for frame in frames]
+        align = self.model.letterbox
+        fitted = [letterbox(frame.image, self.image_size, align=align) for frame in frames]
         images = self._to_device([image for image, _ in fitted])  # [B,3,S,S] uint8
         prepared = self._now()
         outputs = self._forward(images)

@@ -7,9 +7,7 @@ user is said on the log.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +18,13 @@ from ...datasets.dataset import Augment, DetectionDataset
 from ...datasets.formats.record import Record
 from ...datasets.loader import Loader
 from ...datasets.scan import Scan, scan_split
-from ...weights.transfer import transfer
-from ..config import MODELS, TrainConfig
+from ...weights.checkpoint import Meta
+from ...weights.transfer import Transfer
+from ..config import TrainConfig
 from ..device import describe_device, pick_device, use_all_cores
 from ..log import Log
 from ..losses.detection import DetectionLoss, Gains
-from ..models.build import build, class_width_of
 from ..models.detector import Detector
-from ..models.restore import restore
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
 from .schedule import (
@@ -37,6 +34,7 @@ from .schedule import (
     ema_constants,
     warmup_steps,
 )
+from .start import start, start_again
 
 NOMINAL_BATCH = 16
 """Smaller batches are accumulated up to it, unless nbs says otherwise."""
@@ -66,16 +64,20 @@ class Run:
     warmup: int
     provenance: dict[str, str]
     class_width: int | None
+    transferred: Transfer | None
 
 
-def assemble(config: TrainConfig, log: Log) -> Run:
-    """Build every part of the run.  Raises DatasetError, CheckpointError, DeviceError, ValueError;
-    writes nothing but caches."""
+def assemble(config: TrainConfig, log: Log, resumed: Meta | None = None) -> Run:
+    """Build every part of the run.  resumed: of the state that will be loaded into it; the weights
+    that the run once started from are not needed then.  Raises DatasetError, CheckpointError,
+    ImportFailed, LicenceError, DownloadFailed, DeviceError, ValueError; writes nothing but
+    caches."""
     device = pick_device(config.device)
     prepare_torch(config, device)
     dataset, scans = load_data(config, log)
     class_names = ("object",) if config.single_cls else dataset.class_names
-    model, provenance, class_width = make_model(config, class_names, log)
+    begin = start_again(resumed, class_names) if resumed else start(config, class_names, log)
+    model = begin.model
     image_size = math.ceil(config.imgsz / model.max_stride) * model.max_stride
     if image_size != config.imgsz:
         log.info(
@@ -90,7 +92,9 @@ def assemble(config: TrainConfig, log: Log) -> Run:
         model = model.to(memory_format=torch.channels_last)
 
     repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
-    train_loader, val_loader = make_loaders(config, scans, image_size, repeats, device, log)
+    train_loader, val_loader = make_loaders(
+        config, scans, image_size, repeats, device, log, align=model.letterbox
+    )
     accumulate = max(round((config.nbs or NOMINAL_BATCH) / config.batch), 1)
     length = RunLength(math.ceil(len(train_loader) / accumulate), config.epochs)
     for module in model.modules():
@@ -114,8 +118,9 @@ def assemble(config: TrainConfig, log: Log) -> Run:
         accumulate=accumulate,
         length=length,
         warmup=warmup_steps(length, config.warmup_epochs),
-        provenance=provenance,
-        class_width=class_width,
+        provenance={"licence": begin.licence, "provenance": begin.provenance},
+        class_width=begin.class_width,
+        transferred=begin.transferred,
     )
     announce(run, repeats, log)
     return run
@@ -154,7 +159,10 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     """The data set with its training and validation splits, read and checked."""
     with log.progress("preparing the data set", 0) as update:
         dataset = load_dataset(
-            config.data, download=config.download, on_message=log.message, on_progress=update
+            config.data,
+            download=config.download and not config.offline,
+            on_message=log.message,
+            on_progress=update,
         )
     scans = []
     for split, fraction in (("train", config.fraction), (config.split, 1.0)):
@@ -183,33 +191,6 @@ def summarise_findings(scan: Scan) -> list[str]:
 def single_class(record: Record) -> Record:
     """The record with every label 0."""
     return replace(record, labels=record.labels * 0)
-
-
-def make_model(
-    config: TrainConfig, class_names: Sequence[str], log: Log
-) -> tuple[Detector, dict[str, str], int | None]:
-    """A fresh detector, or one that starts from a checkpoint; where its weights come from; and the
-    width of its class towers where it is the checkpoint's."""
-    fresh = {"licence": "Apache-2.0", "provenance": "trained from scratch"}
-    start = config.pretrained if config.model in MODELS else config.model
-    if start is None:
-        return build(config.model, len(class_names)), fresh, None
-    source, meta = restore(Path(start))
-    name = config.model if config.model in MODELS else meta.model
-    # class towers keep their width, or nothing that they have learnt would fit
-    width = class_width_of(source.state_dict()) if name == meta.model else None
-    model = build(name, len(class_names), width)
-    moved = transfer(
-        source.state_dict(),
-        model.state_dict(),
-        class_names_from=meta.class_names,
-        class_names_to=tuple(class_names),
-        class_keys=model.class_keys,
-    )
-    model.load_state_dict(moved.loaded, strict=False)
-    log.info(f"weights from {start}: {moved.report()}")
-    origin = f"{Path(start).name} ({meta.provenance})"
-    return model, {"licence": meta.licence, "provenance": origin}, width
 
 
 def freeze(model: Detector, stages: str | None) -> None:
@@ -243,8 +224,11 @@ def make_loaders(
     repeats: int,
     device: torch.device,
     log: Log,
+    *,
+    align: str,
 ) -> tuple[Loader, Loader]:
-    """Loaders of augmented training images and plain validation images."""
+    """Loaders of augmented training images and plain validation images.  align: where the latter
+    lie in the input."""
     steps = max(math.ceil(len(scans[0].records) * repeats / config.batch), 1)
     length = RunLength(steps, config.epochs)
     augment = Augment(
@@ -271,7 +255,12 @@ def make_loaders(
             fingerprint=scan.fingerprint,
         )
         data = DetectionDataset(
-            scan.records, image_size, augment=augmentation, seed=config.seed, cache=cache
+            scan.records,
+            image_size,
+            augment=augmentation,
+            seed=config.seed,
+            cache=cache,
+            align=align,
         )
         loaders.append(
             Loader(

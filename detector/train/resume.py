@@ -25,6 +25,8 @@ MAY_CHANGE = frozenset(
         "device",
         "workers",
         "cache",
+        "offline",
+        "accept_license",
         "save_period",
         "save_steps",
         "plots",

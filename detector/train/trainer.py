@@ -317,6 +317,7 @@ class Trainer:
             metrics=scalars,
             config=portable(asdict(self.config)),
             versions=versions(),
+            preprocess=self.run.model.preprocessing,
             licence=self.run.provenance["licence"],
             provenance=self.run.provenance["provenance"],
         )

@@ -1,0 +1,74 @@
+"""The model that a run starts with: fresh, from somebody's weights, or that of a run under way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...weights.checkpoint import Meta
+from ...weights.transfer import Transfer, transfer
+from ...weights.zoo import licence_notice
+from ..config import MODELS, TrainConfig
+from ..log import Log
+from ..models.build import build, class_width_of
+from ..models.detector import Detector
+from ..models.obtain import obtain
+from ..models.restore import letterbox_of, restore
+from ..pretrained import start_of
+
+
+@dataclass(frozen=True)
+class Start:
+    """model: to be trained.  licence, provenance: of the weights that it starts from.
+    class_width: of its class towers, where they are a checkpoint's.  transferred: what the weights
+    gave it, None for a fresh model."""
+
+    model: Detector
+    licence: str = "Apache-2.0"
+    provenance: str = "trained from scratch"
+    class_width: int | None = None
+    transferred: Transfer | None = None
+
+
+def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
+    """A fresh detector, or one with what fits of the weights that the config names.
+
+    Raises LicenceError, DownloadFailed, CheckpointError or ImportFailed where those can not be had.
+    """
+    word = start_of(config)
+    if word is None:
+        return Start(build(config.model, len(class_names)))
+    with log.progress(f"fetching {word}", 0) as update:
+        path = obtain(
+            word,
+            offline=config.offline,
+            accept_license=config.accept_license,
+            on_message=log.message,
+            on_progress=update,
+        )
+    source, meta = restore(path)
+    name = config.model if config.model in MODELS else meta.model
+    # class towers keep their width, or nothing that they have learnt would fit
+    width = class_width_of(source.state_dict()) if name == meta.model else None
+    model = build(name, len(class_names), width)
+    if name == meta.model:
+        model.letterbox = source.letterbox
+    moved = transfer(
+        source.state_dict(),
+        model.state_dict(),
+        class_names_from=meta.class_names,
+        class_names_to=tuple(class_names),
+        class_keys=model.class_keys,
+    )
+    model.load_state_dict(moved.loaded, strict=False)
+    log.info(f"weights from {word} ({meta.licence}): {moved.report()}")
+    if notice := licence_notice(path.name, meta.licence, meta.provenance):
+        log.warn(notice)
+    return Start(model, meta.licence, f"{path.name} ({meta.provenance})", width, moved)
+
+
+def start_again(meta: Meta, class_names: Sequence[str]) -> Start:
+    """The detector of a run under way, for its state to be loaded into; needs no other file."""
+    model = build(meta.model, len(class_names), meta.class_width)
+    model.letterbox = letterbox_of(meta, model.letterbox)
+    return Start(model, meta.licence, meta.provenance, meta.class_width)

@@ -1,0 +1,123 @@
+"""What a checkpoint file says about itself, for ``det info`` and ``det weights info``.
+
+A ``.safetensors`` checkpoint is described from its header, and its bytes are compared with their
+checksum: no torch, no tensor is built.  Other files are opened with the readers that run nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import CheckpointError, Meta, is_state, load_state, read_header, read_meta
+from .zoo import licence_notice
+
+STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
+"""Ends of the names of tensors that are no parameters."""
+STATE_SUFFIXES = (".pt", ".pth")
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Everything a checkpoint says about itself, as plain data.
+
+    Raises CheckpointError where it is damaged or no checkpoint, ImportFailed (RefusedPickle) for
+    such a file of another project.
+    """
+    if path.suffix not in STATE_SUFFIXES:
+        found = _describe_weights(path)
+    elif is_state(path):
+        found = _describe_state(path)
+    else:
+        found = _describe_foreign(path)
+    notice = licence_notice(path.name, found["licence"], found["provenance"])
+    return {"file": path.name, **found} | ({"notice": notice} if notice else {})
+
+
+def _describe_weights(path: Path) -> dict[str, Any]:
+    meta = read_meta(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        table = json.loads(file.read(size))
+        start = file.tell()
+    table.pop("__metadata__")
+    try:
+        digest = _digest(path, table, start)
+        shapes = {name: (entry["shape"], entry["dtype"]) for name, entry in table.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: its table of tensors is broken") from error
+    whole = digest == read_header(path).get("sha256")
+    return {
+        "kind": "weights",
+        **_plain(meta),
+        **_count({name: math.prod(shape) for name, (shape, _) in shapes.items()}),
+        "dtypes": sorted({dtype for _, dtype in shapes.values()}),
+        "bytes": path.stat().st_size,
+        "checksum": "right" if whole else "WRONG: the file is damaged, take another copy",
+    }
+
+
+def _digest(path: Path, table: Mapping[str, Any], start: int) -> str:
+    """The sha256 that the header should hold (see save_weights)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for name in sorted(table):
+            begin, end = table[name]["data_offsets"]
+            file.seek(start + begin)
+            digest.update(name.encode())
+            digest.update(file.read(end - begin))
+    return digest.hexdigest()
+
+
+def _describe_state(path: Path) -> dict[str, Any]:
+    state = load_state(path)
+    meta = Meta.from_dict(state["meta"], path)
+    place = {key: state["position"].get(key) for key in ("epoch", "batch", "updates")}
+    return {
+        "kind": "training state: go on with resume=, use best.safetensors beside it",
+        **_plain(meta),
+        **_count({name: tensor.numel() for name, tensor in state["model"].items()}),
+        "position": place,
+        "epochs": state["epochs"],
+        "best_map": state["position"].get("best_map"),
+        "bytes": path.stat().st_size,
+    }
+
+
+def _describe_foreign(path: Path) -> dict[str, Any]:
+    from .importers import import_checkpoint  # torch
+
+    found = import_checkpoint(path)
+    return {
+        "kind": f"checkpoint of {found.provenance['project']}",
+        "model": found.name,
+        "num_classes": found.num_classes,
+        "class_names": list(found.class_names or ()),
+        "licence": found.licence,
+        "provenance": provenance_text(found.provenance),
+        "preprocess": dict(found.preprocess),
+        **_count({name: tensor.numel() for name, tensor in found.tensors.items()}),
+        "notes": list(found.notes),
+        "bytes": path.stat().st_size,
+    }
+
+
+def provenance_text(facts: Mapping[str, str]) -> str:
+    """The facts an importer gives about a file, in one line."""
+    rest = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "project")
+    return f"{facts['project']}: {rest}" if rest else facts["project"]
+
+
+def _plain(meta: Meta) -> dict[str, Any]:
+    values = asdict(meta)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _count(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Tensors, and how many of their numbers are parameters."""
+    learnt = sum(n for name, n in numbers.items() if not name.endswith(STATISTICS))
+    return {"tensors": len(numbers), "parameters": learnt}

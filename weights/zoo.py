@@ -1,0 +1,97 @@
+"""Pretrained weights that can be downloaded: name -> address, licence, and what they are.
+
+Only weights whose licence lets anyone use, change and sell what they make of them are listed.  A
+licence that asks for more must be accepted by name (``check_licence``); that rule is here for
+the day such weights are listed, and for lists of one's own.  Numbers are as published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
+"""SPDX names of licences that ask for no more than a notice."""
+
+_YOLOV9 = "https://github.com/MultimediaTechLab/YOLO/releases/download/v1.0-alpha/"
+_YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
+
+
+class LicenceError(ValueError):
+    """Weights whose licence has not been accepted."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One set of weights.
+
+    name: of the model that it is for.  file: as published, behind ``base``.  image_size: side of
+    the input in pixels.  ap: COCO val, 0.50:0.95, as published.  parameters: millions, as deployed.
+    project: who published it.  sha256: of the file, None where it is not known.
+    """
+
+    name: str
+    base: str
+    file: str
+    image_size: int
+    ap: float
+    parameters: float
+    licence: str
+    project: str
+    trained_on: str = "COCO 2017"
+    task: str = "detect"
+    sha256: str | None = None
+
+    @property
+    def url(self) -> str:
+        return self.base + self.file
+
+
+def _yolov9(size: str, ap: float, parameters: float) -> ZooEntry:
+    project = "MultimediaTechLab/YOLO"
+    return ZooEntry(f"yolov9{size}", _YOLOV9, f"v9-{size}.pt", 640, ap, parameters, "MIT", project)
+
+
+def _yolox(size: str, image_size: int, ap: float, parameters: float) -> ZooEntry:
+    name, project = f"yolox_{size}", "Megvii-BaseDetection/YOLOX"
+    licence = "Apache-2.0"
+    return ZooEntry(name, _YOLOX, f"{name}.pth", image_size, ap, parameters, licence, project)
+
+
+ZOO: dict[str, ZooEntry] = {
+    entry.name: entry
+    for entry in (
+        _yolov9("t", 38.3, 2.0),
+        _yolov9("s", 46.8, 7.1),
+        _yolov9("m", 51.4, 20.0),
+        _yolov9("c", 53.0, 25.3),
+        _yolox("nano", 416, 25.8, 0.91),
+        _yolox("tiny", 416, 32.8, 5.06),
+        _yolox("s", 640, 40.5, 9.0),
+        _yolox("m", 640, 46.9, 25.3),
+        _yolox("l", 640, 49.7, 54.2),
+        _yolox("x", 640, 51.1, 99.1),
+    )
+}
+"""Model name -> weights."""
+
+
+def check_licence(entry: ZooEntry, accepted: str | None) -> None:
+    """Raise LicenceError unless the licence is permissive or ``accepted`` by name."""
+    if entry.licence in PERMISSIVE or entry.licence == accepted:
+        return
+    raise LicenceError(
+        f"the weights of {entry.name} ({entry.project}) are under {entry.licence}, which also binds"
+        f" what you make of them: accept it with accept_license={entry.licence}"
+    )
+
+
+def licence_notice(name: str, licence: str, provenance: str) -> str | None:
+    """What to tell a user who is about to use such weights; None for a permissive licence."""
+    if licence in PERMISSIVE:
+        return None
+    return (
+        f"{name} is under {licence} ({provenance}): this licence also binds models that are trained"
+        " from it and services that use it"
+    )
