@@ -67,7 +67,6 @@ class DetectionDataset:
     records: the images.  augment: None letterboxes (validation).  cache: decoded images, made for
     the same records and image_size; without one every image is decoded whenever it is needed.
     align: where a letterboxed image lies (image.CENTER, image.CORNER).
-    align: where a letterboxed image lies (image.CENTER, image.CORNER).
     Raises ValueError for an empty list of records or a cache made for something else.
     """
 
@@ -93,7 +92,6 @@ class DetectionDataset:
         self.augment = augment
         self.seed = seed
         self.cache = cache
-        self.align = align
         self.align = align
         self._packed = _PackedRecords(records)
         self._kept_boxes = self._packed.boxes if augment is None else self._scale_boxes()
