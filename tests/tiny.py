@@ -222,14 +222,24 @@ def watch(trainer: Trainer) -> list[tuple[int, int, bool, str]]:
 
 
 def essence(trainer: Trainer) -> Any:
-    """All of a run's state but times and its folder."""
-    state = snapshot(trainer.state_dict())
+    """All of a run's state but times and what belongs to a machine or folder."""
+    return timeless(snapshot(trainer.state_dict()))
+
+
+def saved(folder: Path) -> Any:
+    """The same of the last checkpoint on disk."""
+    return timeless(load_state(folder / LAST))
+
+
+def timeless(state: Any) -> Any:
+    """``state`` without times and what belongs to a machine or folder; changed in place."""
     for name in ("seconds", "sums"):
         state["position"].pop(name)
     for row in state["position"]["rows"]:
         row.pop("time"), row.pop("images_per_s")
-    for name in ("project", "workers"):
+    for name in ("project", "workers", "resume", "save_steps"):
         state["config"].pop(name)
+    state["meta"]["config"].pop("save_steps", None)
     return state
 
 

@@ -8,6 +8,7 @@ batch and its bookkeeping) and step.py (the mathematics).  What a run needs to g
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -283,7 +284,7 @@ class Trainer:
     def _interrupt(self, signum: int) -> None:
         self._save_last()
         where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
-        then = f"go on with: det train resume={self.folder}"
+        then = f"go on with: det train resume={shlex.quote(str(self.folder))}"
         lost = "nothing was saved (save=False)"
         raise Interrupted(signum, f"stopped at {where}; {then if self.config.save else lost}")
 
