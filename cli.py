@@ -87,6 +87,7 @@ def _app() -> typer.Typer:
     app = _group("A YOLO-style object detection trainer.", EPILOG)
     groups = {
         "data": _group("Look through a data set, or draw one."),
+        "bench": _group("Measure choices side by side on this machine."),
         "weights": _group("List, look at, convert and download pretrained weights."),
         "config": _group("Print options as YAML: all defaults, or the values of one command."),
     }
@@ -287,6 +288,30 @@ def _config(command: Command, config: Any, given: frozenset[str], log: Log) -> O
     return Outcome(defaults, text.rstrip())
 
 
+def _amp(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    from .detector import checks
+
+    checks.check_amp(config)
+    from .detector import api
+
+    result = api.amp(config, given, log)
+    return Outcome(result, _show_measured(result), 0 if result["passed"] else 1)
+
+
+def _bench(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    from .detector import checks
+
+    checks.check_bench_amp(config)
+    from .detector.train.amp_bench import bench_amp
+
+    result = bench_amp(config, log)
+    return Outcome(result, _show_measured(result))
+
+
+def _show_measured(result: dict[str, Any]) -> str:
+    return f"{result['line']}\nresults: {result['folder']}"
+
+
 _HANDLERS: dict[str, Callable[[Command, Any, frozenset[str], Log], Outcome]] = {
     "train": _train,
     "val": _val,
@@ -295,6 +320,8 @@ _HANDLERS: dict[str, Callable[[Command, Any, frozenset[str], Log], Outcome]] = {
     "info": _info,
     "weights": _weights,
     "config": _config,
+    "amp": _amp,
+    "bench": _bench,
 }
 
 

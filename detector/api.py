@@ -24,7 +24,7 @@ from ..weights.checkpoint import Meta
 from ..weights.describe import describe_file
 from ..weights.zoo import licence_notice
 from .checks import check_predict, check_train, check_val
-from .config import MODELS, PredictConfig, TrainConfig, ValConfig
+from .config import MODELS, AmpConfig, PredictConfig, TrainConfig, ValConfig
 from .device import describe_device, pick_device, use_all_cores
 from .evaluate.evaluator import Evaluation, evaluate
 from .evaluate.postprocess import head_in_use
@@ -48,6 +48,7 @@ from .runs import (
     write_json,
     write_text,
 )
+from .train.amp_report import examine
 from .train.assemble import assemble, single_class, summarise_findings
 from .train.ladder import choose_precision, resumed_precision, write_decision
 from .train.precision import Precision, use_precision
@@ -277,6 +278,14 @@ def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Res
     head = head_in_use(config.nms, model.branches)
     log.info(f"{path}: {meta.model}, {head}, {describe_device(device)}, {precision.name}")
     yield from predictor.stream(frames)
+
+
+def amp(config: AmpConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Examine which precision is right and fast on a model, data and device, layer by layer.
+
+    Leaves a run folder; returns what amp.json holds.  ``passed``: no precision by name failed.
+    """
+    return examine(config, log)
 
 
 def info(name: str) -> dict[str, Any]:

@@ -15,7 +15,18 @@ from ..datasets.config import BUILT_IN, DatasetError, load_dataset
 from ..datasets.description import read_description
 from ..weights.checkpoint import CheckpointError, is_state, read_meta
 from ..weights.zoo import ZOO
-from .config import MODELS, NMS_FREE, CommonConfig, PredictConfig, TrainConfig, ValConfig
+from .config import (
+    MODELS,
+    NMS_FREE,
+    PRECISIONS,
+    AmpConfig,
+    BenchAmpConfig,
+    CommonConfig,
+    PredictConfig,
+    ProbeConfig,
+    TrainConfig,
+    ValConfig,
+)
 from .parse import UsageError, nearest
 from .predict.locate import locate
 from .pretrained import FETCHED, FOREIGN, FRESH, check_obtainable, start_of
@@ -76,6 +87,27 @@ def check_predict(
     if config.source is not None:
         locate(config.source)
     _check_trained(config)
+
+
+def check_amp(config: AmpConfig) -> None:
+    """Raise UsageError where there is nothing to examine, or nothing to examine it on."""
+    _check_probe(config)
+    forced = config.amp_force and config.amp in ("auto", "true", "false")
+    _refuse([(forced, f"amp_force=True needs a precision by name, not amp={config.amp}")])
+
+
+def check_bench_amp(config: BenchAmpConfig) -> None:
+    """Raise UsageError where there is nothing to measure, or an unknown precision is named."""
+    _check_probe(config)
+    for name in (part.strip() for part in (config.precisions or "fp32").split(",")):
+        hint = f"{name!r} is no precision of these: {', '.join(PRECISIONS)}"
+        _refuse([(name not in PRECISIONS, f"precisions={config.precisions}: {hint}")])
+
+
+def _check_probe(config: ProbeConfig) -> None:
+    _check_common(config)
+    check_model(config.model)
+    check_data(config.data, download=not config.offline)
 
 
 def check_model(text: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .config import PredictConfig, TrainConfig, ValConfig, knob
+from .config import AmpConfig, BenchAmpConfig, PredictConfig, TrainConfig, ValConfig, knob
 from .knobs import CFG, Knob, knobs
 
 
@@ -143,6 +143,7 @@ class Command:
 _DATA = ((".yaml", "data"), (".yml", "data"))
 _SOURCE = (("", "source"),)
 _MODEL = (("", "model"),)
+_PROBE = (*_DATA, *_MODEL)
 _TRAIN = "det train data=coco8.yaml amp=True epochs=50"
 
 COMMANDS: tuple[Command, ...] = (
@@ -163,6 +164,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(("config", "train"), TrainConfig, "det config train epochs=3", _DATA, cfg=True),
     Command(("config", "val"), ValConfig, "det config val", _DATA, cfg=True),
     Command(("config", "predict"), PredictConfig, "det config predict", _SOURCE, cfg=True),
+    Command(("amp",), AmpConfig, "det amp yolo26n data=shapes.yaml", _PROBE),
+    Command(("bench", "amp"), BenchAmpConfig, "det bench amp yolo26n imgsz=320", _PROBE),
 )
 """Every command, in the order of the help."""
 

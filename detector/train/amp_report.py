@@ -1,0 +1,235 @@
+"""``det amp``: the sanity check alone, on any model, data and device, with the layers laid open.
+
+It answers what a run would be told (the ladder's table and verdict) and what only a look inside can
+say: which layers cost most, where fp16 would overflow, where its gradients would be lost.  The
+verdict rests on fresh measurements, never on the ladder's cache.  A precision that is named is
+examined even where it fails: the report is the answer.
+
+Left out: what training over many steps does to the numbers; ``det bench amp`` trains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from ...datasets.sample import Batch
+from ..config import AmpConfig, TrainConfig
+from ..device import describe_device
+from ..log import Log
+from ..runs import RunError, new_run_folder, plain, write_args, write_json
+from .amp_plots import plot_amp
+from .assemble import Run, assemble
+from .contest import as_training
+from .describe import versions
+from .hardware import candidates, traits_of
+from .ladder import CHECK_IMAGES, Decision, _rungs, _verdict, choose_precision, out_of_memory
+from .ladder import report as print_trials
+from .layers import Layer, LayerProbe, LayerReport
+from .precision import DTYPES
+from .sanity import SanityCheck
+
+LAYER_IMAGES = 8
+"""Images of the batch that layers are measured on: each of them runs some ten times."""
+SHOWN = 5
+"""Layers named in each of the answers."""
+SMALL = 1e-4
+"""A share of gradient numbers below which nothing is said about their loss."""
+
+
+def examine(config: AmpConfig, log: Log) -> dict[str, Any]:
+    """Run the check, print the report and leave a run folder with amp.json and amp.png.
+
+    Returns what amp.json holds, and the folder.  ``passed`` is False where a precision that was
+    named failed.  Raises UsageError where it can not be had on the device, and what assembling a
+    run raises.
+    """
+    train = as_training(config)
+    run = assemble(train, log)
+    outline, names = _outline(train, run, log)
+    decision, layers, batch = _measure(train, run, outline, names)
+    folder = new_run_folder(config, "amp")
+    log.to_file(folder / "log.txt")
+    write_args(folder, config)
+    result = _result(run, batch, decision, layers)
+    _print(result, decision, layers, log)
+    write_json(folder / "amp.json", result)
+    if config.plots:
+        plot_amp(layers, result["line"], folder / "amp.png")
+    return plain(result) | {"folder": str(folder)}
+
+
+def _outline(train: TrainConfig, run: Run, log: Log) -> tuple[Decision, tuple[str, ...]]:
+    """What the ladder decides without measuring, and the precisions that are to be measured."""
+    unchecked = replace(train, amp_check=False)
+    outline = choose_precision(
+        unchecked, run.model, run.criterion, lambda: (), run.device, Log(verbose=False)
+    )
+    if train.amp in ("false", "fp32"):
+        return outline, ()
+    if train.amp not in DTYPES:
+        return outline, candidates(traits_of(run.device))
+    if train.amp in outline.objections:
+        log.warn(f"{outline.objections[train.amp]}; examined all the same, which may take long")
+    return outline, (train.amp,)
+
+
+def _measure(
+    train: TrainConfig, run: Run, outline: Decision, names: tuple[str, ...]
+) -> tuple[Decision, LayerReport, Batch]:
+    """The decision on fresh trials, the layers, and the batch: fewer images where memory is
+    short."""
+    batch = next(iter(run.train_loader.epoch(0))).to(run.device).first(CHECK_IMAGES)
+    while True:
+        try:
+            decision = _decide(train, run, batch, outline, names)
+            scales = {trial.precision: trial.scale for trial in decision.trials}
+            few = batch.first(LAYER_IMAGES)
+            layers = LayerProbe(run.model, run.criterion, few, names, scales).run()
+            return decision, layers, batch
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise RunError(
+                    "the AMP check ran out of memory with a single image: take a smaller imgsz"
+                ) from error
+            batch = batch.first(len(batch) // 2)
+
+
+def _decide(
+    train: TrainConfig, run: Run, batch: Batch, outline: Decision, names: tuple[str, ...]
+) -> Decision:
+    if not names:
+        return outline
+    trials = SanityCheck(run.model, run.criterion, batch).run(names)
+    named = train.amp if train.amp in DTYPES else None
+    tolerant = replace(train, amp_force=True)  # a failure is to be reported, not raised
+    precision = _verdict(tolerant, named, trials, traits_of(run.device))
+    failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
+    against = outline.objections
+    rungs = _rungs(precision.name, against | failed)
+    return Decision(precision, rungs, trials, against)
+
+
+# ---------------------------------------------------------------------------- what is said
+
+
+def _result(run: Run, batch: Batch, decision: Decision, report: LayerReport) -> dict[str, Any]:
+    """amp.json: what a training run writes there, and the layers."""
+    return {
+        "line": verdict_line(decision),
+        "passed": failure(decision) is None,
+        **asdict(decision),
+        "model": run.model.name,
+        "data": run.dataset.name,
+        "image_size": run.image_size,
+        "batch": len(batch),
+        "layer_batch": len(batch.first(LAYER_IMAGES)),
+        "hardware": {"device": describe_device(run.device), **asdict(traits_of(run.device))},
+        "versions": versions(),
+        "fp16_scale": report.fp16_scale,
+        "stages": [_row(layer) for layer in report.stages],
+        "layers": [_row(layer) for layer in report.layers],
+        "costliest": [_.name for _ in costliest(report, decision.precision.name)],
+        "overflow": [layer.name for layer in report.layers if layer.fp16_share > 1],
+        "underflow": [layer.name for layer in underflowing(report)],
+    }
+
+
+def failure(decision: Decision) -> str | None:
+    """Why the precision that was named must not be used; None where nothing speaks against it."""
+    name = decision.precision.name
+    return next((t.problem for t in decision.trials if t.precision == name), None)
+
+
+def verdict_line(decision: Decision) -> str:
+    """What a run would be told; of a precision that was named and fails, what is wrong with it."""
+    problem = failure(decision)
+    if problem is None:
+        return decision.line()
+    return f"AMP: {decision.precision.name} fails the sanity check: {problem}"
+
+
+def _row(layer: Layer) -> dict[str, Any]:
+    return asdict(layer) | {"fp16_share": layer.fp16_share}
+
+
+def costliest(report: LayerReport, precision: str) -> list[Layer]:
+    """The layers that take most time in ``precision``, the worst first."""
+    return sorted(report.layers, key=lambda layer: -layer.ms[precision])[:SHOWN]
+
+
+def underflowing(report: LayerReport) -> list[Layer]:
+    """The layers whose gradient loses most when it is rounded to fp16 unscaled, the worst first."""
+    losing = [layer for layer in report.layers if layer.lost > SMALL]
+    return sorted(losing, key=lambda layer: -layer.lost)[:SHOWN]
+
+
+def _print(result: dict[str, Any], decision: Decision, layers: LayerReport, log: Log) -> None:
+    hardware = result["hardware"]
+    native = [name for name in ("bf16", "fp16") if hardware[f"{name}_native"]]
+    log.info(f"{hardware['device']}: computes {' and '.join(native) or 'only fp32'} natively")
+    if decision.trials:
+        print_trials(decision, log)
+    else:
+        for name, reason in decision.objections.items():
+            log.info(f"{name} was not tried: {reason}")
+    names = [trial.precision for trial in decision.trials[1:]]
+    _print_stages(layers, names, log)
+    _print_layers(layers, names, log)
+    for line in answers(layers, decision.precision.name):
+        log.info(line)
+
+
+def _print_stages(report: LayerReport, names: list[str], log: Log) -> None:
+    columns = ["stage", "share of fp32", "fp32 ms"]
+    for name in names:
+        columns += [f"{name} ms", f"{name} speed", f"{name} output", f"{name} cosine"]
+    whole = sum(stage.ms["fp32"] for stage in report.stages)
+    rows = []
+    for stage in report.stages:
+        base = stage.ms["fp32"]
+        row = [stage.name, f"{base / whole:.1%}", f"{base:.2f}"]
+        for name in names:
+            error, ms = stage.errors[name], stage.ms[name]
+            row += [f"{ms:.2f}", f"{base / ms:.2f}x", f"{error.output:.2%}", f"{error.cosine:.4f}"]
+        rows.append(row)
+    log.table("Stages by themselves, forward and backward, on equal inputs", columns, rows)
+
+
+def _print_layers(report: LayerReport, names: list[str], log: Log) -> None:
+    columns = ["layer", "share", "largest", "of 65504", "lost", "scaled"]
+    columns += [f"{name} {what}" for name in names for what in ("output", "cosine")]
+    whole = sum(layer.ms["fp32"] for layer in report.layers)
+    rows = []
+    for layer in report.layers:
+        row = [
+            layer.name, f"{layer.ms['fp32'] / whole:.1%}", f"{layer.peak:.3g}",
+            f"{layer.fp16_share:.2%}", f"{layer.lost:.1%}", f"{layer.lost_scaled:.1%}",
+        ]  # fmt: skip
+        for error in (layer.errors[name] for name in names):
+            row += [f"{error.output:.2%}", f"{error.cosine:.4f}"]
+        rows.append(row)
+    title = f"Layers; lost: gradients rounded to fp16, scaled by {report.fp16_scale:g} beside it"
+    log.table(title, columns, rows)
+
+
+def answers(report: LayerReport, precision: str) -> list[str]:
+    """Which layers cost most, where fp16 overflows, where its gradients are lost: a line each."""
+    whole = sum(layer.ms[precision] for layer in report.layers) or 1.0
+    cost = [f"{_.name} {_.ms[precision] / whole:.1%}" for _ in costliest(report, precision)]
+    top = max(report.layers, key=lambda layer: layer.peak)
+    over = [layer.name for layer in report.layers if layer.fp16_share > 1]
+    share = f"{top.peak:.3g} in {top.name}, {top.fp16_share:.2%} of fp16's largest number"
+    lost = [f"{_.name} {_.lost:.1%} ({_.lost_scaled:.1%} scaled)" for _ in underflowing(report)]
+    steep = max(report.layers, key=lambda layer: layer.gradient_peak)
+    return [
+        f"cost most in {precision}: {', '.join(cost)}",
+        f"fp16 overflows in {', '.join(over)}" if over else f"fp16 overflows nowhere: {share}",
+        f"fp16 loses gradients most in {', '.join(lost)}"
+        if lost
+        else "fp16 loses no gradients to speak of",
+        f"the largest loss scale is {report.fp16_scale:g}, for gradients up to "
+        f"{steep.gradient_peak:.3g} in {steep.name}",
+    ]

@@ -1,0 +1,185 @@
+"""One precision in a comparison: real training steps from given weights, and what they cost.
+
+Every contender trains its own copy of the same model on the same batches with the same learning
+rates, by the same TrainStep as a run.  Batches are on the device beforehand: the loader is not
+measured.  TF32 is a switch of the process and not of a precision, so it is set around each turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
+
+import torch
+from torch import Tensor
+
+from ...datasets.sample import Batch
+from ..config import ProbeConfig, TrainConfig
+from ..device import synchronize
+from ..energy import EnergyMeter
+from ..pretrained import FRESH
+from .assemble import Run
+from .ema import ModelEma
+from .optim import build_optimizer, choose_optimizer, set_learning_rate
+from .precision import Precision
+from .probe import count_saved_bytes
+from .step import TrainStep
+
+ENERGY_SECONDS = 3.0
+"""Work between two readings of an energy counter, which may move only ten times a second."""
+MOST_IMAGES = 1024
+"""Largest batch that is tried: beyond it feature maps pass what kernels can index."""
+
+
+def as_training(config: ProbeConfig) -> TrainConfig:
+    """The training run that is looked at: its own words, what it does not have left at default.
+
+    Images are loaded in this process and not cached: a few batches are all that is wanted.  A model
+    name means fresh weights.
+    """
+    known = {entry.name for entry in fields(TrainConfig)}
+    words = {name: value for name, value in asdict(config).items() if name in known}
+    return TrainConfig(**words, workers=0, cache="none", pretrained=FRESH)
+
+
+class Contender:
+    """One precision at work.  name: fp32, tf32, bf16 or fp16.  batches: used in turn.  warmup:
+    steps in which the learning rate rises to its peak, as at the beginning of a run."""
+
+    def __init__(self, run: Run, name: str, batches: Sequence[Batch], warmup: int) -> None:
+        self.name, self.device, self.batches, self.warmup = name, run.device, batches, warmup
+        self.model = copy.deepcopy(run.model).train()
+        self.criterion = copy.copy(run.criterion)
+        ema = run.ema and ModelEma(self.model, decay=run.ema.decay, tau=run.ema.tau)
+        self.step = TrainStep(
+            self.model,
+            self.criterion,
+            build_optimizer(self.model, choose_optimizer(run.config)),
+            Precision("fp32" if name == "tf32" else name, run.device.type, "measured"),
+            ema=ema,
+            clip=run.config.clip,
+        )
+        self.steps = self.skipped = 0
+        self.loss = math.nan
+
+    def train(self, steps: int) -> float:
+        """Take ``steps`` more steps.  Returns the seconds they took."""
+        total: Tensor | None = None
+        with float32_products(self.device, short=self.name != "fp32"):
+            synchronize(self.device)
+            started = time.perf_counter()
+            for _ in range(steps):
+                total = self._learn()
+            synchronize(self.device)
+            seconds = time.perf_counter() - started
+        if total is not None:
+            self.loss = total.item() / len(self.batches[(self.steps - 1) % len(self.batches)])
+        return seconds
+
+    def _learn(self) -> Tensor:
+        batch = self.batches[self.steps % len(self.batches)]
+        set_learning_rate(self.step.optimizer, min((self.steps + 1) / self.warmup, 1.0))
+        # a run on CUDA does not wait for the device either (guard.py)
+        output = self.step(batch, update=True, eager=self.device.type != "cuda")
+        self.skipped += bool(output.skipped)
+        self.steps += 1
+        return output.loss.total.detach()
+
+    def saved_bytes(self) -> int:
+        """Bytes that autograd keeps for the backward pass of the first batch."""
+        with (
+            float32_products(self.device, short=self.name != "fp32"),
+            count_saved_bytes(self.model) as saved,
+            self.step.precision.autocast(),
+        ):
+            outputs = self.model(self.batches[0].images)
+            self.criterion(outputs, self.batches[0])
+        return saved.total
+
+    def joules_per_image(self, meter: EnergyMeter, images_per_s: float) -> float:
+        """Energy of going on for ENERGY_SECONDS, divided by the images.  images_per_s: about how
+        fast it goes."""
+        images = len(self.batches[0])
+        steps = max(math.ceil(ENERGY_SECONDS * images_per_s / images), 1)
+        before, done = meter.joules(), self.steps
+        self.train(steps)
+        used = meter.joules() - before
+        return used / sum(len(self.batches[i % len(self.batches)]) for i in range(done, self.steps))
+
+
+@contextlib.contextmanager
+def float32_products(device: torch.device, *, short: bool) -> Iterator[None]:
+    """On CUDA, what float32 products and convolutions are while the context lasts: TF32 where
+    ``short``, else true float32.  Elsewhere nothing."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if short else "highest")
+    torch.backends.cudnn.allow_tf32 = short
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def measure_memory(run: Run, name: str, batches: Sequence[Batch]) -> tuple[int | None, int]:
+    """(peak bytes of training on the CUDA device, None elsewhere; bytes kept for the backward
+    pass).  The peak counts weights, gradients, optimizer and average too.  Warms the kernels up."""
+    cuda = run.device.type == "cuda"
+    before = _start_counting(run.device) if cuda else 0
+    contender = Contender(run, name, batches[:1], warmup=2)
+    contender.train(2)
+    peak = torch.cuda.max_memory_allocated(run.device) - before if cuda else None
+    return peak, contender.saved_bytes()
+
+
+def _start_counting(device: torch.device) -> int:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def largest_batch(run: Run, name: str, batch: Batch) -> int:
+    """The largest power of two of images that trains for two steps, up to MOST_IMAGES; 0 where one
+    image does not."""
+    size = 2 ** int(math.log2(len(batch)))
+    while size > 1 and not _fits(run, name, tiled(batch, size)):
+        size //= 2
+    while size < MOST_IMAGES and _fits(run, name, tiled(batch, 2 * size)):
+        size *= 2
+    return size
+
+
+def _fits(run: Run, name: str, batch: Batch) -> bool:
+    torch.cuda.empty_cache()
+    try:
+        Contender(run, name, (batch,), warmup=2).train(2)
+    except RuntimeError:  # out of memory, or a shape that cuDNN has no kernel for
+        return False
+    return True
+
+
+def tiled(batch: Batch, count: int) -> Batch:
+    """A batch of ``count`` images: those of ``batch``, again and again."""
+    size = len(batch)
+    times = math.ceil(count / size)
+    offsets = torch.arange(times, device=batch.batch_index.device) * size  # [times]
+    images = batch.images.repeat(times, 1, 1, 1)
+    whole = replace(
+        batch,
+        images=images.contiguous(memory_format=torch.channels_last),
+        boxes=batch.boxes.repeat(times, 1),
+        labels=batch.labels.repeat(times),
+        batch_index=(offsets[:, None] + batch.batch_index).flatten(),
+        indices=batch.indices * times,
+        paths=batch.paths * times,
+        original_sizes=batch.original_sizes * times,
+        letterboxes=batch.letterboxes * times,
+    )
+    return whole.first(count)
