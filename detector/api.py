@@ -7,9 +7,10 @@ config in, one plain result out.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ from .runs import (
     write_text,
 )
 from .train.amp_report import examine
-from .train.assemble import assemble, single_class, summarise_findings
+from .train.assemble import Run, assemble, single_class, summarise_findings
 from .train.ladder import choose_precision, resumed_precision, write_decision
 from .train.precision import Precision, use_precision
 from .train.report import evaluation_plots, metrics_table, write_plots, write_results
@@ -108,12 +109,23 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
         config, state = resume_config(config, given, last, log)
         folder = last.parents[1]
     run = assemble(config, log, Meta.from_dict(state["meta"], last) if state else None)
+    with contextlib.closing(run):
+        return learn(run, state, folder, log)
+
+
+def learn(
+    run: Run, state: Mapping[str, Any] | None, folder: Path | None, log: Log
+) -> dict[str, Any]:
+    """Choose the precision, train from ``state`` on, measure.  folder: of a run that goes on."""
+    config = run.config
     if state is None:
         decision = choose_precision(
             config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
         )
     else:
-        decision = resumed_precision(state["precision"], run.device, log)
+        decision = resumed_precision(
+            state["precision"], run.device, log, force=config.amp_force
+        )
     folder = folder or new_run_folder(config, "train")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
@@ -175,7 +187,7 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         f"{path}: {meta.model}, {head}, {describe_device(device)}, {precision.name}, "
         f"{dataset.name} {config.split}"
     )
-    with log.progress("validating", len(loader)) as update:
+    with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
         evaluation = evaluate(
             model,
             loader,

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -112,6 +114,28 @@ IN_BF16, IN_FP16 = casts_to(torch.bfloat16), casts_to(torch.float16)
 def write_tiny_data(folder: Path, train: int = 6, val: int = 3) -> Path:
     """Drawn scenes of at most 96 pixels; returns the YAML."""
     return write_shapes(folder, train=train, val=val, size=96)
+
+
+def write_squares(folder: Path) -> Path:
+    """One bright square in each of eight dark images of 64 pixels, and four to validate; returns
+    the YAML."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        for number in range(count):
+            side = int(rng.integers(20, 33))
+            x, y = rng.integers(0, 64 - side, 2).tolist()
+            image = np.full((64, 64, 3), 20, np.uint8)
+            image[y : y + side, x : x + side] = 235
+            assert cv2.imwrite(str(folder / "images" / split / f"{number}.png"), image)
+            row = [(x + side / 2) / 64, (y + side / 2) / 64, side / 64, side / 64]
+            text = " ".join(str(value) for value in (0, *row))
+            (folder / "labels" / split / f"{number}.txt").write_text(text + "\n")
+    (folder / "data.yaml").write_text(
+        "train: images/train\nval: images/val\nnames:\n  0: square\n"
+    )
+    return folder / "data.yaml"
 
 
 def train_config(data: Path, project: Path, **words: Any) -> tuple[TrainConfig, frozenset[str]]:

@@ -66,6 +66,11 @@ class Run:
     class_width: int | None
     transferred: Transfer | None
 
+    def close(self) -> None:
+        """End the loaders' processes."""
+        self.train_loader.close()
+        self.val_loader.close()
+
 
 def assemble(config: TrainConfig, log: Log, resumed: Meta | None = None) -> Run:
     """Build every part of the run.  resumed: of the state that will be loaded into it; the weights

@@ -1,0 +1,220 @@
+"""What a run is made of: where its weights start, what is frozen, which images and sizes it sees;
+and that all of it together learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import (
+    make_batch,
+    make_trainer,
+    same,
+    train,
+    train_config,
+    use_tiny_detector,
+    write_squares,
+    write_tiny_data,
+)
+from yolodet.datasets.shapes import write_shapes
+from yolodet.detector import api
+from yolodet.detector.config import ValConfig
+from yolodet.detector.log import Log
+from yolodet.detector.models.restore import restore
+from yolodet.detector.parse import parse
+from yolodet.detector.runs import LAST
+from yolodet.detector.train.assemble import assemble
+from yolodet.weights.checkpoint import load_state, load_weights, read_meta
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve scenes of ten classes to train on."""
+    return write_tiny_data(tmp_path_factory.mktemp("data") / "shapes", train=12)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight images of one class to train on, learnt in a few steps."""
+    return write_squares(tmp_path_factory.mktemp("data") / "squares")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    use_tiny_detector(monkeypatch)
+
+
+def val(**words: Any) -> dict[str, Any]:
+    config, given = parse(ValConfig, {"workers": 0, "plots": False, "device": "cpu", **words})
+    return api.val(config, given, Log(verbose=False))
+
+
+def stages_of(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """A state dict by stage: backbone.stem, head.one_to_one ..."""
+    names = dict.fromkeys(".".join(key.split(".")[:2]) for key in tensors)
+    return {n: {k: v for k, v in tensors.items() if k.startswith(n + ".")} for n in names}
+
+
+# ---------------------------------------------------------------- model and data
+
+
+def fresh(data: Path, tmp_path: Path, **words: Any) -> dict[str, torch.Tensor]:
+    """The weights a run begins with."""
+    config, _ = train_config(data, tmp_path, **words)
+    return dict(assemble(config, Log(verbose=False)).model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("freeze", "still"),
+    [(1, ["backbone.stem"]), (2, ["backbone.stem", "backbone.stage3"]),
+     ("backbone.stage4, head.one_to_many", ["backbone.stage4", "head.one_to_many"])],
+    ids=str,
+)  # fmt: skip
+def test_frozen_stages_keep_weights_and_statistics(
+    squares: Path, tmp_path: Path, freeze: Any, still: list[str]
+) -> None:
+    before = stages_of(fresh(squares, tmp_path, freeze=freeze))
+    train(squares, tmp_path, freeze=freeze, epochs=1)
+    after = stages_of(load_state(tmp_path / "train" / LAST)["model"])
+    assert [name for name in before if same(before[name], after[name])] == still
+
+
+@pytest.mark.parametrize(
+    ("freeze", "words"),
+    [("backbone.stemm", "freeze=backbone.stemm: yolo26n has no stage 'backbone.stemm'; it has"),
+     (99, "freeze leaves nothing to train")],
+)  # fmt: skip
+def test_a_wrong_freeze_says_what_there_is(
+    squares: Path, tmp_path: Path, freeze: Any, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        train(squares, tmp_path / "runs", freeze=freeze)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_single_cls_makes_one_class_of_all(shapes: Path, tmp_path: Path) -> None:
+    results = train(shapes, tmp_path, single_cls=True, epochs=1)
+    model, meta = restore(Path(results["best"]))
+    assert meta.class_names == ("object",) and model.num_classes == 1
+    boxes = results["metrics"]["num_boxes"]
+    assert boxes > 3 and results["metrics"]["per_class"][0]["boxes"] == boxes
+    again = val(model=results["best"], project=str(tmp_path))
+    assert again["metrics"]["num_boxes"] == boxes
+
+
+def test_fraction_uses_a_share_of_the_training_images_only(shapes: Path, tmp_path: Path) -> None:
+    results = train(shapes, tmp_path, fraction=0.5, epochs=1)
+    assert (results["data"]["train_images"], results["data"]["val_images"]) == (6, 3)
+
+
+def test_multi_scale_draws_a_size_for_each_batch(shapes: Path, tmp_path: Path) -> None:
+    sizes: list[list[int]] = []
+    for name in ("a", "b"):
+        words = {"imgsz": 128, "multi_scale": 0.5, "epochs": 3, "val": False}
+        trainer = make_trainer(shapes, tmp_path / name, **words)
+        found: list[int] = []
+        stem = trainer.run.model.backbone.stem
+        stem.register_forward_pre_hook(lambda m, x, f=found: f.append(x[0].shape[-1]))
+        trainer._finish_epoch = lambda t=trainer: (  # type: ignore[method-assign]
+            setattr(t.at, "epoch", t.at.epoch + 1), setattr(t.at, "batch", 0)
+        )  # fmt: skip
+        trainer.fit()
+        sizes.append(found)
+    assert sizes[0] == sizes[1] and len(sizes[0]) == 12
+    assert set(sizes[0]) <= {64, 96, 128, 160, 192} and len(set(sizes[0])) >= 3
+
+
+def test_multi_scale_moves_boxes_with_the_pixels(squares: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(squares, tmp_path, multi_scale=0.9)
+    batch = next(iter(trainer.run.val_loader.epoch(0)))
+    seen = set()
+    for number in range(12):
+        trainer.at.batch = number
+        resized = trainer._resize(batch)
+        size = resized.images.shape[-1]
+        assert resized.images.dtype == torch.uint8 and resized.images.shape[-2] == size
+        assert torch.allclose(resized.boxes / size, batch.boxes / 64)
+        for i in range(len(batch)):  # the bright square is where its box is
+            x1, y1, x2, y2 = resized.boxes[i].tolist()
+            bright = (resized.images[i, 0] > 128).nonzero().float()
+            found = torch.cat((bright.amin(0).flip(0), bright.amax(0).flip(0) + 1))
+            assert torch.allclose(found, torch.tensor([x1, y1, x2, y2]), atol=1.01)
+        seen.add(size)
+    assert {32, 64, 96} <= seen
+
+
+def test_without_multi_scale_a_batch_is_left_alone(squares: Path, tmp_path: Path) -> None:
+    batch = make_batch(2)
+    assert make_trainer(squares, tmp_path)._resize(batch) is batch
+
+
+def test_a_run_starts_from_a_checkpoint_with_other_classes(
+    shapes: Path, squares: Path, tmp_path: Path
+) -> None:
+    best = train(shapes, tmp_path, epochs=1)["best"]
+    learnt, meta = load_weights(Path(best))
+    assert meta.num_classes == 10
+    for words in ({"model": best}, {"pretrained": best}):
+        begun = fresh(squares, tmp_path, seed=5, **words)
+        fits = [key for key in begun if begun[key].shape == learnt[key].shape]
+        assert [key for key in fits if not same(begun[key], learnt[key])] == []
+        alone = begun.keys() - fits
+        assert alone and all(".classes." in key for key in alone)
+    results = train(squares, tmp_path, model=best, epochs=1)
+    after = read_meta(Path(results["best"]))
+    assert after.class_names == ("square",) and "best.safetensors" in after.provenance
+
+
+def test_classes_of_the_same_name_keep_what_they_learnt(shapes: Path, tmp_path: Path) -> None:
+    """Also where the data set orders them differently."""
+    best = Path(train(shapes, tmp_path, epochs=1)["best"])
+    learnt, meta = load_weights(best)
+    names = list(meta.class_names)
+    turned = names[1:] + names[:1]
+    text = "\n".join(f"  {i}: {name}" for i, name in enumerate(turned))
+    (shapes.parent / "turned.yaml").write_text(
+        f"train: images/train\nval: images/val\nnames:\n{text}\n"
+    )
+    begun = fresh(shapes.parent / "turned.yaml", tmp_path, model=str(best))
+    key = "head.one_to_one.classes.0.1.weight"
+    assert same(begun[key], learnt[key].roll(-1, 0)) and not same(begun[key], learnt[key])
+
+
+def test_a_data_set_smaller_than_a_batch_is_used_several_times(
+    squares: Path, tmp_path: Path
+) -> None:
+    trainer = make_trainer(squares, tmp_path, batch=16, nbs=16)
+    images = [path for batch in trainer.run.train_loader.epoch(0) for path in batch.paths]
+    assert len(images) >= 16 and len(set(images)) == 8
+    assert max(map(images.count, images)) == min(map(images.count, images))
+
+
+def test_imgsz_is_rounded_up_to_the_stride(squares: Path, tmp_path: Path) -> None:
+    results = train(squares, tmp_path, imgsz=70, epochs=1)
+    assert read_meta(Path(results["best"])).image_size == 96
+    assert "rounded up to 96" in (tmp_path / "train" / "log.txt").read_text()
+
+
+# ---------------------------------------------------------------- learning
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amp", [True, False])
+def test_four_images_are_learnt_by_heart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amp: bool
+) -> None:
+    """The whole way with the real detector: what is not learnt here can not be learnt at all."""
+    monkeypatch.undo()
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    data = write_shapes(tmp_path / "four", train=4, val=1, size=160)
+    text = data.read_text().replace("images/val", "images/train")
+    data.write_text(text)
+    results = train(
+        data, tmp_path, epochs=150, imgsz=160, batch=4, nbs=4, amp=amp, val=False, mosaic=0.0
+    )
+    assert results["metrics"]["map_50"] >= 0.95
+    again = val(model=results["best"], project=str(tmp_path))
+    assert again["metrics"]["map"] == pytest.approx(results["metrics"]["map"], abs=1e-3)
