@@ -21,7 +21,7 @@ from ..datasets.config import load_dataset
 from ..datasets.dataset import DetectionDataset
 from ..datasets.loader import Loader
 from ..datasets.scan import scan_split
-from ..weights.checkpoint import Meta
+from ..weights.checkpoint import Meta, remove_partials
 from ..weights.describe import describe_file
 from ..weights.zoo import licence_notice
 from .checks import check_predict, check_train, check_val
@@ -127,6 +127,7 @@ def learn(
             state["precision"], run.device, log, force=config.amp_force
         )
     folder = folder or new_run_folder(config, "train")
+    remove_partials(folder)
     log.to_file(folder / "log.txt")
     write_args(folder, config)
     if run.transferred is not None:
