@@ -220,13 +220,17 @@ def collate(samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
 
 
 def _to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
-    """A Batch of images [B,H,W,3] that are stacked already; they are permuted, not copied."""
-    counts = torch.tensor([len(sample.boxes) for sample in samples])
+    """A Batch of images [B,H,W,3] that are stacked already; they are permuted, not copied.
+
+    NumPy does the arithmetic: torch's runs on OpenMP's threads, and in a process that was forked
+    from one that had used them those are dead, and it would wait for them for ever.
+    """
+    counts = [len(sample.boxes) for sample in samples]
     return Batch(
         images=images.permute(0, 3, 1, 2),  # [B,3,H,W] in channels_last memory
         boxes=torch.from_numpy(np.concatenate([sample.boxes for sample in samples])),
         labels=torch.from_numpy(np.concatenate([sample.labels for sample in samples])),
-        batch_index=torch.repeat_interleave(torch.arange(len(samples)), counts),
+        batch_index=torch.from_numpy(np.repeat(np.arange(len(samples)), counts)),
         indices=list(indices),
         paths=[sample.path for sample in samples],
         original_sizes=[sample.original_size for sample in samples],
@@ -290,19 +294,24 @@ class _BatchReader(Dataset[Batch | ImageError]):
 
     def __init__(self, dataset: DetectionDataset) -> None:
         self._dataset = dataset
-        self._scratch = np.empty((0, 0, 0, 3), np.uint8)
 
     def __getitem__(self, keys: list[Key]) -> Batch | ImageError:
-        side = self._dataset.image_size
-        if len(self._scratch) < len(keys):  # kept: fresh memory costs a page fault every 4 kB
-            self._scratch = np.empty((len(keys), side, side, 3), np.uint8)
-        images = self._scratch[: len(keys)]
+        images = _shared_images(len(keys), self._dataset.image_size)
         try:
-            samples = [self._dataset.draw(*pair) for pair in zip(keys, images, strict=True)]
+            pairs = zip(keys, images.numpy(), strict=True)
+            samples = [self._dataset.draw(*pair) for pair in pairs]
         except ImageError as error:
             return error
-        shared = torch.from_numpy(images).share_memory_()  # type: ignore[no-untyped-call]
-        return _to_batch(shared, samples, _indices(keys))
+        return _to_batch(images, samples, _indices(keys))
+
+
+def _shared_images(count: int, side: int) -> torch.Tensor:
+    """[count,side,side,3] uint8 that other processes can read, to be drawn into.
+
+    Made in shared memory from the start: ``share_memory_()`` would copy, on OpenMP's threads.
+    """
+    storage = torch.UntypedStorage._new_shared(count * side * side * 3, device="cpu")
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(count, side, side, 3)
 
 
 def _start_worker(_: int) -> None:
