@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from ..datasets.config import load_dataset
 from ..datasets.dataset import DetectionDataset
@@ -86,7 +87,7 @@ class YOLO:
     def predict(
         self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
     ) -> list[Result]:
-        """Find objects; pictures are written only with ``save=True``."""
+        """Find objects.  Files are written where asked for: ``save=True``, ``save_txt=True`` ..."""
         return list(self.stream(source, **words))
 
     def stream(
@@ -95,7 +96,10 @@ class YOLO:
         """Like predict, one result at a time: memory stays flat on long videos."""
         config, given = parse(PredictConfig, {"model": self.model, "save": False, **words})
         check_predict(config, given)
-        yield from predict_stream(config, source, self.log)
+        results = predict_stream(config, source, self.log)
+        if config.save or config.save_txt or config.save_json or config.save_crop:
+            results, _ = writing(config, results)
+        yield from results
 
 
 def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
@@ -157,7 +161,7 @@ def finish(trainer: Trainer) -> dict[str, Any]:
 def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Measure a checkpoint on a data set and leave a run folder."""
     path, meta, model, device = load_for_use(config, log)
-    data = config.data or meta.data.get("yaml")
+    data = config.data or trained_on(path, meta)
     if data is None:
         raise RunNotFound(
             f"{path} does not say what it was trained on: name the data with data=..."
@@ -248,24 +252,34 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
         raise UsageError(
             "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
         )
-    stream = predict_stream(config, config.source, log)
-    first = next(stream)  # proves that model and source are sound, before a folder is made
-    folder = new_run_folder(config, "predict")
+    results, folder = writing(config, predict_stream(config, config.source, log))
     images = detections = 0
-    with ResultWriter(
-        folder,
-        save=config.save,
-        save_txt=config.save_txt,
-        save_conf=config.save_conf,
-        save_json=config.save_json,
-        save_crop=config.save_crop,
-        line_width=config.line_width,
-    ) as writer:
-        for result in itertools.chain((first,), stream):
-            writer.write(result)
-            log.info(f"{result.path.name}: {result.summary()}")
-            images, detections = images + 1, detections + len(result)
+    for result in results:
+        log.info(f"{result.path.name}: {result.summary()}")
+        images, detections = images + 1, detections + len(result)
     return {"folder": str(folder), "images": images, "detections": detections}
+
+
+def writing(config: PredictConfig, results: Iterator[Result]) -> tuple[Iterator[Result], Path]:
+    """The same results, each written into a new run folder as it passes; and the folder."""
+    first = next(results)  # proves that model and source are sound, before a folder is made
+    folder = new_run_folder(config, "predict")
+
+    def passing() -> Iterator[Result]:
+        with ResultWriter(
+            folder,
+            save=config.save,
+            save_txt=config.save_txt,
+            save_conf=config.save_conf,
+            save_json=config.save_json,
+            save_crop=config.save_crop,
+            line_width=config.line_width,
+        ) as writer:
+            for result in itertools.chain((first,), results):
+                writer.write(result)
+                yield result
+
+    return passing(), folder
 
 
 def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Result]:
@@ -337,6 +351,15 @@ def load_for_use(
         model.to(memory_format=torch.channels_last) if config.channels_last else model,
         device,
     )
+
+
+def trained_on(path: Path, meta: Meta) -> str | None:
+    """The data a checkpoint was trained on: as its run's args.yaml says, or its own header."""
+    arguments = path.parents[1] / "args.yaml" if len(path.parents) > 1 else None
+    if arguments is not None and arguments.is_file():
+        return str(yaml.safe_load(arguments.read_text())["data"])
+    name = meta.data.get("yaml")
+    return str(name) if name else None
 
 
 def input_size(wanted: int, model: Detector) -> int:

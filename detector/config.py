@@ -163,8 +163,7 @@ class TrainConfig(DetectConfig, CommonConfig):
     warmup_epochs: float | None = knob(None, "Optimizer", low=0.0)
     """Epochs of rising learning rate. Default: relative to the length of the run."""
     nbs: int | None = knob(None, "Optimizer", low=1)
-    """Nominal batch: gradients of smaller batches are accumulated up to it. Default: the batch
-    itself."""
+    """Nominal batch: gradients of smaller batches are accumulated up to it. Default: 16."""
     clip: float = knob(10.0, "Optimizer", low=0.0)
     """Largest norm of the gradient; 0 does not clip."""
     ema: bool = knob(True, "Optimizer")
@@ -285,8 +284,6 @@ class PredictConfig(DetectConfig, CommonConfig):
     """Write all detections as predictions.json."""
     save_crop: bool = knob(False, "Outputs")
     """Write a picture of each detection."""
-    show: bool = knob(False, "Outputs")
-    """Show each picture in a window."""
     line_width: int | None = knob(None, "Outputs", low=1)
     """Width of drawn lines in pixels. Default: by image size."""
 
