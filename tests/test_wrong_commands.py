@@ -34,7 +34,7 @@ WRONG = [
     ("train image.jpg", "is not understood"),
     ("val image.jpg", "is not understood"),
     ("train epochs", "write epochs=100"),
-    ("predict show", "write show=True"),
+    ("predict save", "write save=True"),
     ("train -e 3", "'-e' is not understood"),
     # values
     ("train epochs=abc", "expected a whole number from 1, e.g. epochs=100"),
