@@ -269,7 +269,11 @@ def _weights(command: Command, config: Any, given: frozenset[str], log: Log) -> 
     if command.path[-1] == "list":
         result = shelf.list_weights()
         return Outcome(result, shelf.as_table(result))
-    run = {"info": shelf.info, "convert": shelf.convert_file, "download": shelf.fetch}
+    run: dict[str, Callable[[Any, Log], dict[str, Any]]] = {
+        "info": shelf.info,
+        "convert": shelf.convert_file,
+        "download": shelf.fetch,
+    }
     result = run[command.path[-1]](config, log)
     return Outcome(result, "\n".join(_lines(result)))
 

@@ -162,16 +162,14 @@ def _detect_pairs(config: Detecting, given: frozenset[str]) -> Pairs:
 
 def _is_nms_free(config: Detecting) -> bool:
     """Whether the model has a head without NMS; False too where only its file can tell."""
-    model = config.model
+    name = config.model
     try:
-        if model is None:
-            model = newest_run(config.project) / BEST
-        if str(model) not in MODELS:
-            path = Path(model)
-            model = read_meta(path).model if path.suffix == SUFFIX and path.is_file() else ""
+        if name not in MODELS:
+            path = Path(name) if name else newest_run(config.project) / BEST
+            name = read_meta(path).model if path.suffix == SUFFIX and path.is_file() else ""
     except (RunNotFound, CheckpointError):
         return True  # what is wrong with it is said where the model is checked
-    return str(model).startswith(NMS_FREE)
+    return str(name).startswith(NMS_FREE)
 
 
 def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
@@ -266,8 +264,9 @@ def _check_start(config: TrainConfig) -> None:
         )
     word = start_of(config)
     if word in ZOO:
-        permitted = {"offline": config.offline, "accept_license": config.accept_license}
-        check_obtainable(str(word), **permitted)
+        check_obtainable(
+            str(word), offline=config.offline, accept_license=config.accept_license
+        )
     elif word in MODELS:
         raise UsageError(f"pretrained={word} is a model without weights: {_mend_names(str(word))}")
     elif config.pretrained not in (None, FRESH, FETCHED):

@@ -104,12 +104,18 @@ def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
         near = " or ".join(nearest(name, ZOO))
         hint = f"did you mean {near}?" if near else f"there are {', '.join(ZOO)}"
         raise UsageError(f"there are no weights of {name}: {hint}")
-    allowed = {"offline": config.offline, "accept_license": config.accept_license}
-    check_obtainable(name, **allowed)
+    offline, accepted = config.offline, config.accept_license
+    check_obtainable(name, offline=offline, accept_license=accepted)
     from .models.obtain import obtain  # torch
 
     with log.progress(f"fetching {name}", 0) as update:
-        path = obtain(name, **allowed, on_message=log.message, on_progress=update)
+        path = obtain(
+            name,
+            offline=offline,
+            accept_license=accepted,
+            on_message=log.message,
+            on_progress=update,
+        )
     return describe_file(path) | {"path": str(path)}
 
 

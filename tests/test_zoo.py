@@ -253,7 +253,8 @@ def test_a_run_from_the_list_keeps_licence_letterbox_and_needs_the_file_once(
     report = (Path(results["folder"]) / "transfer.txt").read_text()
     assert report.startswith("transferred 642 of 642 tensors; ")
     common = {"device": "cpu", "project": str(tmp_path / "runs"), "offline": True}
-    val = ValConfig(model=results["best"], workers=0, plots=False, **common)
+    best = results["best"]
+    val = ValConfig(model=best, data=str(data), workers=0, plots=False, **common)
     assert api.val(val, frozenset(), Log(verbose=False))["head"] == "one-to-many + NMS"
     assert aligned == [CORNER]
     source = str(next((tmp_path / "data" / "images" / "val").iterdir()))

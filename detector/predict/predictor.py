@@ -121,7 +121,7 @@ class Predictor:
     @torch.inference_mode()
     def _forward(self, images: torch.Tensor) -> dict[str, Predictions]:
         with self.autocast():
-            return self.model(images, branches=self.branches)  # type: ignore[no-any-return]
+            return self.model(images, branches=self.branches)
 
     @torch.inference_mode()
     def _postprocess(self, outputs: dict[str, Predictions]) -> list[Detections]:
