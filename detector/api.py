@@ -333,7 +333,7 @@ def load_for_use(
         path = newest_run(config.project) / BEST
         log.info(f"using the newest run's best weights: {path}")
     else:
-        with log.progress(f"fetching {config.model}", 0) as update:
+        with log.progress("weights", 0) as update:
             path = obtain(
                 config.model,
                 offline=config.offline,

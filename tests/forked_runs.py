@@ -29,11 +29,14 @@ file."""
 
 
 class Killer:
-    """Starts the warm process; ``run`` has it fork one run and waits for the end."""
+    """Starts the warm process; ``run`` has it fork one run and waits for the end.
 
-    def __init__(self) -> None:
+    tiny: a detector of a few convolutions stands in the place of yolo26n.
+    """
+
+    def __init__(self, *, tiny: bool = True) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *["tiny"] * tiny],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -88,7 +91,7 @@ def kill(child: int) -> None:
 
 
 def warm_up() -> None:
-    """Import everything and put a tiny detector in the place of yolo26n."""
+    """Import everything, and put a tiny detector in the place of yolo26n where told."""
     import faster_coco_eval  # noqa: F401
     import torch
     from tiny import tiny_detector
@@ -96,7 +99,8 @@ def warm_up() -> None:
     from yolodet.detector import api  # noqa: F401
     from yolodet.detector.models import yolo26
 
-    yolo26.build = lambda size, classes, width=None: tiny_detector(classes)
+    if "tiny" in sys.argv:
+        yolo26.build = lambda size, classes, width=None: tiny_detector(classes)
     torch.set_num_threads = lambda count: None
 
 

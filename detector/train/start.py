@@ -38,7 +38,7 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     word = start_of(config)
     if word is None:
         return Start(build(config.model, len(class_names)))
-    with log.progress(f"fetching {word}", 0) as update:
+    with log.progress("weights", 0) as update:
         path = obtain(
             word,
             offline=config.offline,
