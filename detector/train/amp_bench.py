@@ -11,6 +11,7 @@ the weights come out as good: that takes a training (docs/mixed-precision.md).
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,8 @@ def bench_amp(config: BenchAmpConfig, log: Log) -> dict[str, Any]:
             log.warn(f"{against}; measured all the same, which may take long")
     run = assemble(as_training(config), log)
     steps = min(config.steps, DISTINCT)
-    batches = [batch.to(device) for batch, _ in zip(_batches(run), range(steps), strict=False)]
+    with contextlib.closing(run):
+        batches = [batch.to(device) for batch, _ in zip(_batches(run), range(steps), strict=False)]
     meter, source = find_meter(device)
     rows = _measure(config, run, batches, names, meter, log)
     folder = new_run_folder(config, "bench_amp")

@@ -10,6 +10,7 @@ Left out: what training over many steps does to the numbers; ``det bench amp`` t
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -47,7 +48,8 @@ def examine(config: AmpConfig, log: Log) -> dict[str, Any]:
     train = as_training(config)
     run = assemble(train, log)
     outline, names = _outline(train, run, log)
-    decision, layers, batch = _measure(train, run, outline, names)
+    with contextlib.closing(run):
+        decision, layers, batch = _measure(train, run, outline, names)
     folder = new_run_folder(config, "amp")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
