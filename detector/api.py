@@ -112,7 +112,8 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
         last = find_last(config.resume, config.project)
         config, state = resume_config(config, given, last, log)
         folder = last.parents[1]
-    run = assemble(config, log, Meta.from_dict(state["meta"], last) if state else None)
+    meta = Meta.from_dict(state["meta"], last) if state else None
+    run = assemble(config, log, meta, frozenset(state["transferred"] if state else ()))
     with contextlib.closing(run):
         return learn(run, state, folder, log)
 

@@ -150,6 +150,8 @@ class TrainConfig(DetectConfig, CommonConfig):
     """Optimizer; auto fills in what is not given (lr0, momentum too) and prints what it picked."""
     lr0: float | None = knob(None, "Optimizer", low=0.0)
     """Peak learning rate. Default: by optimizer."""
+    lr_transferred: float = knob(0.25, "Optimizer", low=0.0, high=1.0)
+    """Learning rate of transferred weights as a share of lr0."""
     lrf: float = knob(0.01, "Optimizer", low=0.0, high=1.0)
     """Final learning rate as a share of lr0."""
     momentum: float | None = knob(None, "Optimizer", low=0.0, high=1.0)

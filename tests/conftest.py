@@ -1,4 +1,4 @@
-"""What every test gets: a cache folder of its own, so that none sees or leaves anything elsewhere."""
+"""What every test gets: a cache folder of its own, so that none leaves anything elsewhere."""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """Optimizers, schedule and average against plain formulas."""
 
 import copy
+import dataclasses
 import itertools
 import math
 
@@ -112,6 +113,22 @@ def test_every_parameter_is_in_one_group_and_only_matrices_decay() -> None:
     optimizer = build_optimizer(model, choose_optimizer(TrainConfig()))
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
     assert decays["plain"] == 0.0 and decays["matrices"] > 0
+
+
+def test_transferred_weights_learn_more_slowly() -> None:
+    model = build("yolo26n", 3)
+    fresh = {name for name, _ in model.named_parameters() if name.startswith("head.")}
+    known = {name for name, _ in model.named_parameters()} - fresh
+    choice = choose_optimizer(TrainConfig(lr0=0.4))
+    for name in ("SGD", "AdamW", "MuSGD"):
+        optimizer = build_optimizer(
+            model, dataclasses.replace(choice, name=name), transferred=known, transferred_lr=0.25
+        )
+        rates = {id(p): g["peak_lr"] for g in optimizer.param_groups for p in g["params"]}
+        for path, parameter in model.named_parameters():
+            assert rates[id(parameter)] == pytest.approx(0.1 if path in known else 0.4)
+        shares = [g.get("muon") for g in optimizer.param_groups if "matrices" in g["name"]]
+        assert len(set(shares)) == 1  # how a matrix is updated does not depend on where it is from
 
 
 def test_a_given_value_is_never_changed() -> None:

@@ -65,6 +65,7 @@ class Run:
     provenance: dict[str, str]
     class_width: int | None
     transferred: Transfer | None
+    transferred_names: frozenset[str]
 
     def close(self) -> None:
         """End the loaders' processes."""
@@ -72,9 +73,16 @@ class Run:
         self.val_loader.close()
 
 
-def assemble(config: TrainConfig, log: Log, resumed: Meta | None = None) -> Run:
-    """Build every part of the run.  resumed: of the state that will be loaded into it; the weights
-    that the run once started from are not needed then.  Raises DatasetError, CheckpointError,
+def assemble(
+    config: TrainConfig,
+    log: Log,
+    resumed: Meta | None = None,
+    transferred: frozenset[str] = frozenset(),
+) -> Run:
+    """Build every part of the run.
+
+    resumed, transferred: of the state that will be loaded into it; the weights that the run once
+    started from are not needed then.  Raises DatasetError, CheckpointError,
     ImportFailed, LicenceError, DownloadFailed, DeviceError, ValueError; writes nothing but
     caches."""
     device = pick_device(config.device)
@@ -106,6 +114,7 @@ def assemble(config: TrainConfig, log: Log, resumed: Meta | None = None) -> Run:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)
+    names = transferred or begin.transferred_names
     run = Run(
         config=config,
         device=device,
@@ -118,7 +127,12 @@ def assemble(config: TrainConfig, log: Log, resumed: Meta | None = None) -> Run:
         train_loader=train_loader,
         val_loader=val_loader,
         criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl)),
-        optimizer=build_optimizer(model, choose_optimizer(config)),
+        optimizer=build_optimizer(
+            model,
+            choose_optimizer(config),
+            transferred=names,
+            transferred_lr=config.lr_transferred,
+        ),
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         accumulate=accumulate,
         length=length,
@@ -126,6 +140,7 @@ def assemble(config: TrainConfig, log: Log, resumed: Meta | None = None) -> Run:
         provenance={"licence": begin.licence, "provenance": begin.provenance},
         class_width=begin.class_width,
         transferred=begin.transferred,
+        transferred_names=names,
     )
     announce(run, repeats, log)
     return run

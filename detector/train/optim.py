@@ -8,6 +8,7 @@ the last layer of each tower, whose rows are classes or box sides and not a mixi
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,35 +51,54 @@ def choose_optimizer(config: TrainConfig) -> OptimizerChoice:
     return OptimizerChoice(name, **values)
 
 
-def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Trainable parameters as ``matrices``, ``last`` (weights of the layers that make predictions)
-    and ``plain`` (norms and biases)."""
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "last": [], "plain": []}
-    for module in model.modules():
+def parameter_groups(
+    model: nn.Module, transferred: Container[str] = ()
+) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters by how they are updated, empty groups left out.
+
+    ``matrices``, ``last`` (weights of the layers that make predictions) and ``plain`` (norms and
+    biases); those named in ``transferred`` in groups of their own, ``matrices, transferred`` ...
+    """
+    kinds = ("matrices", "last", "plain")
+    groups: dict[str, list[nn.Parameter]] = {
+        kind + suffix: [] for kind in kinds for suffix in ("", ", transferred")
+    }
+    for path, module in model.named_modules():
         predicts = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            if parameter.ndim < 2 or name == "bias":
-                groups["plain"].append(parameter)
-            else:
-                groups["last" if predicts else "matrices"].append(parameter)
-    return groups
+            weight = parameter.ndim >= 2 and name != "bias"
+            kind = ("last" if predicts else "matrices") if weight else "plain"
+            known = f"{path}.{name}".lstrip(".") in transferred
+            groups[f"{kind}, transferred" if known else kind].append(parameter)
+    return {name: members for name, members in groups.items() if members}
 
 
-def build_optimizer(model: nn.Module, choice: OptimizerChoice) -> torch.optim.Optimizer:
-    """The optimizer of ``choice`` over the trainable parameters of ``model``.  Raises ValueError
-    where all is frozen."""
-    groups = parameter_groups(model)
-    if not any(groups.values()):
+def build_optimizer(
+    model: nn.Module,
+    choice: OptimizerChoice,
+    *,
+    transferred: Container[str] = (),
+    transferred_lr: float = 1.0,
+) -> torch.optim.Optimizer:
+    """The optimizer of ``choice`` over the trainable parameters of ``model``.
+
+    transferred: names of parameters that come from other weights; they learn at ``transferred_lr``
+    of the learning rate.  Raises ValueError where all is frozen.
+    """
+    groups = parameter_groups(model, transferred)
+    if not groups:
         raise ValueError("freeze leaves nothing to train: freeze fewer stages")
-    decay = choice.weight_decay
     options: list[dict[str, Any]] = [
-        {"params": groups["matrices"], "weight_decay": decay, "name": "matrices"},
-        {"params": groups["last"], "weight_decay": decay, "name": "last"},
-        {"params": groups["plain"], "weight_decay": 0.0, "name": "plain"},
+        {
+            "name": name,
+            "params": groups[name],
+            "weight_decay": 0.0 if name.startswith("plain") else choice.weight_decay,
+            "lr": choice.lr0 * (transferred_lr if "transferred" in name else 1.0),
+        }
+        for name in groups
     ]
-    options = [group for group in options if group["params"]]
     optimizer: torch.optim.Optimizer
     if choice.name == "AdamW":
         optimizer = torch.optim.AdamW(
@@ -88,7 +108,7 @@ def build_optimizer(model: nn.Module, choice: OptimizerChoice) -> torch.optim.Op
         optimizer = torch.optim.SGD(options, lr=choice.lr0, momentum=choice.momentum, nesterov=True)
     else:
         for group in options:
-            group["muon"] = MUON_SHARE if group["name"] == "matrices" else 0.0
+            group["muon"] = MUON_SHARE if group["name"].startswith("matrices") else 0.0
         optimizer = MuSGD(options, lr=choice.lr0, momentum=choice.momentum)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]

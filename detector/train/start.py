@@ -29,6 +29,12 @@ class Start:
     class_width: int | None = None
     transferred: Transfer | None = None
 
+    @property
+    def transferred_names(self) -> frozenset[str]:
+        """Tensors that came along whole; rows matched by class name learn like fresh ones."""
+        moved = self.transferred
+        return frozenset(moved.loaded).difference(moved.by_class) if moved else frozenset()
+
 
 def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     """A fresh detector, or one with what fits of the weights that the config names.

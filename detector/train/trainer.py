@@ -335,6 +335,7 @@ class Trainer:
             "position": self.at.state_dict(),
             "epochs": self.length.epochs,
             "config": asdict(self.config),
+            "transferred": sorted(self.run.transferred_names),
             "torch_random_state": torch.get_rng_state(),
         }
 
