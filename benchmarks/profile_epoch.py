@@ -1,0 +1,96 @@
+"""Where the time of a training epoch goes.
+
+    python benchmarks/profile_epoch.py data=../shared/data/bccd/bccd.yaml imgsz=320 [amp=bf16 ...]
+
+Takes the words of `det train`, trains two epochs without checkpoints and pictures, and prints the
+second: the parts of a step by wrapping what the trainer calls, the rest by subtraction.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from yolodet.detector.config import TrainConfig
+from yolodet.detector.log import Log
+from yolodet.detector.parse import parse
+from yolodet.detector.train.assemble import assemble
+from yolodet.detector.train.ladder import choose_precision
+from yolodet.detector.train.trainer import Trainer
+from yolodet.detector.words import read_words
+
+SPENT: dict[str, float] = defaultdict(float)
+
+
+def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, with its time added to ``name``."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            SPENT[name] += time.perf_counter() - started
+
+    return wrapper
+
+
+def timed_batches(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches; the wait for each counts as loader."""
+    while True:
+        batch = timed("loader: images, augmentation", lambda: next(batches, None))()
+        if batch is None:
+            return
+        yield batch
+
+
+def main() -> None:
+    words = read_words(["train", *sys.argv[1:], "epochs=2", "plots=False", "save=False"]).words
+    config, _ = parse(TrainConfig, words)
+    log = Log()
+    run = assemble(config, log)
+    decision = choose_precision(
+        config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(run, decision, Path(folder), log)
+        instrument(trainer)
+        started = time.perf_counter()
+        trainer.fit()
+    print(f"second epoch, {decision.precision.name}, {len(run.train.records)} images:")
+    total = trainer.at.rows[1]["time"] - trainer.at.rows[0]["time"]
+    SPENT["the rest of the loop"] = total - sum(v for k, v in SPENT.items() if k != "validation")
+    for name, seconds in sorted(SPENT.items(), key=lambda item: -item[1]):
+        share = f"{100 * seconds / total:5.1f} %" if name != "validation" else "(apart)"
+        print(f"  {name:30} {seconds:7.2f} s  {share}")
+    print(f"  {'epoch':30} {total:7.2f} s; all {time.perf_counter() - started:.1f} s")
+
+
+def instrument(trainer: Trainer) -> None:
+    """Wrap what the trainer calls; the sums are cleared when the second epoch starts."""
+    run, step = trainer.run, trainer.step
+    epoch = run.train_loader.epoch
+
+    def batches(number: int, start_step: int = 0) -> Iterator[Any]:
+        SPENT.clear()
+        return timed_batches(epoch(number, start_step=start_step))
+
+    run.train_loader.epoch = batches  # type: ignore[method-assign]
+    step.forward = timed("forward", step.forward)
+    step.criterion = timed("loss, assignment", step.criterion)  # type: ignore[assignment]
+    torch.Tensor.backward = timed("backward", torch.Tensor.backward)  # type: ignore[method-assign]
+    run.optimizer.step = timed("optimizer", run.optimizer.step)  # type: ignore[method-assign]
+    if run.ema is not None:
+        run.ema.update = timed("moving average", run.ema.update)  # type: ignore[method-assign]
+    trainer.guard.before = timed("guard: copies", trainer.guard.before)  # type: ignore[method-assign]
+    trainer.evaluate = timed("validation", trainer.evaluate)  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()
