@@ -238,7 +238,7 @@ def _data_shapes(config: Any, log: Log) -> Outcome:
 
 def _info(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
     if config.model is None:
-        from .detector.machine import describe_machine
+        from .detector.environment import describe_machine
 
         result = {"yolodet": __version__, **describe_machine()}
     else:
@@ -306,7 +306,7 @@ def _bench(command: Command, config: Any, given: frozenset[str], log: Log) -> Ou
     from .detector import checks
 
     checks.check_bench_amp(config)
-    from .detector.train.amp_bench import bench_amp
+    from .detector.examine.amp_bench import bench_amp
 
     result = bench_amp(config, log)
     return Outcome(result, _show_measured(result))

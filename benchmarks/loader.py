@@ -33,8 +33,8 @@ import torch
 from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import Augment, DetectionDataset
 from yolodet.datasets.formats.record import Record
+from yolodet.datasets.limits import usable_cores
 from yolodet.datasets.loader import Loader
-from yolodet.datasets.machine import usable_cores
 from yolodet.datasets.transforms import translated, warp_boxes
 from yolodet.detector.models.build import build
 

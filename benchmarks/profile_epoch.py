@@ -20,8 +20,8 @@ import torch
 from yolodet.detector.config import TrainConfig
 from yolodet.detector.log import Log
 from yolodet.detector.parse import parse
+from yolodet.detector.precision.ladder import choose_precision
 from yolodet.detector.train.assemble import assemble
-from yolodet.detector.train.ladder import choose_precision
 from yolodet.detector.train.trainer import Trainer
 from yolodet.detector.words import read_words
 

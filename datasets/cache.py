@@ -24,7 +24,7 @@ import numpy as np
 
 from .formats.record import Record
 from .image import scaled_size
-from .machine import available_memory
+from .limits import available_memory
 from .shared_file import SharedFile
 
 MODES = ("auto", "ram", "disk", "none")

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .dataset import DetectionDataset, Key
 from .image import ImageError
-from .machine import usable_cores
+from .limits import usable_cores
 from .sample import Batch, Sample
 
 _MOST_WORKERS = 16

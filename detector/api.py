@@ -30,12 +30,15 @@ from .config import MODELS, AmpConfig, PredictConfig, TrainConfig, ValConfig
 from .device import describe_device, pick_device, use_all_cores
 from .evaluate.evaluator import Evaluation, evaluate
 from .evaluate.postprocess import head_in_use
+from .examine.amp_report import examine
 from .log import Log
 from .models.build import build
 from .models.detector import Detector
 from .models.obtain import obtain
 from .models.restore import restore
 from .parse import UsageError, parse
+from .precision.ladder import choose_precision, resumed_precision, write_decision
+from .precision.precision import Precision, use_precision
 from .predict.predictor import Predictor
 from .predict.results import Result, ResultWriter
 from .predict.sources import open_source
@@ -50,10 +53,7 @@ from .runs import (
     write_json,
     write_text,
 )
-from .train.amp_report import examine
 from .train.assemble import Run, assemble, single_class, summarise_findings
-from .train.ladder import choose_precision, resumed_precision, write_decision
-from .train.precision import Precision, use_precision
 from .train.report import evaluation_plots, metrics_table, write_plots, write_results
 from .train.resume import find_last, resume_config
 from .train.trainer import Trainer

@@ -15,14 +15,14 @@ from yolodet.datasets.sample import Batch
 from yolodet.detector.config import TrainConfig
 from yolodet.detector.log import Log
 from yolodet.detector.parse import parse
-from yolodet.detector.train import ladder
-from yolodet.detector.train.hardware import DeviceTraits
-from yolodet.detector.train.ladder import (
+from yolodet.detector.precision import ladder
+from yolodet.detector.precision.hardware import DeviceTraits
+from yolodet.detector.precision.ladder import (
     Decision,
     choose_precision,
 )
-from yolodet.detector.train.probe import StageError
-from yolodet.detector.train.sanity import Trial
+from yolodet.detector.precision.probe import StageError
+from yolodet.detector.precision.sanity import Trial
 
 CPU = torch.device("cpu")
 STAGE = StageError(output=0.01, cosine=0.999, peak=3.0, lost=0.001, count=100)

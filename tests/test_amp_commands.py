@@ -16,18 +16,19 @@ from tiny import tiny_detector, use_tiny_detector
 from yolodet.cli import main
 from yolodet.datasets.sample import Batch
 from yolodet.datasets.shapes import write_shapes
-from yolodet.detector.parse import UsageError
-from yolodet.detector.train import amp_report, contest, sanity
-from yolodet.detector.train.amp_bench import choose_names, take_turns
-from yolodet.detector.train.hardware import DeviceTraits
-from yolodet.detector.train.layers import (
+from yolodet.detector.examine import amp_report, contest
+from yolodet.detector.examine.amp_bench import choose_names, take_turns
+from yolodet.detector.examine.layers import (
     FP16_MAX,
     Layer,
     LayerReport,
     layers_of,
 )
-from yolodet.detector.train.probe import StageError
-from yolodet.detector.train.sanity import Trial
+from yolodet.detector.parse import UsageError
+from yolodet.detector.precision import sanity
+from yolodet.detector.precision.hardware import DeviceTraits
+from yolodet.detector.precision.probe import StageError
+from yolodet.detector.precision.sanity import Trial
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("model=yolo26n", "device=cpu", "imgsz=64", "batch=2")
@@ -190,8 +191,8 @@ def test_without_a_candidate_float32_is_examined_alone(canned, capfd) -> None:
 
 def test_what_the_device_has_not_is_refused_unless_forced(canned, capfd, monkeypatch) -> None:
     plain_cpu = DeviceTraits("cpu", "AVX2")
-    for module in ("ladder", "amp_report"):
-        monkeypatch.setattr(f"yolodet.detector.train.{module}.traits_of", lambda device: plain_cpu)
+    for module in ("precision.ladder", "examine.amp_report"):
+        monkeypatch.setattr(f"yolodet.detector.{module}.traits_of", lambda device: plain_cpu)
     before = sorted(Path("runs").iterdir())
     code, content, _ = run(capfd, "amp", DATA, *SMALL, "amp=fp16")
     assert code == 2

@@ -8,17 +8,17 @@ import pytest
 import torch
 from tiny import make_batch, make_criterion, tiny_detector
 from torch import nn
-from yolodet.detector.models.blocks import Attention, Conv
-from yolodet.detector.models.build import build
-from yolodet.detector.train.layers import (
+from yolodet.detector.examine.layers import (
     LayerProbe,
     best_scale,
     layers_of,
     lost_in_fp16,
     watching,
 )
-from yolodet.detector.train.probe import Recording
-from yolodet.detector.train.sanity import FIRST_SCALE
+from yolodet.detector.models.blocks import Attention, Conv
+from yolodet.detector.models.build import build
+from yolodet.detector.precision.probe import Recording
+from yolodet.detector.precision.sanity import FIRST_SCALE
 
 
 def test_examining_layers_leaves_no_trace_and_scales_what_fp16_would_lose() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from yolodet.detector.energy import NotMeasurable, NvmlMeter, RaplMeter, find_meter
+from yolodet.detector.examine.energy import NotMeasurable, NvmlMeter, RaplMeter, find_meter
 
 
 def add_zone(powercap: Path, zone: str, name: str, microjoules: int, size: int = 1000) -> Path:

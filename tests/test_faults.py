@@ -30,9 +30,9 @@ from tiny import (
 from torch import Tensor
 from yolodet.datasets.sample import Batch
 from yolodet.detector import api
+from yolodet.detector.precision.precision import Precision
 from yolodet.detector.runs import RunError
 from yolodet.detector.train import guard
-from yolodet.detector.train.precision import Precision
 
 STEPS = 4
 """Batches an epoch: 12 images, 3 at a time."""

@@ -28,9 +28,9 @@ from tiny import (
 )
 from yolodet.datasets.sample import Batch
 from yolodet.detector.losses.detection import LossOutput
+from yolodet.detector.precision.precision import Precision
 from yolodet.detector.train import guard
 from yolodet.detector.train.guard import Failure, Guard, Rollback, find_failure
-from yolodet.detector.train.precision import Precision
 from yolodet.detector.train.step import StepOutput
 from yolodet.detector.train.trainer import Trainer
 

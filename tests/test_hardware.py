@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from yolodet.detector.train.hardware import DeviceTraits, candidates, objection, traits_of
-from yolodet.detector.train.precision import Precision, use_precision
+from yolodet.detector.precision.hardware import DeviceTraits, candidates, objection, traits_of
+from yolodet.detector.precision.precision import Precision, use_precision
 from yolodet.weights.checkpoint import Meta
 
 

@@ -24,7 +24,9 @@ FLOORS = (
     {"detector"},  # config.py, log.py, parse.py and the other files that lie in detector/ itself
     {"detector/models"},
     {"detector/losses", "detector/evaluate"},
+    {"detector/precision"},
     {"detector/train", "detector/predict", "detector/export"},
+    {"detector/examine"},
     {"detector/checks.py"},
     {"detector/api.py"},
     {"detector/shelf.py"},

@@ -16,7 +16,7 @@ from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import DetectionDataset
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.image import read_image, resize_to
-from yolodet.datasets.machine import available_memory
+from yolodet.datasets.limits import available_memory
 
 SIDE = 64
 

@@ -13,11 +13,11 @@ from test_hardware import A100, AMX, GTX_1660, H200, OLD_CPU, P100, T4, ZEN4
 from tiny import make_batch
 from yolodet.detector.log import Log
 from yolodet.detector.parse import UsageError
-from yolodet.detector.runs import RunError
-from yolodet.detector.train.hardware import DeviceTraits
-from yolodet.detector.train.ladder import (
+from yolodet.detector.precision.hardware import DeviceTraits
+from yolodet.detector.precision.ladder import (
     write_decision,
 )
+from yolodet.detector.runs import RunError
 
 # ---------------------------------------------------------------- what is chosen
 

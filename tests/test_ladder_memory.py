@@ -13,13 +13,13 @@ from ladder_fakes import BF16, CPU, FP16, FP32, STAGE, Checks, cache, checks, ch
 from test_hardware import AMX, H200, OLD_CPU, ZEN4
 from tiny import casts_to, hooked, make_batch, tiny_detector
 from yolodet.detector.log import Log
-from yolodet.detector.runs import RunError
-from yolodet.detector.train import ladder
-from yolodet.detector.train.hardware import DeviceTraits
-from yolodet.detector.train.ladder import (
+from yolodet.detector.precision import ladder
+from yolodet.detector.precision.hardware import DeviceTraits
+from yolodet.detector.precision.ladder import (
     resumed_precision,
 )
-from yolodet.detector.train.sanity import SanityCheck, Trial
+from yolodet.detector.precision.sanity import SanityCheck, Trial
+from yolodet.detector.runs import RunError
 
 # ---------------------------------------------------------------- what is remembered
 

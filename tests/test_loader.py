@@ -15,8 +15,8 @@ from yolodet.datasets import loader as loader_module
 from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import DetectionDataset, Key
 from yolodet.datasets.image import ImageError
+from yolodet.datasets.limits import usable_cores
 from yolodet.datasets.loader import Loader, choose_workers, collate
-from yolodet.datasets.machine import usable_cores
 from yolodet.datasets.sample import Batch, Sample
 
 COUNT = 11

@@ -17,16 +17,16 @@ from yolodet.detector.losses.detection import DetectionLoss, Gains, LossOutput
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.head import Head
-from yolodet.detector.train import sanity
-from yolodet.detector.train.precision import Precision
-from yolodet.detector.train.probe import (
+from yolodet.detector.precision import sanity
+from yolodet.detector.precision.precision import Precision
+from yolodet.detector.precision.probe import (
     StageError,
     cosine,
     count_saved_bytes,
     recording,
     replay,
 )
-from yolodet.detector.train.sanity import SanityCheck, Trial, find_problem
+from yolodet.detector.precision.sanity import SanityCheck, Trial, find_problem
 
 BF16, FP16 = casts_to(torch.bfloat16), casts_to(torch.float16)
 

@@ -11,9 +11,9 @@ from tiny import hooked, make_batch, make_criterion, same, snapshot, tiny_detect
 from yolodet.datasets.sample import Batch
 from yolodet.detector.config import TrainConfig
 from yolodet.detector.losses.detection import DetectionLoss, Gains, LossOutput
+from yolodet.detector.precision.precision import Precision
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer
-from yolodet.detector.train.precision import Precision
 from yolodet.detector.train.step import StepOutput, TrainStep
 
 

@@ -11,10 +11,10 @@ from yolodet.detector.evaluate.postprocess import head_in_use, uses_nms
 from yolodet.detector.losses.detection import AUXILIARY_SHARE, DetectionLoss, Gains
 from yolodet.detector.models.build import NAMES, build
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY
+from yolodet.detector.precision.precision import Precision
+from yolodet.detector.precision.sanity import SanityCheck
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer
-from yolodet.detector.train.precision import Precision
-from yolodet.detector.train.sanity import SanityCheck
 from yolodet.detector.train.step import TrainStep
 
 SMALLEST = ("yolo26n", "yolo11n", "yolov8n", "yolov9t", "yolox_nano")

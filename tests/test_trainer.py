@@ -32,9 +32,9 @@ from yolodet.detector.config import TrainConfig, ValConfig
 from yolodet.detector.log import Log
 from yolodet.detector.models.restore import restore
 from yolodet.detector.parse import parse
+from yolodet.detector.precision.sanity import SanityCheck
 from yolodet.detector.runs import BEST, LAST
 from yolodet.detector.train import trainer
-from yolodet.detector.train.sanity import SanityCheck
 from yolodet.detector.train.schedule import lr_factor
 from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights, read_meta

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from yolodet.weights.importers import ImportFailed, RefusedPickle, import_checkpoint
-from yolodet.weights.importers.machine import Machine
+from yolodet.weights.importers.pickle_machine import Machine
 from yolodet.weights.importers.rebuild import Stub
 from yolodet.weights.importers.storages import Storages
 from yolodet.weights.importers.unpickle import read_checkpoint

@@ -27,10 +27,10 @@ from yolodet.detector.models.head import STRIDES, Branch, Head
 from yolodet.detector.models.predictions import ONE_TO_MANY, ONE_TO_ONE
 from yolodet.detector.models.pyramid import Backbone
 from yolodet.detector.parse import parse
+from yolodet.detector.precision.ladder import Decision
+from yolodet.detector.precision.precision import Precision
 from yolodet.detector.runs import BEST, LAST
 from yolodet.detector.train.assemble import assemble
-from yolodet.detector.train.ladder import Decision
-from yolodet.detector.train.precision import Precision
 from yolodet.detector.train.step import StepOutput, TrainStep
 from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from ...datasets.sample import Batch
 from ..losses.detection import DetectionLoss
-from .precision import Precision
-from .probe import tensors_in
+from ..precision.precision import Precision
+from ..precision.probe import tensors_in
 from .step import StepOutput
 
 READ_EVERY = 20

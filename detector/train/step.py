@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ...datasets.sample import Batch
 from ..losses.detection import DetectionLoss, LossOutput
+from ..precision.precision import Precision
 from .ema import ModelEma
-from .precision import Precision
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,14 @@ from ..device import memory_in_use
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..log import Log
 from ..models.detector import Detector
+from ..precision.ladder import Decision
+from ..precision.precision import Precision
 from ..runs import BEST, LAST, RunError, write_csv
 from .assemble import Run
 from .describe import describe_data, portable, versions
 from .guard import Failure, Guard, Rollback, find_failure
-from .ladder import Decision
 from .optim import set_learning_rate
 from .position import Position
-from .precision import Precision
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .signals import Interrupted, StopRequest, stop_request
 from .step import TrainStep

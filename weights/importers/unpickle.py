@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ImportFailed
-from .machine import Machine
+from .pickle_machine import Machine
 from .storages import Storages
 
 ZIP_MAGIC = b"PK\x03\x04"

@@ -20,14 +20,14 @@ from torch import Tensor
 from ...datasets.sample import Batch
 from ..config import ProbeConfig, TrainConfig
 from ..device import synchronize
-from ..energy import EnergyMeter
+from ..precision.precision import Precision
+from ..precision.probe import count_saved_bytes
 from ..pretrained import FRESH
-from .assemble import Run
-from .ema import ModelEma
-from .optim import build_optimizer, choose_optimizer, set_learning_rate
-from .precision import Precision
-from .probe import count_saved_bytes
-from .step import TrainStep
+from ..train.assemble import Run
+from ..train.ema import ModelEma
+from ..train.optim import build_optimizer, choose_optimizer, set_learning_rate
+from ..train.step import TrainStep
+from .energy import EnergyMeter
 
 ENERGY_SECONDS = 3.0
 """Work between two readings of an energy counter, which may move only ten times a second."""

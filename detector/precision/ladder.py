@@ -96,7 +96,7 @@ def resumed_precision(
         against.pop(name, None)
     reason = against.get(name, "as before the interruption")
     precision = Precision("fp32" if name in against else name, device.type, reason)
-    decision = Decision(precision, _rungs(precision.name, against), [], against)
+    decision = Decision(precision, rungs_below(precision.name, against), [], against)
     log.info(decision.line())
     return decision
 
@@ -123,14 +123,15 @@ def _decide(
         return Decision(Precision("fp32", traits.type, reason), (), [], against)
     if not config.amp_check:
         precision = Precision(names[0], traits.type, "not checked (amp_check=False)")
-        return Decision(precision, _rungs(names[0], against), [], against)
+        return Decision(precision, rungs_below(names[0], against), [], against)
     trials, cached = _evidence(model, criterion, batches, names, device)
-    precision = _verdict(config, named, trials, traits)
+    precision = verdict(config, named, trials, traits)
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
-    return Decision(precision, _rungs(precision.name, against | failed), trials, against, cached)
+    rungs = rungs_below(precision.name, against | failed)
+    return Decision(precision, rungs, trials, against, cached)
 
 
-def _verdict(
+def verdict(
     config: TrainConfig, named: str | None, trials: list[Trial], traits: DeviceTraits
 ) -> Precision:
     """The fastest precision that passed, or the one that was named."""
@@ -154,7 +155,7 @@ def _verdict(
     return Precision(best.precision, traits.type, "passed the sanity check")
 
 
-def _rungs(name: str, against: dict[str, str]) -> tuple[str, ...]:
+def rungs_below(name: str, against: dict[str, str]) -> tuple[str, ...]:
     """Where to fall from ``name``, in order: bf16 has the range that fp16 lacks, fp32 has all."""
     order = ("fp16", "bf16", "fp32")
     return tuple(n for n in order[order.index(name) + 1 :] if n not in against)

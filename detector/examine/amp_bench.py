@@ -21,15 +21,15 @@ import torch
 from ...datasets.sample import Batch
 from ..config import PRECISIONS, BenchAmpConfig
 from ..device import describe_device, pick_device
-from ..energy import EnergyMeter, find_meter
+from ..environment import describe_machine
 from ..log import Log
-from ..machine import describe_machine
 from ..parse import UsageError
+from ..precision.hardware import DeviceTraits, objection, traits_of
 from ..runs import new_run_folder, plain, write_args, write_json, write_text
+from ..train.assemble import Run, assemble
 from .amp_plots import plot_bench_amp
-from .assemble import Run, assemble
 from .contest import Contender, as_training, largest_batch, measure_memory
-from .hardware import DeviceTraits, objection, traits_of
+from .energy import EnergyMeter, find_meter
 
 DISTINCT = 8
 """Different batches, used in turn; they lie in the memory of the device."""

@@ -30,9 +30,9 @@ from ..device import synchronize
 from ..losses.detection import DetectionLoss
 from ..models.blocks import Attention, Fusable
 from ..models.detector import Detector
-from .precision import Precision
-from .probe import Recording, StageError, recording, replay, tensors_in
-from .sanity import FIRST_SCALE, untouched
+from ..precision.precision import Precision
+from ..precision.probe import Recording, StageError, recording, replay, tensors_in
+from ..precision.sanity import FIRST_SCALE, untouched
 
 FP16_MAX = torch.finfo(torch.float16).max
 """65504: a larger number becomes infinite in fp16."""

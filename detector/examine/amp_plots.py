@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from ..evaluate.figure import ACCENT, INK, SOFT, legend, new_figure, save_figure, style
+from ..precision.sanity import MAX_OUTPUT_ERROR
 from .layers import Layer, LayerReport
-from .sanity import MAX_OUTPUT_ERROR
 
 COLORS = {"fp32": "#9aa1ad", "tf32": "#2a9d5a", "bf16": ACCENT, "fp16": "#f48c06"}
 BAR = 0.8

@@ -18,17 +18,24 @@ from ...datasets.sample import Batch
 from ..config import AmpConfig, TrainConfig
 from ..device import describe_device
 from ..log import Log
+from ..precision.hardware import candidates, traits_of
+from ..precision.ladder import (
+    CHECK_IMAGES,
+    Decision,
+    choose_precision,
+    out_of_memory,
+    rungs_below,
+    verdict,
+)
+from ..precision.ladder import report as print_trials
+from ..precision.precision import DTYPES
+from ..precision.sanity import SanityCheck
 from ..runs import RunError, new_run_folder, plain, write_args, write_json
+from ..train.assemble import Run, assemble
+from ..train.describe import versions
 from .amp_plots import plot_amp
-from .assemble import Run, assemble
 from .contest import as_training
-from .describe import versions
-from .hardware import candidates, traits_of
-from .ladder import CHECK_IMAGES, Decision, _rungs, _verdict, choose_precision, out_of_memory
-from .ladder import report as print_trials
 from .layers import Layer, LayerProbe, LayerReport
-from .precision import DTYPES
-from .sanity import SanityCheck
 
 LAYER_IMAGES = 8
 """Images of the batch that layers are measured on: each of them runs some ten times."""
@@ -107,10 +114,10 @@ def _decide(
     trials = SanityCheck(run.model, run.criterion, batch).run(names)
     named = train.amp if train.amp in DTYPES else None
     tolerant = replace(train, amp_force=True)  # a failure is to be reported, not raised
-    precision = _verdict(tolerant, named, trials, traits_of(run.device))
+    precision = verdict(tolerant, named, trials, traits_of(run.device))
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
     against = outline.objections
-    rungs = _rungs(precision.name, against | failed)
+    rungs = rungs_below(precision.name, against | failed)
     return Decision(precision, rungs, trials, against)
 
 
