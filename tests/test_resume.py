@@ -193,10 +193,10 @@ def test_a_run_that_ended_before_its_results_were_written_can_be_finished(
 # ---------------------------------------------------------------- signals
 
 
-def words_of(data: Path, project: Path, *more: str) -> list[str]:
+def words_of(data: Path, project: Path, *more: str, epochs: int = EPOCHS) -> list[str]:
     return [
         "train", f"data={data}", f"project={project}", "device=cpu", "imgsz=64", "batch=3",
-        "workers=0", "plots=False", "amp=False", "epochs=3", "nbs=3", *more,
+        "workers=0", "plots=False", "amp=False", f"epochs={epochs}", "nbs=3", *more,
     ]  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def test_the_process_of_a_run_can_be_stopped_and_goes_on(
     data: Path, tmp_path: Path, signum: int, code: int
 ) -> None:
     det = [sys.executable, "-m", "yolodet.cli"]
-    words = words_of(data, tmp_path / "runs", "save_steps=1", "epochs=200", "val=False")
+    words = words_of(data, tmp_path / "runs", "save_steps=1", "val=False", epochs=200)
     process = subprocess.Popen([*det, *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not (tmp_path / "runs" / "train" / LAST).exists():
