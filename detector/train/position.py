@@ -10,9 +10,9 @@ from typing import Any
 class Position:
     """epoch, batch: what comes next.  updates: optimizer steps done.  skipped: those that were not.
 
-    seconds: of training, finished epochs only.  best_map, best_epoch: of the best checkpoint.
-    rows: of results.csv.  sums: of the epoch so far: loss parts (tensors on the device), images,
-    seconds.
+    seconds: of training and validation, finished epochs only.  best_map, best_epoch: of the best
+    checkpoint.  rows: of results.csv.  sums: of the epoch so far: loss parts (tensors on the
+    device), images, seconds.
     """
 
     epoch: int = 0

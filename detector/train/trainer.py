@@ -121,8 +121,11 @@ class Trainer:
         at.epoch, at.batch, at.sums = at.epoch + 1, 0, {}
         self._fit_time()
         evaluation = None
+        started = time.perf_counter()
         if self.config.val or at.epoch == self.length.epochs:
             evaluation = self.evaluate(self.deployed)
+        at.seconds += time.perf_counter() - started
+        row["time"] = at.seconds
         for name in ("map", "map_50", "map_75", "precision", "recall"):
             row[f"metrics/{name}"] = getattr(evaluation.metrics, name) if evaluation else math.nan
         at.rows.append(row)
