@@ -102,6 +102,8 @@ class TrainConfig(DetectConfig, CommonConfig):
     """True: go on with the newest run of the project; or a run folder or its last checkpoint."""
     save: bool = knob(True, "Run")
     """Write checkpoints."""
+    save_dtype: str = knob("fp32", "Run", choices=("fp32", "fp16"))
+    """Number format of weights to deploy; fp16 halves the file (norms and biases stay fp32)."""
     save_period: int = knob(-1, "Run", low=-1)
     """Keep an extra checkpoint every so many epochs; -1 keeps none."""
     save_steps: int = knob(0, "Run", low=0)

@@ -308,6 +308,21 @@ def test_val_false_validates_after_the_last_epoch_only(squares: Path, tmp_path: 
 # ---------------------------------------------------------------- checkpoints
 
 
+def test_weights_can_be_saved_in_half_the_bytes(squares: Path, tmp_path: Path) -> None:
+    files = []
+    for dtype in ("fp32", "fp16"):
+        project = tmp_path / dtype
+        result = train(squares, project, epochs=2, save_dtype=dtype)
+        files.append(Path(result["best"]))
+    (full, _), (half, _) = (load_weights(file) for file in files)
+    matrices = [name for name, tensor in full.items() if tensor.ndim > 1]
+    assert matrices and all(torch.equal(half[name], full[name].half()) for name in matrices)
+    assert all(torch.equal(half[name], full[name]) for name in full.keys() - set(matrices))
+    assert files[1].stat().st_size < files[0].stat().st_size
+    model, _ = restore(files[1])
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
 def test_save_period_keeps_a_checkpoint_every_so_many_epochs(squares: Path, tmp_path: Path) -> None:
     train(squares, tmp_path, epochs=5, save_period=2)
     names = {path.name for path in (tmp_path / "train" / "weights").iterdir()}

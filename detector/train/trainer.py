@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ...datasets.sample import Batch
 from ...weights.checkpoint import Meta, save_state, save_weights
@@ -294,7 +295,7 @@ class Trainer:
     def _save_best(self, evaluation: Evaluation) -> None:
         if self.config.save:
             meta = self.meta(evaluation.metrics.to_dict())
-            save_weights(self.folder / BEST, self.deployed.state_dict(), meta)
+            save_weights(self.folder / BEST, self._weights(), meta)
 
     def _save_last(self) -> None:
         if not self.config.save:
@@ -303,7 +304,15 @@ class Trainer:
         period = self.config.save_period
         if period > 0 and self.at.batch == 0 and self.at.epoch % period == 0:
             path = self.folder / BEST.parent / f"epoch{self.at.epoch}.safetensors"
-            save_weights(path, self.deployed.state_dict(), self.meta({}))
+            save_weights(path, self._weights(), self.meta({}))
+
+    def _weights(self) -> dict[str, Tensor]:
+        """What is deployed, in the format that was asked for.  Norms and biases are few and stay
+        as they are: running variances may leave the range of fp16."""
+        tensors = dict(self.deployed.state_dict())
+        if self.config.save_dtype == "fp16":
+            return {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
+        return tensors
 
     def meta(self, metrics: dict[str, Any]) -> Meta:
         """What a checkpoint written now says about itself."""
