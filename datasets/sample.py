@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,9 +46,6 @@ class Sample:
     path: Path
     original_size: tuple[int, int]
     letterbox: Letterbox | None = None
-
-    def with_(self, **changes: Any) -> Sample:
-        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,7 +178,7 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
             f"{path} knows {meta.num_classes} classes, {data} has {len(dataset.class_names)}: "
             "validate on the data it was trained for"
         )
-    image_size = input_size(config.imgsz or meta.image_size, model)
+    image_size = model.fitting_size(config.imgsz or meta.image_size)
     loader = Loader(
         DetectionDataset(records, image_size, augment=None, align=model.letterbox),
         config.batch,
@@ -291,7 +290,7 @@ def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Res
     predictor = Predictor(
         model,
         meta.class_names,
-        image_size=input_size(config.imgsz or meta.image_size, model),
+        image_size=model.fitting_size(config.imgsz or meta.image_size),
         device=device,
         nms=config.nms,
         conf=config.conf,
@@ -361,11 +360,6 @@ def trained_on(path: Path, meta: Meta) -> str | None:
         return str(yaml.safe_load(arguments.read_text())["data"])
     name = meta.data.get("yaml")
     return str(name) if name else None
-
-
-def input_size(wanted: int, model: Detector) -> int:
-    """``wanted`` rounded up to a multiple of the model's stride."""
-    return math.ceil(wanted / model.max_stride) * model.max_stride
 
 
 def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:

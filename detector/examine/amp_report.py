@@ -23,14 +23,14 @@ from ..precision.ladder import (
     CHECK_IMAGES,
     Decision,
     choose_precision,
-    out_of_memory,
     rungs_below,
     verdict,
+    with_what_fits,
 )
 from ..precision.ladder import report as print_trials
 from ..precision.precision import DTYPES
 from ..precision.sanity import SanityCheck
-from ..runs import RunError, new_run_folder, plain, write_args, write_json
+from ..runs import new_run_folder, plain, write_args, write_json
 from ..train.assemble import Run, assemble
 from ..train.describe import versions
 from .amp_plots import plot_amp
@@ -89,21 +89,15 @@ def _measure(
     """The decision on fresh trials, the layers, and the batch: fewer images where memory is
     short."""
     batch = next(iter(run.train_loader.epoch(0))).to(run.device).first(CHECK_IMAGES)
-    while True:
-        try:
-            decision = _decide(train, run, batch, outline, names)
-            scales = {trial.precision: trial.scale for trial in decision.trials}
-            few = batch.first(LAYER_IMAGES)
-            layers = LayerProbe(run.model, run.criterion, few, names, scales).run()
-            return decision, layers, batch
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            if len(batch) == 1:
-                raise RunError(
-                    "the AMP check ran out of memory with a single image: take a smaller imgsz"
-                ) from error
-            batch = batch.first(len(batch) // 2)
+
+    def measure(part: Batch) -> tuple[Decision, LayerReport, Batch]:
+        decision = _decide(train, run, part, outline, names)
+        scales = {trial.precision: trial.scale for trial in decision.trials}
+        few = part.first(LAYER_IMAGES)
+        layers = LayerProbe(run.model, run.criterion, few, names, scales).run()
+        return decision, layers, part
+
+    return with_what_fits(batch, measure)
 
 
 def _decide(

@@ -67,6 +67,10 @@ class Detector(nn.Module):
         """Image sides must be multiples of this."""
         return max(self.strides)
 
+    def fitting_size(self, wanted: int) -> int:
+        """``wanted`` pixels rounded up to a multiple of ``max_stride``."""
+        return -(-wanted // self.max_stride) * self.max_stride
+
     @property
     def branches(self) -> tuple[str, ...]:
         """Names of the head branches this detector has."""

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -29,6 +29,8 @@ from .hardware import DeviceTraits, candidates, objection, traits_of
 from .precision import DTYPES, Precision
 from .probe import StageError
 from .sanity import SanityCheck, Trial
+
+Result = TypeVar("Result")
 
 CHECK_IMAGES = 16
 """Images of the checked batch at most: a check is to cost steps, not minutes."""
@@ -173,10 +175,18 @@ def _evidence(
     path = _cache_path(model, batch, names, device)
     if (known := _load(path, names)) is not None:
         return known, True
+    trials = with_what_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
+    if all(trial.problem is None for trial in trials):
+        _store(path, trials)
+    return trials, False
+
+
+def with_what_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result:
+    """``work(batch)``, or of its first half as often as memory runs out.  Raises RunError where a
+    single image is too much."""
     while True:
         try:
-            trials = SanityCheck(model, criterion, batch).run(names)
-            break
+            return work(batch)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -185,9 +195,6 @@ def _evidence(
                     "the AMP check ran out of memory with a single image: take a smaller imgsz"
                 ) from error
             batch = batch.first(len(batch) // 2)
-    if all(trial.problem is None for trial in trials):
-        _store(path, trials)
-    return trials, False
 
 
 def out_of_memory(error: RuntimeError) -> bool:

@@ -75,11 +75,6 @@ class Trial:
         """Share of all gradient numbers that are zero and should not be, with loss scaling."""
         return _weighted(self.stages)
 
-    @property
-    def worst_stage(self) -> tuple[str, float]:
-        """The stage whose gradient turned most, and its cosine."""
-        return min(((name, s.cosine) for name, s in self.stages.items()), key=lambda item: item[1])
-
 
 @dataclass(frozen=True)
 class Pass:

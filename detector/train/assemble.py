@@ -91,7 +91,7 @@ def assemble(
     class_names = ("object",) if config.single_cls else dataset.class_names
     begin = start_again(resumed, class_names) if resumed else start(config, class_names, log)
     model = begin.model
-    image_size = math.ceil(config.imgsz / model.max_stride) * model.max_stride
+    image_size = model.fitting_size(config.imgsz)
     if image_size != config.imgsz:
         log.info(
             f"imgsz={config.imgsz} is rounded up to {image_size}, "
