@@ -279,12 +279,17 @@ def _weights(command: Command, config: Any, given: frozenset[str], log: Log) -> 
 
 
 def _config(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    from .detector.train import lengths
+
     if command.path != ("config",):
         of = next(other for other in MODEL_COMMANDS if other.path == command.path[1:])
-        head = f"# det {of.name}: {of.summary} Use this with det {of.name} cfg=FILE.\n"
-        return Outcome(asdict(config), head + words_of_help.as_yaml(of, asdict(config)).rstrip())
+        text = f"# det {of.name}: {of.summary} Use this with det {of.name} cfg=FILE.\n"
+        text += words_of_help.as_yaml(of, asdict(config))
+        if of.name == "train":
+            text += "\n" + lengths.of_run(config)
+        return Outcome(asdict(config), text.rstrip())
     defaults = {c.name: {n: k.default for n, k in knobs(c.config).items()} for c in MODEL_COMMANDS}
-    text = words_of_help.all_as_yaml()
+    text = words_of_help.all_as_yaml() + "\n" + lengths.as_comments(lengths.examples())
     if config.markdown:
         text = words_of_help.as_markdown()
     elif config.options:

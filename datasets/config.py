@@ -107,7 +107,7 @@ def load_dataset(
     description = read_description(find_yaml(str(data)), say)
     if description.shapes is not None:
         return _drawn(description, say, on_progress)
-    found = _locate(description, say)
+    found = locate(description, say)
     if found is not None:
         return found
     if description.download is None:
@@ -118,7 +118,7 @@ def load_dataset(
         if description.stand_in is None:
             raise DownloadError(f"{_not_found(description)}; {error}") from error
         return _stand_in(description, str(error), say, on_progress)
-    found = _locate(description, say)
+    found = locate(description, say)
     if found is None:
         raise DatasetError(f"{description.download} holds other folders: {_not_found(description)}")
     return found
@@ -206,7 +206,7 @@ def _entry_path(root: Path, entry: str) -> Path | None:
     return None
 
 
-def _locate(description: Description, say: Message) -> Dataset | None:
+def locate(description: Description, say: Message) -> Dataset | None:
     """The data set under the first root that holds all of train and val, or None."""
     for root in dict.fromkeys(_roots(description)):
         splits = {

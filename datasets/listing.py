@@ -14,7 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import Dataset
+from .config import Dataset, find_yaml, locate
+from .description import read_description
 from .formats.record import Finding
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -47,6 +48,20 @@ def list_images(dataset: Dataset, split: str) -> Listing:
         _report_others(listing, sources[0])
     listing.images = dict(sorted(listing.images.items()))
     return listing
+
+
+def count_images(data: str, split: str) -> int | None:
+    """Images of a split of ``data`` where they are on disk, or as many as would be drawn; None
+    where they would have to be fetched.  Nothing is written.  Raises DatasetError."""
+    description = read_description(find_yaml(data), _silent)
+    if description.shapes is not None:
+        return description.shapes.get(split, 0)
+    found = locate(description, _silent)
+    return len(list_images(found, split).images) if found else None
+
+
+def _silent(text: str) -> None:
+    """Remarks are made when the data set is loaded."""
 
 
 def _add_folder(listing: Listing, folder: str) -> None:

@@ -6,7 +6,6 @@ user is said on the log.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,17 +28,16 @@ from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
 from .schedule import (
     RunLength,
+    accumulated,
     batch_norm_momentum,
+    batches_an_epoch,
     close_epoch,
     ema_constants,
+    repeats_for,
+    run_length,
     warmup_steps,
 )
 from .start import start, start_again
-
-NOMINAL_BATCH = 16
-"""Smaller batches are accumulated up to it, unless nbs says otherwise."""
-FLOOR_STEPS = 300
-"""A data set smaller than one batch is repeated until a run has about so many steps."""
 
 
 @dataclass
@@ -108,8 +106,7 @@ def assemble(
     train_loader, val_loader = make_loaders(
         config, scans, image_size, repeats, device, log, align=model.letterbox
     )
-    accumulate = max(round((config.nbs or NOMINAL_BATCH) / config.batch), 1)
-    length = RunLength(math.ceil(len(train_loader) / accumulate), config.epochs)
+    length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = batch_norm_momentum(length)
@@ -134,7 +131,7 @@ def assemble(
             transferred_lr=config.lr_transferred,
         ),
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
-        accumulate=accumulate,
+        accumulate=accumulated(config.batch, config.nbs),
         length=length,
         warmup=warmup_steps(length, config.warmup_epochs),
         provenance={"licence": begin.licence, "provenance": begin.provenance},
@@ -228,15 +225,6 @@ def freeze(model: Detector, stages: str | None) -> None:
         model.stages[name].requires_grad_(False)
 
 
-def repeats_for(num_images: int, batch: int, epochs: int) -> int:
-    """How often each image is used in an epoch: once, unless there are fewer than a batch of them;
-    then as often as fills one to three batches, towards FLOOR_STEPS steps a run."""
-    if num_images >= batch:
-        return 1
-    batches = min(max(math.ceil(FLOOR_STEPS / epochs), 1), 3)
-    return math.ceil(batches * batch / num_images)
-
-
 def make_loaders(
     config: TrainConfig,
     scans: tuple[Scan, Scan],
@@ -249,7 +237,7 @@ def make_loaders(
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images and plain validation images.  align: where the latter
     lie in the input."""
-    steps = max(math.ceil(len(scans[0].records) * repeats / config.batch), 1)
+    steps = batches_an_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
     augment = Augment(
         hsv_h=config.hsv_h,

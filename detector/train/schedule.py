@@ -2,13 +2,18 @@
 
 Fixed constants (3 warm-up epochs, mosaic off for the last 10, an average over 2000 steps) are tuned
 for 300 epochs of COCO and break a run of 3, 10 or 30 epochs.  Here each is a share of the run, with
-the usual constant as its limit; docs/training.md shows the values for runs of several lengths.
+the usual constant as its limit; ``det config`` shows the values (lengths.py), without torch.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+NOMINAL_BATCH = 16
+"""Smaller batches are accumulated up to it, unless nbs says otherwise."""
+FLOOR_STEPS = 300
+"""A data set smaller than one batch is repeated until a run has about so many steps."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,30 @@ class RunLength:
     @property
     def steps(self) -> int:
         return self.steps_per_epoch * self.epochs
+
+
+def repeats_for(num_images: int, batch: int, epochs: int) -> int:
+    """How often each image is used in an epoch: once, unless there are fewer than a batch of them;
+    then as often as fills one to three batches, towards FLOOR_STEPS steps a run."""
+    if num_images >= batch:
+        return 1
+    batches = min(max(math.ceil(FLOOR_STEPS / epochs), 1), 3)
+    return math.ceil(batches * batch / num_images)
+
+
+def batches_an_epoch(num_images: int, batch: int, repeats: int) -> int:
+    """Batches an epoch; the last one may not be full."""
+    return max(math.ceil(num_images * repeats / batch), 1)
+
+
+def accumulated(batch: int, nbs: int | None) -> int:
+    """Batches that one optimizer step adds up."""
+    return max(round((nbs or NOMINAL_BATCH) / batch), 1)
+
+
+def run_length(batches: int, batch: int, epochs: int, nbs: int | None) -> RunLength:
+    """Length of a run of ``batches`` an epoch."""
+    return RunLength(math.ceil(batches / accumulated(batch, nbs)), epochs)
 
 
 def warmup_steps(run: RunLength, warmup_epochs: float | None) -> int:
