@@ -2,11 +2,16 @@
 
     python benchmarks/accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --seeds 0 1 2
         [--imgsz 320 --batch 16 --amp True False --jobs 1 --out docs/benchmarks/accuracy-bccd]
-        [--peer ~/.cache/det-peers/bin/python]
+        [--peer ~/.cache/det-peers/bin/python --peer-seeds 0] [--reach 0.551]
 
 Each run is a `det train` of its own with the shipped defaults, then `det val` of its best weights
 on val and test through both heads.  Runs that are finished in --work are not done again.  --jobs N
 trains N at a time, each pinned to its share of the cores (right for accuracy, not for speed).
+
+Both trainers are timed alike, by a clock that starts with the command and is read whenever
+results.csv has a row more: imports, set-up, validation and checkpoints are in it.  --reach AP adds
+the time at which a run's validation first showed that AP.  The clock is kept beside the run; a run
+that was made without it is timed by its own results.csv, which knows no set-up, and marked so.
 Writes OUT.json, OUT.md and OUT.png (AP against epoch and against seconds).
 """
 
@@ -20,6 +25,8 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +34,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 HEADS = {"NMS-free": "False", "NMS": "True"}
+CLOCK = "clock.json"
+DET = [sys.executable, "-m", "yolodet.cli"]
 
 
 def main() -> None:
@@ -42,7 +51,8 @@ def main() -> None:
         ]
         rows = [job.result() for job in jobs]
     if options.peer:
-        rows += [train_peer(options, work, seed) for seed in options.seeds]
+        seeds = options.peer_seeds or options.seeds[:1]
+        rows += [train_peer(options, work, seed) for seed in seeds]
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
@@ -63,6 +73,8 @@ def read_options() -> argparse.Namespace:
     p.add_argument("--splits", nargs="+", default=["val", "test"])
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--peer", help="python of an environment that has ultralytics")
+    p.add_argument("--peer-seeds", type=int, nargs="+", help="default: the first of --seeds")
+    p.add_argument("--reach", type=float, nargs="+", default=[], help="APs to time")
     p.add_argument("--work", default="runs/accuracy")
     p.add_argument("--out", default="docs/benchmarks/accuracy")
     return p.parse_args()
@@ -80,7 +92,8 @@ def train_ours(
             "imgsz": options.imgsz, "batch": options.batch, "amp": amp, "project": work,
             "name": name, "exist_ok": True, "plots": False, "patience": 0,
         }  # fmt: skip
-        det(["train", *(f"{k}={v}" for k, v in words.items())], cores)
+        command = [*DET, "train", *(f"{k}={v}" for k, v in words.items())]
+        timed(command, folder / "results.csv", folder / CLOCK, cores)
     rows = list(csv.DictReader((folder / "results.csv").open()))
     results = json.loads((folder / "results.json").read_text())
     measured = {
@@ -95,8 +108,38 @@ def train_ours(
         "seconds": results["train_seconds"],
         "measured": measured,
         "epoch_ap": [float(row["metrics/map"]) for row in rows],
-        "epoch_seconds": [float(row["time"]) for row in rows],
+        **read_clock(folder / CLOCK, rows),
     }
+
+
+def timed(command: list[str], table: Path, clock: Path, cores: set[int]) -> str:
+    """Run ``command`` on ``cores`` and note in ``clock`` when ``table`` got each of its rows.
+    Returns its stdout."""
+    table.unlink(missing_ok=True)  # of a run that was given up
+    seconds: list[float] = []
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as talk:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=talk, env={**os.environ, "YOLO_OFFLINE": "1"},
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )  # fmt: skip
+        while process.poll() is None:
+            time.sleep(0.1)
+            rows = table.read_text().count("\n") - 1 if table.exists() else 0
+            seconds += [round(time.monotonic() - started, 1)] * (rows - len(seconds))
+        if process.returncode:
+            talk.seek(0)
+            raise SystemExit(f"{' '.join(command[:4])} ... failed:\n{talk.read()[-2000:]}")
+        clock.write_text(json.dumps({"clock": "command", "epoch_seconds": seconds}))
+        out.seek(0)
+        return out.read()
+
+
+def read_clock(clock: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """When each epoch ended, and by whose clock."""
+    if clock.exists():
+        return json.loads(clock.read_text())
+    return {"clock": "results.csv", "epoch_seconds": [float(row["time"]) for row in rows]}
 
 
 def validate(
@@ -115,7 +158,7 @@ def validate(
 def det(words: list[str], cores: set[int]) -> str:
     """Run a command of det on ``cores``; its stdout."""
     done = subprocess.run(
-        [sys.executable, "-m", "yolodet.cli", *words],
+        [*DET, *words],
         capture_output=True, text=True, check=False,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )  # fmt: skip
@@ -152,11 +195,11 @@ def train_peer(options: argparse.Namespace, work: Path, seed: int) -> dict[str, 
     if not cached.exists():
         arguments = [str(Path(options.data).resolve()), options.model, str(options.epochs)]
         arguments += [str(options.imgsz), str(options.batch), str(seed), str(project)]
-        done = subprocess.run(
-            [options.peer, "-c", PEER, *arguments], capture_output=True, text=True, check=True,
-            env={**os.environ, "YOLO_OFFLINE": "1"},
-        )  # fmt: skip
-        line = next(x for x in done.stdout.splitlines() if x.startswith("PEER"))
+        project.mkdir(parents=True, exist_ok=True)
+        cores = set(os.sched_getaffinity(0))
+        command = [options.peer, "-c", PEER, *arguments]
+        talk = timed(command, project / "r" / "results.csv", project / CLOCK, cores)
+        line = next(x for x in talk.splitlines() if x.startswith("PEER"))
         cached.write_text(line.removeprefix("PEER"))
     result = json.loads(cached.read_text())
     rows = list(csv.DictReader((project / "r" / "results.csv").open()))
@@ -165,7 +208,7 @@ def train_peer(options: argparse.Namespace, work: Path, seed: int) -> dict[str, 
         "seed": seed,
         "precision": "fp32",
         "epoch_ap": [float(row["metrics/mAP50-95(B)"]) for row in rows],
-        "epoch_seconds": [float(row["time"]) for row in rows],
+        **read_clock(project / CLOCK, rows),
         **result,
     }
 
@@ -182,9 +225,22 @@ def as_markdown(options: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
             ap50 = statistics.mean(row["measured"][key][1] for row in members)
             seeds = ", ".join(f"{ap:.4f}" for ap in aps)
             lines.append(f"| {who} | {key} | {statistics.mean(aps):.4f} | {seeds} | {ap50:.4f} |")
-        seconds = ", ".join(f"{row['seconds']:.0f}" for row in members)
-        lines.append(f"| {who} | training seconds | | {seconds} | |")
+        for reach in [*options.reach, None]:
+            times = ", ".join(show_time(row, reach) for row in members)
+            what = f"to val AP {reach:g}" if reach else f"of all {options.epochs} epochs"
+            lines.append(f"| {who} | seconds {what} | | {times} | |")
+    lines += ["", "Seconds are counted from the start of the command, validation included."]
+    if any(row["clock"] != "command" for row in rows):
+        lines.append("Those with a star are without set-up: the sum that results.csv keeps.")
     return "\n".join(lines) + "\n"
+
+
+def show_time(row: dict[str, Any], reach: float | None) -> str:
+    """Seconds until an epoch's validation first showed the AP ``reach``, or until the last one."""
+    star = "" if row["clock"] == "command" else "*"
+    ends = list(zip(row["epoch_seconds"], row["epoch_ap"], strict=False))
+    found = ends[-1:] if reach is None else [end for end in ends if end[1] >= reach]
+    return f"{found[0][0]:.0f}{star}" if found else "never"
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
