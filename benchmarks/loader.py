@@ -69,7 +69,7 @@ def filled(records: list[Record], image_size: int, augment: Augment | None) -> D
         records, image_size, augment=augment, cache=ImageCache(records, image_size, mode="ram")
     )
     for index in range(len(data)):
-        data._read(index)
+        data.read(index)
     return data
 
 
@@ -81,7 +81,7 @@ def warps_of(data: DetectionDataset, epoch: int, output: np.ndarray) -> list[lis
         for placement in data.plan((epoch, index, 0)).placements:
             x0, y0, x1, y1 = placement.crop
             matrix = translated(placement.matrix, x0, y0)
-            part = data._read(placement.index)[y0:y1, x0:x1]
+            part = data.read(placement.index)[y0:y1, x0:x1]
             bounds = np.array(((0.0, 0.0, x1 - x0, y1 - y0),))
             bounds = warp_boxes(bounds, matrix[None])[0].clip(0, data.image_size)
             left, top, right, bottom = bounds.round().astype(int).tolist()

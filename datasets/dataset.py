@@ -4,7 +4,9 @@ A sample is asked for by (epoch, index, repeat), and everything random about it 
 generator seeded with (seed, epoch, index, repeat): who asks, in which order and in how many
 processes changes nothing.  ``plan`` draws all random numbers and decides what goes where from the
 sizes of the images alone; ``__getitem__`` reads the images and draws the plan.  Without
-augmentation an image is letterboxed, and the Sample carries the way back.
+augmentation an image is letterboxed, and the Sample carries the way back.  ``drawing`` settles a
+plan to the pixel, boxes included, for whoever draws it: this class on the CPU, device_augment.py
+elsewhere.
 
 The records are packed into a few flat arrays: forked loader processes then share them for good,
 where a hundred thousand small Python objects would be copied page by page as their reference
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .cache import ImageCache
+from .compose import paint
 from .formats.record import Record
 from .image import (
     CENTER,
@@ -30,7 +33,7 @@ from .image import (
     read_image,
     resize_to,
 )
-from .mosaic import Placement, compose, place_mosaic, place_single
+from .mosaic import Placement, Tile, follow, place_mosaic, place_single, settle
 from .sample import Sample
 from .transforms import (
     Augment,
@@ -41,7 +44,7 @@ from .transforms import (
     shift_colour,
 )
 
-__all__ = ["Augment", "DetectionDataset", "Key", "Plan"]
+__all__ = ["Augment", "DetectionDataset", "Drawing", "Key", "Plan"]
 
 Key = tuple[int, int, int]
 """(epoch, index, repeat): names one sample."""
@@ -59,6 +62,24 @@ class Plan:
     colour: tuple[float, float, float]
     mixed: list[Placement]
     share: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plan down to the pixel: all that is needed to draw the image, and the boxes in it.
+
+    index: place in the data set.  tiles: drawn one over the other.  mixed: of a second image to
+    blend in, and share: the weight of the first.  colour: as in Plan.  boxes: [N,4] float32 pixels
+    of the output.  labels: [N] int64.
+    """
+
+    index: int
+    tiles: list[Tile]
+    mixed: list[Tile]
+    share: float
+    colour: tuple[float, float, float]
+    boxes: np.ndarray
+    labels: np.ndarray
 
 
 class DetectionDataset:
@@ -111,7 +132,27 @@ class DetectionDataset:
         """The same sample with its image drawn into ``output`` [image_size,image_size,3] uint8."""
         if self.augment is None:
             return self._letterboxed(key[1], output)
-        return self._augmented(key[1], self.plan(key), output)
+        return self._augmented(self.drawing(key), output)
+
+    def read(self, index: int) -> np.ndarray:
+        """[H,W,3] uint8 RGB with its long side image_size pixels; not to be written to.
+
+        From the cache, or decoded and put there. Raises ImageError.
+        """
+        image = self.cache.get(index)
+        if image is not None:
+            return image
+        path = self._packed.path(index)
+        original = read_image(path)
+        height, width = self._packed.size(index)
+        if original.shape[:2] != (height, width):
+            raise ImageError(
+                f"{path}: is {original.shape[1]} x {original.shape[0]} px, was {width} x {height} "
+                "when the data set was scanned; scan it again"
+            )
+        image = resize_to(original, self.image_size)
+        self.cache.put(index, image)
+        return image
 
     def plan(self, key: Key) -> Plan:
         """The random decisions of an augmented sample; ValueError without augmentation."""
@@ -129,6 +170,27 @@ class DetectionDataset:
         partner = int(rng.integers(len(self)))
         share = float(rng.beta(32.0, 32.0))
         return Plan(placements, colour, self._placements(rng, partner, flips, closed), share)
+
+    def drawing(self, key: Key) -> Drawing:
+        """The plan of a sample down to the pixel; ValueError without augmentation."""
+        plan = self.plan(key)
+        tiles, boxes, labels = self._settled(plan.placements)
+        mixed: list[Tile] = []
+        if plan.mixed:
+            mixed, other_boxes, other_labels = self._settled(plan.mixed)
+            boxes = np.concatenate((boxes, other_boxes))
+            labels = np.concatenate((labels, other_labels))
+        return Drawing(key[1], tiles, mixed, plan.share, plan.colour, boxes, labels)
+
+    def _settled(
+        self, placements: Sequence[Placement]
+    ) -> tuple[list[Tile], np.ndarray, np.ndarray]:
+        """Tiles, boxes and labels of placements."""
+        size = (self.image_size, self.image_size)
+        parts = [self._packed.of(placement.index) for placement in placements]
+        tiles = [settle(placement, size) for placement in placements]
+        boxes = [self._kept_boxes[part] for part in parts]
+        return tiles, *follow(tiles, boxes, [self._packed.labels[part] for part in parts], size)
 
     def _placements(
         self, rng: np.random.Generator, index: int, flips: tuple[bool, bool], closed: bool
@@ -151,28 +213,11 @@ class DetectionDataset:
         scaled = self._packed.boxes * np.repeat(gains, np.diff(self._packed.starts), 0)
         return scaled.astype(np.float32)
 
-    def _read(self, index: int) -> np.ndarray:
-        """[H,W,3] uint8 RGB with its long side image_size pixels; not to be written to."""
-        image = self.cache.get(index)
-        if image is not None:
-            return image
-        path = self._packed.path(index)
-        original = read_image(path)
-        height, width = self._packed.size(index)
-        if original.shape[:2] != (height, width):
-            raise ImageError(
-                f"{path}: is {original.shape[1]} x {original.shape[0]} px, was {width} x {height} "
-                "when the data set was scanned; scan it again"
-            )
-        image = resize_to(original, self.image_size)
-        self.cache.put(index, image)
-        return image
-
     def _letterboxed(self, index: int, output: np.ndarray) -> Sample:
         original = self._packed.size(index)
         box = fit(original, self.image_size, self.align)
         return Sample(
-            image=place(self._read(index), self.image_size, align=self.align, output=output),
+            image=place(self.read(index), self.image_size, align=self.align, output=output),
             boxes=letterbox_boxes(self._packed.boxes[self._packed.of(index)], box),
             labels=self._packed.labels[self._packed.of(index)],
             path=self._packed.path(index),
@@ -180,35 +225,24 @@ class DetectionDataset:
             letterbox=box,
         )
 
-    def _augmented(self, index: int, plan: Plan, output: np.ndarray) -> Sample:
-        boxes, labels = self._composed(plan.placements, output)
-        if plan.mixed:
+    def _augmented(self, drawing: Drawing, output: np.ndarray) -> Sample:
+        self._paint(drawing.tiles, output)
+        if drawing.mixed:
             other = np.empty_like(output)
-            other_boxes, other_labels = self._composed(plan.mixed, other)
-            blend(output, other, plan.share)
-            boxes = np.concatenate((boxes, other_boxes))
-            labels = np.concatenate((labels, other_labels))
-        if plan.colour != (0.0, 1.0, 1.0):
-            shift_colour(output, plan.colour)
+            self._paint(drawing.mixed, other)
+            blend(output, other, drawing.share)
+        if drawing.colour != (0.0, 1.0, 1.0):
+            shift_colour(output, drawing.colour)
         return Sample(
             image=output,
-            boxes=boxes,
-            labels=labels,
-            path=self._packed.path(index),
-            original_size=self._packed.size(index),
+            boxes=drawing.boxes,
+            labels=drawing.labels,
+            path=self._packed.path(drawing.index),
+            original_size=self._packed.size(drawing.index),
         )
 
-    def _composed(
-        self, placements: Sequence[Placement], output: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        indices = [placement.index for placement in placements]
-        return compose(
-            placements,
-            [self._read(index) for index in indices],
-            [self._kept_boxes[self._packed.of(index)] for index in indices],
-            [self._packed.labels[self._packed.of(index)] for index in indices],
-            output,
-        )
+    def _paint(self, tiles: Sequence[Tile], output: np.ndarray) -> None:
+        paint([(tile, self.read(tile.index)) for tile in tiles], output)
 
 
 class _PackedRecords:

@@ -1,33 +1,34 @@
-"""Composing an output image from parts of source images: the mosaic of four, and the single image.
+"""What goes where in an output image: the mosaic of four images, and the single image.
 
 The classic mosaic (arXiv:2004.10934) pastes four images around a random point of a canvas of
 twice the output's side and then warps that canvas into the output.  Here the canvas never exists:
 the place of a tile on it and the warp are one affine matrix, and each tile is drawn once,
-straight into its part of the output.  What is drawn is decided first, from image sizes alone
-(``Placement``); drawing and boxes follow from it, so that a device other than the CPU can draw
-the same sample.
+straight into its part of the output.  Everything is decided here, from image sizes alone: a
+``Placement`` says what is wanted, a ``Tile`` what is drawn, down to the pixel, and the boxes
+follow the tiles.  Who draws them (compose.py with OpenCV, device_augment.py with torch) decides
+nothing more, so boxes are the same whoever it is.
 
-Without rotation and shear a tile lands on an axis-aligned rectangle.  It is then drawn by
-``cv2.resize`` between whole source and output pixels, three times faster than a warp; the matrix
-is adjusted to what was drawn (by at most half a source pixel) and the boxes follow the adjusted
-one.
+Without rotation and shear a tile lands on an axis-aligned rectangle.  It is then resized between
+whole source and output pixels, which OpenCV does three times faster than a warp; the matrix is
+adjusted to what is drawn (by at most half a source pixel) and the boxes follow the adjusted one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from .image import FILL
 from .transforms import clip_boxes, translated, warp_boxes, worth_keeping
 
+Rectangle = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in whole pixels."""
+
 _ALIASED = 0.5  # below this zoom bilinear sampling skips source pixels
-_Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+_NOTHING = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,35 @@ class Placement:
     """
 
     index: int
-    crop: tuple[int, int, int, int]
+    crop: Rectangle
     matrix: np.ndarray
+
+
+class Tile(NamedTuple):
+    """A placement down to the pixel.
+
+    index: place of the image in the data set.  crop: the part of it that is used.  halvings: how
+    often the crop is halved by area first, each side rounded up.  source: the part of the halved
+    crop that is sampled; beyond it its outermost pixels are repeated, by half a pixel.  target:
+    the part of the output that may be drawn on, of no size where the tile is not seen.  straight:
+    source is resized to target, and mirrored where a zoom is negative.  local: [2,3], pixels of the
+    halved crop to output pixels.  matrix: the same for pixels of the image, for its boxes.
+    """
+
+    index: int
+    crop: Rectangle
+    halvings: int
+    source: Rectangle
+    target: Rectangle
+    straight: bool
+    local: np.ndarray
+    matrix: np.ndarray
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether anything is drawn."""
+        x0, y0, x1, y1 = self.target
+        return x0 < x1 and y0 < y1
 
 
 def place_single(index: int, size: tuple[int, int], canvas: int, matrix: np.ndarray) -> Placement:
@@ -70,81 +98,80 @@ def place_mosaic(
     return placements
 
 
-def compose(
-    placements: Sequence[Placement],
-    images: Sequence[np.ndarray],
+def settle(placement: Placement, size: tuple[int, int]) -> Tile:
+    """What is drawn of a placement into an output of ``size`` (h, w)."""
+    x0, y0, x1, y1 = placement.crop
+    width, height = x1 - x0, y1 - y0
+    local = translated(placement.matrix, x0, y0)
+    if width <= 0 or height <= 0:
+        whole = translated(local, -x0, -y0)
+        return Tile(placement.index, placement.crop, 0, _NOTHING, _NOTHING, True, local, whole)
+    (a, b, _), (c, d, _) = local.tolist()
+    halvings, shrink = 0, None
+    if abs(a * d - b * c) < _ALIASED**2:
+        halvings, small = _halvings(width, height, local)
+        shrink = np.array((width / small[0], height / small[1], 1.0))
+        local = local * shrink
+        width, height = small
+    straight = b == 0.0 and c == 0.0
+    find = _straight if straight else _warped
+    source, target, local = find(width, height, local, size)
+    whole = translated(local if shrink is None else local / shrink, -x0, -y0)
+    return Tile(
+        placement.index, placement.crop, halvings, source, target, straight, local, whole
+    )
+
+
+def follow(
+    tiles: Sequence[Tile],
     boxes: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],
-    output: np.ndarray,
+    size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw placements into ``output`` [H,W,3] uint8, all of which is overwritten.
-
-    images, boxes and labels are those of each placement's source image. Returns the boxes [N,4]
-    float32 and labels [N] int64 that are seen well enough in the output.
-    """
-    output.fill(FILL)
-    drawn = [
-        _draw(output, image, placement)
-        for image, placement in zip(images, placements, strict=True)
-    ]
+    """Boxes [N,4] float32 and labels [N] int64 that are seen well enough in an output of ``size``
+    (h, w).  boxes, labels: those of each tile's image."""
     counts = [len(part) for part in boxes]
     if not any(counts):
         return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     source = np.concatenate(boxes).astype(np.float64)  # [N,4]
-    source = clip_boxes(source, np.repeat([part.crop for part in placements], counts, 0))
-    matrices = np.repeat(drawn, counts, 0)  # [N,2,3]
-    warped = clip_boxes(warp_boxes(source, matrices), (0, 0, output.shape[1], output.shape[0]))
+    source = clip_boxes(source, np.repeat([tile.crop for tile in tiles], counts, 0))
+    matrices = np.repeat([tile.matrix for tile in tiles], counts, 0)  # [N,2,3]
+    warped = clip_boxes(warp_boxes(source, matrices), (0, 0, size[1], size[0]))
     zoom = np.abs(matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0])
     areas = (source[:, 2] - source[:, 0]) * (source[:, 3] - source[:, 1]) * zoom
     keep = worth_keeping(warped, areas)
     return warped[keep].astype(np.float32), np.concatenate(labels)[keep]
 
 
-def _draw(output: np.ndarray, image: np.ndarray, placement: Placement) -> np.ndarray:
-    """Draw a placement; returns the matrix that describes exactly what was drawn."""
-    x0, y0, x1, y1 = placement.crop
-    matrix = translated(placement.matrix, x0, y0)
-    part = image[y0:y1, x0:x1]
-    if part.size:
-        (a, b, _), (c, d, _) = matrix.tolist()
-        draw = _draw_straight if b == 0.0 and c == 0.0 else _draw_warped
-        if abs(a * d - b * c) < _ALIASED**2:
-            matrix = _draw_softened(output, part, matrix, draw)
-        else:
-            matrix = draw(output, part, matrix)
-    return translated(matrix, -x0, -y0)
+def half(width: int, height: int) -> tuple[int, int]:
+    """Width and height after one halving."""
+    return (width + 1) // 2, (height + 1) // 2
 
 
-def _draw_softened(
-    output: np.ndarray, part: np.ndarray, matrix: np.ndarray, draw: _Draw
-) -> np.ndarray:
-    """Draw after halving by area until the zoom that is left does not alias."""
-    height, width = part.shape[:2]
+def _halvings(width: int, height: int, matrix: np.ndarray) -> tuple[int, tuple[int, int]]:
+    """How many halvings leave a zoom that does not alias, and width and height after them."""
     zoom = math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
-    while zoom < _ALIASED and min(part.shape[:2]) > 1:
-        half = ((part.shape[1] + 1) // 2, (part.shape[0] + 1) // 2)
-        part = cv2.resize(part, half, interpolation=cv2.INTER_AREA)
+    count = 0
+    while zoom < _ALIASED and min(width, height) > 1:
+        width, height = half(width, height)
         zoom *= 2.0
-    shrink = np.array((width / part.shape[1], height / part.shape[0], 1.0))
-    drawn: np.ndarray = draw(output, part, matrix * shrink) / shrink
-    return drawn
+        count += 1
+    return count, (width, height)
 
 
-def _draw_straight(output: np.ndarray, part: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Draw by resizing between whole pixels; returns the matrix this amounts to."""
+_Found = tuple[Rectangle, Rectangle, np.ndarray]
+
+
+def _straight(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> _Found:
+    """Source, target and the matrix that a resize between whole pixels amounts to."""
     (zoom_x, _, x), (_, zoom_y, y) = matrix.tolist()
-    height, width = part.shape[:2]
-    across = _span(width, zoom_x, x, output.shape[1])
-    down = _span(height, zoom_y, y, output.shape[0])
+    across = _span(width, zoom_x, x, size[1])
+    down = _span(height, zoom_y, y, size[0])
     if across is None or down is None:
-        return matrix
-    target = output[down.start : down.stop, across.start : across.stop]
-    part = part[down.source_start : down.source_stop, across.source_start : across.source_stop]
-    cv2.resize(part, target.shape[1::-1], dst=target, interpolation=cv2.INTER_LINEAR)
-    if across.zoom < 0.0 or down.zoom < 0.0:
-        mirror = 1 if down.zoom > 0.0 else 0 if across.zoom > 0.0 else -1
-        cv2.flip(target, mirror, dst=target)
-    return np.array(((across.zoom, 0.0, across.offset), (0.0, down.zoom, down.offset)))
+        return _NOTHING, _NOTHING, matrix
+    drawn = np.array(((across.zoom, 0.0, across.offset), (0.0, down.zoom, down.offset)))
+    source = (across.source_start, down.source_start, across.source_stop, down.source_stop)
+    return source, (across.start, down.start, across.stop, down.stop), drawn
 
 
 class _Span(NamedTuple):
@@ -181,27 +208,10 @@ def _span(length: int, zoom: float, offset: float, limit: int) -> _Span | None:
     return _Span(source_start, source_stop, start, stop, drawn, start - drawn * source_start)
 
 
-def _draw_warped(output: np.ndarray, part: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Draw by one warp into the bounds of the moved part; returns ``matrix``."""
-    height, width = part.shape[:2]
+def _warped(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> _Found:
+    """Source, the bounds of the moved part, and ``matrix``: a warp draws what it is told."""
     bounds = warp_boxes(np.array(((0.0, 0.0, width, height),)), matrix[None])[0]
-    limit = (output.shape[1], output.shape[0]) * 2
-    x0, y0, x1, y1 = np.clip((*np.floor(bounds[:2]), *np.ceil(bounds[2:])), 0, limit).astype(int)
-    if x0 >= x1 or y0 >= y1:
-        return matrix
-    # A transparent warp draws only where all four neighbours exist, which would leave a dark seam
-    # half a pixel wide between tiles: one more, repeated pixel around the part closes it.
-    framed = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    # OpenCV counts from pixel centres: shift by half a pixel on both sides.
-    centred = translated(matrix, -0.5, -0.5)
-    centred[:, 2] -= (x0 + 0.5, y0 + 0.5)
-    target = output[y0:y1, x0:x1]
-    cv2.warpAffine(
-        framed,
-        centred,
-        target.shape[1::-1],
-        dst=target,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_TRANSPARENT,
-    )
-    return matrix
+    limit = (size[1], size[0]) * 2
+    bounds = np.clip((*np.floor(bounds[:2]), *np.ceil(bounds[2:])), 0, limit).astype(int)
+    x0, y0, x1, y1 = bounds.tolist()
+    return (0, 0, width, height), (x0, y0, x1, y1), matrix
