@@ -26,8 +26,8 @@ from yolodet.detector.precision.sanity import Trial
 
 CPU = torch.device("cpu")
 STAGE = StageError(output=0.01, cosine=0.999, peak=3.0, lost=0.001, count=100)
-FP32 = Trial("fp32", 10.0, 0.0, True, 1.0, {}, 0.0, 0.0, 100.0, 1000, 0)
-BF16 = Trial("bf16", 10.0, 0.001, True, 1.0, {"head": STAGE}, 0.001, 0.1, 65.0, 540, 0)
+FP32 = Trial("fp32", 10.0, 0.0, 0.0, True, 1.0, {}, 0.0, 0.0, 100.0, 1000, 0)
+BF16 = Trial("bf16", 10.0, 0.001, 0.001, True, 1.0, {"head": STAGE}, 0.001, 0.1, 65.0, 540, 0)
 FP16 = replace(BF16, precision="fp16", scale=65536.0, step_ms=50.0)
 
 
@@ -63,7 +63,7 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
 
 def choose(
     amp: Any, traits: DeviceTraits | None = ZEN4, *, batch: Batch | None = None,
-    model: Any = None, log: Log | None = None, **words: Any,
+    model: Any = None, log: Log | None = None, fresh: bool = True, **words: Any,
 ) -> Decision:  # fmt: skip
     """The decision for ``amp=...`` on a device with ``traits``."""
 
@@ -79,6 +79,7 @@ def choose(
         batches,
         CPU,
         log or Log(verbose=False),
+        fresh=fresh,
         traits=traits,
     )
 

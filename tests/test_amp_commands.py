@@ -97,9 +97,9 @@ def test_amp_says_the_verdict_and_leaves_the_evidence(examined, place) -> None:
 def test_the_keys_of_amp_json_are_stable(examined) -> None:
     result = examined[1]["result"]
     assert set(result) == {
-        "line", "passed", "precision", "rungs", "trials", "objections", "cached", "model", "data",
-        "image_size", "batch", "layer_batch", "hardware", "versions", "fp16_scale", "stages",
-        "layers", "costliest", "overflow", "underflow", "folder",
+        "line", "passed", "precision", "rungs", "trials", "objections", "cached", "seconds",
+        "model", "data", "image_size", "batch", "layer_batch", "hardware", "versions",
+        "fp16_scale", "stages", "layers", "costliest", "overflow", "underflow", "folder",
     }  # fmt: skip
     for part in (*result["stages"], *result["layers"]):
         assert set(part) == {

@@ -209,7 +209,9 @@ def result_rows(epochs: int) -> list[dict]:
     return [
         {
             "epoch": i + 1, "time": 3.0 * i, "train/box_loss": 2 / (i + 1), "train/cls_loss": 1.0,
-            "val/box_loss": 1.0, "train/dfl_loss": 0.5, "lr": 0.01, "precision": "fp16",
+            "val/box_loss": 1.0, "train/dfl_loss": 0.5, "lr": 0.01,
+            "precision": "fp16" if i < 3 else "bf16", "loss_scale": 2.0**16 if i < 3 else 1.0,
+            "skipped": min(i, 3),
             "metrics/map": 0.1 * i if i % 2 else "", "metrics/map_50": 0.2,
             "metrics/precision": 0.5, "metrics/recall": float("nan"),
         }
@@ -233,7 +235,7 @@ def test_the_course_of_a_training_is_drawn_from_rows_or_their_file(epochs, tmp_p
     plots.plot_results(rows, tmp_path / "plots" / "a.png")
     if epochs:
         np.testing.assert_array_equal(from_file, shown(tmp_path / "plots" / "a.png"))
-        assert from_file.shape[0] > 800  # six panels: two rows of three
+        assert from_file.shape[0] > 800  # seven panels: two rows of four
 
 
 def test_the_users_matplotlib_is_left_alone(tmp_path):

@@ -60,7 +60,7 @@ def check(
 # ---------------------------------------------------------------- right hardware
 
 
-@pytest.mark.parametrize("name", ["yolo26n", "yolo11n"])
+@pytest.mark.parametrize("name", ["yolo26n", "yolo11n", "yolox_nano"])
 def test_bf16_passes_for_a_fresh_detector_and_every_stage_is_looked_at(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, 2).to(memory_format=torch.channels_last)
@@ -68,7 +68,8 @@ def test_bf16_passes_for_a_fresh_detector_and_every_stage_is_looked_at(name: str
     assert [trial.problem for trial in trials.values()] == [None, None]
     found = trials["bf16"]
     assert found.stages.keys() == model.stages.keys()
-    assert 0 < found.loss_error < 0.02 and 0 < found.box_error < 1
+    assert 0 < found.loss_error < 0.1 and 0 < found.head_loss_error < 0.005
+    assert 0 < found.box_error < 2
     assert all(0 < stage.output < 0.05 and stage.cosine > 0.98 for stage in found.stages.values())
     assert found.step_ms > 0 and found.scale == 1.0
 
@@ -87,6 +88,7 @@ def test_fp32_against_itself_is_exact_in_every_stage() -> None:
     with recording(model.stages) as records:
         make_criterion()(model(batch.images), batch).total.backward()
     for name, stage in model.stages.items():
+        records[name].learn(stage)
         found = replay(stage, records[name], Precision("fp32", "cpu", ""))
         assert found.output == 0 and found.lost == 0, name
         assert found.cosine == pytest.approx(1, abs=1e-4) and found.count > 0, name
@@ -237,7 +239,8 @@ def test_what_is_wrong_only_as_a_whole_is_found_by_the_loss(
         return replace(output, logits=output.logits + 1) if BF16() else output
 
     monkeypatch.setattr(Head, "forward", surer)
-    assert "the loss differs by" in (check(seeded_detector(), "bf16")["bf16"].problem or "passed")
+    problem = check(seeded_detector(), "bf16")["bf16"].problem or "passed"
+    assert "the loss on equal features differs by" in problem
 
 
 def test_overflow_of_fp16_at_one_layer_is_a_problem_and_none_of_bf16() -> None:
@@ -301,7 +304,7 @@ def test_box_error_is_in_pixels_whatever_the_head_says_its_distances_in(
 # ---------------------------------------------------------------- thresholds and time
 
 STAGE = StageError(output=0.01, cosine=0.999, peak=3.0, lost=0.001, count=100)
-GOOD = Trial("bf16", 10.0, 0.001, True, 1.0, {"head": STAGE}, 0.001, 0.1, 50.0, 10, 0)
+GOOD = Trial("bf16", 10.0, 0.001, 0.001, True, 1.0, {"head": STAGE}, 0.001, 0.1, 50.0, 10, 0)
 
 
 def with_stage(**changes: float) -> Trial:
@@ -312,13 +315,18 @@ def with_stage(**changes: float) -> Trial:
     ("inside", "outside", "words"),
     [
         (GOOD, replace(GOOD, finite=False), "loss or gradients are not finite"),
-        (replace(GOOD, loss_error=0.02), replace(GOOD, loss_error=0.0201), "the loss differs by"),
+        (replace(GOOD, loss_error=0.1), replace(GOOD, loss_error=0.1001), "the loss differs by"),
+        (
+            replace(GOOD, head_loss_error=0.01),
+            replace(GOOD, head_loss_error=0.0101),
+            "the loss on equal features differs by 1.0%",
+        ),
         (with_stage(output=0.1), with_stage(output=0.1001), "the output of head is off by 10.0%"),
-        (with_stage(cosine=0.95), with_stage(cosine=0.9499), "the gradient of head points"),
+        (with_stage(cosine=0.9), with_stage(cosine=0.8999), "the gradient of head points"),
         (replace(GOOD, box_error=4.0), replace(GOOD, box_error=4.01), "boxes move by 4.0 pixels"),
         (with_stage(lost=0.05, count=1e9), with_stage(lost=0.0501, count=1e9), "lost to zero"),
     ],
-    ids=["finite", "loss", "output", "cosine", "boxes", "lost"],
+    ids=["finite", "loss", "head loss", "output", "cosine", "boxes", "lost"],
 )
 def test_each_threshold_has_an_inside_and_an_outside(
     inside: Trial, outside: Trial, words: str
@@ -331,6 +339,7 @@ def test_each_threshold_has_an_inside_and_an_outside(
     "trial",
     [
         replace(GOOD, loss_error=float("nan")),
+        replace(GOOD, head_loss_error=float("nan")),
         replace(GOOD, box_error=float("nan")),
         replace(GOOD, box_error=float("inf")),
         with_stage(output=float("nan")),
@@ -352,8 +361,10 @@ def test_lost_is_a_share_of_all_gradient_numbers() -> None:
     assert replace(GOOD, stages={}).lost == 0
 
 
-@pytest.mark.parametrize(("bf16_ms", "rounds"), [([30, 20, 25, 25], 2), ([80, 90, 60, 10], 4)])
-def test_time_is_the_best_round_and_what_seems_slower_gets_as_many_again(
+@pytest.mark.parametrize(
+    ("bf16_ms", "rounds"), [([30, 20, 25, 25], 1), ([45, 34, 90, 10], 2), ([80, 90, 60, 10], 4)]
+)
+def test_time_is_the_best_round_and_what_is_not_clearly_faster_gets_more(
     monkeypatch: pytest.MonkeyPatch, bf16_ms: list[int], rounds: int
 ) -> None:
     now, asked = [0.0], {"fp32": 0, "bf16": 0}
@@ -370,7 +381,22 @@ def test_time_is_the_best_round_and_what_seems_slower_gets_as_many_again(
     monkeypatch.setattr(sanity.time, "perf_counter", lambda: now[0])
     found = timed._time(("fp32", "bf16"))
     assert asked == {"fp32": rounds, "bf16": rounds}
-    assert found == pytest.approx({"fp32": 40, "bf16": min(bf16_ms[:rounds])})
+    assert found == pytest.approx({n: min(ms[:rounds]) for n, ms in costs.items()})
+
+
+@pytest.mark.parametrize(("names", "passes"), [((), 1), (("bf16",), 2)])
+def test_a_check_costs_two_passes_a_precision_and_a_replay(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], passes: int
+) -> None:
+    """With candidates that are clearly faster: what is measured is counted, not timed."""
+    calls = []
+    checked = SanityCheck(seeded_detector(), make_criterion(), make_batch(2))
+    whole = checked._loss
+    monkeypatch.setattr(sanity, "CLEARLY", 0.0)
+    monkeypatch.setattr(checked, "_loss", lambda m, n: (calls.append(n), whole(m, n))[1])
+    trials = checked.run(names)
+    assert [trial.precision for trial in trials] == ["fp32", *names]
+    assert len(calls) == 2 * passes
 
 
 def test_the_model_that_is_checked_is_a_copy_in_training_mode() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a run: curves, the confusion matrix, the course of training, data and detections.
+"""Pictures of a measurement: curves and the confusion matrix; and the door to all other pictures.
 
 Every function takes what it shows and the path to write; files appear whole or not at all.
 Up to 20 classes are told apart by colour and named; more are a cloud behind their average.
@@ -6,26 +6,25 @@ Up to 20 classes are told apart by colour and named; more are a cloud behind the
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
-from matplotlib.ticker import MaxNLocator
 
+from .course import plot_results
 from .curves import class_mean
 from .figure import (
-    ACCENT,
     HEAT,
     INK,
     LINE,
     SOFT,
     legend,
     new_figure,
+    note,
     plot_color,
     save_figure,
     say_nothing_to_show,
@@ -83,7 +82,7 @@ def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
         if not math.isnan(best):
             axes.axvline(conf, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
             axes.plot([conf], [best], "o", color=INK, markersize=5, zorder=5)
-            _note(axes, conf, best, f"{best:.3f} at {conf:.3f}")
+            note(axes, conf, best, f"{best:.3f} at {conf:.3f}")
     legend(panels[-1], **_OUTSIDE)
     save_figure(figure, path)
 
@@ -146,84 +145,6 @@ def _write_numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
         )
 
 
-def plot_results(results: Path | Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The course of a training: loss parts, learning rate, AP, precision and recall by epoch.
-
-    results: rows with ``epoch``, ``train/*_loss`` (and ``val/*_loss``), ``lr*`` and ``metrics/*``,
-    or the CSV file that holds them; columns that are missing are left out, others not looked at.
-    """
-    rows = _read_csv(results) if isinstance(results, Path) else list(results)
-    panels = [(t, c) for t, c in _result_panels(list(rows[0]) if rows else []) if c]
-    columns = min(3, max(1, len(panels)))
-    lines = max(1, math.ceil(len(panels) / columns))
-    figure = new_figure(4.3 * columns, 3.1 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[len(panels) :]:
-        axes.set_visible(bool(not panels))
-    if not panels:
-        style(grid[0], "Training", "Epoch")
-        say_nothing_to_show(grid[0], "no epoch was finished")
-    for axes, (title, names) in zip(grid, panels, strict=False):
-        style(axes, title, "Epoch")
-        _epoch_lines(axes, rows, names)
-    save_figure(figure, path)
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _result_panels(columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """Title and columns (column -> name in the legend) of each panel."""
-    losses: dict[str, dict[str, str]] = {}
-    for column in columns:
-        split, _, name = column.partition("/")
-        if name.endswith("loss"):
-            part = name.removesuffix("loss").strip("_") or "total"
-            losses.setdefault(part, {})[column] = split
-    titles = {"box": "Box loss", "cls": "Class loss", "dfl": "Distance loss", "total": "Loss"}
-    panels = [(titles.get(part, f"{part} loss"), names) for part, names in losses.items()]
-    rates = {c: c for c in columns if c == "lr" or c.startswith("lr/")}
-    ap = {"metrics/map_50": "AP50", "metrics/map_75": "AP75", "metrics/map": "AP"}
-    pr = {"metrics/precision": "precision", "metrics/recall": "recall", "metrics/f1": "F1"}
-    panels.append(("Learning rate", rates))
-    panels.append(("Average precision", {c: n for c, n in ap.items() if c in columns}))
-    panels.append(("At the best confidence", {c: n for c, n in pr.items() if c in columns}))
-    return panels
-
-
-def _epoch_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
-    """A line a column; the best AP is marked."""
-    epochs = np.array([_number(row.get("epoch")) for row in rows])
-    colors = (ACCENT, "#f48c06", "#2a9d5a", "#de4fa0")
-    for i, (column, name) in enumerate(names.items()):
-        values = np.array([_number(row.get(column)) for row in rows])
-        known = np.isfinite(values)
-        axes.plot(
-            epochs[known],
-            values[known],
-            marker="o" if known.sum() < 25 else "",
-            markersize=3,
-            linewidth=1.6,
-            color=INK if name == "AP" else colors[i % len(colors)],
-            label=name if len(names) > 1 else None,
-        )
-        if name == "AP" and known.any():
-            best = int(np.nanargmax(values))
-            axes.plot([epochs[best]], [values[best]], "o", color=INK, markersize=6)
-            text = f"{values[best]:.3f} in epoch {epochs[best]:.0f}"
-            _note(axes, epochs[best], values[best], text, (epochs.min(), epochs.max()))
-    axes.set_ylim(0, 1.08 * max(axes.dataLim.ymax, 1e-9))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    legend(axes, loc="best")
-
-
-def _number(value: Any) -> float:
-    """A cell as a number; nan for an empty or missing one."""
-    return math.nan if value is None or value == "" else float(value)
-
-
 _OUTSIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02)}
 
 
@@ -248,14 +169,3 @@ def _class_lines(
     if len(present) > 1:
         mean = class_mean(lines) if mean is None else mean
         axes.plot(x, mean, color=INK, linewidth=2.6, label=whole)
-
-
-def _note(
-    axes: Axes, x: float, y: float, text: str, span: tuple[float, float] = (0.0, 1.0)
-) -> None:
-    """A word beside a point, on the side of ``span`` that has room."""
-    left = x > sum(span) / 2
-    shift = (-8 if left else 8, 12 if y < 0.93 * axes.get_ylim()[1] else -14)
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    axes.annotate(text, (x, y), shift, textcoords="offset points", fontsize=8.5, color=INK,
-                  ha="right" if left else "left", va="center", bbox=box, zorder=6)  # fmt: skip

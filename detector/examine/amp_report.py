@@ -11,6 +11,7 @@ Left out: what training over many steps does to the numbers; ``det bench amp`` t
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -105,14 +106,16 @@ def _decide(
 ) -> Decision:
     if not names:
         return outline
+    started = time.perf_counter()
     trials = SanityCheck(run.model, run.criterion, batch).run(names)
+    seconds = time.perf_counter() - started
     named = train.amp if train.amp in DTYPES else None
     tolerant = replace(train, amp_force=True)  # a failure is to be reported, not raised
     precision = verdict(tolerant, named, trials, traits_of(run.device))
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
     against = outline.objections
     rungs = rungs_below(precision.name, against | failed)
-    return Decision(precision, rungs, trials, against)
+    return Decision(precision, rungs, trials, against, seconds=seconds)
 
 
 # ---------------------------------------------------------------------------- what is said

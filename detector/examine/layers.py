@@ -126,8 +126,10 @@ class LayerProbe:
                 outputs = model(self.batch.images)
             self.criterion(outputs, self.batch).total.backward()
             del outputs
-            model.zero_grad(set_to_none=True)
             records = {n: r for n, r in records.items() if r.gradients and _learns(parts[n])}
+            for name, record in records.items():
+                record.learn(parts[name])
+            model.zero_grad(set_to_none=True)
             scale = best_scale(max(map(gradient_peak, records.values()), default=0.0))
             found = {
                 name: self._measure(name, parts[name], records[name], watched, scale)

@@ -23,11 +23,19 @@ from .precision import Precision
 
 @dataclass
 class Recording:
-    """What flowed through one stage in the float32 pass: arguments, outputs and their gradients."""
+    """One stage in the float32 pass: arguments, outputs and their gradients, by position.
+
+    learnt: flat gradients [P] of its parameters; filled in after the backward pass (``learn``).
+    """
 
     arguments: tuple[Any, ...] = ()
     outputs: list[Tensor] = field(default_factory=list)
     gradients: dict[int, Tensor] = field(default_factory=dict)
+    learnt: Tensor | None = None
+
+    def learn(self, module: nn.Module) -> None:
+        """Take the gradients that the backward pass left in ``module``."""
+        self.learnt = flat_gradients(module)
 
 
 @dataclass(frozen=True)
@@ -72,9 +80,10 @@ def _recorder(name: str, records: dict[str, Recording]) -> Any:
 def replay(
     module: nn.Module, record: Recording, precision: Precision, scale: float = 1.0
 ) -> StageError:
-    """Run ``module`` on the recorded inputs in ``precision`` and send the recorded gradient
-    back."""
-    reference, _ = _gradients(module, record, Precision("fp32", precision.device_type, ""), 1.0)
+    """Run a copy of ``module`` on the recorded inputs in ``precision``, send the recorded gradient
+    back, and compare with what float32 made of them."""
+    reference = record.learnt
+    assert reference is not None, "the recording has no gradients yet: call learn"
     found, outputs = _gradients(module, record, precision, scale)
     exact = torch.cat([t.flatten() for t in record.outputs])
     mixed = torch.cat([t.flatten().float() for t in outputs])
@@ -100,9 +109,14 @@ def _gradients(
         [outputs[i] for i in chosen],
         [(record.gradients[i] * scale).to(outputs[i].dtype) for i in chosen],
     )
+    return flat_gradients(module) / scale, [tensor.detach() for tensor in outputs]
+
+
+def flat_gradients(module: nn.Module) -> Tensor:
+    """Gradients [P] float32 of the parameters that learn; zero where nothing came back."""
     learning = [p for p in module.parameters() if p.requires_grad]
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad.float() / scale for p in learning]
-    return torch.cat([g.flatten() for g in grads]), [tensor.detach() for tensor in outputs]
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+    return torch.cat([g.flatten().float() for g in grads])
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -3,7 +3,8 @@
 One real batch goes forward and backward through a copy of the model, in float32 and in each
 candidate precision.  Compared are
 
-- the loss (relative difference) and whether every gradient is finite;
+- the loss (relative difference) of the whole and, on equal features, of the head alone; and
+  whether every gradient is finite;
 - every stage by itself, on equal inputs (probe.py says why): error of its output, cosine of its
   gradient with float32's, share of gradient numbers lost to zero without and with loss scaling;
 - the boxes that the head says, in pixels, on equal features;
@@ -32,18 +33,20 @@ from ...datasets.sample import Batch
 from ..device import synchronize
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
-from ..models.head import decode_boxes, make_points
+from ..models.head import decode_boxes
 from ..models.predictions import Predictions
 from .precision import Precision
 from .probe import Recording, StageError, count_saved_bytes, recording, replay
 
-MAX_LOSS_ERROR = 0.02
+MAX_LOSS_ERROR = 0.10
+MAX_HEAD_LOSS_ERROR = 0.01
 MAX_OUTPUT_ERROR = 0.10
-MIN_COSINE = 0.95
+MIN_COSINE = 0.90
 MAX_BOX_ERROR = 4.0
 MAX_LOST = 0.05
 FIRST_SCALE = 2.0**16
 LAST_SCALE = 2.0**4
+CLEARLY = 1.15
 """Thresholds; why each is what it is stands in docs/mixed-precision.md."""
 
 
@@ -51,7 +54,8 @@ LAST_SCALE = 2.0**4
 class Trial:
     """What one precision did with the batch.
 
-    loss_error: relative to float32.  scale: loss scale that gave finite gradients.  stages: each
+    loss_error: relative to float32.  head_loss_error: likewise, of the head and the loss alone, on
+    the features of the float32 pass.  scale: loss scale that gave finite gradients.  stages: each
     stage on equal inputs.  unscaled_lost: share of gradient numbers lost without loss scaling.
     box_error: pixels.  step_ms: forward, loss and backward.  saved_bytes: kept by autograd for the
     backward pass.  peak_bytes: of device memory (CUDA only).  problem: why not to use it, or None.
@@ -60,6 +64,7 @@ class Trial:
     precision: str
     loss: float
     loss_error: float
+    head_loss_error: float
     finite: bool
     scale: float
     stages: dict[str, StageError]
@@ -101,10 +106,10 @@ class SanityCheck:
         """A Trial for float32 and one for each name.  Raises torch's OutOfMemoryError."""
         with untouched(self.device):
             reference = self._pass("fp32", 1.0)
+            results = {name: self._search_scale(name) for name in names}
             times = self._time(("fp32", *names))
             trials = [self._trial("fp32", reference, reference, times["fp32"], {})]
-            for name in names:
-                result = self._search_scale(name)
+            for name, result in results.items():
                 stages = self._stages(name, reference, result.scale)
                 trials.append(self._trial(name, result, reference, times[name], stages))
         return trials
@@ -128,6 +133,9 @@ class SanityCheck:
         with recording(stages) as records, count_saved_bytes(model) as saved:
             loss = self._loss(model, name)
         (loss * scale).backward()
+        for stage, record in records.items():
+            if _learns(stages[stage]):
+                record.learn(stages[stage])
         peak = torch.cuda.max_memory_allocated(self.device) - before if cuda else 0
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         finite = all(bool(x.isfinite().all()) for x in (loss, *grads))
@@ -147,39 +155,38 @@ class SanityCheck:
             if reference.records[stage].gradients and _learns(part)
         }
 
-    def _box_error(self, name: str, reference: Pass) -> float:
-        """99th percentile of how far a side of a box at a positive point moves, on equal features,
-        in pixels."""
+    def _heads(self, name: str, reference: Pass) -> dict[str, Predictions]:
+        """What the head says in a precision about the features of the float32 pass."""
+        head = copy.deepcopy(self.model.head).train()
+        with torch.no_grad(), Precision(name, self.device.type, "checked").autocast():
+            return {
+                branch: head(branch, *reference.records[f"head.{branch}"].arguments)
+                for branch in head.branches
+                if f"head.{branch}" in reference.records
+            }
+
+    def _box_error(self, heads: dict[str, Predictions], reference: Pass) -> float:
+        """99th percentile of how far a side of a box at a positive point moves, in pixels."""
         worst = [0.0]
         for branch, positives in (self.criterion.frozen or {}).items():
-            record = reference.records.get(f"head.{branch}")
-            if record is None or not len(positives):
+            if branch not in heads or not len(positives):
                 continue
-            head = copy.deepcopy(self.model.stages[f"head.{branch}"]).train()
-            with torch.no_grad(), Precision(name, self.device.type, "checked").autocast():
-                found = head(*record.arguments)
-            moved = self._boxes(*found) - self._boxes(*record.outputs)
+            found, (logits, distances) = heads[branch], reference.records[f"head.{branch}"].outputs
+            exact = replace(found, logits=logits, distances=distances)
+            moved = decode_boxes(found) - decode_boxes(exact)
             pixels = moved[positives.image, positives.point].abs().amax(1)
             worst.append(pixels.quantile(0.99).item() if pixels.isfinite().all() else math.inf)
         return max(worst)
 
-    def _boxes(self, logits: Tensor, distances: Tensor) -> Tensor:
-        """Boxes [B,A,4] float32 in pixels of what a head branch says."""
-        height, width = self.batch.images.shape[-2:]
-        sizes = [(height // stride, width // stride) for stride in self.model.strides]
-        grid = make_points(sizes, self.model.strides, self.device)
-        return decode_boxes(Predictions(logits, distances, *grid))
+    def _time(self, names: tuple[str, ...], rounds: int = 4) -> dict[str, float]:
+        """Milliseconds of forward, loss and backward, in turns: the best of at most ``rounds``.
 
-    def _time(self, names: tuple[str, ...], rounds: int = 2) -> dict[str, float]:
-        """Milliseconds of forward, loss and backward: best of ``rounds``, in turns.
-
-        A candidate that seems slower gets as many rounds again: something else may have run.
+        One is enough where every candidate is clearly faster than float32 (the passes before have
+        warmed up the kernels); where it is close, something else may have run.
         """
         model = copy.deepcopy(self.model).train()
         best = dict.fromkeys(names, math.inf)
-        for turn in range(2 * rounds):
-            if turn >= rounds and best[names[0]] > max(best[name] for name in names[1:]):
-                break
+        for _ in range(rounds):
             for name in names:
                 synchronize(self.device)
                 started = time.perf_counter()
@@ -187,21 +194,26 @@ class SanityCheck:
                 synchronize(self.device)
                 best[name] = min(best[name], (time.perf_counter() - started) * 1000)
                 model.zero_grad(set_to_none=True)
+            if all(best[name] * CLEARLY <= best[names[0]] for name in names[1:]):
+                break
         return best
 
     def _trial(
         self, name: str, result: Pass, reference: Pass, ms: float, stages: dict[str, StageError]
     ) -> Trial:
         unscaled = self._stages(name, reference, 1.0) if result.scale != 1.0 else stages
+        heads = self._heads(name, reference) if name != "fp32" else {}
+        head_loss = self.criterion(heads, self.batch).total.item() if heads else reference.loss
         trial = Trial(
             precision=name,
             loss=result.loss,
-            loss_error=abs(result.loss - reference.loss) / max(abs(reference.loss), 1e-12),
+            loss_error=_relative(result.loss, reference.loss),
+            head_loss_error=_relative(head_loss, reference.loss),
             finite=result.finite,
             scale=result.scale,
             stages=stages,
             unscaled_lost=_weighted(unscaled),
-            box_error=self._box_error(name, reference) if name != "fp32" else 0.0,
+            box_error=self._box_error(heads, reference),
             step_ms=ms,
             saved_bytes=result.saved_bytes,
             peak_bytes=result.peak_bytes,
@@ -219,6 +231,11 @@ def find_problem(trial: Trial) -> str | None:
             return problem
     if not trial.finite:
         return "loss or gradients are not finite"
+    if not trial.head_loss_error <= MAX_HEAD_LOSS_ERROR:
+        return (
+            f"the loss on equal features differs by {trial.head_loss_error:.1%} "
+            f"(at most {MAX_HEAD_LOSS_ERROR:.0%})"
+        )
     if not trial.loss_error <= MAX_LOSS_ERROR:
         return f"the loss differs by {trial.loss_error:.1%} (at most {MAX_LOSS_ERROR:.0%})"
     if not trial.box_error <= MAX_BOX_ERROR:
@@ -257,6 +274,10 @@ def untouched(device: torch.device) -> Iterator[None]:
 def _learns(part: nn.Module) -> bool:
     """Whether any of it is not frozen."""
     return any(parameter.requires_grad for parameter in part.parameters())
+
+
+def _relative(found: float, exact: float) -> float:
+    return abs(found - exact) / max(abs(exact), 1e-12)
 
 
 def _weighted(stages: dict[str, StageError]) -> float:
