@@ -40,8 +40,18 @@ def test_summary_counts_in_words():
 def test_dicts_are_json_ready_and_named():
     result = make_result([[1.5, 2, 30.25, 40]], labels=[1], scores=[0.123456789])
     assert json.loads(json.dumps(result.to_dicts())) == [{
-        "name": "kite", "class": 1, "confidence": 0.12346,
+        "name": "kite", "class": 1, "confidence": 0.12345679,
         "box": {"x1": 1.5, "y1": 2.0, "x2": 30.25, "y2": 40.0}}]
+
+
+def test_dicts_hold_the_float32_numbers_to_the_bit():
+    rng = np.random.default_rng(0)
+    boxes = (rng.random((200, 4)) * 2000).astype(np.float32)
+    scores = rng.random(200, np.float32) ** 8
+    rows = json.loads(json.dumps(make_result(boxes, scores=scores).to_dicts()))
+    assert np.array_equal(np.float32([list(row["box"].values()) for row in rows]), boxes)
+    assert np.array_equal(np.float32([row["confidence"] for row in rows]), scores)
+    assert max(len(str(row["confidence"])) for row in rows) <= 14
 
 
 def test_label_rows_read_back_are_the_same_boxes(tmp_path):

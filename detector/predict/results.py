@@ -67,14 +67,19 @@ class Result:
         )
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One JSON-ready dict a detection: name, class, confidence, box (x1, y1, x2, y2 pixels)."""
-        rows = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True)
+        """One JSON-ready dict a detection: name, class, confidence, box (x1, y1, x2, y2 pixels).
+
+        Numbers are the shortest that read back as the same float32: nothing is rounded away, so
+        these detections score the same AP as the tensors they come from.
+        """
+        boxes, scores = _shortest(self.boxes), _shortest(self.scores)
+        rows = zip(boxes, scores, self.labels.tolist(), strict=True)
         return [
             {
                 "name": self.class_names[label],
                 "class": label,
-                "confidence": round(score, 5),
-                "box": dict(zip(CORNERS, (round(side, 3) for side in box), strict=True)),
+                "confidence": score,
+                "box": dict(zip(CORNERS, box, strict=True)),
             }
             for box, score, label in rows
         ]
@@ -95,6 +100,11 @@ class Result:
         found = [_count(n, self.class_names[i]) for i, n in zip(ids, counts, strict=True)]
         total = sum(self.speed.values())
         return f"{width}x{height} {', '.join(found) or 'no detections'} {total:.1f} ms"
+
+
+def _shortest(values: np.ndarray) -> Any:
+    """Nested lists of a float32 array, each number with no more digits than it takes."""
+    return values.astype(np.float32).astype(str).astype(np.float64).tolist()
 
 
 def _count(number: int, name: str) -> str:
