@@ -1,0 +1,130 @@
+"""One detector, one number: what training logs, `det val` measures, and `det val` and `det predict`
+write as JSON is the same AP, and pycocotools says so from label files that it reads by itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from coco_reference import NAMES, RECALLS, pycocotools_numbers
+from tiny import use_tiny_detector
+from yolodet.cli import main
+
+SIZES = ((64, 64), (48, 96), (100, 60), (80, 120), (64, 50), (33, 64))
+"""(height, width) of images: the network's input, smaller and larger, tall and wide."""
+TRAIN = {
+    "model": "yolo26n", "epochs": 12, "imgsz": 64, "batch": 4, "nbs": 4, "amp": False,
+    "mosaic": 0.0, "scale": 0.0, "translate": 0.0, "plots": False, "patience": 0,
+}  # fmt: skip
+
+
+def write_rectangles(folder: Path) -> Path:
+    """Bright and dark rectangles on grey in images of all shapes, some empty; returns the YAML."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 12)):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        for number in range(count):
+            height, width = SIZES[number % len(SIZES)]
+            image = rng.integers(90, 140, (height, width, 3), dtype=np.uint8)
+            rows = []
+            for label in range(2 if number % 5 else 0):
+                w, h = (rng.uniform(0.25, 0.45, 2) * (width, height)).astype(int)
+                x = int(rng.integers(0, width // 2 - w + 1)) + label * (width // 2)
+                y = int(rng.integers(0, height - h + 1))
+                image[y : y + h, x : x + w] = (250, 5)[label]
+                shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+                rows.append(" ".join(map(str, (label, *shares))))
+            assert cv2.imwrite(str(folder / "images" / split / f"{number:02}.png"), image)
+            (folder / "labels" / split / f"{number:02}.txt").write_text("\n".join(rows))
+    yaml = folder / "data.yaml"
+    yaml.write_text("train: images/train\nval: images/val\nnames: [bright, dark]\n")
+    return yaml
+
+
+def as_coco(folder: Path) -> dict[str, Any]:
+    """The labels of val as COCO writes them: pixels of the image, corner and size."""
+    images, annotations = [], []
+    for number, path in enumerate(sorted((folder / "images" / "val").glob("*.png"))):
+        height, width = cv2.imread(str(path)).shape[:2]
+        images.append({"id": number, "file_name": path.name, "width": width, "height": height})
+        text = (folder / "labels" / "val" / f"{path.stem}.txt").read_text()
+        for label, *shares in (map(float, line.split()) for line in text.splitlines()):
+            x, y, w, h = np.float64(shares) * (width, height, width, height)
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": number, "category_id": int(label),
+                "bbox": [x - w / 2, y - h / 2, w, h], "area": w * h, "iscrowd": 0,
+            })  # fmt: skip
+    categories = [{"id": 0, "name": "bright"}, {"id": 1, "name": "dark"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def of_predict(file: Path) -> list[dict[str, Any]]:
+    """What `det predict` wrote, in COCO's results format; images in the order of their names."""
+    rows = sorted(json.loads(file.read_text()), key=lambda row: row["path"])
+    found = []
+    for number, row in enumerate(rows):
+        for each in row["detections"]:
+            x1, y1, x2, y2 = each["box"].values()
+            box = [x1, y1, x2 - x1, y2 - y1]
+            one = {"image_id": number, "category_id": each["class"], "bbox": box}
+            found.append(one | {"score": each["confidence"]})
+    return found
+
+
+@pytest.fixture
+def det(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Run a command of det on a tiny detector; returns its result."""
+    use_tiny_detector(monkeypatch)
+
+    def run(command: str, **words: Any) -> dict[str, Any]:
+        usual = {"device": "cpu", "project": tmp_path / "runs"}
+        if command != "predict":
+            usual |= {"workers": 0, "plots": False}
+        typed = [f"{name}={value}" for name, value in (usual | words).items()]
+        assert main([command, *typed, "--json", "--quiet"]) == 0
+        return json.loads(capsys.readouterr().out)["result"]
+
+    return run
+
+
+@pytest.mark.parametrize("nms", [False, True])
+def test_training_val_and_predict_give_one_number(tmp_path: Path, det: Any, nms: bool) -> None:
+    data = write_rectangles(tmp_path / "data")
+    trained = det("train", data=data, nms=nms, **TRAIN)
+    best, names = trained["best"], (*NAMES, *RECALLS)
+    expected = {name: trained["metrics"][name] for name in names}
+    assert 0.05 < expected["map"] < 0.95  # a number that could differ
+
+    with (Path(trained["folder"]) / "results.csv").open() as file:
+        logged = [float(row["metrics/map"]) for row in csv.DictReader(file)]
+    assert max(logged) == pytest.approx(expected["map"], abs=1e-6)
+
+    measured = det("val", model=best, data=data, nms=nms, save_json=True)
+    assert {name: measured["metrics"][name] for name in names} == same(expected)
+    truth = as_coco(data.parent)
+    found = json.loads((Path(measured["folder"]) / "predictions.json").read_text())
+    assert plain(pycocotools_numbers(truth, found)) == same(expected)
+
+    source = data.parent / "images" / "val"
+    told = {"nms": nms, "conf": 0.001, "save": False, "save_json": True}
+    for batch in (1, 5, 16):
+        predicted = det("predict", model=best, source=source, batch=batch, **told)
+        found = of_predict(Path(predicted["folder"]) / "predictions.json")
+        assert plain(pycocotools_numbers(truth, found)) == same(expected), f"batch={batch}"
+
+
+def same(numbers: dict[str, float | None]) -> Any:
+    return pytest.approx(numbers, abs=1e-6)
+
+
+def plain(numbers: dict[str, float]) -> dict[str, float | None]:
+    """As JSON has them: None where there is no number."""
+    return {name: None if np.isnan(value) else value for name, value in numbers.items()}
