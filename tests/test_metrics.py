@@ -33,6 +33,8 @@ def test_random_data_scores_as_in_pycocotools(seed):
         {"true": 0},
         {"classes": 60, "images": 6},  # most classes without images
         {"images": 1, "classes": 1},
+        {"crowd": 1.0},  # nothing but groups
+        {"crowd": 0.3, "levels": 2, "extra": 150, "classes": 9, "images": 4},  # all at once
     ],
 )
 def test_adversarial_data_scores_as_in_pycocotools(options):
@@ -66,6 +68,17 @@ def test_duplicate_boxes_score_as_in_pycocotools():
     collector.add(3, (200, 200), np.array([box, box, [0, 0, 9, 9]]), np.zeros(3, int), found)
     metrics = assert_coco(collector)
     assert metrics.recall == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("scores", [np.linspace(0.9, 0.5, 160), np.full(160, 0.5)])
+def test_every_box_found_forty_times_scores_as_in_pycocotools(scores):
+    rng = np.random.default_rng(0)
+    collector = DetectionCollector(["a", "b"])
+    for image in range(5):
+        truth, labels = random_boxes(rng, 4), rng.integers(0, 2, 4)
+        found = detections(np.tile(truth, (40, 1)), rng.permutation(scores), np.tile(labels, 40))
+        collector.add(image, (500, 500), truth, labels, found, np.arange(4) == image)
+    assert_coco(collector)
 
 
 def test_boxes_on_the_borders_of_area_ranges_score_as_in_pycocotools():
