@@ -26,6 +26,7 @@ from .detector.commands import COMMANDS, MODEL_COMMANDS, Command, FlagsConfig
 from .detector.knobs import knobs
 from .detector.log import Log
 from .detector.parse import UsageError, convert, parse
+from .detector.train.distributed import Place, place, several
 from .detector.words import Call, read_words
 
 EPILOG = (
@@ -64,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     call = read_words(arguments)
     group = typer.main.get_command(_app())
     chosen = group.main(args=_canonical(call), prog_name="det", standalone_mode=False)
-    return _execute(*chosen) if isinstance(chosen, tuple) else 0  # help has been printed
+    return _execute(*chosen, arguments) if isinstance(chosen, tuple) else 0  # help was printed
 
 
 def _canonical(call: Call) -> list[str]:
@@ -93,11 +94,11 @@ def _app() -> typer.Typer:
     }
     for command in COMMANDS:
         run = words_of_help.with_options(command)
-        place, name = app, command.path[-1]
+        home, name = app, command.path[-1]
         if command.path[0] in groups:
-            place = groups[command.path[0]]
+            home = groups[command.path[0]]
         hidden = command.path == ("config",)
-        place.command(DEFAULTS if hidden else name, hidden=hidden)(run)
+        home.command(DEFAULTS if hidden else name, hidden=hidden)(run)
     for name, group in groups.items():
         app.add_typer(group, name=name)
     return app
@@ -111,21 +112,35 @@ def _group(summary: str, epilog: str | None = None) -> typer.Typer:
     )  # fmt: skip
 
 
-def _execute(command: Command, words: dict[str, Any]) -> int:
+def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> int:
     """Words -> config -> result, printed; returns the exit code."""
     flags, _ = parse(FlagsConfig, {n: words.pop(n) for n in knobs(FlagsConfig) if n in words})
     prints_config = command.path[0] == "config"
     if flags.quiet and not prints_config and "verbose" in command.options:
         _quieten(words)
     config, given = parse(command.config, words)
+    here = place() if command.path == ("train",) else Place()
+    if command.path == ("train",) and here.size == 1 and (ranks := several(config.device)):
+        return _start_ranks(config, given, arguments, len(ranks))
     log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints is talk
         outcome = _HANDLERS[command.path[0]](command, config, given, log)
+    if here.rank:
+        return outcome.code  # the first rank speaks
     if flags.json:
         _print_json(ok=True, command=command.name, result=outcome.result, warnings=log.warnings)
     else:
         print(outcome.text, flush=True)
     return outcome.code
+
+
+def _start_ranks(config: Any, given: frozenset[str], arguments: list[str], ranks: int) -> int:
+    """The same command again, once for each GPU that it names."""
+    from .detector import checks
+    from .detector.train.launch import launch
+
+    checks.check_train(config, given)
+    return launch([sys.executable, "-m", f"{__package__}.cli", *arguments], ranks)
 
 
 def _quieten(words: dict[str, Any]) -> None:
@@ -340,6 +355,8 @@ _HANDLERS: dict[str, Callable[[Command, Any, frozenset[str], Log], Outcome]] = {
 def _report(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong in one line on stderr; returns the exit code."""
     message, code = _explain(error)
+    if getattr(error, "silent", False):  # another rank of the run says it
+        return code
     if _asked(arguments, "debug"):
         traceback.print_exception(error)
     kind = "error: " if code < 128 else ""  # stopping on a signal is no error

@@ -9,8 +9,8 @@ write the same bytes, which does no harm and needs no lock.
 A cache on disk gets its final name when every image is in it; the name holds a hash of the data
 set's fingerprint and of the layout.  Images that do not fit the budget are decoded every time.
 
-Left out: sharing a memory cache between the ranks of a distributed run (give each a part of the
-budget), and caches that grow.
+Left out: sharing a cache between the ranks of a run on several devices (each has one of its own,
+and in memory its part of the budget), and caches that grow.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class ImageCache:
     ``ram``, ``disk`` (needs a folder), ``none``, or ``auto``: ram where all images fit the
     budget, else disk where a folder with room is given, else as many as fit in ram.  folder:
     where a cache on disk goes; never the user's data folder.  fingerprint: changes whenever the
-    images do.  budget: bytes of memory. Raises ValueError for an unknown mode, or for disk
-    without a folder.
+    images do.  budget: bytes of memory.  neighbours: processes on this machine that keep the same
+    images in memory of their own. Raises ValueError for an unknown mode, or for disk without a
+    folder.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ImageCache:
         folder: Path | None = None,
         fingerprint: str = "",
         budget: int | None = None,
+        neighbours: int = 1,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"cache={mode}: expected one of {', '.join(MODES)}")
@@ -71,7 +73,8 @@ class ImageCache:
         self._note = "no cache, images are decoded each time they are needed"
         if mode != "none" and len(self._sizes):
             share = _RAM_SHARE if mode == "ram" else _SHARE
-            budget = int(available_memory() * share) if budget is None else budget
+            if budget is None:
+                budget = int(available_memory() * share) // neighbours
             self._choose(mode, folder, fingerprint, budget)
 
     def _choose(self, mode: str, folder: Path | None, fingerprint: str, budget: int) -> None:

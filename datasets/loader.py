@@ -10,6 +10,9 @@ time: right where the model runs on another device.  With none, the threads of a
 next batch together, on all cores, when it is asked for: right where the model runs on the same
 cores, since then nothing competes with it and nothing idles.
 
+Where a painter holds the images on a device, they only plan, and it draws what is planned when a
+batch is asked for.
+
 Left out: weighted sampling, and batches of several sizes.
 """
 
@@ -29,12 +32,19 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .dataset import DetectionDataset, Key
+from .device_augment import DevicePainter
 from .image import ImageError
 from .limits import usable_cores
+from .planned import Layout, PlannedBatch, plan_batch
 from .sample import Batch, Sample
 
 _MOST_WORKERS = 16
+_MOST_PLANNERS = 4  # an image is planned in a tenth of the time that drawing it takes
+_PLANNED_BYTES = 2**16  # of an image, in the memory that processes share
 _AHEAD = 2  # batches each worker prepares ahead
+
+Prepared = Batch | PlannedBatch
+"""What threads and processes prepare."""
 
 
 class Loader:
@@ -46,7 +56,8 @@ class Loader:
     uses each image, each time with other random numbers.  workers: processes; None chooses, 0
     works in this one.  device_type: where batches go (``cuda`` gets page-locked memory).
     drop_last: leave out a last step that is not full, unless it is the only one.  context: how
-    processes start (fork, spawn, forkserver); None is Python's default.
+    processes start (fork, spawn, forkserver); None is Python's default.  neighbours: ranks on this
+    machine, which share its cores.  painter: made for the same data set, draws its images.
     Raises ValueError where batch_size cannot be shared equally by the ranks.
     """
 
@@ -64,6 +75,8 @@ class Loader:
         world_size: int = 1,
         drop_last: bool = False,
         context: str | None = None,
+        neighbours: int = 1,
+        painter: DevicePainter | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(
@@ -79,10 +92,14 @@ class Loader:
             shares = shares[: len(dataset) * repeats // batch_size]
         self._shares = shares
         share = batch_size // world_size
-        room = _room_for_workers(share * dataset.image_size**2 * 3)
-        cores = usable_cores()
-        wanted = choose_workers(device_type, cores, len(shares)) if workers is None else workers
-        self.workers = min(wanted, len(shares), room)
+        self._painter = painter
+        image_bytes = dataset.image_size**2 * 3 if painter is None else _PLANNED_BYTES
+        room = _room_for_workers(share * image_bytes)
+        cores = max(usable_cores() // neighbours, 1)
+        if workers is None:
+            most = _MOST_WORKERS if painter is None else _MOST_PLANNERS
+            workers = min(choose_workers(device_type, cores, len(shares)), most)
+        self.workers = min(workers, len(shares), room)
         self._device_type = device_type
         self._context = context
         self._pool_size = min(cores, share)
@@ -109,12 +126,14 @@ class Loader:
             [keys[i % len(keys)] for i in range(start, stop)]
             for start, stop in self._shares[start_step:]
         ]
-        if not self.workers:
-            return self._in_threads(batches)
-        if self._processes is None:
-            pin = self._device_type == "cuda"
-            self._processes = _Processes(self.dataset, self.workers, pin, self._context)
-        return self._processes.run(batches)
+        prepared = self._in_processes(batches) if self.workers else self._in_threads(batches)
+        return map(self._finished, prepared)
+
+    def _finished(self, prepared: Prepared) -> Batch:
+        if isinstance(prepared, Batch):
+            return prepared
+        assert self._painter is not None
+        return self._painter.draw(prepared)
 
     def close(self) -> None:
         """End the processes and threads; the next epoch would start new ones."""
@@ -137,18 +156,43 @@ class Loader:
             keys += [(epoch, index, repeat) for index in order.tolist()]
         return keys
 
-    def _in_threads(self, batches: list[list[Key]]) -> Iterator[Batch]:
+    def _in_processes(self, batches: list[list[Key]]) -> Iterator[Prepared]:
+        if self._processes is None:
+            layout = self._painter.layout if self._painter else None
+            pin = self._device_type == "cuda"
+            reader = _BatchReader(self.dataset, layout)
+            self._processes = _Processes(reader, self.workers, pin, self._context)
+        return self._processes.run(batches)
+
+    def _in_threads(self, batches: list[list[Key]]) -> Iterator[Prepared]:
         """On a CPU device a batch is begun when it is asked for, else one is prepared ahead."""
-        ahead = 0 if self._device_type == "cpu" else 1
-        begun: deque[_BegunBatch] = deque()
+        ahead, pin = (0 if self._device_type == "cpu" else 1), self._device_type == "cuda"
+        begun: deque[_BegunBatch | _BegunPlan] = deque()
         for keys in batches:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._pool_size, "loader")
-            begun.append(_BegunBatch(self.dataset, keys, self._pool))
+            if self._painter is None:
+                begun.append(_BegunBatch(self.dataset, keys, self._pool))
+            else:
+                begun.append(_BegunPlan(self.dataset, self._painter.layout, keys, self._pool))
             if len(begun) > ahead:
-                yield begun.popleft().finish(self._device_type == "cuda")
+                yield begun.popleft().finish(pin)
         while begun:
-            yield begun.popleft().finish(self._device_type == "cuda")
+            yield begun.popleft().finish(pin)
+
+
+class _BegunPlan:
+    """A batch that is being planned by a thread of a pool."""
+
+    def __init__(
+        self, dataset: DetectionDataset, layout: Layout, keys: list[Key], pool: ThreadPoolExecutor
+    ) -> None:
+        self._planned = pool.submit(plan_batch, dataset, layout, keys)
+
+    def finish(self, pin: bool) -> PlannedBatch:
+        """Wait for the plan."""
+        planned = self._planned.result()
+        return planned.pin_memory() if pin else planned
 
 
 class _BegunBatch:
@@ -245,13 +289,11 @@ def _indices(keys: Sequence[Key]) -> list[int]:
 class _Processes:
     """Processes that live as long as their loader and are told batch by batch what to draw."""
 
-    def __init__(
-        self, dataset: DetectionDataset, workers: int, pin: bool, context: str | None
-    ) -> None:
+    def __init__(self, reader: _BatchReader, workers: int, pin: bool, context: str | None) -> None:
         self._batches: list[list[Key]] = []  # what the next iteration goes through
         self._iterator: Any = None
-        self._loader: DataLoader[Batch | ImageError] = DataLoader(
-            _BatchReader(dataset),
+        self._loader: DataLoader[Prepared | ImageError] = DataLoader(
+            reader,
             batch_size=None,
             sampler=self._batches,
             num_workers=workers,
@@ -264,7 +306,7 @@ class _Processes:
             multiprocessing_context=multiprocessing.get_context(context),
         )
 
-    def run(self, batches: list[list[Key]]) -> Iterator[Batch]:
+    def run(self, batches: list[list[Key]]) -> Iterator[Prepared]:
         """Draw ``batches`` in order."""
         self._batches[:] = batches
         iterator = iter(self._loader)  # the same one every time: it is what owns the processes
@@ -273,7 +315,6 @@ class _Processes:
             if isinstance(result, ImageError):
                 raise result
             yield result
-
 
     def close(self) -> None:
         """End the processes now.
@@ -285,17 +326,20 @@ class _Processes:
             self._iterator._shutdown_workers()
 
 
-class _BatchReader(Dataset[Batch | ImageError]):
-    """The work of a process: keys of a batch -> Batch in shared memory.
+class _BatchReader(Dataset[Prepared | ImageError]):
+    """The work of a process: keys of a batch -> Batch in shared memory; with a layout, its plan.
 
     An unreadable image is an answer and not an exception, which would arrive wrapped in a
     traceback.
     """
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    def __init__(self, dataset: DetectionDataset, layout: Layout | None) -> None:
         self._dataset = dataset
+        self._layout = layout
 
-    def __getitem__(self, keys: list[Key]) -> Batch | ImageError:
+    def __getitem__(self, keys: list[Key]) -> Prepared | ImageError:
+        if self._layout is not None:
+            return plan_batch(self._dataset, self._layout, keys)
         images = _shared_images(len(keys), self._dataset.image_size)
         try:
             pairs = zip(keys, images.numpy(), strict=True)

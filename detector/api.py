@@ -21,7 +21,7 @@ from ..datasets.config import load_dataset
 from ..datasets.dataset import DetectionDataset
 from ..datasets.loader import Loader
 from ..datasets.scan import scan_split
-from ..weights.checkpoint import Meta, remove_partials
+from ..weights.checkpoint import Meta
 from ..weights.describe import describe_file
 from ..weights.zoo import licence_notice
 from .checks import check_predict, check_train, check_val
@@ -36,7 +36,7 @@ from .models.detector import Detector
 from .models.obtain import obtain
 from .models.restore import restore
 from .parse import UsageError, parse
-from .precision.ladder import choose_precision, resumed_precision, write_decision
+from .precision.ladder import choose_precision, resumed_precision
 from .precision.precision import Precision, use_precision
 from .predict.predictor import Predictor
 from .predict.results import Result, ResultWriter
@@ -48,12 +48,17 @@ from .runs import (
     new_run_folder,
     newest_run,
     plain,
-    write_args,
     write_json,
-    write_text,
 )
 from .train.assemble import Run, assemble, single_class, summarise_findings
-from .train.report import evaluation_plots, metrics_table, write_plots, write_results
+from .train.distributed import check_batch, join
+from .train.report import (
+    evaluation_plots,
+    metrics_table,
+    write_beginning,
+    write_plots,
+    write_results,
+)
 from .train.resume import find_last, resume_config
 from .train.trainer import Trainer
 
@@ -104,45 +109,54 @@ class YOLO:
 def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Train a detector, or go on training one, and leave a run folder.
 
-    Returns what results.json holds, and where things are.
+    Returns what results.json holds, and where things are.  A process that torchrun has started is
+    one rank of the run: the first one writes and talks, all return the same.
     """
-    state, folder, last = None, None, Path()
-    if config.resume is not None:
-        last = find_last(config.resume, config.project)
-        config, state = resume_config(config, given, last, log)
-        folder = last.parents[1]
-    meta = Meta.from_dict(state["meta"], last) if state else None
-    run = assemble(config, log, meta, frozenset(state["transferred"] if state else ()))
-    with contextlib.closing(run):
-        return learn(run, state, folder, log)
+    with join(config.device) as group:
+        log.mute = not group.first
+        state, folder, last = None, None, Path()
+        if config.resume is not None:
+            last = find_last(config.resume, config.project)
+            config, state = resume_config(config, given, last, log)
+            folder = last.parents[1]
+        check_batch(config.batch, group.size)
+        meta = Meta.from_dict(state["meta"], last) if state else None
+        transferred = frozenset(state["transferred"] if state else ())
+        run = assemble(config, log, meta, transferred, group)
+        with contextlib.closing(run):
+            return learn(run, state, folder, log)
 
 
 def learn(
     run: Run, state: Mapping[str, Any] | None, folder: Path | None, log: Log
 ) -> dict[str, Any]:
     """Choose the precision, train from ``state`` on, measure.  folder: of a run that goes on."""
-    config = run.config
+    config, group = run.config, run.group
     if state is None:
         decision = choose_precision(
-            config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
+            config,
+            run.model,
+            run.criterion.alone(),
+            lambda: run.train_loader.epoch(0),
+            run.device,
+            log,
+            fresh=run.transferred is None,
+            group=group,
         )
     else:
         decision = resumed_precision(
-            state["precision"], run.device, log, force=config.amp_force
+            state["precision"], run.device, log, force=config.amp_force, group=group
         )
-    folder = folder or new_run_folder(config, "train")
-    remove_partials(folder)
-    log.to_file(folder / "log.txt")
-    write_args(folder, config)
-    if run.transferred is not None:
-        write_text(folder / "transfer.txt", run.transferred.details())
-    if state is None:
-        write_decision(folder / "amp.json", decision)
+    if group.first:
+        folder = folder or new_run_folder(config, "train")
+        write_beginning(folder, run, decision if state is None else None, log)
+    folder = group.of_first(folder)
+    assert folder is not None
     trainer = Trainer(run, decision, folder, log)
     if state is not None:
         trainer.load_state_dict(state)
     trainer.fit()
-    return finish(trainer)
+    return group.of_first(finish(trainer) if group.first else {})
 
 
 def finish(trainer: Trainer) -> dict[str, Any]:

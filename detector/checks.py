@@ -31,6 +31,7 @@ from .parse import UsageError, nearest
 from .predict.locate import locate
 from .pretrained import FETCHED, FOREIGN, FRESH, check_obtainable, start_of
 from .runs import BEST, RunNotFound, newest_run
+from .train.distributed import check_batch, place, several
 from .train.resume import find_last
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
@@ -44,6 +45,7 @@ Pairs = list[tuple[bool, str]]
 
 def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where this training can not be meant or not start.  given: typed names."""
+    ranks = _check_ranks(config)
     _check_common(config)
     if config.resume is not None:  # the other settings are those of the run that goes on
         find_last(config.resume, config.project)
@@ -51,6 +53,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
             check_data(config.data, config.split)
         return
     _refuse(_train_pairs(config, given) + _detect_pairs(config, given))
+    check_batch(config.batch, ranks)
     check_model(config.model)
     _check_start(config)
     check_data(config.data, config.split, download=not config.offline)
@@ -126,7 +129,7 @@ def _refuse(pairs: Pairs) -> None:
 def _check_common(config: CommonConfig) -> None:
     """Device, project and name: what every run has."""
     if config.device is not None:
-        _check_device(config.device)
+        _check_device(config.device, trains=isinstance(config, TrainConfig))
     project = Path(config.project)
     if project.exists() and not project.is_dir():
         raise UsageError(f"project={project} is a file: expected a folder for the runs")
@@ -136,10 +139,20 @@ def _check_common(config: CommonConfig) -> None:
         raise UsageError(f"name={name}: expected a plain folder name; {mend}")
 
 
-def _check_device(device: str) -> None:
-    if re.fullmatch(r"(cuda:)?\d+(,\d+)+", device):
-        first = device.removeprefix("cuda:").split(",")[0]
-        raise UsageError(f"device={device}: det runs on one device; use device={first}")
+def _check_ranks(config: TrainConfig) -> int:
+    """Processes that this training is shared by: those that were started, or that will be."""
+    started, named = place(), several(config.device)
+    if len(set(named)) < len(named):
+        raise UsageError(f"device={config.device} names a GPU twice: each rank needs its own")
+    return max(started.size, len(named))
+
+
+def _check_device(device: str, *, trains: bool) -> None:
+    if named := several(device):
+        if trains:
+            return
+        mend = f"use device={named[0]} (det train uses several)"
+        raise UsageError(f"device={device}: this command runs on one device; {mend}")
     if not DEVICE.fullmatch(device):
         raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
 

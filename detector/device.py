@@ -43,11 +43,13 @@ def describe_device(device: torch.device) -> str:
     return f"{device} ({platform.machine()})"
 
 
-def use_all_cores() -> None:
-    """Let torch use every core this process may run on (torch counts those of the machine)."""
+def use_all_cores(neighbours: int = 1) -> None:
+    """Let torch use every core this process may run on (torch counts those of the machine), or its
+    part of them: ``neighbours`` ranks of a run share the machine."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+    cores = max(cores // neighbours, 1)
     if torch.get_num_threads() != cores:
         torch.set_num_threads(cores)
 

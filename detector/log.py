@@ -33,10 +33,12 @@ class Update(Protocol):
 
 
 class Log:
-    """Talks on stderr, and into a file.  verbose: False leaves only warnings on stderr."""
+    """Talks on stderr, and into a file.  verbose: False leaves only warnings on stderr.  ``mute``:
+    says nothing and writes nothing from now on; for the ranks of a run but the first."""
 
     def __init__(self, verbose: bool = True, file: Path | None = None) -> None:
         self.verbose = verbose
+        self.mute = False
         self.warnings: list[str] = []
         """Every warning so far, for the machine-readable result."""
         self._console = Console(stderr=True, highlight=False)
@@ -111,7 +113,7 @@ class Log:
 
     @contextlib.contextmanager
     def _bar(self, description: str, total: int) -> Iterator[Update]:
-        if not (self.verbose and self._console.is_interactive):
+        if self.mute or not (self.verbose and self._console.is_interactive):
             yield _nothing
             return
         with self._lock:
@@ -145,6 +147,8 @@ class Log:
             file.write(text)
 
     def _say(self, shown: Text | Table, plain: str, *, always: bool = False) -> None:
+        if self.mute:
+            return
         with self._lock:
             if self._file is None:
                 self._said.append(plain + "\n")

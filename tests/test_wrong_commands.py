@@ -78,7 +78,7 @@ WRONG = [
     ("predict image.jpg save_conf=True", "add save_txt=True"),
     # devices, folders, names
     ("train device=gpu", "expected cpu, mps, cuda"),
-    ("train device=0,1", "det runs on one device; use device=0"),
+    ("val device=0,1", "this command runs on one device; use device=0"),
     ("train name=a/b", "expected a plain folder name"),
     ("train name=..", "expected a plain folder name"),
     ("train project=image.jpg", "is a file: expected a folder"),

@@ -16,11 +16,13 @@ counts whole, and an auxiliary branch beside it a quarter, as YOLOv9's authors t
 
 Everything runs in float32, also under autocast: half precision steps by 0.5 pixel at 640.  The
 total grows with the number of images, so gradients of accumulated batches simply add up; S is that
-of the micro-batch.
+of the micro-batch.  Where several ranks share it, S and the number of images are those of all of
+them: the losses of the ranks, and so their gradients, add up to those of the whole.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...datasets.sample import Batch
+from ..group import ALONE, Group
 from ..models.head import decode_boxes
 from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 from .assign import Assigner, Assignment
@@ -59,8 +62,15 @@ class Gains:
 class DetectionLoss:
     """The criterion of a run.  ``progress`` in 0..1 is how far the run is; the trainer sets it."""
 
-    def __init__(self, gains: Gains, *, assigners: Mapping[str, Assigner] | None = None) -> None:
+    def __init__(
+        self,
+        gains: Gains,
+        *,
+        assigners: Mapping[str, Assigner] | None = None,
+        group: Group = ALONE,
+    ) -> None:
         self.gains = gains
+        self.group = group
         self.assigners = assigners or {
             ONE_TO_MANY: Assigner(topk=10),
             ONE_TO_ONE: Assigner(topk=7, keep=1),
@@ -81,25 +91,46 @@ class DetectionLoss:
             name: AUXILIARY_SHARE if name == AUXILIARY else main.get(name, 1.0) for name in branches
         }
 
+    def alone(self) -> DetectionLoss:
+        """The same criterion of this rank's images only: no other rank takes part."""
+        own = copy.copy(self)
+        own.group = ALONE
+        return own
+
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:
         """outputs: one Predictions a branch.  batch: on the same device.  Multiplied by the number
-        of images, as the recipes of the field are tuned for it."""
+        of images, as the recipes of the field are tuned for it.  With several ranks all must be
+        here at once; each gets its share of the loss."""
         device_type = batch.images.device.type
         with torch.autocast(device_type, enabled=False):
             weights = self.branch_weights(outputs)
-            losses = {name: self._branch(name, outputs[name], batch) for name in outputs}
-            total = torch.stack([weights[name] * losses[name][0].sum() for name in outputs]).sum()
-        shown, positives = losses[ONE_TO_ONE if ONE_TO_ONE in losses else ONE_TO_MANY]
-        parts = dict(zip(("box", "cls", "dfl"), shown.detach().unbind(), strict=True))
-        return LossOutput(total * len(batch), parts, len(positives))
+            boxes = {name: decode_boxes(outputs[name]) for name in outputs}  # [B,A,4] float32
+            positives = {
+                name: self._assign(name, outputs[name], boxes[name].detach(), batch)
+                for name in outputs
+            }
+            scales = self._scales(positives)
+            losses = {
+                name: self._branch(outputs[name], boxes[name], positives[name], batch)
+                / scales[name]
+                for name in outputs
+            }
+            total = torch.stack([weights[name] * losses[name].sum() for name in outputs]).sum()
+        shown = ONE_TO_ONE if ONE_TO_ONE in losses else ONE_TO_MANY
+        parts = dict(zip(("box", "cls", "dfl"), losses[shown].detach().unbind(), strict=True))
+        images = len(batch) * self.group.size  # the loader gives every rank equally many
+        return LossOutput(total * images, parts, len(positives[shown]))
+
+    def _scales(self, positives: Mapping[str, Assignment]) -> dict[str, Tensor]:
+        """S of each branch, over all ranks."""
+        sums = torch.stack([found.target.sum() for found in positives.values()])
+        scales = self.group.sum(sums).clamp(min=1)
+        return dict(zip(positives, scales.unbind(), strict=True))
 
     def _branch(
-        self, name: str, predictions: Predictions, batch: Batch
-    ) -> tuple[Tensor, Assignment]:
-        """Loss parts [3] = box, cls, dfl with their gains, and the assignment."""
-        boxes = decode_boxes(predictions)  # [B,A,4] float32
-        positives = self._assign(name, predictions, boxes.detach(), batch)
-        scale = positives.target.sum().clamp(min=1)
+        self, predictions: Predictions, boxes: Tensor, positives: Assignment, batch: Batch
+    ) -> Tensor:
+        """Loss parts [3] = box, cls, dfl with their gains, before they are divided by S."""
         label = batch.labels[positives.box]
         true_boxes = batch.boxes[positives.box]
         logits = predictions.logits.float()
@@ -111,7 +142,7 @@ class DetectionLoss:
             positives.target * self._distance_loss(predictions, positives, true_boxes, batch)
         ).sum()
         gains = self.gains
-        return torch.stack([gains.box * box, gains.cls * cls, gains.dfl * dfl]) / scale, positives
+        return torch.stack([gains.box * box, gains.cls * cls, gains.dfl * dfl])
 
     def _assign(
         self, name: str, predictions: Predictions, boxes: Tensor, batch: Batch

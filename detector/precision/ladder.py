@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,12 +21,14 @@ import torch
 from ...datasets.config import cache_folder
 from ...datasets.sample import Batch
 from ..config import TrainConfig
+from ..group import ALONE, Group
 from ..log import Log
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
 from ..parse import UsageError
 from ..runs import RunError, plain, write_json
-from .hardware import DeviceTraits, candidates, objection, traits_of
+from .agree import agree, objections
+from .hardware import DeviceTraits, candidates, traits_of
 from .precision import DTYPES, Precision
 from .probe import StageError
 from .sanity import SanityCheck, Trial
@@ -34,20 +37,21 @@ Result = TypeVar("Result")
 
 CHECK_IMAGES = 16
 """Images of the checked batch at most: a check is to cost steps, not minutes."""
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Decision:
     """precision: what the run uses.  rungs: what it may fall back to, in order.  trials: evidence,
     float32 first; empty where nothing was run.  objections: what is known against the others.
-    cached: the evidence is that of an earlier run of the same kind."""
+    cached: the evidence is that of an earlier run of the same kind.  seconds: what it took."""
 
     precision: Precision
     rungs: tuple[str, ...]
     trials: list[Trial]
     objections: dict[str, str]
     cached: bool = False
+    seconds: float = 0.0
 
     def line(self) -> str:
         """The verdict in one line, as the user reads it."""
@@ -61,7 +65,7 @@ class Decision:
         return (
             f"AMP: {name} on {device}, {base.step_ms / trial.step_ms:.2g}x as fast, "
             f"{trial.saved_bytes / base.saved_bytes:.2f}x activation memory, "
-            f"loss differs by {trial.loss_error:.1%}" + (" (checked before)" if self.cached else "")
+            f"loss differs by {trial.loss_error:.2%}" + (" (checked before)" if self.cached else "")
         )
 
 
@@ -73,15 +77,19 @@ def choose_precision(
     device: torch.device,
     log: Log,
     *,
+    fresh: bool = True,
     traits: DeviceTraits | None = None,
+    group: Group = ALONE,
 ) -> Decision:
-    """Decide, and tell the log.  batches: gives training batches (only the first is taken).
+    """Decide, and tell the log.  batches: gives training batches (only the first is taken).  fresh:
+    the weights are random, and one draw is like another; others are told apart in the cache.
+    group: the ranks that train together; they decide alike (agree.py).
 
     Raises UsageError where the precision that was named can not be had on this device, RunError
     where it failed the check.
     """
     traits = traits or traits_of(device)
-    decision = _decide(config, model, criterion, batches, traits, device)
+    decision = _decide(config, model, criterion, batches, traits, device, fresh, group)
     if decision.trials:
         report(decision, log)
     log.info(decision.line())
@@ -89,11 +97,11 @@ def choose_precision(
 
 
 def resumed_precision(
-    name: str, device: torch.device, log: Log, *, force: bool = False
+    name: str, device: torch.device, log: Log, *, force: bool = False, group: Group = ALONE
 ) -> Decision:
     """A run goes on in the precision it had, or in fp32 where this device can not (unless
     ``force``)."""
-    against = {n: text for n in DTYPES if (text := objection(traits_of(device), n))}
+    against = objections(traits_of(device), group)
     if force:
         against.pop(name, None)
     reason = against.get(name, "as before the interruption")
@@ -110,8 +118,10 @@ def _decide(
     batches: Callable[[], Iterable[Batch]],
     traits: DeviceTraits,
     device: torch.device,
+    fresh: bool,
+    group: Group,
 ) -> Decision:
-    against = {name: text for name in DTYPES if (text := objection(traits, name))}
+    against = objections(traits, group)
     if config.amp in ("false", "fp32"):
         return Decision(Precision("fp32", traits.type, "as told"), (), [], {})
     named = config.amp if config.amp in DTYPES else None
@@ -119,18 +129,20 @@ def _decide(
         raise UsageError(
             f"amp={named}: {against[named]}; use amp=True, or amp_force=True to try all the same"
         )
-    names = (named,) if named else candidates(traits)
+    names = (named,) if named else tuple(n for n in candidates(traits) if n not in against)
     if not names:
         reason = "; ".join(against.values())
         return Decision(Precision("fp32", traits.type, reason), (), [], against)
     if not config.amp_check:
         precision = Precision(names[0], traits.type, "not checked (amp_check=False)")
         return Decision(precision, rungs_below(names[0], against), [], against)
-    trials, cached = _evidence(model, criterion, batches, names, device)
+    started = time.perf_counter()
+    trials, cached = _evidence(model, criterion, batches, names, device, fresh, group)
+    seconds = time.perf_counter() - started
     precision = verdict(config, named, trials, traits)
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
     rungs = rungs_below(precision.name, against | failed)
-    return Decision(precision, rungs, trials, against, cached)
+    return Decision(precision, rungs, trials, against, cached, seconds)
 
 
 def verdict(
@@ -169,13 +181,18 @@ def _evidence(
     batches: Callable[[], Iterable[Batch]],
     names: tuple[str, ...],
     device: torch.device,
+    fresh: bool,
+    group: Group,
 ) -> tuple[list[Trial], bool]:
-    """Trials of float32 and ``names``, from the cache where the same work was checked before."""
+    """Trials of float32 and ``names``, from the cache where the same work was checked before (on
+    every rank: else all measure, at the same time)."""
     batch = next(iter(batches())).to(device).first(CHECK_IMAGES)
-    path = _cache_path(model, batch, names, device)
-    if (known := _load(path, names)) is not None:
+    path = _cache_path(model, batch, names, device, fresh)
+    known = _load(path, names)
+    if all(group.gather(known is not None)) and known is not None:
         return known, True
-    trials = with_what_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
+    own = with_what_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
+    trials = agree(group.gather(own))
     if all(trial.problem is None for trial in trials):
         _store(path, trials)
     return trials, False
@@ -204,7 +221,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _cache_path(
-    model: Detector, batch: Batch, names: tuple[str, ...], device: torch.device
+    model: Detector, batch: Batch, names: tuple[str, ...], device: torch.device, fresh: bool
 ) -> Path:
     facts = (
         CACHE_VERSION,
@@ -216,9 +233,18 @@ def _cache_path(
         traits_of(device),
         torch.__version__,
         torch.get_num_threads(),
+        "fresh" if fresh else _digest(model),
     )
     digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
     return cache_folder() / "amp" / f"{digest}.json"
+
+
+def _digest(model: Detector) -> str:
+    """Of the weights: those of a checkpoint decide what overflows."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
@@ -261,6 +287,9 @@ def report(decision: Decision, log: Log) -> None:
             )
         )  # fmt: skip
     log.table("AMP sanity check: one batch of this run, forward and backward", columns, rows)
+    if not decision.cached:
+        steps = decision.seconds * 1000 / base.step_ms
+        log.info(f"the check took {decision.seconds:.1f} s, as long as {steps:.1f} steps in fp32")
     for name, reason in decision.objections.items():
         log.info(f"{name} was not tried: {reason}")
 

@@ -21,9 +21,11 @@ from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
 from ..config import TrainConfig
 from ..device import describe_device, pick_device, use_all_cores
+from ..group import ALONE, Group
 from ..log import Log
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
+from .distributed import own_device, place
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
 from .schedule import (
@@ -64,6 +66,7 @@ class Run:
     class_width: int | None
     transferred: Transfer | None
     transferred_names: frozenset[str]
+    group: Group
 
     def close(self) -> None:
         """End the loaders' processes."""
@@ -76,19 +79,22 @@ def assemble(
     log: Log,
     resumed: Meta | None = None,
     transferred: frozenset[str] = frozenset(),
+    group: Group = ALONE,
 ) -> Run:
     """Build every part of the run.
 
     resumed, transferred: of the state that will be loaded into it; the weights that the run once
-    started from are not needed then.  Raises DatasetError, CheckpointError,
-    ImportFailed, LicenceError, DownloadFailed, DeviceError, ValueError; writes nothing but
-    caches."""
-    device = pick_device(config.device)
+    started from are not needed then.  group: the ranks that train together.  Raises DatasetError,
+    CheckpointError, ImportFailed, LicenceError, DownloadFailed, DeviceError, UsageError,
+    ValueError; writes nothing but caches."""
+    device = pick_device(own_device(config.device, place(), cuda=torch.cuda.is_available()))
     prepare_torch(config, device)
-    dataset, scans = load_data(config, log)
-    class_names = ("object",) if config.single_cls else dataset.class_names
-    begin = start_again(resumed, class_names) if resumed else start(config, class_names, log)
+    with group.first_goes_first():
+        dataset, scans = load_data(config, log)
+        class_names = ("object",) if config.single_cls else dataset.class_names
+        begin = start_again(resumed, class_names) if resumed else start(config, class_names, log)
     model = begin.model
+    group.share(model.state_dict().values())
     image_size = model.fitting_size(config.imgsz)
     if image_size != config.imgsz:
         log.info(
@@ -104,7 +110,7 @@ def assemble(
 
     repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
     train_loader, val_loader = make_loaders(
-        config, scans, image_size, repeats, device, log, align=model.letterbox
+        config, scans, image_size, repeats, device, log, align=model.letterbox, group=group
     )
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
     for module in model.modules():
@@ -123,7 +129,7 @@ def assemble(
         model=model,
         train_loader=train_loader,
         val_loader=val_loader,
-        criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl)),
+        criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl), group=group),
         optimizer=build_optimizer(
             model,
             choose_optimizer(config),
@@ -138,6 +144,7 @@ def assemble(
         class_width=begin.class_width,
         transferred=begin.transferred,
         transferred_names=names,
+        group=group,
     )
     announce(run, repeats, log)
     return run
@@ -147,7 +154,9 @@ def announce(run: Run, repeats: int, log: Log) -> None:
     """Say what was chosen."""
     config, length = run.config, run.length
     size = sum(p.numel() for p in run.model.parameters())
-    log.info(f"device {describe_device(run.device)}; model {run.model.name}, {size:,} parameters")
+    ranks = f"{run.group.size} ranks, the first on " if run.group.size > 1 else ""
+    device = ranks + describe_device(run.device)
+    log.info(f"device {device}; model {run.model.name}, {size:,} parameters")
     log.info(
         f"{len(run.train.records)} training images"
         + (f" used {repeats} times an epoch" if repeats > 1 else "")
@@ -165,7 +174,7 @@ def announce(run: Run, repeats: int, log: Log) -> None:
 def prepare_torch(config: TrainConfig, device: torch.device) -> None:
     """Seeds, threads and kernels, for the whole process."""
     torch.manual_seed(config.seed)
-    use_all_cores()
+    use_all_cores(place().local_size)
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
@@ -234,9 +243,11 @@ def make_loaders(
     log: Log,
     *,
     align: str,
+    group: Group = ALONE,
 ) -> tuple[Loader, Loader]:
-    """Loaders of augmented training images and plain validation images.  align: where the latter
-    lie in the input."""
+    """Loaders of augmented training images, of which a rank gets its share, and of plain validation
+    images.  align: where the latter lie in the input."""
+    neighbours = place().local_size
     steps = batches_an_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
     augment = Augment(
@@ -261,6 +272,7 @@ def make_loaders(
             mode=config.cache,
             folder=cache_folder() / "images",
             fingerprint=scan.fingerprint,
+            neighbours=neighbours,
         )
         data = DetectionDataset(
             scan.records,
@@ -279,6 +291,9 @@ def make_loaders(
                 repeats=repeats if augmentation else 1,
                 workers=config.workers,
                 device_type=device.type,
+                rank=group.rank if augmentation else 0,
+                world_size=group.size if augmentation else 1,
+                neighbours=neighbours,
             )
         )
     log.info(f"images: {cache.describe()}")

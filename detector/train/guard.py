@@ -16,8 +16,8 @@ one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,7 +40,8 @@ SMALLEST_SCALE = 1.0
 @dataclass(frozen=True)
 class Failure:
     """What went wrong.  part: the loss part, or ``gradient``.  layer: whose output was first not
-    finite, None where all outputs were finite.  helped: float32 handles the batch."""
+    finite, None where all outputs were finite.  helped: float32 handles the batch.  guilty: it did
+    fail when it was run again (images of another rank may be to blame)."""
 
     epoch: int
     batch: int
@@ -50,6 +51,7 @@ class Failure:
     images: list[str]
     helped: bool
     cause: str
+    guilty: bool = True
 
     def __str__(self) -> str:
         where = f"first at the output of {self.layer}" if self.layer else "in the backward pass"
@@ -175,14 +177,23 @@ def find_failure(
     cause: str,
 ) -> Failure:
     """Run ``batch`` again on a copy of ``model`` in ``precision`` and in float32, and name the
-    loss part, the layer and the images."""
-    part, layer, _ = _look(model, criterion, batch, precision)
+    loss part, the layer and the images.  Of this rank's images alone."""
+    criterion = criterion.alone()
+    part, layer, finite = _look(model, criterion, batch, precision)
     exact = Precision("fp32", precision.device_type, "diagnosis")
     helped = precision.name != "fp32" and _look(model, criterion, batch, exact)[2]
     images = [path.name for path in batch.paths]
     return Failure(
-        place["epoch"], place["batch"], precision.name, part, layer, images, helped, cause
-    )
+        place["epoch"], place["batch"], precision.name, part, layer, images, helped, cause,
+        guilty=not finite,
+    )  # fmt: skip
+
+
+def worst(failures: Sequence[Failure]) -> Failure:
+    """One failure of those that the ranks have found: float32 helps where it helps them all, and
+    named is a rank whose images failed, one that float32 does not help before others."""
+    named = min(failures, key=lambda failure: (not failure.guilty, failure.helped))
+    return replace(named, helped=all(failure.helped for failure in failures))
 
 
 def _look(

@@ -1,4 +1,5 @@
-"""What a finished run says about itself: results.json, the table per class, the pictures."""
+"""What a run leaves beside its weights: at its beginning the options, the transfer and the verdict
+on precision; at its end results.json, the table per class and the pictures."""
 
 from __future__ import annotations
 
@@ -6,17 +7,30 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...weights.checkpoint import remove_partials
 from ..device import describe_device
 from ..evaluate import pictures, plots
 from ..evaluate.evaluator import Evaluation
 from ..evaluate.postprocess import head_in_use
 from ..log import Log
-from ..runs import write_json
+from ..precision.ladder import Decision, write_decision
+from ..runs import write_args, write_json, write_text
 from .assemble import Run
 from .describe import describe_data, versions
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log) -> None:
+    """Write what is known before the first step.  decision: None where the run goes on."""
+    remove_partials(folder)
+    log.to_file(folder / "log.txt")
+    write_args(folder, run.config)
+    if run.transferred is not None:
+        write_text(folder / "transfer.txt", run.transferred.details())
+    if decision is not None:
+        write_decision(folder / "amp.json", decision)
 
 
 def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
@@ -64,6 +78,7 @@ def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
         "skipped_updates": at.skipped,
         "failures": [str(failure) for failure in trainer.guard.failures],
         "device": describe_device(run.device),
+        "ranks": run.group.size,
         "data": describe_data(run),
         "metrics": evaluation.metrics.to_dict(),
         "speed_ms": evaluation.speed,

@@ -1,11 +1,16 @@
 """Stopping politely: a first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second
-one means it."""
+one means it.
+
+A rank may get one Ctrl-C twice: from the terminal, and from its launcher which passes it on.  What
+follows a signal within ``echo`` seconds is therefore taken as the same one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -22,20 +27,23 @@ class Interrupted(Exception):
 class StopRequest:
     """``signum`` is set once a signal has arrived."""
 
-    def __init__(self) -> None:
+    def __init__(self, echo: float = 0.0) -> None:
         self.signum: int | None = None
+        self._echo, self._heard = echo, 0.0
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
+        now = time.monotonic()
+        if self.signum is None:
+            self.signum, self._heard = signum, now
+        elif now - self._heard >= self._echo:
             raise KeyboardInterrupt
-        self.signum = signum
 
 
 @contextlib.contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def stop_request(echo: float = 0.0) -> Iterator[StopRequest]:
     """Catch SIGINT and SIGTERM while the context lasts (only in the main thread, where Python
     allows it)."""
-    request = StopRequest()
+    request = StopRequest(echo)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

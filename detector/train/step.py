@@ -3,18 +3,22 @@
 autocast forward, float32 loss, scaled backward; and when the nominal batch is full: unscale, clip,
 step, update, zero, average.  An update whose gradients are not finite is skipped whole: weights,
 average and batch-norm statistics stay as they were before the nominal batch.
+
+Several ranks add up their gradients before they are unscaled.  From there on every rank has the
+same numbers: a gradient that is not finite on one of them is not finite on any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...datasets.sample import Batch
+from ..group import ALONE, Group
 from ..losses.detection import DetectionLoss, LossOutput
 from ..precision.precision import Precision
 from .ema import ModelEma
@@ -22,9 +26,9 @@ from .ema import ModelEma
 
 @dataclass(frozen=True)
 class StepOutput:
-    """loss: of this batch.  grad_norm: before clipping, None where no update was due.  skipped: the
-    update was not done because its gradients were not finite; None where nobody looked (the host
-    does not wait).  scaled: loss scaling is on."""
+    """loss: of this batch, of all ranks.  grad_norm: before clipping, None where no update was due.
+    skipped: the update was not done because its gradients were not finite; None where nobody looked
+    (the host does not wait).  scaled: loss scaling is on."""
 
     loss: LossOutput
     grad_norm: Tensor | None
@@ -45,8 +49,10 @@ class TrainStep:
         ema: ModelEma | None,
         clip: float,
         forward: Callable[[Tensor], Any] | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.model = model
+        self.group = group
         self.forward = forward or model
         self.criterion = criterion
         self.optimizer = optimizer
@@ -86,8 +92,10 @@ class TrainStep:
             outputs = self.forward(batch.images)
         loss = self.criterion(outputs, batch)
         self.scaler.scale(loss.total).backward()
+        loss = self._of_all_ranks(loss)
         if not update:
             return StepOutput(loss, None, False if eager or scaled else None, scaled)
+        self._add_up()
         self.scaler.unscale_(self.optimizer)
         limit = self.clip if self.clip > 0 else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit)
@@ -101,6 +109,36 @@ class TrainStep:
             self.ema.update(self.model)
         self.forget()
         return StepOutput(loss, grad_norm, None if finite is None else not finite, scaled)
+
+    def _of_all_ranks(self, loss: LossOutput) -> LossOutput:
+        """The losses of all ranks together."""
+        if self.group.size == 1:
+            return loss
+        names = tuple(loss.parts)
+        own = torch.stack([loss.total.detach(), *loss.parts.values()])
+        total, *parts = self.group.sum(own).unbind()
+        return replace(loss, total=total, parts=dict(zip(names, parts, strict=True)))
+
+    def _add_up(self) -> None:
+        """Gradients become their sum over the ranks, batch-norm statistics their mean, in one
+        message.  Each rank normalises with its own batch."""
+        if self.group.size == 1:
+            return
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        means = [
+            statistic
+            for norm in self.model.modules()
+            if isinstance(norm, nn.BatchNorm2d) and norm.training
+            for statistic in (norm.running_mean, norm.running_var)
+            if statistic is not None
+        ]
+        tensors = grads + means
+        whole = self.group.sum(torch.cat([tensor.flatten() for tensor in tensors]))
+        parts = whole.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view(tensor.shape))
+        if means:
+            torch._foreach_div_(means, self.group.size)
 
     def _keep_statistics(self) -> None:
         """Remember batch-norm statistics as they are before a nominal batch."""

@@ -3,6 +3,8 @@
 Four levels, each a screen: ``fit`` (epochs), ``_train_epoch`` (batches), ``_train_batch`` (one
 batch and its bookkeeping) and step.py (the mathematics).  What a run needs to go on is in
 ``state_dict``; all else is a function of the config, the epoch and the batch.
+
+With several ranks each runs this loop in step with the others; the first one validates and writes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from ..precision.precision import Precision
 from ..runs import BEST, LAST, RunError, write_csv
 from .assemble import Run
 from .describe import describe_data, portable, versions
-from .guard import Failure, Guard, Rollback, find_failure
+from .guard import Failure, Guard, Rollback, find_failure, worst
 from .optim import set_learning_rate
 from .position import Position
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
@@ -39,6 +41,7 @@ from .signals import Interrupted, StopRequest, stop_request
 from .step import TrainStep
 
 PARTS = ("box", "cls", "dfl")
+ECHO_SECONDS = 2.0
 COLUMNS = ("epoch", "box", "cls", "dfl", "lr", "img/s", "GiB", "AP50", "AP")
 
 
@@ -47,7 +50,7 @@ class Trainer:
 
     def __init__(self, run: Run, decision: Decision, folder: Path, log: Log) -> None:
         self.run, self.folder, self.log = run, folder, log
-        self.config = run.config
+        self.config, self.group = run.config, run.group
         self.precision, self.rungs = decision.precision, list(decision.rungs)
         self.length = run.length
         self.at = Position()
@@ -59,6 +62,7 @@ class Trainer:
             ema=run.ema,
             clip=self.config.clip,
             forward=torch.compile(run.model) if self.config.compile else None,
+            group=run.group,
         )
         self.guard = Guard(self.state_dict, waits=run.device.type == "cuda")
 
@@ -67,7 +71,7 @@ class Trainer:
     def fit(self) -> None:
         """Train until the epochs, the time or the patience end.  Raises Interrupted, RunError."""
         self.log.epoch_header(COLUMNS)
-        with stop_request() as stop:
+        with stop_request(ECHO_SECONDS if self.group.size > 1 else 0.0) as stop:
             while self.at.epoch < self.length.epochs and not self._out_of_patience():
                 try:
                     self._train_epoch(stop)
@@ -76,8 +80,8 @@ class Trainer:
                     self._go_back(rollback.failure)
                     continue
                 self._finish_epoch()
-                if stop.signum is not None:
-                    self._interrupt(stop.signum)
+                if (signum := self._signal(stop)) is not None:
+                    self._interrupt(signum)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """All batches of the epoch from ``at.batch`` on."""
@@ -113,14 +117,21 @@ class Trainer:
             for name, value in output.loss.parts.items():
                 at.add(name, torch.where(finite, value, 0.0))
             at.add("learnt", finite.float())
-        at.add("images", len(batch))
+        at.add("images", len(batch) * self.group.size)
 
     def _finish_epoch(self) -> None:
-        """Validate, write the row, keep last and best."""
-        at = self.at
+        """Validate, write the row, keep last and best; the other ranks wait for the first."""
+        self.at.sums["seconds"] = self.group.of_first(self.at.sums["seconds"])
         row = self._train_row()
-        at.epoch, at.batch, at.sums = at.epoch + 1, 0, {}
+        self.at.epoch, self.at.batch, self.at.sums = self.at.epoch + 1, 0, {}
         self._fit_time()
+        if self.group.first:
+            self._measure(row)
+        self.at = self.group.of_first(self.at)
+
+    def _measure(self, row: dict[str, Any]) -> None:
+        """Complete the row of the epoch, and save."""
+        at = self.at
         evaluation = None
         started = time.perf_counter()
         if self.config.val or at.epoch == self.length.epochs:
@@ -248,7 +259,9 @@ class Trainer:
     # -- when numbers are not finite -------------------------------------------------------------
 
     def _diagnose(self, batch: Batch, place: dict[str, int], cause: str) -> Failure:
-        return find_failure(self.run.model, self.run.criterion, batch, self.precision, place, cause)
+        run = self.run
+        found = find_failure(run.model, run.criterion, batch, self.precision, place, cause)
+        return worst(self.group.gather(found))
 
     def _tolerate(self, failure: Failure) -> None:
         """A batch that float32 can not handle either: say so, and stop when it does not end."""
@@ -278,15 +291,23 @@ class Trainer:
         gradients are accumulated, for they are not saved."""
         batch, accumulate, every = self.at.batch, self.run.accumulate, self.config.save_steps
         due = every and batch // every > (batch - accumulate) // every
-        if batch % accumulate or (stop.signum is None and not due):
+        if batch % accumulate:
+            return
+        signum = self._signal(stop)
+        if signum is None and not due:
             return
         self.guard.settle()
-        if stop.signum is not None:
-            self._interrupt(stop.signum)
+        if signum is not None:
+            self._interrupt(signum)
         self._save_last()
+
+    def _signal(self, stop: StopRequest) -> int | None:
+        """The signal that any rank has got: they stop together or not at all."""
+        return self.group.largest(stop.signum or 0) or None
 
     def _interrupt(self, signum: int) -> None:
         self._save_last()
+        self.group.wait()
         where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
         then = f"go on with: det train resume={shlex.quote(str(self.folder))}"
         lost = "nothing was saved (save=False)"
@@ -298,7 +319,7 @@ class Trainer:
             save_weights(self.folder / BEST, self._weights(), meta)
 
     def _save_last(self) -> None:
-        if not self.config.save:
+        if not self.config.save or not self.group.first:
             return
         save_state(self.folder / LAST, self.state_dict())
         period = self.config.save_period

@@ -1,0 +1,58 @@
+"""One decision for all ranks of a run: the worst rank's.
+
+Each rank looks at its own device and checks its own part of the first batch.  A precision is used
+where nothing is known against it on any device, it passed on every rank, and it is faster at the
+pace of the slowest, for in each step all wait for that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..group import Group
+from .hardware import DeviceTraits, objection
+from .precision import DTYPES
+from .sanity import Trial
+
+
+def objections(traits: DeviceTraits, group: Group) -> dict[str, str]:
+    """What is known against each precision on the device of any rank; the first that objects is
+    quoted."""
+    own = {name: text for name in DTYPES if (text := objection(traits, name))}
+    return united(group.gather(own))
+
+
+def united(objections: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The ranks' objections as one; those of another rank than the first say of which."""
+    found: dict[str, str] = {}
+    for rank, own in enumerate(objections):
+        for name, text in own.items():
+            found.setdefault(name, _of_rank(rank, text) if rank else text)
+    return found
+
+
+def agree(evidence: Sequence[Sequence[Trial]]) -> list[Trial]:
+    """One Trial a precision of those of all ranks, which tried the same ones in the same order."""
+    return [_worst(trials) for trials in zip(*evidence, strict=True)]
+
+
+def _worst(trials: Sequence[Trial]) -> Trial:
+    """The first that has a problem, else the one whose loss differs most; with the time and the
+    memory of the rank that needs most."""
+    if len(trials) == 1:
+        return trials[0]
+    failed = [rank for rank, trial in enumerate(trials) if trial.problem]
+    rank = failed[0] if failed else max(range(len(trials)), key=lambda r: trials[r].loss_error)
+    problem = trials[rank].problem
+    return replace(
+        trials[rank],
+        step_ms=max(trial.step_ms for trial in trials),
+        saved_bytes=max(trial.saved_bytes for trial in trials),
+        peak_bytes=max(trial.peak_bytes for trial in trials),
+        problem=_of_rank(rank, problem) if problem else None,
+    )
+
+
+def _of_rank(rank: int, text: str) -> str:
+    return f"rank {rank}: {text}"

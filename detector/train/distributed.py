@@ -1,0 +1,270 @@
+"""Where this process stands among the ranks of a run, how they find each other, and how they end.
+
+The launcher (``torchrun``, or launch.py for ``device=0,1``) says in the environment who is who;
+this is the only file that reads it.  ``join`` makes a Group of it; before that torch is not loaded.
+
+A run ends everywhere or nowhere.  The first rank to fail leaves its exit code at the place where
+the ranks have met (torch's key-value store); a thread of every rank looks there twice a second and
+ends its process with that code, whatever it is doing, for a rank that waits inside a collective
+call for one that has gone hears nothing else.  So only the first to fail prints its reason.
+
+Left out: going on with fewer ranks, and restarting.  NCCL is what ranks on GPUs talk by; on the CPU
+it is gloo, which also carries all that is not on the GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..parse import UsageError
+from .signals import Interrupted
+
+if TYPE_CHECKING:
+    from ..group import Group
+
+TIMEOUT = timedelta(hours=3)
+"""Before a rank gives up on the others.  They wait as long for the first one to fetch and scan the
+data and to validate; one that has failed or was killed is noticed at once."""
+POLL_SECONDS, GRACE_SECONDS = 0.5, 5.0
+FAILED, CODE, SEEN = "det/failed", "det/code", "det/seen"
+
+
+@dataclass(frozen=True)
+class Place:
+    """rank: of ``size`` in the run; local_rank: of ``local_size`` on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+class Elsewhere(Exception):
+    """This rank ends because the run does; another rank says why."""
+
+    silent = True
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another rank of this run has ended it")
+        self.exit_code = exit_code
+
+
+def place() -> Place:
+    """As the launcher says; alone where there is none.  Raises UsageError where it says half."""
+    words = os.environ
+    if words.get("WORLD_SIZE", "1") == "1":
+        return Place()
+    size, rank = _number("WORLD_SIZE"), _number("RANK")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in words]
+    if missing:
+        raise UsageError(f"WORLD_SIZE={size} is set, but not {missing[0]}: start with torchrun")
+    local = "LOCAL_WORLD_SIZE" in words
+    return Place(
+        rank,
+        size,
+        _number("LOCAL_RANK") if "LOCAL_RANK" in words else rank,
+        _number("LOCAL_WORLD_SIZE") if local else size,
+    )
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    if not text.isdigit():
+        size = os.environ["WORLD_SIZE"]
+        raise UsageError(
+            f"WORLD_SIZE={size} is set, and {name} is {text!r}: expected a number; start with "
+            "torchrun"
+        )
+    return int(text)
+
+
+def environment_of(here: Place, address: str, port: int) -> dict[str, str]:
+    """The environment of a rank: this process's, and its place."""
+    return dict(os.environ) | {
+        "RANK": str(here.rank),
+        "WORLD_SIZE": str(here.size),
+        "LOCAL_RANK": str(here.local_rank),
+        "LOCAL_WORLD_SIZE": str(here.local_size),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+    }
+
+
+# ---------------------------------------------------------------- which device, which batch
+
+
+def several(device: str | None) -> tuple[str, ...]:
+    """The GPUs that ``device=0,1`` or ``device=cuda:0,1`` names; empty where it names one device or
+    none."""
+    if device is None or not re.fullmatch(r"(cuda:)?\d+(,\d+)+", device):
+        return ()
+    return tuple(device.removeprefix("cuda:").split(","))
+
+
+def own_device(device: str | None, here: Place, *, cuda: bool) -> str | None:
+    """What ``device=`` means for this rank: with several, its own GPU by its number on the machine.
+
+    cuda: torch can use one.  Raises UsageError where one device is named for several ranks, or the
+    other way round.
+    """
+    named = several(device)
+    if here.size == 1:
+        if named:
+            raise UsageError(
+                f"device={device} needs {len(named)} ranks, and this process is one: use det train "
+                f"device={device}, or torchrun --nproc_per_node={len(named)} your_script.py"
+            )
+        return device
+    if named:
+        if len(named) != here.local_size:
+            raise UsageError(
+                f"device={device} names {len(named)} GPUs, and torchrun has started "
+                f"{here.local_size} ranks: use device=cuda, each rank takes its own"
+            )
+        return named[here.local_rank]
+    if device == "cpu" or (device is None and not cuda):
+        return "cpu"
+    if device in (None, "cuda"):
+        return f"cuda:{here.local_rank}"
+    raise UsageError(
+        f"device={device} is one device for {here.size} ranks: use device=cuda, each rank takes "
+        "its own, or device=cpu"
+    )
+
+
+def check_batch(batch: int, ranks: int) -> None:
+    """Raise UsageError where a batch can not be shared equally."""
+    if batch % ranks:
+        mend = max(round(batch / ranks), 1) * ranks
+        raise UsageError(
+            f"batch={batch} is the total over {ranks} ranks and can not be shared equally by them: "
+            f"use a multiple of {ranks}, e.g. batch={mend}"
+        )
+
+
+# ---------------------------------------------------------------- together to the end
+
+
+@contextlib.contextmanager
+def join(device: str | None) -> Iterator[Group]:
+    """The Group of this process, for as long as the run lasts.
+
+    With several ranks: waits for all of them, and where one raises, all end: that one with its
+    exception, the others with Elsewhere or, if they do not get there, by its exit code.  device: as
+    typed.  Raises UsageError.
+    """
+    here = place()
+    from ..group import ALONE
+
+    if here.size == 1:
+        yield ALONE
+        return
+    import torch.distributed as dist
+
+    store = _meet(here, device)
+    with _Watch(store.clone()) as watch:
+        try:
+            yield _group(here)
+            dist.barrier()  # nobody goes while the place where all have met is needed
+        except Interrupted as stop:  # by all of them at once
+            watch.done.set()
+            if here.rank:
+                raise Elsewhere(stop.exit_code) from stop
+            raise
+        except BaseException as error:
+            watch.done.set()
+            if code := _failed_before(store, here, error):
+                raise Elsewhere(code) from error
+            raise
+    dist.destroy_process_group()
+
+
+def _group(here: Place) -> Group:
+    from ..group import Group
+
+    return Group(here.rank, here.size)
+
+
+def _meet(here: Place, device: str | None) -> Any:
+    """Find the others; returns the store where all have met."""
+    import torch
+    import torch.distributed as dist
+
+    with_cuda = device != "cpu" and torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if with_cuda else "gloo"
+    store, rank, size = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    if with_cuda:
+        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
+    return store
+
+
+def _failed_before(store: Any, here: Place, error: BaseException) -> int | None:
+    """The exit code of the rank that failed before this one; None where this is the first to fail,
+    which all others have then seen, if they can."""
+    try:
+        if store.add(FAILED, 1) > 1:
+            store.wait([CODE], timedelta(seconds=GRACE_SECONDS))
+            code = int(store.get(CODE))
+            store.add(SEEN, 1)
+            return code
+        store.set(CODE, str(exit_code_of(error)))
+        deadline = time.monotonic() + GRACE_SECONDS
+        while store.add(SEEN, 0) < here.size - 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    except RuntimeError:  # the store went with the rank that held it: then nobody has said why
+        return None
+    return None
+
+
+def exit_code_of(error: BaseException) -> int:
+    """What a process ends with that lets ``error`` through."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return int(getattr(error, "exit_code", 1))
+
+
+class _Watch(threading.Thread):
+    """Ends this process once another rank has failed.  store: a connection of its own, for one that
+    waits on it would make the thread wait too."""
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(name="ranks", daemon=True)
+        self.store = store
+        self.done = threading.Event()
+
+    def __enter__(self) -> _Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look, until told that the run is over."""
+        while not self.done.wait(POLL_SECONDS):
+            code = self._code()
+            if code is not None and not self.done.wait(POLL_SECONDS):
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+                os._exit(code)
+
+    def _code(self) -> int | None:
+        """The exit code that a failed rank has left."""
+        try:
+            if not self.store.check([CODE]):
+                return None
+            self.store.add(SEEN, 1)
+            return int(self.store.get(CODE))
+        except RuntimeError:  # the rank that held the store was killed
+            return 1
