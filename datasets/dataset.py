@@ -124,6 +124,10 @@ class DetectionDataset:
         """The record at ``index``, as it was given."""
         return self._packed[index]
 
+    def facts(self, index: int) -> tuple[Path, tuple[int, int]]:
+        """Path and original size (h, w) of an image."""
+        return self._packed.path(index), self._packed.size(index)
+
     def __getitem__(self, key: Key) -> Sample:
         """The sample of (epoch, index, repeat); ImageError where its image cannot be read."""
         return self.draw(key, np.empty((self.image_size, self.image_size, 3), np.uint8))

@@ -256,6 +256,10 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             f"save_steps={config.save_steps} has no effect with save=False: leave one out",
         ),
         (
+            config.augment_device == "cuda" and config.device in ("cpu", "mps"),
+            f"augment_device=cuda draws on a card, but device={config.device}: leave one of them out",
+        ),
+        (
             weights,
             f"model={config.model} and pretrained={config.pretrained} are two sources of weights: "
             "give one checkpoint",

@@ -209,6 +209,9 @@ class TrainConfig(DetectConfig, CommonConfig):
     """Input size varies by this share around imgsz, batch by batch."""
     close_mosaic: int | None = knob(None, "Augmentation", low=0)
     """Last epochs without mosaic and mixup. Default: relative to the length of the run."""
+    augment_device: str = knob("auto", "Augmentation", choices=("auto", "cpu", "cuda"))
+    """Where training images are drawn: cpu, or cuda with all images in the card's memory; auto
+    takes the card of the run where they fit a quarter of what is free there."""
 
 
 @dataclass(frozen=True, kw_only=True)

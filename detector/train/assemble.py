@@ -6,6 +6,7 @@ user is said on the log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +15,10 @@ import torch
 from ...datasets.cache import ImageCache
 from ...datasets.config import Dataset, cache_folder, load_dataset
 from ...datasets.dataset import Augment, DetectionDataset
+from ...datasets.device_augment import DevicePainter, choose_device
 from ...datasets.formats.record import Record
 from ...datasets.loader import Loader
+from ...datasets.planned import Layout
 from ...datasets.scan import Scan, scan_split
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
@@ -264,12 +267,14 @@ def make_loaders(
         mixup=config.mixup,
         close_epoch=close_epoch(length, config.close_mosaic),
     )
+    on_device = draws_on_device(config, scans[0].records, image_size, device, log)
     loaders = []
     for scan, augmentation in ((scans[0], augment), (scans[1], None)):
+        painted = on_device and augmentation is not None
         cache = ImageCache(
             scan.records,
             image_size,
-            mode=config.cache,
+            mode="none" if painted and config.cache == "auto" else config.cache,
             folder=cache_folder() / "images",
             fingerprint=scan.fingerprint,
             neighbours=neighbours,
@@ -291,6 +296,7 @@ def make_loaders(
                 repeats=repeats if augmentation else 1,
                 workers=config.workers,
                 device_type=device.type,
+                painter=fill_device(data, device, log) if painted else None,
                 rank=group.rank if augmentation else 0,
                 world_size=group.size if augmentation else 1,
                 neighbours=neighbours,
@@ -298,3 +304,28 @@ def make_loaders(
         )
     log.info(f"images: {cache.describe()}")
     return loaders[0], loaders[1]
+
+
+def draws_on_device(
+    config: TrainConfig,
+    records: Sequence[Record],
+    image_size: int,
+    device: torch.device,
+    log: Log,
+) -> bool:
+    """Whether training images are drawn on the device of the run.  Raises ValueError where that was
+    asked for and cannot be."""
+    if device.type == "cpu" and config.augment_device != "cuda":
+        return False
+    layout = Layout(ImageCache(records, image_size, mode="none"))
+    chosen, why = choose_device(config.augment_device, layout, device)
+    log.info(f"training images are drawn {why}")
+    return chosen
+
+
+def fill_device(data: DetectionDataset, device: torch.device, log: Log) -> DevicePainter:
+    """A painter with every image on the device.  Raises ImageError where one cannot be read."""
+    painter = DevicePainter(data, device)
+    with log.progress(f"images to {device}", len(data)) as update:
+        painter.fill(update)
+    return painter

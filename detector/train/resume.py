@@ -23,6 +23,7 @@ MAY_CHANGE = frozenset(
         "time",
         "patience",
         "device",
+        "augment_device",
         "workers",
         "cache",
         "offline",
