@@ -257,7 +257,7 @@ def _run_pairs(config: TrainConfig) -> Pairs:
         ),
         (
             config.augment_device == "cuda" and config.device in ("cpu", "mps"),
-            f"augment_device=cuda draws on a card, but device={config.device}: leave one of them out",
+            f"augment_device=cuda draws on a card, but device={config.device}: leave one out",
         ),
         (
             weights,
