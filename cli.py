@@ -26,6 +26,7 @@ from .detector.commands import COMMANDS, MODEL_COMMANDS, Command, FlagsConfig
 from .detector.knobs import knobs
 from .detector.log import Log
 from .detector.parse import UsageError, convert, parse
+from .detector.show import as_lines, show_exports, show_measured, show_report, show_run
 from .detector.train.distributed import Place, place, several
 from .detector.words import Call, read_words
 
@@ -164,7 +165,7 @@ def _train(command: Command, config: Any, given: frozenset[str], log: Log) -> Ou
     from .detector import api  # torch, only now
 
     result = api.train(config, given, log)
-    return Outcome(result, _show_run(result))
+    return Outcome(result, show_run(result))
 
 
 def _val(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -174,7 +175,7 @@ def _val(command: Command, config: Any, given: frozenset[str], log: Log) -> Outc
     from .detector import api
 
     result = api.val(config, given, log)
-    return Outcome(result, _show_run(result))
+    return Outcome(result, show_run(result))
 
 
 def _predict(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -184,21 +185,17 @@ def _predict(command: Command, config: Any, given: frozenset[str], log: Log) -> 
     from .detector import api
 
     result = api.predict(config, given, log)
-    return Outcome(result, _show_run(result))
+    return Outcome(result, show_run(result))
 
 
-def _show_run(result: dict[str, Any]) -> str:
-    """The last lines of a run: how good it is and where its files are."""
-    lines = []
-    metrics = result.get("metrics") or {}
-    shown = [("AP", "map"), ("AP50", "map_50"), ("precision", "precision"), ("recall", "recall")]
-    numbers = [f"{name} {metrics[key]:.3f}" for name, key in shown if metrics.get(key) is not None]
-    if numbers:
-        lines.append(", ".join(numbers))
-    lines += [f"{key} weights: {result[key]}" for key in ("best",) if result.get(key)]
-    if result.get("folder"):
-        lines.append(f"results: {result['folder']}")
-    return "\n".join(lines)
+def _export(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    from .detector.checks_export import check_export
+
+    check_export(config, given)
+    from .detector import api
+
+    result = api.export(config, given, log)
+    return Outcome(result, show_exports(result), 0 if result["passed"] else 1)
 
 
 def _data(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -215,23 +212,7 @@ def _data_check(config: Any, log: Log) -> Outcome:
         )
     with log.progress("checking", 0) as update:
         report = check_dataset(dataset, on_progress=update)
-    return Outcome(report.to_dict(), _show_report(report), 1 if report.count("error") else 0)
-
-
-def _show_report(report: Any) -> str:
-    """What a data set holds and what is wrong with it; every finding's first examples."""
-    stand_in = f", standing in for {report.stand_in}" if report.stand_in else ""
-    lines = [f"{report.name}{stand_in}: {len(report.class_names)} classes, {report.yaml}"]
-    for name, split in report.splits.items():
-        lines.append(
-            f"  {name}: {split.usable} of {split.images} images usable, {split.boxes} boxes, "
-            f"{split.backgrounds} backgrounds"
-        )
-    for group in report.groups:
-        lines.append(f"{group.severity}: {group.id} x {group.count}")
-        lines += [f"  {example}" for example in group.examples]
-    counts = [f"{report.count(severity)} {severity}s" for severity in ("error", "warning")]
-    return "\n".join([*lines, ", ".join(counts)])
+    return Outcome(report.to_dict(), show_report(report), 1 if report.count("error") else 0)
 
 
 def _data_shapes(config: Any, log: Log) -> Outcome:
@@ -260,22 +241,7 @@ def _info(command: Command, config: Any, given: frozenset[str], log: Log) -> Out
         from .detector import shelf
 
         result = shelf.describe(config.model)
-    return Outcome(result, "\n".join(_lines(result)))
-
-
-def _lines(value: Any, indent: str = "") -> list[str]:
-    """Nested plain data as ``key: value`` lines."""
-    lines = []
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")]
-        elif isinstance(item, list) and item and isinstance(item[0], dict):
-            lines += [f"{indent}{key}:"]
-            lines += [f"{indent}  {', '.join(_lines(entry))}" for entry in item]
-        else:
-            shown = ", ".join(map(str, item)) if isinstance(item, list | tuple) else item
-            lines.append(f"{indent}{key}: {shown}")
-    return lines
+    return Outcome(result, "\n".join(as_lines(result)))
 
 
 def _weights(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -290,7 +256,7 @@ def _weights(command: Command, config: Any, given: frozenset[str], log: Log) -> 
         "download": shelf.fetch,
     }
     result = run[command.path[-1]](config, log)
-    return Outcome(result, "\n".join(_lines(result)))
+    return Outcome(result, "\n".join(as_lines(result)))
 
 
 def _config(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -319,7 +285,7 @@ def _amp(command: Command, config: Any, given: frozenset[str], log: Log) -> Outc
     from .detector import api
 
     result = api.amp(config, given, log)
-    return Outcome(result, _show_measured(result), 0 if result["passed"] else 1)
+    return Outcome(result, show_measured(result), 0 if result["passed"] else 1)
 
 
 def _bench(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -329,17 +295,14 @@ def _bench(command: Command, config: Any, given: frozenset[str], log: Log) -> Ou
     from .detector.examine.amp_bench import bench_amp
 
     result = bench_amp(config, log)
-    return Outcome(result, _show_measured(result))
-
-
-def _show_measured(result: dict[str, Any]) -> str:
-    return f"{result['line']}\nresults: {result['folder']}"
+    return Outcome(result, show_measured(result))
 
 
 _HANDLERS: dict[str, Callable[[Command, Any, frozenset[str], Log], Outcome]] = {
     "train": _train,
     "val": _val,
     "predict": _predict,
+    "export": _export,
     "data": _data,
     "info": _info,
     "weights": _weights,

@@ -1,8 +1,8 @@
 """The Python face: ``YOLO("yolo26n").train(data="coco8.yaml", epochs=5)``, and the functions behind
 the commands.
 
-The command line and ``YOLO`` both go through ``train``, ``val``, ``predict`` and ``info``: one
-config in, one plain result out.
+The command line and ``YOLO`` both go through ``train``, ``val``, ``predict``, ``export`` and
+``info``: one config in, one plain result out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 
 from ..datasets.config import load_dataset
 from ..datasets.dataset import DetectionDataset
@@ -23,21 +21,22 @@ from ..datasets.loader import Loader
 from ..datasets.scan import scan_split
 from ..weights.checkpoint import Meta
 from ..weights.describe import describe_file
-from ..weights.zoo import licence_notice
+from ..weights.zoo import ZOO
 from .checks import check_predict, check_train, check_val
+from .checks_export import check_export
 from .config import MODELS, AmpConfig, PredictConfig, TrainConfig, ValConfig
-from .device import describe_device, pick_device, use_all_cores
+from .config_export import ExportConfig
+from .device import pick_device, use_all_cores
 from .evaluate.evaluator import Evaluation, evaluate
-from .evaluate.postprocess import head_in_use
 from .examine.amp_report import examine
+from .export.export import export as export_checkpoint
+from .loading import Loaded, find_weights, load_checkpoint, load_for_use, trained_on
 from .log import Log
 from .models.build import build
-from .models.detector import Detector
-from .models.obtain import obtain
 from .models.restore import restore
 from .parse import UsageError, parse
 from .precision.ladder import choose_precision, resumed_precision
-from .precision.precision import Precision, use_precision
+from .precision.precision import Precision
 from .predict.predictor import Predictor
 from .predict.results import Result, ResultWriter
 from .predict.sources import open_source
@@ -46,7 +45,6 @@ from .runs import (
     LAST,
     RunNotFound,
     new_run_folder,
-    newest_run,
     plain,
     write_json,
 )
@@ -105,6 +103,12 @@ class YOLO:
             results, _ = writing(config, results)
         yield from results
 
+    def export(self, **words: Any) -> dict[str, Any]:
+        """Write it for other runtimes.  Returns what was written, and how close its answers are."""
+        config, given = parse(ExportConfig, {"model": self.model, **words})
+        check_export(config, given)
+        return export(config, given, self.log)
+
 
 def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Train a detector, or go on training one, and leave a run folder.
@@ -160,10 +164,15 @@ def learn(
 
 
 def finish(trainer: Trainer) -> dict[str, Any]:
-    """Measure the best weights of a run, and write its results and pictures."""
+    """Measure the best weights of a run in the precision that they were chosen in (the run may have
+    fallen back since), and write its results and pictures."""
     run, folder, best = trainer.run, trainer.folder, trainer.folder / BEST
-    model = restore(best)[0].to(run.device) if best.exists() else trainer.deployed
-    evaluation = trainer.evaluate(model)
+    model, precision = trainer.deployed, trainer.precision
+    if best.exists():
+        model, meta = restore(best)
+        model = model.to(run.device)
+        precision = Precision(meta.precision, run.device.type, "as it was chosen")
+    evaluation = trainer.evaluate(model, precision)
     title = f"{run.dataset.name}, best weights (epoch {trainer.at.best_epoch})"
     metrics_table(trainer.log, evaluation, title)
     results = write_results(trainer, evaluation)
@@ -174,7 +183,8 @@ def finish(trainer: Trainer) -> dict[str, Any]:
 
 def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Measure a checkpoint on a data set and leave a run folder."""
-    path, meta, model, device = load_for_use(config, log)
+    used = load_for_use(config, log)
+    path, meta, model = used.path, used.meta, used.model
     data = config.data or trained_on(path, meta)
     if data is None:
         raise RunNotFound(
@@ -192,60 +202,53 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
             f"{path} knows {meta.num_classes} classes, {data} has {len(dataset.class_names)}: "
             "validate on the data it was trained for"
         )
-    image_size = model.fitting_size(config.imgsz or meta.image_size)
+    height, width = used.input_size(config.imgsz)
+    if height != width:
+        raise UsageError(
+            f"{path} takes images of {height}x{width}: det val measures on square inputs"
+        )
     loader = Loader(
-        DetectionDataset(records, image_size, augment=None, align=model.letterbox),
+        DetectionDataset(records, height, augment=None, align=model.letterbox),
         config.batch,
         shuffle=False,
         workers=config.workers,
-        device_type=device.type,
+        device_type=used.device.type,
     )
-    precision = use_precision(config.amp, meta, device)
-    head = head_in_use(config.nms, model.branches)
-    log.info(
-        f"{path}: {meta.model}, {head}, {describe_device(device)}, {precision.name}, "
-        f"{dataset.name} {config.split}"
-    )
+    log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
     with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
         evaluation = evaluate(
             model,
             loader,
             records,
             meta.class_names,
-            device=device,
+            device=used.device,
             nms=config.nms,
             conf=config.conf,
             iou=config.iou,
             max_det=config.max_det,
             agnostic_nms=config.agnostic_nms,
-            autocast=precision.autocast,
+            autocast=used.precision.autocast,
             channels_last=config.channels_last,
             on_progress=update,
         )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
-    return save_evaluation(config, path, meta, evaluation, dataset.name, precision, head)
+    return save_evaluation(config, used, evaluation, dataset.name)
 
 
 def save_evaluation(
-    config: ValConfig,
-    path: Path,
-    meta: Meta,
-    evaluation: Evaluation,
-    data: str,
-    precision: Precision,
-    head: str,
+    config: ValConfig, used: Loaded, evaluation: Evaluation, data: str
 ) -> dict[str, Any]:
     """Write what was measured into a new run folder.  Returns results.json's content and where it
     is."""
     folder = new_run_folder(config, "val")
     results = plain(
         {
-            "model": meta.model,
-            "checkpoint": str(path),
+            "model": used.meta.model,
+            "checkpoint": str(used.path),
             "data": data,
             "split": config.split,
-            "head": head,
-            "precision": precision.name,
+            "head": used.head(config.nms),
+            "precision": used.precision.name,
             "metrics": evaluation.metrics.to_dict(),
             "speed_ms": evaluation.speed,
         }
@@ -256,7 +259,7 @@ def save_evaluation(
     if config.save_txt:
         evaluation.write_labels(folder / "labels")
     if config.plots:
-        evaluation_plots(folder, evaluation, meta.class_names)
+        evaluation_plots(folder, evaluation, used.meta.class_names)
     return results | {"folder": str(folder)}
 
 
@@ -299,26 +302,35 @@ def writing(config: PredictConfig, results: Iterator[Result]) -> tuple[Iterator[
 def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Result]:
     """Results of a source, one at a time."""
     frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn)
-    path, meta, model, device = load_for_use(config, log)
-    precision = use_precision(config.amp, meta, device)
+    used = load_for_use(config, log)
     predictor = Predictor(
-        model,
-        meta.class_names,
-        image_size=model.fitting_size(config.imgsz or meta.image_size),
-        device=device,
+        used.model,
+        used.meta.class_names,
+        image_size=used.input_size(config.imgsz),
+        device=used.device,
         nms=config.nms,
         conf=config.conf,
         iou=config.iou,
         max_det=config.max_det,
         agnostic_nms=config.agnostic_nms,
-        classes=class_numbers(config.classes, meta.class_names),
-        autocast=precision.autocast,
+        classes=class_numbers(config.classes, used.meta.class_names),
+        autocast=used.precision.autocast,
         channels_last=config.channels_last,
         batch=config.batch,
     )
-    head = head_in_use(config.nms, model.branches)
-    log.info(f"{path}: {meta.model}, {head}, {describe_device(device)}, {precision.name}")
+    log.info(used.line(config.nms))
     yield from predictor.stream(frames)
+
+
+def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Write a checkpoint in other formats and compare each file with it.
+
+    Returns one entry a file under ``exports``; ``passed``: all of them answer the same.
+    """
+    use_all_cores()
+    path = find_weights(config, log)
+    model, meta = load_checkpoint(path, pick_device(config.device or "cpu"), log)
+    return export_checkpoint(config, path, meta, model, fetched=config.model in ZOO, log=log)
 
 
 def amp(config: AmpConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
@@ -334,46 +346,6 @@ def info(name: str) -> dict[str, Any]:
     if name in MODELS:
         return build(name, 80).describe()
     return describe_file(Path(name))
-
-
-def load_for_use(
-    config: ValConfig | PredictConfig, log: Log
-) -> tuple[Path, Meta, Detector, torch.device]:
-    """The checkpoint or weights of the zoo that are named, or the best of the newest run, on their
-    device."""
-    device = pick_device(config.device)
-    use_all_cores()
-    if config.model is None:
-        path = newest_run(config.project) / BEST
-        log.info(f"using the newest run's best weights: {path}")
-    else:
-        with log.progress("weights", 0) as update:
-            path = obtain(
-                config.model,
-                offline=config.offline,
-                accept_license=config.accept_license,
-                on_message=log.message,
-                on_progress=update,
-            )
-    model, meta = restore(path)
-    if notice := licence_notice(path.name, meta.licence, meta.provenance):
-        log.warn(notice)
-    model = model.to(device).eval()
-    return (
-        path,
-        meta,
-        model.to(memory_format=torch.channels_last) if config.channels_last else model,
-        device,
-    )
-
-
-def trained_on(path: Path, meta: Meta) -> str | None:
-    """The data a checkpoint was trained on: as its run's args.yaml says, or its own header."""
-    arguments = path.parents[1] / "args.yaml" if len(path.parents) > 1 else None
-    if arguments is not None and arguments.is_file():
-        return str(yaml.safe_load(arguments.read_text())["data"])
-    name = meta.data.get("yaml")
-    return str(name) if name else None
 
 
 def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:

@@ -27,6 +27,8 @@ from .config import (
     TrainConfig,
     ValConfig,
 )
+from .config_export import ExportConfig
+from .export.formats import format_of
 from .parse import UsageError, nearest
 from .predict.locate import locate
 from .pretrained import FETCHED, FOREIGN, FRESH, check_obtainable, start_of
@@ -38,7 +40,7 @@ DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
 
-Detecting = TrainConfig | ValConfig | PredictConfig
+Detecting = TrainConfig | ValConfig | PredictConfig | ExportConfig
 Pairs = list[tuple[bool, str]]
 """(is wrong, what to say)."""
 
@@ -52,7 +54,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         if "data" in given:
             check_data(config.data, config.split)
         return
-    _refuse(_train_pairs(config, given) + _detect_pairs(config, given))
+    refuse(_train_pairs(config, given) + detect_pairs(config, given))
     check_batch(config.batch, ranks)
     check_model(config.model)
     _check_start(config)
@@ -62,8 +64,8 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
 def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where there is nothing to measure, or nothing to measure it on."""
     _check_common(config)
-    _refuse(_detect_pairs(config, given))
-    _check_trained(config)
+    refuse(detect_pairs(config, given))
+    check_trained(config)
     if config.data is not None:
         check_data(config.data, config.split, download=not config.offline)
 
@@ -77,9 +79,9 @@ def check_predict(
     """
     _check_common(config)
     labels = config.save_conf and not config.save_txt
-    _refuse(
+    refuse(
         [
-            *_detect_pairs(config, given),
+            *detect_pairs(config, given),
             (labels, "save_conf=True adds scores to label files: add save_txt=True"),
             (
                 source_needed and config.source is None,
@@ -89,14 +91,14 @@ def check_predict(
     )
     if config.source is not None:
         locate(config.source)
-    _check_trained(config)
+    check_trained(config)
 
 
 def check_amp(config: AmpConfig) -> None:
     """Raise UsageError where there is nothing to examine, or nothing to examine it on."""
     _check_probe(config)
     forced = config.amp_force and config.amp in ("auto", "true", "false")
-    _refuse([(forced, f"amp_force=True needs a precision by name, not amp={config.amp}")])
+    refuse([(forced, f"amp_force=True needs a precision by name, not amp={config.amp}")])
 
 
 def check_bench_amp(config: BenchAmpConfig) -> None:
@@ -104,7 +106,7 @@ def check_bench_amp(config: BenchAmpConfig) -> None:
     _check_probe(config)
     for name in (part.strip() for part in (config.precisions or "fp32").split(",")):
         hint = f"{name!r} is no precision of these: {', '.join(PRECISIONS)}"
-        _refuse([(name not in PRECISIONS, f"precisions={config.precisions}: {hint}")])
+        refuse([(name not in PRECISIONS, f"precisions={config.precisions}: {hint}")])
 
 
 def _check_probe(config: ProbeConfig) -> None:
@@ -119,7 +121,7 @@ def check_model(text: str) -> None:
         _check_checkpoint("model", text)
 
 
-def _refuse(pairs: Pairs) -> None:
+def refuse(pairs: Pairs) -> None:
     """Raise UsageError for the first pair that is wrong."""
     for wrong, message in pairs:
         if wrong:
@@ -129,7 +131,7 @@ def _refuse(pairs: Pairs) -> None:
 def _check_common(config: CommonConfig) -> None:
     """Device, project and name: what every run has."""
     if config.device is not None:
-        _check_device(config.device, trains=isinstance(config, TrainConfig))
+        check_device(config.device, trains=isinstance(config, TrainConfig))
     project = Path(config.project)
     if project.exists() and not project.is_dir():
         raise UsageError(f"project={project} is a file: expected a folder for the runs")
@@ -147,7 +149,8 @@ def _check_ranks(config: TrainConfig) -> int:
     return max(started.size, len(named))
 
 
-def _check_device(device: str, *, trains: bool) -> None:
+def check_device(device: str, *, trains: bool) -> None:
+    """Raise UsageError for what is no device, and for several where a command runs on one."""
     if named := several(device):
         if trains:
             return
@@ -157,7 +160,8 @@ def _check_device(device: str, *, trains: bool) -> None:
         raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
 
 
-def _detect_pairs(config: Detecting, given: frozenset[str]) -> Pairs:
+def detect_pairs(config: Detecting, given: frozenset[str]) -> Pairs:
+    """Settings of NMS that would do nothing."""
     mend = "add nms=True, or leave it out"
     touched = "iou" in given or config.agnostic_nms
     free = touched and not config.nms and _is_nms_free(config)
@@ -290,11 +294,14 @@ def _check_start(config: TrainConfig) -> None:
         _check_checkpoint("pretrained", str(word))
 
 
-def _check_trained(config: ValConfig | PredictConfig) -> None:
+def check_trained(config: ValConfig | PredictConfig | ExportConfig) -> None:
     """val and predict need weights: a checkpoint, a name of the zoo, or the newest run's."""
     model = config.model
     if model is None:
         newest_run(config.project)
+    elif format_of(model) is not None:
+        if not Path(model).exists():
+            raise UsageError(_no_model("model", Path(model)))
     elif model in ZOO:
         check_obtainable(model, offline=config.offline, accept_license=config.accept_license)
     elif model in MODELS:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import AmpConfig, BenchAmpConfig, PredictConfig, TrainConfig, ValConfig, knob
+from .config_export import ExportConfig
 from .knobs import CFG, Knob, knobs
 
 
@@ -150,6 +151,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("train",), TrainConfig, _TRAIN, _DATA, cfg=True),
     Command(("val",), ValConfig, "det val data=coco8.yaml split=val", _DATA, cfg=True),
     Command(("predict",), PredictConfig, "det predict image.jpg conf=0.3", _SOURCE, cfg=True),
+    Command(("export",), ExportConfig, "det export model=best.safetensors format=onnx", _MODEL),
     Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),

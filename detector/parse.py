@@ -32,14 +32,14 @@ SWITCH_WORDS: dict[str, dict[bool, str | None]] = {
 }
 """What True and False mean for knobs that are no switches but are typed like one."""
 
-LISTS = ("classes", "freeze", "device", "source")
+LISTS = ("classes", "freeze", "device", "source", "format", "imgsz")
 """Knobs of several values separated by commas; ``[0, 2]`` is understood too."""
 
 HINTS = {
     "task": "det only detects: leave it out",
     "mode": "say the command first: det train ...",
-    "half": "use amp=fp16",
-    "int8": "quantization belongs to export",
+    "half": "use amp=fp16; a file of half the size is det export half=True",
+    "int8": "quantization belongs to det export",
     "end2end": "use nms=False (the default) or nms=True",
     "rect": "training images are square; leave it out",
     "weights": "use model=",

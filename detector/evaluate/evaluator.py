@@ -17,11 +17,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
 from ...datasets.formats.record import Record
 from ...datasets.sample import Batch
 from ..device import synchronize
+from ..models.finder import Finder
 from .labels import write_label_files
 from .metrics import DetectionCollector, Metrics
 from .postprocess import Detections, branches_for, postprocess
@@ -81,7 +81,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module,
+    model: Finder,
     loader: BatchSource,
     records: Sequence[Record],
     class_names: Sequence[str],
@@ -96,14 +96,14 @@ def evaluate(
     channels_last: bool,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure ``model`` (a Detector, on ``device``) on the images of ``loader``.
+    """Measure ``model`` (a Detector, or what answers like one) on the images of ``loader``.
 
     ``Batch.indices`` say which of ``records`` an image is.  conf, iou, max_det, nms, agnostic_nms:
     see ``postprocess``.  on_progress: called with batches done and in all.  The model is in
     evaluation mode meanwhile; every module's own mode is restored, also after an error.
     Raises EvaluationError where no image came, BranchError where the model lacks the branch.
     """
-    branches = branches_for(nms, model.branches)  # type: ignore[arg-type]
+    branches = branches_for(nms, model.branches)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     collector, clock = DetectionCollector(class_names), _Clock(device)
     pictures: list[Picture] = []
@@ -162,7 +162,7 @@ def _pictures(batch: Batch, found: Sequence[Detections], room: int) -> list[Pict
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def _evaluation_mode(model: Finder) -> Iterator[None]:
     """Evaluation mode inside; afterwards each module's own mode (frozen parts differ) is back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

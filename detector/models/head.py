@@ -130,6 +130,8 @@ class Head(nn.Module):
 
 def no_autocast(like: torch.Tensor) -> AbstractContextManager[object]:
     """A block in which operations on the device of ``like`` run in the types of their arguments."""
+    if torch.compiler.is_exporting():
+        return nullcontext()  # there is no autocast then, and no other runtime knows what it is
     kind = like.device.type
     return torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext()
 

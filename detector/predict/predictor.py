@@ -22,7 +22,7 @@ import torch
 from ...datasets.image import letterbox
 from ..device import synchronize
 from ..evaluate.postprocess import Detections, branches_for, postprocess
-from ..models.detector import Detector
+from ..models.finder import Finder
 from ..models.predictions import Predictions
 from .results import Result
 from .sources import Frame
@@ -31,8 +31,9 @@ from .sources import Frame
 class Predictor:
     """Runs a detector on frames.
 
-    model: a Detector; it is moved to ``device`` and put in eval mode.  class_names: by class id.
-    image_size: side of the square input, a multiple of the model's largest stride.
+    model: a Detector, or what answers like one; it is moved to ``device`` and put in eval mode.
+    class_names: by class id.
+    image_size: side of the square input, or (height, width): multiples of the largest stride.
     nms, conf, iou, max_det, agnostic_nms: as in validation (``evaluate.postprocess``).
     classes: ids to look for, None for all; others do not count towards ``max_det``.
     autocast: makes the context of a forward pass, as ``Precision.autocast`` does; default fp32.
@@ -43,10 +44,10 @@ class Predictor:
 
     def __init__(
         self,
-        model: Detector,
+        model: Finder,
         class_names: Sequence[str],
         *,
-        image_size: int,
+        image_size: int | tuple[int, int],
         device: torch.device | str,
         nms: bool,
         conf: float,
@@ -69,7 +70,7 @@ class Predictor:
         self._check(model)
         self.branches = branches_for(nms, model.branches)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.model: Detector = model.to(self.device).to(memory_format=self._layout).eval()
+        self.model: Finder = model.to(self.device).to(memory_format=self._layout).eval()
 
     def stream(self, source: Iterable[Frame]) -> Iterator[Result]:
         """One Result a frame, in order, ``batch`` frames at a time."""
@@ -77,15 +78,17 @@ class Predictor:
         while chunk := list(islice(frames, self.batch)):
             yield from self._predict(chunk)
 
-    def _check(self, model: Detector) -> None:
+    def _check(self, model: Finder) -> None:
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}: expected 1 or more")
         stride = model.max_stride
-        if self.image_size < stride or self.image_size % stride:
-            near = max(1, -(-self.image_size // stride)) * stride
-            raise ValueError(
-                f"image_size is {self.image_size}: expected a multiple of {stride}, such as {near}"
-            )
+        size = self.image_size
+        for side in (size,) if isinstance(size, int) else size:
+            near = max(1, -(-side // stride)) * stride
+            if side != near:
+                raise ValueError(
+                    f"image_size is {side}: expected a multiple of {stride}, such as {near}"
+                )
         known = len(self.class_names)
         if known != model.num_classes:
             raise ValueError(f"{known} class names for a model of {model.num_classes} classes")

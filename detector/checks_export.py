@@ -1,0 +1,34 @@
+"""What can be found wrong with det export before torch is loaded; the other checks are in
+``checks.py``, those of the formats in ``export/options.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .checks import check_data, check_device, check_trained, detect_pairs, refuse
+from .config_export import ExportConfig
+from .export.formats import format_of
+from .export.options import check_options
+from .parse import UsageError
+
+
+def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> None:
+    """Raise UsageError where there is nothing to export or it can not be meant so, MissingPackage
+    where a format's packages are not installed."""
+    if config.device is not None:
+        check_device(config.device, trains=False)
+    check_options(config, given)
+    refuse(detect_pairs(config, given))
+    if config.model is not None and format_of(config.model) is not None:
+        raise UsageError(f"model={config.model} is exported already: name its checkpoint")
+    check_trained(config)
+    if config.data is not None:
+        check_data(config.data, config.split, download=config.download and not config.offline)
+    _check_folder(config)
+
+
+def _check_folder(config: ExportConfig) -> None:
+    """``output=`` lies in a folder that is there."""
+    parent = Path(config.output or "").parent
+    if not parent.is_dir():
+        raise UsageError(f"output={config.output}: there is no folder {parent}: make it first")

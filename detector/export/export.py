@@ -1,0 +1,220 @@
+"""det export: a checkpoint becomes files, and each file has to answer like the checkpoint.
+
+A file is written into a hidden folder beside its place, run there, and moved to its name when it
+has passed; one that has not is kept as NAME.failed.  NAME.json tells what was compared.  So a file
+under its own name is whole and has been proven, whenever one looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ...datasets.image import FILL
+from ...weights.checkpoint import Meta
+from ..config_export import ExportConfig
+from ..log import Log
+from ..models.detector import Detector
+from ..parse import UsageError
+from ..runs import plain, write_json
+from .about import MARK, About
+from .examiner import Examiner, examiner_for
+from .exported import open_exported
+from .formats import ExportError, Format
+from .graph import ExportGraph, Shape
+from .interface import Settings
+from .options import formats_of, size_of, target_of
+from .parity import TOLERANCES
+from .writers import WRITERS
+
+COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", "AP here", "")
+
+
+def export(
+    config: ExportConfig, path: Path, meta: Meta, model: Detector, *, fetched: bool, log: Log
+) -> dict[str, Any]:
+    """Write the checkpoint ``path``, whose detector is ``model``, in every format asked for.
+
+    fetched: it lies in the cache of downloaded weights.  Returns plain data: one entry a file under
+    ``exports``, and whether all of them ``passed``.  Raises UsageError for what can not be meant,
+    ExportError where a format can not hold the model, OSError where a file can not be written.
+    """
+    device = next(model.parameters()).device
+    size = size_of(config.imgsz, meta.image_size, model.max_stride)
+    shape = Shape(size, config.batch, config.dynamic)
+    graph = ExportGraph(
+        model,
+        nms=config.nms,
+        iou=config.iou,
+        agnostic=config.agnostic_nms,
+        max_det=config.max_det,
+        raw=config.raw,
+        uint8=config.uint8,
+    )
+    if config.dynamic and min(size) < graph.smallest_side:
+        raise UsageError(
+            f"imgsz={size[0]},{size[1]}: a dynamic file of this kind takes sides from "
+            f"{graph.smallest_side} on; use a larger imgsz= or a smaller max_det="
+        )
+    if config.half and device.type == "cuda":
+        graph.half()
+    settings = Settings(shape, "fp16" if config.half else "fp32", config.opset)
+    rows = formats_of(config)
+    targets = [target_of(config, row, path, fetched=fetched) for row in rows]
+    for row, target in zip(rows, targets, strict=True):
+        check_place(row, target)
+    examiner = examiner_for(config, model, meta, size, device, log)
+    results = []
+    for row, target in zip(rows, targets, strict=True):
+        log.info(f"writing {target} ({row.runtime}, {settings.precision})")
+        results.append(write_one(row, graph, settings, about_of(row, graph, settings, meta),
+                                 target, examiner))  # fmt: skip
+    show(log, path, results)
+    passed = all(result["passed"] for result in results)
+    return plain({"checkpoint": path, "exports": results, "passed": passed})
+
+
+def about_of(row: Format, graph: ExportGraph, settings: Settings, meta: Meta) -> About:
+    """What the file will say about itself."""
+    shape, model = settings.shape, graph.model
+    return About(
+        format=row.name,
+        precision=settings.precision,
+        model=meta.model,
+        names=meta.class_names,
+        image_size=shape.size,
+        batch=shape.batch,
+        dynamic=shape.dynamic,
+        stride=model.max_stride,
+        smallest_side=graph.smallest_side if shape.dynamic else model.max_stride,
+        input="uint8" if graph.uint8 else "float32",
+        letterbox=model.letterbox,
+        pad=FILL,
+        output="raw" if graph.raw else "detections",
+        head=graph.branch,
+        nms=graph.nms,
+        max_det=graph.max_det,
+        device=graph.device.type,
+        licence=meta.licence,
+        provenance=meta.provenance,
+        det_version=__version__,
+        checkpoint=plain(asdict(meta)),
+    )
+
+
+def write_one(
+    row: Format,
+    graph: ExportGraph,
+    settings: Settings,
+    about: About,
+    target: Path,
+    examiner: Examiner,
+) -> dict[str, Any]:
+    """Write, run, compare and place one file; returns its entry of the result."""
+    with staging(target) as folder:
+        started = time.perf_counter()
+        draft = folder / target.name
+        WRITERS[row.name].write(graph, draft, settings, about.texts())
+        seconds = time.perf_counter() - started
+        exported = open_exported(draft, graph.device)
+        parity = examiner.compare(exported, TOLERANCES[settings.precision])
+        drafts = [draft.with_suffix(part) for part in row.parts] + [draft]
+        size = sum(size_on_disk(file) for file in drafts)
+        passed = not parity.faults
+        ending = "" if passed else ".failed"
+        for file in drafts:
+            move(file, target.with_name(file.name + ending))
+    result = {
+        "format": row.name,
+        "file": str(target) + ending,
+        "bytes": size,
+        "seconds": seconds,
+        "passed": passed,
+        "parity": parity.to_dict(),
+        "about": {k: v for k, v in asdict(about).items() if k != "checkpoint"},
+    }
+    write_json(report_of(target), result)
+    return result
+
+
+def check_place(row: Format, target: Path) -> None:
+    """Raise UsageError where the file or its report would go over something that is not ours."""
+    report = report_of(target)
+    if target.exists():
+        try:
+            ours = MARK in WRITERS[row.name].read_about(target)
+        except ExportError:
+            ours = False
+        if not ours:
+            raise UsageError(
+                f"{target} exists and was not written by det export: remove it, or use output="
+            )
+    if report.exists():
+        try:
+            ours = "parity" in json.loads(report.read_text())
+        except (ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise UsageError(f"{report} exists and is no report of det export: remove it")
+
+
+def report_of(target: Path) -> Path:
+    """Where the comparison is written down."""
+    return target.with_name(target.name + ".json")
+
+
+@contextmanager
+def staging(target: Path) -> Iterator[Path]:
+    """A hidden folder beside ``target`` to write into; removed at the end."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+        yield Path(folder)
+
+
+def move(draft: Path, target: Path) -> None:
+    """Put a finished file, flushed to the disk, or a folder, in its place."""
+    if draft.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+    os.replace(draft, target)
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def show(log: Log, checkpoint: Path, results: Sequence[dict[str, Any]]) -> None:
+    """The comparison as a table, and what is wrong in words."""
+    rows = []
+    for result in results:
+        parity = result["parity"]
+        ap = ["-", "-"] if parity["ap"] is None else [f"{value:.4f}" for value in parity["ap"]]
+        rows.append(
+            (
+                Path(result["file"]).name,
+                f"{result['bytes'] / 1e6:.2f}",
+                *(parity[name] for name in ("matched", "missed", "extra")),
+                *(f"{parity[name]:.2g}" for name in ("pixels", "score")),
+                *ap,
+                "same" if result["passed"] else "DIFFERS",
+            )
+        )
+    parity = results[0]["parity"]
+    title = f"beside {checkpoint.name}: {parity['images']} images, scores from {parity['conf']:.3g}"
+    log.table(title, COLUMNS, rows)
+    for result in results:
+        if not result["passed"]:
+            log.warn(f"{result['file']}: {'; '.join(result['parity']['faults'])}")

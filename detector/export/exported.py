@@ -1,0 +1,149 @@
+"""An exported file where a Detector is asked for: the same face, so the same way through
+validation and prediction.
+
+A file answers with finished rows or, exported raw, with boxes and scores of every anchor point.
+Both are said again in the words of ``Predictions`` (a row is an anchor point at 0, 0 whose sides
+are its corners), so that thresholds, classes, letterbox and metrics are those of a checkpoint, line
+for line.  A file of a fixed batch gets its images in such batches, the last one filled up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..models.predictions import ONE_TO_ONE, Predictions
+from .about import About
+from .formats import ExportError, format_of, require
+from .interface import Runner
+from .writers import WRITERS
+
+
+class SizeError(ValueError):
+    """An input that the file was not made for."""
+
+    exit_code = 2
+
+
+class ExportedDetector(nn.Module):
+    """A file that is run by its own runtime, seen as a detector.
+
+    runner: the loaded file.  about: what it says about itself.
+    """
+
+    def __init__(self, runner: Runner, about: About) -> None:
+        super().__init__()
+        self.runner = runner
+        self.about = about
+        self.name = about.model
+        self.num_classes = about.num_classes
+        self.letterbox = about.letterbox
+        self.max_stride = about.stride
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """What the file answers with: finished rows need no suppression, as of a one-to-one
+        head."""
+        return (self.about.head,) if self.about.output == "raw" else (ONE_TO_ONE,)
+
+    def input_size(self, wanted: int | None) -> tuple[int, int]:
+        """(height, width) of the input for a ``wanted`` side, None for the usual one.
+
+        Raises SizeError where the file does not have it.
+        """
+        if wanted is None:
+            return self.about.image_size
+        side = -(-wanted // self.max_stride) * self.max_stride
+        self._check_size(side, side)
+        return side, side
+
+    def _check_size(self, height: int, width: int) -> None:
+        own = "x".join(map(str, self.about.image_size))
+        least = self.about.smallest_side
+        if not self.about.dynamic and (height, width) != self.about.image_size:
+            raise SizeError(
+                f"this file takes images of {own}, not {height}x{width}: leave imgsz= out, or "
+                "export with dynamic=True"
+            )
+        if min(height, width) < least:
+            raise SizeError(f"this file takes sides from {least} pixels on, not {height}x{width}")
+
+    def forward(
+        self, images: torch.Tensor, branches: tuple[str, ...] | None = None
+    ) -> dict[str, Predictions]:
+        """images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises SizeError."""
+        self._check_size(*images.shape[-2:])
+        outputs = [torch.from_numpy(array) for array in self._run(self._inputs(images))]
+        if self.about.output == "raw":
+            found = predictions_of(*outputs)
+        else:
+            found = predictions_of_rows(outputs[0], self.num_classes)
+        return {self.branches[0]: found}
+
+    def _inputs(self, images: torch.Tensor) -> np.ndarray:
+        """The images in the type and memory that the file wants."""
+        images = images.cpu().contiguous()
+        if self.about.input == "uint8":
+            whole = images if images.dtype == torch.uint8 else (images * 255).round()
+            return whole.to(torch.uint8).numpy()
+        unit = 255 if images.dtype == torch.uint8 else 1
+        return (images.float() / unit).numpy()
+
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
+        if self.about.dynamic:
+            return self.runner(images)
+        parts = [self.runner(chunk) for chunk in chunks(images, self.about.batch)]
+        joined = [np.concatenate(each) for each in zip(*parts, strict=True)]
+        return [array[: len(images)] for array in joined]
+
+
+def chunks(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Batches of exactly ``batch`` images; the last is filled up with black ones."""
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        spare = batch - len(part)
+        yield np.pad(part, [(0, spare), (0, 0), (0, 0), (0, 0)]) if spare else part
+
+
+def predictions_of_rows(rows: torch.Tensor, num_classes: int) -> Predictions:
+    """Rows [B,D,6] (x1, y1, x2, y2, score, class) as Predictions of D anchor points."""
+    labels = rows[..., 5:].long().clamp(0, num_classes - 1)
+    scores = rows.new_zeros(*rows.shape[:2], num_classes).scatter(2, labels, rows[..., 4:5])
+    return predictions_of(rows[..., :4], scores)
+
+
+def predictions_of(boxes: torch.Tensor, scores: torch.Tensor) -> Predictions:
+    """Boxes [B,A,4] and scores [B,A,C] as what a head says about A points at 0, 0."""
+    distances = torch.cat((-boxes[..., :2], boxes[..., 2:]), -1)
+    count = boxes.shape[1]
+    return Predictions(scores.logit(), distances, boxes.new_zeros(count, 2), boxes.new_ones(count))
+
+
+def about_file(path: Path) -> About:
+    """What an exported file says about itself.
+
+    Raises ExportError where it is damaged or no export of det, MissingPackage where the packages of
+    its format are not installed.
+    """
+    row = format_of(path)
+    if row is None:
+        raise ExportError(f"{path}: no format of det has this suffix")
+    if not path.exists():
+        raise ExportError(f"{path} does not exist")
+    require(row)
+    return About.from_texts(WRITERS[row.name].read_about(path), path)
+
+
+def open_exported(
+    path: Path, device: torch.device, threads: int | None = None
+) -> ExportedDetector:
+    """The detector in an exported file.  threads: of its runtime; None for what it chooses.
+
+    Raises what ``about_file`` raises, and ExportError where the runtime can not load it.
+    """
+    about = about_file(path)
+    return ExportedDetector(WRITERS[about.format].open_file(path, device, threads), about)

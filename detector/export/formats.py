@@ -1,0 +1,79 @@
+"""The formats that det can write, as facts: no torch and no other package is imported here.
+
+One row a format.  What writes, reads and runs it is the module of the same name in this folder
+(``writers.py``); ``docs/export.md`` shows the table to users.  A new format is a row here, a module
+with ``write``, ``read_about`` and ``open_file``, and a row in ``writers.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+
+class ExportError(RuntimeError):
+    """A model that can not be written in a format, or a file of one that can not be read."""
+
+    exit_code = 1
+
+
+class MissingPackage(ExportError):
+    """A format whose packages are not installed."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Format:
+    """Facts of one format.
+
+    runtime: what runs the file, for people.  suffix: of the file.  parts: suffixes of files that
+    belong to it and lie beside it under its name.  packages: import names needed to write and run
+    it; extra: what of yolodet installs them, None where torch is enough.  half_on: kinds of device
+    for which half=True is right (docs/export.md says why).  dynamic: whether a file may take any
+    batch and size.  run_here: whether the tests of this project run it.
+    """
+
+    name: str
+    runtime: str
+    suffix: str
+    packages: tuple[str, ...] = ()
+    extra: str | None = None
+    parts: tuple[str, ...] = ()
+    half_on: tuple[str, ...] = ()
+    dynamic: bool = True
+    run_here: bool = True
+
+
+FORMATS = {
+    row.name: row
+    for row in (
+        Format(
+            "onnx", "ONNX Runtime", ".onnx", ("onnx", "onnxscript", "onnxruntime"), "export",
+            half_on=("cpu", "cuda"),
+        ),
+    )
+}  # fmt: skip
+"""Name -> facts, in the order of the help."""
+SUFFIXES = {row.suffix: row for row in FORMATS.values()}
+"""How the name of an exported file ends -> its format."""
+
+
+def format_of(path: str | Path) -> Format | None:
+    """The format of an exported file by its name; None for checkpoints and all else."""
+    return SUFFIXES.get(Path(path).suffix)
+
+
+def missing_packages(row: Format) -> list[str]:
+    """Which of the packages of a format are not installed; none of them is imported."""
+    return [name for name in row.packages if find_spec(name) is None]
+
+
+def require(row: Format) -> None:
+    """Raise MissingPackage, which names the extra, where a package of a format is missing."""
+    if missing := missing_packages(row):
+        raise MissingPackage(
+            f"format={row.name} needs {', '.join(missing)}, which is not installed: "
+            f"pip install 'yolodet[{row.extra}]'"
+        )

@@ -1,0 +1,129 @@
+"""A detector as one function of tensors: what every format is written from.
+
+``images`` [B,3,H,W], RGB, float32 in 0..1 (or uint8 0..255), become ``detections`` [B,max_det,6]:
+x1, y1, x2, y2 in pixels of the input, score, class; best first, rows of score 0 at the end.  All
+else is inside: the channel order and range a family wants, decoding in float32, and the choice of
+detections.  A family with a one-to-one head needs no suppression; one without gets NMS in plain
+tensor code (``nms.py``), so that no runtime needs an operator of its own.  With ``raw`` the outputs
+are what the head says, decoded: ``boxes`` [B,A,4] and ``scores`` [B,A,C] of every anchor point.
+
+Left out: letterboxing and reading images, which is the caller's part (docs/export.md).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..evaluate.postprocess import branches_for, top_detections, uses_nms
+from ..models.detector import Detector
+from ..models.head import decode_boxes
+from .nms import CANDIDATES, nms_rows
+
+DETECTIONS = ("detections",)
+RAW = ("boxes", "scores")
+"""Names of the outputs."""
+CELLS = 21
+"""Anchor points of a square of 32 pixels: 16 + 4 + 1."""
+MAX_SIDE = 8192
+MAX_BATCH = 4096
+"""Where dynamic inputs end: not a limit of the model, but a range must be named."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a file takes in.
+
+    size: (height, width), fixed or, with ``dynamic``, the usual one.  batch: images at once, of a
+    fixed file.  dynamic: any batch, and any size of multiples of the stride.
+    """
+
+    size: tuple[int, int]
+    batch: int = 1
+    dynamic: bool = False
+
+
+class ExportGraph(nn.Module):
+    """The exported function; the detector is copied, fused and cut down to the branch it reads.
+
+    nms: read the one-to-many branch, with NMS; families without a one-to-one branch do so in any
+    case.  iou, agnostic: of NMS.  max_det: rows of the answer.  raw: no choice, all anchor points.
+    uint8: images are uint8 in 0..255.  Raises BranchError where the model lacks the branch.
+    """
+
+    def __init__(
+        self,
+        model: Detector,
+        *,
+        nms: bool = False,
+        iou: float = 0.7,
+        agnostic: bool = False,
+        max_det: int = 300,
+        raw: bool = False,
+        uint8: bool = False,
+    ) -> None:
+        super().__init__()
+        (self.branch,) = branches_for(nms, model.branches)
+        self.nms = uses_nms(nms, model.branches) and not raw
+        self.iou, self.agnostic, self.max_det = iou, agnostic, max_det
+        self.raw, self.uint8 = raw, uint8
+        self.model = copy.deepcopy(model).fuse((self.branch,)).requires_grad_(False)
+        self.eval()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what comes out."""
+        return RAW if self.raw else DETECTIONS
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the detector computes in; detections are float32 in any case."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def smallest_side(self) -> int:
+        """Least height and width of a dynamic file: there must be enough points to choose from."""
+        needed = 1 if self.raw else (CANDIDATES if self.nms else self.max_det)
+        return math.ceil(math.sqrt(needed / CELLS)) * self.model.max_stride
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """images: [B,3,H,W] -> detections [B,max_det,6], or boxes [B,A,4] and scores [B,A,C]."""
+        if self.uint8:
+            images = images.float() / 255
+        found = self.model(images, branches=(self.branch,))[self.branch]
+        if self.raw:
+            return decode_boxes(found), found.logits.float().sigmoid()
+        if not self.nms:
+            return top_detections(found, self.max_det)
+        candidates = top_detections(found, CANDIDATES)  # [B,K,6]
+        return nms_rows(candidates, iou=self.iou, max_det=self.max_det, agnostic=self.agnostic)
+
+    def example(self, shape: Shape) -> torch.Tensor:
+        """Images to trace with.  A dynamic batch is traced with 2: a 1 would be taken for fixed."""
+        batch = max(shape.batch, 2) if shape.dynamic else shape.batch
+        images = torch.rand(batch, 3, *shape.size, generator=torch.Generator().manual_seed(0))
+        images = (images * 255).to(torch.uint8) if self.uint8 else images
+        return images.to(self.device)
+
+    def program(self, shape: Shape) -> torch.export.ExportedProgram:
+        """The graph as torch sees it, for the formats that are written from that."""
+        dynamic = None
+        if shape.dynamic:
+            stride, least = self.model.max_stride, self.smallest_side // self.model.max_stride
+            most = MAX_SIDE // stride
+            height = stride * torch.export.Dim("height", min=least, max=most)
+            width = stride * torch.export.Dim("width", min=least, max=most)
+            batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+            dynamic = {"images": {0: batch, 2: height, 3: width}}
+        with torch.no_grad():
+            return torch.export.export(
+                self, (self.example(shape),), dynamic_shapes=dynamic, strict=False
+            )

@@ -1,0 +1,49 @@
+"""Non-maximum suppression in plain tensor code: fixed shapes, no loop that depends on the data.
+
+Greedy NMS keeps a box unless a better one that was kept overlaps it.  Written as a condition on
+all boxes at once, kept(j) = no i < j with kept(i) and overlap(i, j), it can be solved by repeating:
+begin with all kept and apply the condition to the last answer.  After n rounds every box is right
+whose fate hangs on a chain of less than n others (Cluster-NMS, arXiv 2005.03572, section 3.2), and
+chains of overlapping boxes that take turns are short: ROUNDS is several times the longest seen.
+Every runtime can do it, because it is only products of matrices and comparisons.
+"""
+
+from __future__ import annotations
+
+import torch
+
+CANDIDATES = 1024
+"""(anchor, class) pairs of an image that enter NMS, the best scored first."""
+ROUNDS = 16
+
+
+def nms_rows(rows: torch.Tensor, *, iou: float, max_det: int, agnostic: bool) -> torch.Tensor:
+    """The best rows [B,max_det,6] after NMS; those suppressed get score 0 and go to the end.
+
+    rows: [B,K,6] x1, y1, x2, y2, score, class, best first.  iou: overlap above which the worse box
+    goes, among boxes of its class, or with ``agnostic`` of any class.
+    """
+    boxes, scores, labels = rows[..., :4], rows[..., 4], rows[..., 5]
+    rivals = overlaps(boxes) > iou  # [B,K,K]
+    if not agnostic:
+        rivals = rivals & (labels[:, :, None] == labels[:, None, :])
+    before = torch.ones(rows.shape[1], rows.shape[1], device=rows.device).triu(1)  # i < j
+    beats = rivals.float() * before  # [B,K,K]: i beats j
+    kept = torch.ones_like(scores)[:, None]  # [B,1,K]
+    for _ in range(ROUNDS):
+        kept = ((kept @ beats) < 0.5).float()
+    scores = scores * kept[:, 0]
+    best, order = scores.topk(min(max_det, rows.shape[1]), dim=1)  # [B,D]
+    rows = rows.gather(1, order[..., None].expand(-1, -1, 6))
+    rows = torch.cat((rows[..., :4], best[..., None], rows[..., 5:]), -1)
+    return torch.nn.functional.pad(rows, (0, 0, 0, max_det - rows.shape[1]))
+
+
+def overlaps(boxes: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of all pairs: boxes [B,K,4] -> [B,K,K]; 0 for boxes without area."""
+    top = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    low = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    shared = (low - top).clamp(min=0).prod(-1)  # [B,K,K]
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)  # [B,K]
+    whole = area[:, :, None] + area[:, None, :] - shared
+    return shared / whole.clamp(min=1e-9)

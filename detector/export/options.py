@@ -1,0 +1,120 @@
+"""What was typed after det export, read and checked: formats, size, where the file goes.
+
+No torch here: all that can be refused is refused before it is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..config_export import ExportConfig
+from ..parse import UsageError, nearest
+from .formats import FORMATS, Format, require
+
+QUANTIZING = ("calibration", "max_drop")
+
+
+def formats_of(config: ExportConfig) -> list[Format]:
+    """The formats named, in that order.  Raises UsageError for one that does not exist."""
+    rows = []
+    for name in (part.strip().lower() for part in config.format.split(",")):
+        if name not in FORMATS:
+            near = nearest(name, FORMATS)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FORMATS)}"
+            raise UsageError(f"format={config.format}: there is no format {name!r}; {hint}")
+        if FORMATS[name] not in rows:
+            rows.append(FORMATS[name])
+    return rows
+
+
+def size_of(text: str | None, usual: int, stride: int) -> tuple[int, int]:
+    """(height, width) that ``imgsz=`` names; None: a square of the usual side.
+
+    Raises UsageError where it is no size or a side is no multiple of the stride.
+    """
+    if text is None:
+        side = -(-usual // stride) * stride
+        return side, side
+    sides = re.fullmatch(r"\s*(\d+)(?:\s*[,x]\s*(\d+))?\s*", text)
+    if sides is None:
+        raise UsageError(f"imgsz={text}: expected a side or height,width, e.g. imgsz=640,512")
+    height, width = int(sides[1]), int(sides[2] or sides[1])
+    for side in (height, width):
+        if side < stride or side % stride:
+            near = max(1, round(side / stride)) * stride
+            raise UsageError(
+                f"imgsz={text}: sides must be multiples of the stride {stride}, such as {near}"
+            )
+    return height, width
+
+
+def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: bool) -> Path:
+    """Where the file of a format goes: beside the checkpoint under its name, or as ``output=``
+    says.  fetched: weights of the zoo, which lie in a cache, are exported into the current folder.
+    Raises UsageError for an ``output`` that can not be."""
+    precision = "-fp16" if config.half else ""
+    usual = f"{checkpoint.stem}{precision}{row.suffix}"
+    if config.output is None:
+        return (Path() if fetched else checkpoint.parent) / usual
+    output = Path(config.output)
+    if output.is_dir() or len(formats_of(config)) > 1:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"output={output} is a file: several formats need a folder")
+        return output / usual
+    if output.suffix != row.suffix:
+        raise UsageError(
+            f"output={output}: a file of format={row.name} ends in {row.suffix}, or name a folder "
+            "that exists"
+        )
+    return output
+
+
+def check_options(config: ExportConfig, given: frozenset[str]) -> None:
+    """Raise UsageError for options that can not be meant together or would do nothing, and
+    MissingPackage for a format that can not be written here."""
+    rows = formats_of(config)
+    names = [row.name for row in rows]
+    if config.imgsz is not None:
+        size_of(config.imgsz, 640, 32)
+    unused = next((name for name in QUANTIZING if name in given and not config.int8), None)
+    pairs = [
+        (config.int8, "int8=True: this version does not quantize; half=True halves the file"),
+        (unused is not None, f"{unused}= has no effect without int8=True: leave it out"),
+        (
+            config.dynamic and "batch" in given,
+            f"batch={config.batch} has no effect with dynamic=True, which takes any: leave it out",
+        ),
+        (
+            config.raw and "max_det" in given,
+            f"max_det={config.max_det} has no effect with raw=True: leave one of them out",
+        ),
+        (
+            "opset" in given and not {"onnx", "tensorrt"} & set(names),
+            f"opset={config.opset} has no effect on format={config.format}: leave it out",
+        ),
+        (config.fraction == 0, "fraction=0 leaves no image to compare on"),
+        *(
+            (name in given and config.data is None, f"{name}= has no effect without data=")
+            for name in ("split", "fraction")
+        ),
+    ]
+    for wrong, message in pairs:
+        if wrong:
+            raise UsageError(message)
+    for row in rows:
+        _check_format(row, config)
+
+
+def _check_format(row: Format, config: ExportConfig) -> None:
+    kind = "cpu" if config.device in (None, "cpu") else "cuda"
+    if config.half and kind not in row.half_on:
+        mend = f"use device={'0' if row.half_on[0] == 'cuda' else 'cpu'}" if row.half_on else (
+            "leave it out"
+        )  # fmt: skip
+        raise UsageError(f"half=True is not for format={row.name} on device={kind}: {mend}")
+    if config.dynamic and not row.dynamic:
+        raise UsageError(
+            f"dynamic=True: format={row.name} is written for one size and batch; leave it out"
+        )
+    require(row)

@@ -1,0 +1,13 @@
+"""Name of a format -> the module that writes, reads and runs it.
+
+The modules import their packages when they are called, so this table costs nothing but torch.
+"""
+
+from __future__ import annotations
+
+from . import onnx
+from .interface import Writer
+
+WRITERS: dict[str, Writer] = {
+    "onnx": onnx,
+}

@@ -1,0 +1,62 @@
+"""Results as lines for people: what the command line prints on stdout when it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def show_run(result: dict[str, Any]) -> str:
+    """The last lines of a run: how good it is and where its files are."""
+    lines = []
+    metrics = result.get("metrics") or {}
+    shown = [("AP", "map"), ("AP50", "map_50"), ("precision", "precision"), ("recall", "recall")]
+    numbers = [f"{name} {metrics[key]:.3f}" for name, key in shown if metrics.get(key) is not None]
+    if numbers:
+        lines.append(", ".join(numbers))
+    lines += [f"{key} weights: {result[key]}" for key in ("best",) if result.get(key)]
+    if result.get("folder"):
+        lines.append(f"results: {result['folder']}")
+    return "\n".join(lines)
+
+
+def show_report(report: Any) -> str:
+    """What a data set holds and what is wrong with it; every finding's first examples."""
+    stand_in = f", standing in for {report.stand_in}" if report.stand_in else ""
+    lines = [f"{report.name}{stand_in}: {len(report.class_names)} classes, {report.yaml}"]
+    for name, split in report.splits.items():
+        lines.append(
+            f"  {name}: {split.usable} of {split.images} images usable, {split.boxes} boxes, "
+            f"{split.backgrounds} backgrounds"
+        )
+    for group in report.groups:
+        lines.append(f"{group.severity}: {group.id} x {group.count}")
+        lines += [f"  {example}" for example in group.examples]
+    counts = [f"{report.count(severity)} {severity}s" for severity in ("error", "warning")]
+    return "\n".join([*lines, ", ".join(counts)])
+
+
+def as_lines(value: Any, indent: str = "") -> list[str]:
+    """Nested plain data as ``key: value`` lines."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            lines += [f"{indent}{key}:", *as_lines(item, indent + "  ")]
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            lines += [f"{indent}{key}:"]
+            lines += [f"{indent}  {', '.join(as_lines(entry))}" for entry in item]
+        else:
+            shown = ", ".join(map(str, item)) if isinstance(item, list | tuple) else item
+            lines.append(f"{indent}{key}: {shown}")
+    return lines
+
+
+def show_measured(result: dict[str, Any]) -> str:
+    return f"{result['line']}\nresults: {result['folder']}"
+
+
+def show_exports(result: dict[str, Any]) -> str:
+    """The files of an export, and which of them do not answer as their checkpoint does."""
+    return "\n".join(
+        ("exported: " if each["passed"] else "NOT THE SAME: ") + each["file"]
+        for each in result["exports"]
+    )
