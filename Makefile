@@ -8,13 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check clean
+.PHONY: help demo test test-slow gate check clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        set up .venv, train on coco8 and say where the results are"
 	@echo "make test        set up .venv, run the test suite (some minutes)"
 	@echo "make test-slow   the tests that take minutes each"
+	@echo "make gate        a run of a minute or two that must reach its AP"
 	@echo "make check       set up .venv, run ruff and mypy"
 	@echo "make clean       remove .venv, build/ and caches (not runs/)"
 
@@ -48,6 +49,9 @@ test: $(VENV)/test.stamp
 
 test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow
+
+gate: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m gate
 
 # The root folder is the package: mypy sees it under its name through a link.
 check: $(VENV)/dev.stamp
