@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 
 import torch
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of mallopt(3): never return the top of the heap, never map a block by itself."""
 
 
 class DeviceError(ValueError):
@@ -52,6 +57,18 @@ def use_all_cores(neighbours: int = 1) -> None:
     cores = max(cores // neighbours, 1)
     if torch.get_num_threads() != cores:
         torch.set_num_threads(cores)
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep what is freed for the next step (glibc, for the whole process).
+
+    It would give large blocks back to the system, which clears them page by page when they are
+    asked for again: a tenth of a training step on a CPU.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def synchronize(device: torch.device) -> None:

@@ -4,6 +4,7 @@ well: skipped, undone and done again in another precision, or stopped with a rep
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from torch import Tensor
 from yolodet.datasets.sample import Batch
 from yolodet.detector import api
 from yolodet.detector.precision.precision import Precision
-from yolodet.detector.runs import RunError
+from yolodet.detector.runs import BEST, RunError
 from yolodet.detector.train import guard
+from yolodet.weights.checkpoint import load_weights, save_weights
 
 STEPS = 4
 """Batches an epoch: 12 images, 3 at a time."""
@@ -272,6 +274,26 @@ def test_results_tell_of_the_fall(data: Path, tmp_path: Path) -> None:
     assert [row["precision"] for row in rows_of(tmp_path)] == ["bf16", "fp32"]
     assert reason in (tmp_path / "log.txt").read_text()
     assert_all_finite(tmp_path)
+
+
+def test_best_is_measured_in_the_precision_it_was_chosen_in(data: Path, tmp_path: Path) -> None:
+    """After a fall the run is in fp32, but `det val` takes what the checkpoint says."""
+    trainer = make_trainer(data, tmp_path, "bf16", ("fp32",))
+    fail_in_bf16(trainer, 1, 2)
+    trainer.fit()
+    assert trainer.precision.name == "fp32"
+    best = tmp_path / BEST
+    tensors, meta = load_weights(best)
+    save_weights(best, tensors, replace(meta, precision="bf16"))  # of epoch 1, say
+    seen, evaluate = [], trainer.evaluate
+
+    def measured(model: Any, precision: Any = None) -> Any:
+        seen.append(precision.name)
+        return evaluate(model, precision)
+
+    trainer.evaluate = measured  # type: ignore[method-assign]
+    api.finish(trainer)
+    assert seen == ["bf16"]
 
 
 def test_without_a_rung_below_the_run_ends_with_the_report(data: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tiny import (
     watch,
     write_tiny_data,
 )
+from torch import nn
 from yolodet.datasets.sample import Batch
 from yolodet.detector.losses.detection import LossOutput
 from yolodet.detector.precision.precision import Precision
@@ -329,3 +330,30 @@ def test_fp32_is_not_helped_by_fp32() -> None:
         assert not find_failure(
             model, make_criterion(), make_batch(1), precision, place, "nan"
         ).helped
+
+
+def test_a_kept_state_is_a_copy_in_the_memory_of_the_one_before() -> None:
+    layer = nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+    state: dict[str, Any] = {
+        "model": layer.state_dict(), "rows": [{"a": 1.0}], "pair": (torch.zeros(2), "x"), "n": None,
+    }  # fmt: skip
+    first = guard.keep(state)
+    assert same(first, state) and first["model"]["weight"].stride() == layer.weight.stride()
+    addresses = [first["model"]["weight"].data_ptr(), first["pair"][0].data_ptr()]
+    with torch.no_grad():
+        layer.weight.add_(1)
+    assert not same(first, state)
+    state["rows"].append({"a": 2.0})
+    state["sums"] = {"box": torch.ones(())}
+    second = guard.keep(state, first)
+    assert same(second, state) and second["rows"] is not state["rows"]
+    assert addresses == [second["model"]["weight"].data_ptr(), second["pair"][0].data_ptr()]
+    assert second["sums"]["box"].data_ptr() != state["sums"]["box"].data_ptr()
+
+
+@pytest.mark.parametrize(
+    "now", [torch.ones(3), torch.ones(2, dtype=torch.float64), torch.ones(()), {"a": 1}, 7, None]
+)
+def test_what_does_not_fit_the_memory_of_the_one_before_gets_its_own(now: Any) -> None:
+    for before in (torch.zeros(2), {"a": torch.zeros(2)}, (1, 2), "text", None):
+        assert same(guard.keep({"x": now}, {"x": before}), {"x": now})

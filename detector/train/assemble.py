@@ -23,7 +23,7 @@ from ...datasets.scan import Scan, scan_split
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
 from ..config import TrainConfig
-from ..device import describe_device, pick_device, use_all_cores
+from ..device import describe_device, keep_freed_memory, pick_device, use_all_cores
 from ..group import ALONE, Group
 from ..log import Log
 from ..losses.detection import DetectionLoss, Gains
@@ -178,6 +178,8 @@ def prepare_torch(config: TrainConfig, device: torch.device) -> None:
     """Seeds, threads and kernels, for the whole process."""
     torch.manual_seed(config.seed)
     use_all_cores(place().local_size)
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":

@@ -23,6 +23,8 @@ class ModelEma:
         self.decay = decay
         self.tau = tau
         self.updates = 0
+        self._model: nn.Module | None = None
+        self._pairs: list[tuple[list[Tensor], list[Tensor]]] = []
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -30,14 +32,20 @@ class ModelEma:
         copied."""
         self.updates += 1
         share = 1.0 - self.decay * (1.0 - math.exp(-self.updates / self.tau))
-        floats: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for mine, theirs in zip(_tensors(self.average), _tensors(model), strict=True):
-            if mine.is_floating_point():
-                floats[0].append(mine)
-                floats[1].append(theirs)
-            else:
-                mine.copy_(theirs)
-        torch._foreach_lerp_(floats[0], floats[1], share)
+        floats, counters = self._paired(model)
+        torch._foreach_lerp_(*floats, share)
+        if counters[0]:
+            torch._foreach_copy_(*counters)
+
+    def _paired(self, model: nn.Module) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """Tensors of the average with those of ``model``, floats and integers apart; looked up
+        once, for a state is loaded into the tensors that are there."""
+        if self._model is not model:
+            pairs = list(zip(_tensors(self.average), _tensors(model), strict=True))
+            kinds = [[p for p in pairs if p[0].is_floating_point() == kind] for kind in (True, False)]
+            self._pairs = [([a for a, _ in kind], [b for _, b in kind]) for kind in kinds]
+            self._model = model
+        return self._pairs
 
     def state_dict(self) -> dict[str, object]:
         return {"average": self.average.state_dict(), "updates": self.updates}

@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ class Guard:
         due = self._due or self._since >= READ_EVERY
         if boundary and due and not self.skips_in_a_row:
             self.settle()
-            self._state, self._since, self._due = copy.deepcopy(self._save()), 0, False
+            self._state, self._since, self._due = keep(self._save(), self._state), 0, False
         self._since += 1
         self._careful = max(self._careful - 1, 0)
 
@@ -166,6 +167,24 @@ class Guard:
         if self.skips_in_a_row >= MOST_SKIPS:
             return f"{self.skips_in_a_row} updates in a row were skipped"
         return None
+
+
+def keep(value: Any, before: Any = None) -> Any:
+    """A copy of a state of plain data and tensors, made in the memory of ``before``, the copy of an
+    earlier one, where tensors have not changed in shape: new memory each time costs more than the
+    copying."""
+    if isinstance(value, Tensor):
+        fits = isinstance(before, Tensor) and before.shape == value.shape
+        if fits and before.dtype == value.dtype and before.device == value.device:
+            return before.copy_(value)
+        return value.detach().clone()
+    if isinstance(value, dict):
+        known = before if isinstance(before, dict) else {}
+        return {key: keep(item, known.get(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        known = before if isinstance(before, list | tuple) else ()
+        return type(value)(keep(*pair) for pair in zip_longest(value, known[: len(value)]))
+    return copy.deepcopy(value)
 
 
 def find_failure(

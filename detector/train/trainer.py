@@ -155,8 +155,8 @@ class Trainer:
         """The weights that are validated and saved as best: the average, where there is one."""
         return self.run.ema.average if self.run.ema else self.run.model  # type: ignore[return-value]
 
-    def evaluate(self, model: Detector) -> Evaluation:
-        """Measure ``model`` on the validation split, in the precision of the run."""
+    def evaluate(self, model: Detector, precision: Precision | None = None) -> Evaluation:
+        """Measure ``model`` on the validation split, in the precision of the run or another."""
         config = self.config
         with self.log.progress("validating", len(self.run.val_loader)) as update:
             return evaluate(
@@ -170,7 +170,7 @@ class Trainer:
                 iou=config.iou,
                 max_det=config.max_det,
                 agnostic_nms=config.agnostic_nms,
-                autocast=self.precision.autocast,
+                autocast=(precision or self.precision).autocast,
                 channels_last=config.channels_last,
                 on_progress=update,
             )
