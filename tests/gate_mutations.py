@@ -81,7 +81,7 @@ def cells(measures: dict[str, Any] | None) -> list[str]:
         return [*("" for _ in gate.BANDS), "not measured"]
     if "failed" in measures:
         return [*("" for _ in gate.BANDS), "the run fails"]
-    caught = ", ".join(gate.outside(measures)) or "not caught"
+    caught = ", ".join(gate.outside(measures)) or "nothing"
     return [*(f"{measures[key]:.4f}" for key in gate.BANDS), caught]
 
 

@@ -45,7 +45,7 @@ def test_the_page_shows_the_bands_and_what_every_mutation_came_to() -> None:
         *numbers, caught = rows[words]
         if any(numbers):
             measures = dict(zip(gate.BANDS, map(float, numbers), strict=True))
-            assert caught == (", ".join(gate.outside(measures)) or "not caught"), words
+            assert caught == (", ".join(gate.outside(measures)) or "nothing"), words
 
 
 def cells_of(line: str) -> list[str]:
