@@ -288,8 +288,10 @@ def report(decision: Decision, log: Log) -> None:
         )  # fmt: skip
     log.table("AMP sanity check: one batch of this run, forward and backward", columns, rows)
     if not decision.cached:
-        steps = decision.seconds * 1000 / base.step_ms
-        log.info(f"the check took {decision.seconds:.1f} s, as long as {steps:.1f} steps in fp32")
+        log.info(
+            f"the check took {decision.seconds:.1f} s, a first batch and the start of the kernels "
+            f"included; a step takes {base.step_ms / 1000:.2g} s in fp32"
+        )
     for name, reason in decision.objections.items():
         log.info(f"{name} was not tried: {reason}")
 
