@@ -118,6 +118,8 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
     """
     with join(config.device) as group:
         log.mute = not group.first
+        if group.size > 1:
+            check_train(config, given)
         state, folder, last = None, None, Path()
         if config.resume is not None:
             last = find_last(config.resume, config.project)

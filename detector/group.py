@@ -9,6 +9,7 @@ train/distributed.py; nothing here reads the environment.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -104,7 +105,8 @@ def _told() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
+        line = str(error).strip().partition("\n")[0]
+        reason = re.sub(r"^\[[^]]*\] *", "", line).partition(". ")[0]
         raise RankLost(
             f"another rank of this run does not answer ({reason}): see what it said last, or "
             "whether it was killed"

@@ -92,6 +92,8 @@ def assemble(
     ValueError; writes nothing but caches."""
     device = pick_device(own_device(config.device, place(), cuda=torch.cuda.is_available()))
     prepare_torch(config, device)
+    if group.size > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
     with group.first_goes_first():
         dataset, scans = load_data(config, log)
         class_names = ("object",) if config.single_cls else dataset.class_names

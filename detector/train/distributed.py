@@ -163,18 +163,20 @@ def join(device: str | None) -> Iterator[Group]:
     typed.  Raises UsageError.
     """
     here = place()
-    from ..group import ALONE
+    from ..group import ALONE, Group
 
     if here.size == 1:
         yield ALONE
         return
     import torch.distributed as dist
 
-    store = _meet(here, device)
+    store = _meet(device)
+    group = Group(here.rank, here.size)
     with _Watch(store.clone()) as watch:
         try:
-            yield _group(here)
-            dist.barrier()  # nobody goes while the place where all have met is needed
+            yield group
+            watch.done.set()
+            group.wait()  # nobody goes while the place where all have met is needed
         except Interrupted as stop:  # by all of them at once
             watch.done.set()
             if here.rank:
@@ -188,13 +190,7 @@ def join(device: str | None) -> Iterator[Group]:
     dist.destroy_process_group()
 
 
-def _group(here: Place) -> Group:
-    from ..group import Group
-
-    return Group(here.rank, here.size)
-
-
-def _meet(here: Place, device: str | None) -> Any:
+def _meet(device: str | None) -> Any:
     """Find the others; returns the store where all have met."""
     import torch
     import torch.distributed as dist
@@ -203,14 +199,14 @@ def _meet(here: Place, device: str | None) -> Any:
     backend = "cpu:gloo,cuda:nccl" if with_cuda else "gloo"
     store, rank, size = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-    if with_cuda:
-        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
     return store
 
 
 def _failed_before(store: Any, here: Place, error: BaseException) -> int | None:
     """The exit code of the rank that failed before this one; None where this is the first to fail,
     which all others have then seen, if they can."""
+    from ..group import RankLost
+
     try:
         if store.add(FAILED, 1) > 1:
             store.wait([CODE], timedelta(seconds=GRACE_SECONDS))
@@ -218,8 +214,9 @@ def _failed_before(store: Any, here: Place, error: BaseException) -> int | None:
             store.add(SEEN, 1)
             return code
         store.set(CODE, str(exit_code_of(error)))
+        others = here.size - 1 - isinstance(error, RankLost)
         deadline = time.monotonic() + GRACE_SECONDS
-        while store.add(SEEN, 0) < here.size - 1 and time.monotonic() < deadline:
+        while store.add(SEEN, 0) < others and time.monotonic() < deadline:
             time.sleep(0.05)
     except RuntimeError:  # the store went with the rank that held it: then nobody has said why
         return None
@@ -254,17 +251,18 @@ class _Watch(threading.Thread):
         """Look, until told that the run is over."""
         while not self.done.wait(POLL_SECONDS):
             code = self._code()
-            if code is not None and not self.done.wait(POLL_SECONDS):
+            # time for a rank that knows by itself to end in order
+            if code is not None and not self.done.wait(GRACE_SECONDS if code < 0 else POLL_SECONDS):
                 for stream in (sys.stdout, sys.stderr):
                     stream.flush()
-                os._exit(code)
+                os._exit(abs(code))
 
     def _code(self) -> int | None:
-        """The exit code that a failed rank has left."""
+        """The exit code that a failed rank has left; -1 where the place to leave it is gone."""
         try:
             if not self.store.check([CODE]):
                 return None
             self.store.add(SEEN, 1)
             return int(self.store.get(CODE))
-        except RuntimeError:  # the rank that held the store was killed
-            return 1
+        except RuntimeError:  # the rank that held the store has ended
+            return -1
