@@ -44,7 +44,8 @@ class CommonConfig:
     """Knobs of every command that runs a model."""
 
     device: str | None = knob(None, "Run")
-    """Where to run: cpu, cuda, 0, 1, mps. Default: the first GPU, else the CPU."""
+    """Where to run: cpu, cuda, 0, 1, mps; to train also several (0,1). Default: the first GPU, else
+    the CPU."""
     project: str = knob("runs", "Run")
     """Folder that holds the run folders."""
     name: str | None = knob(None, "Run")
