@@ -40,7 +40,7 @@ class ExportConfig(DetectConfig):
     uint8: bool = knob(False, "Run")
     """Take images as uint8 in 0..255 instead of float32 in 0..1."""
     opset: int = knob(18, "Run", low=18, high=23)
-    """Version of ONNX's operators (only for onnx and tensorrt)."""
+    """Version of ONNX's operators (onnx, and what is made from it: openvino, tensorrt)."""
     raw: bool = knob(False, "Detections")
     """Answer with boxes and scores of every anchor point instead of finished detections."""
 

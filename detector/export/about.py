@@ -90,3 +90,7 @@ class About:
             return About(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ExportError(f"{path} is damaged: its metadata is incomplete ({error})") from error
+
+
+FIELDS = tuple(f.name for f in fields(About))
+"""Names of the pairs."""

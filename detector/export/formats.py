@@ -46,12 +46,32 @@ class Format:
     run_here: bool = True
 
 
+_ONNX = ("onnx", "onnxscript")
+
 FORMATS = {
     row.name: row
     for row in (
         Format(
-            "onnx", "ONNX Runtime", ".onnx", ("onnx", "onnxscript", "onnxruntime"), "export",
+            "onnx", "ONNX Runtime", ".onnx", (*_ONNX, "onnxruntime"), "export",
             half_on=("cpu", "cuda"),
+        ),
+        Format("torchscript", "libtorch", ".torchscript", half_on=("cuda",)),
+        Format("torch_export", "torch.export", ".pt2", half_on=("cuda",)),
+        Format(
+            "openvino", "OpenVINO", ".xml", ("openvino", *_ONNX), "openvino",
+            parts=(".bin",), half_on=("cpu",),
+        ),
+        Format(
+            "tflite", "LiteRT", ".tflite", ("litert_torch", "ai_edge_litert"), "tflite",
+            dynamic=False,
+        ),
+        Format(
+            "coreml", "Core ML", ".mlpackage", ("coremltools",), "coreml",
+            half_on=("cpu",), dynamic=False, run_here=False,
+        ),
+        Format(
+            "tensorrt", "TensorRT", ".engine", ("tensorrt", *_ONNX), "tensorrt",
+            half_on=("cuda",), dynamic=False, run_here=False,
         ),
     )
 }  # fmt: skip

@@ -90,7 +90,7 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
             f"max_det={config.max_det} has no effect with raw=True: leave one of them out",
         ),
         (
-            "opset" in given and not {"onnx", "tensorrt"} & set(names),
+            "opset" in given and not {"onnx", "openvino", "tensorrt"} & set(names),
             f"opset={config.opset} has no effect on format={config.format}: leave it out",
         ),
         (config.fraction == 0, "fraction=0 leaves no image to compare on"),

@@ -5,9 +5,15 @@ The modules import their packages when they are called, so this table costs noth
 
 from __future__ import annotations
 
-from . import onnx
+from . import coreml, onnx, openvino, tensorrt, tflite, torch_export, torchscript
 from .interface import Writer
 
 WRITERS: dict[str, Writer] = {
     "onnx": onnx,
+    "torchscript": torchscript,
+    "torch_export": torch_export,
+    "openvino": openvino,
+    "tflite": tflite,
+    "coreml": coreml,
+    "tensorrt": tensorrt,
 }

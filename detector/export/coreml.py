@@ -1,0 +1,69 @@
+"""Core ML, for Apple's devices: a folder NAME.mlpackage.
+
+Written by coremltools on any system; it runs on macOS only, so it is compared there.  Not run by
+the tests of this project.  float16 is the format its chips compute in; metadata are the package's
+user-defined ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .formats import ExportError
+from .graph import ExportGraph
+from .interface import Runner, Settings
+
+
+def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
+    """Convert the traced graph."""
+    import coremltools
+
+    images = graph.example(settings.shape)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(graph, images, check_trace=False)
+    half = settings.precision == "fp16"
+    model = coremltools.convert(
+        traced,
+        inputs=[coremltools.TensorType("images", shape=tuple(images.shape))],
+        outputs=[coremltools.TensorType(name) for name in graph.outputs],
+        convert_to="mlprogram",
+        compute_precision=getattr(coremltools.precision, "FLOAT16" if half else "FLOAT32"),
+        minimum_deployment_target=coremltools.target.iOS17,
+    )
+    model.user_defined_metadata.update(texts)
+    model.save(str(path))
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """The user-defined metadata.  Raises ExportError for a folder that is no package."""
+    import coremltools
+
+    try:
+        model = coremltools.models.MLModel(str(path), skip_model_load=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ExportError(f"{path} is not a whole Core ML package ({error})") from error
+    return dict(model.user_defined_metadata)
+
+
+def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
+    """The model on whatever Core ML chooses.  Raises ExportError on systems without Core ML."""
+    import sys
+
+    import coremltools
+
+    if sys.platform != "darwin":
+        raise ExportError("Core ML files run on macOS only: export there, so that it is compared")
+    model = coremltools.models.MLModel(str(path))
+    names = [output.name for output in model.get_spec().description.output]
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        found = model.predict({"images": images.astype(np.float32)})
+        return [np.asarray(found[name], np.float32) for name in names]
+
+    return run
