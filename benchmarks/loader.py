@@ -1,13 +1,14 @@
 """Images a second of the data path on one core, beside the work that cannot be avoided.
 
-    python benchmarks/loader.py [--image-size 640] [--images 64] [--rounds 7] [--json FILE]
+    python benchmarks/loader.py [--image-size 640] [--images 64] [--rounds 7] [--out FOLDER]
     python benchmarks/loader.py --beside-model [--image-size 320] [--batch 16]
 
 The first form measures, in alternating rounds on one thread: decoding the JPEG files; the four
 warps of each mosaic alone (the pipeline's own matrices and rectangles, nothing else); the mosaic
 pipeline from cached images, as it is by default and with rotation and shear; the closing epochs
 without mosaic; the letterbox of validation. Time is the processor time of the thread. Shares are
-medians over rounds, because a machine's speed moves between rounds but less within one.
+medians over rounds, because a machine's speed moves between rounds but less within one. Its page
+goes to docs/benchmarks/.
 
 The second form asks how batches should be prepared beside a model that trains on the same cores.
 It measures steps of yolo26n with each way in turn, and compares the fastest tenth of the steps:
@@ -20,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,10 +30,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from pages import add_out, hardware, shown, spread, table, write_page
 from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import Augment, DetectionDataset
 from yolodet.datasets.formats.record import Record
-from yolodet.datasets.limits import usable_cores
 from yolodet.datasets.loader import Loader
 from yolodet.datasets.transforms import translated, warp_boxes
 from yolodet.detector.models.build import build
@@ -42,6 +42,8 @@ DEFAULT = Augment(0.015, 0.7, 0.4, 0.0, 0.1, 0.5, 0.0, 0.0, 0.5, 1.0, 0.0, 10**6
 """The training defaults: colour, translation, zoom, left-right flips, mosaic."""
 TURNED = Augment(0.015, 0.7, 0.4, 10.0, 0.1, 0.5, 2.0, 0.0, 0.5, 1.0, 0.0, 10**6)
 WARPS = "four warps alone"
+DECODE = "JPEG decode alone"
+ALONE = "model alone, the same batch again"
 Rates = dict[str, list[float]]
 
 
@@ -109,11 +111,11 @@ def measure(records: list[Record], image_size: int, rounds: int) -> Rates:
     }
     files = [np.frombuffer(record.path.read_bytes(), np.uint8) for record in records]
     output = np.empty((image_size, image_size, 3), np.uint8)
-    rates: Rates = {"JPEG decode alone": [], WARPS: [], **{name: [] for name in datasets}}
+    rates: Rates = {DECODE: [], WARPS: [], **{name: [] for name in datasets}}
     for epoch in range(-1, rounds):
         samples = warps_of(datasets["mosaic pipeline"], max(epoch, 0), output)
         work: dict[str, Callable[[], object]] = {
-            "JPEG decode alone": lambda: [cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files],
+            DECODE: lambda: [cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files],
             WARPS: partial(_warp, samples),
         }
         for name, data in datasets.items():
@@ -161,7 +163,7 @@ def beside_model(records: list[Record], image_size: int, batch: int, rounds: int
     ahead = loaders["one thread, one batch ahead"]
     ahead._pool_size, ahead._device_type = 1, "ahead"
     fixed = next(loaders["one core, when asked"].epoch(0)).images
-    rates: Rates = {"model alone, the same batch again": [], **{name: [] for name in loaders}}
+    rates: Rates = {ALONE: [], **{name: [] for name in loaders}}
     streams = {name: _endless(loader) for name, loader in loaders.items()}
     for turn in range(-1, rounds):
         for name in rates:
@@ -192,15 +194,17 @@ def _step(
     model.zero_grad(set_to_none=True)
 
 
-def show(rates: Rates, against: str, quantile: float) -> None:
-    """A table: images a second, milliseconds an image, and the share of a row's speed."""
-    base = np.quantile(rates[against], quantile)
-    print(f"{'':38}{'images/s':>10}{'ms':>8}   share of '{against}'")
+def as_table(rates: Rates, against: list[str], quantile: float) -> str:
+    """Images a second and milliseconds an image of every row, and what share of the speed of the
+    rows ``against`` that is, by rounds."""
+    rows = []
     for name, values in rates.items():
         value = float(np.quantile(values, quantile))
-        shares = np.quantile(np.array(values) / rates[against], (0.25, 0.75)) * 100
-        spread = f"(rounds: {shares[0]:.0f}-{shares[1]:.0f})"
-        print(f"{name:38}{value:10.0f}{1000 / value:8.2f}   {100 * value / base:5.0f} % {spread}")
+        shares = [
+            shown(spread((np.array(values) / rates[base] * 100).tolist()), 0) for base in against
+        ]
+        rows.append([name, f"{value:.0f}", f"{1000 / value:.2f}", *shares])
+    return table(("", "images/s", "ms", *(f"% of {base}" for base in against)), rows)
 
 
 def main() -> None:
@@ -210,29 +214,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--beside-model", action="store_true")
-    parser.add_argument("--json", type=Path, help="also write the rates here")
+    add_out(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(Path(folder), options.images)
         if options.beside_model:
             rates = beside_model(records, options.image_size, options.batch, options.rounds)
-            against, quantile = "model alone, the same batch again", 0.9
+            lines = as_table(rates, [ALONE], 0.9)
+            title = f"# Training steps by who prepares the batches, {options.image_size} px"
         else:
             cv2.setNumThreads(1)
             rates = measure(records, options.image_size, options.rounds)
-            against, quantile = WARPS, 0.5
-    show(rates, against, quantile)
+            lines = as_table(rates, [WARPS, DECODE], 0.5)
+            title = f"# The data path on one core, {options.image_size} px"
     facts = {
         "image_size": options.image_size,
         "images": options.images,
-        "cores": usable_cores(),
         "opencv": cv2.__version__,
-        "torch": torch.__version__,
         "images_per_s": rates,
     }
-    print(json.dumps(facts))
-    if options.json is not None:
-        options.json.write_text(json.dumps(facts, indent=2))
+    said = "Shares: median, least and most over the rounds."
+    name = "loader-beside-model" if options.beside_model else "loader"
+    write_page(options.out, name, "", hardware(), [title, said, lines], facts)
 
 
 if __name__ == "__main__":

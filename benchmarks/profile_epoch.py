@@ -1,6 +1,7 @@
 """Where the time of a training epoch goes.
 
     python benchmarks/profile_epoch.py data=../shared/data/bccd/bccd.yaml imgsz=320 [amp=bf16 ...]
+        [--json]
 
 Takes the words of `det train`, trains two epochs without checkpoints and pictures, and prints the
 second: the parts of a step by wrapping what the trainer calls, the rest by subtraction.
@@ -8,6 +9,7 @@ second: the parts of a step by wrapping what the trainer calls, the rest by subt
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -51,9 +53,26 @@ def timed_batches(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def main() -> None:
-    words = read_words(["train", *sys.argv[1:], "epochs=2", "plots=False", "save=False"]).words
-    config, _ = parse(TrainConfig, words)
-    log = Log()
+    as_json = "--json" in sys.argv
+    facts = profile([word for word in sys.argv[1:] if word != "--json"])
+    if as_json:
+        print(json.dumps(facts))
+        return
+    seconds = facts["seconds"]
+    total = sum(seconds.values())
+    print(f"second epoch, {facts['precision']}, {facts['images']} images:")
+    for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"  {name:30} {value:7.2f} s  {100 * value / total:5.1f} %")
+    print(f"  {'epoch':30} {total:7.2f} s, validation {facts['val_s']:.2f} s more")
+    print(f"  outside forward and backward: {100 * facts['outside']:.1f} %")
+
+
+def profile(words: list[str]) -> dict[str, Any]:
+    """Train two epochs; seconds of each part of the second, and the share of it that is neither
+    forward nor backward.  words: those of `det train`."""
+    words = ["train", *words, "epochs=2", "plots=False", "save=False", "close_mosaic=0"]
+    config, _ = parse(TrainConfig, read_words(words).words)
+    log = Log(verbose=False)
     run = assemble(config, log)
     decision = choose_precision(
         config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
@@ -61,15 +80,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(run, decision, Path(folder), log)
         instrument(trainer)
-        started = time.perf_counter()
         trainer.fit()
-    print(f"second epoch, {decision.precision.name}, {len(run.train.records)} images:")
-    total = trainer.at.rows[1]["time"] - trainer.at.rows[0]["time"] - SPENT["validation"]
-    SPENT["the rest of the loop"] = total - sum(v for k, v in SPENT.items() if k != "validation")
-    for name, seconds in sorted(SPENT.items(), key=lambda item: -item[1]):
-        share = f"{100 * seconds / total:5.1f} %" if name != "validation" else "(apart)"
-        print(f"  {name:30} {seconds:7.2f} s  {share}")
-    print(f"  {'epoch':30} {total:7.2f} s; all {time.perf_counter() - started:.1f} s")
+    run.close()
+    rows = trainer.at.rows
+    val_s = SPENT.pop("validation", 0.0)
+    total = rows[1]["time"] - rows[0]["time"] - val_s
+    seconds = {**SPENT, "the rest of the loop": total - sum(SPENT.values())}
+    return {
+        "images": len(run.train.records),
+        "precision": decision.precision.name,
+        "seconds": seconds,
+        "val_s": val_s,
+        "outside": 1.0 - (seconds["forward"] + seconds["backward"]) / total,
+    }
 
 
 def instrument(trainer: Trainer) -> None:

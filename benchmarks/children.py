@@ -1,0 +1,67 @@
+"""Programs that are measured from outside: their last line of JSON, and the memory they hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+EVERY = 0.25  # seconds between two looks at the memory
+
+
+def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Run a program to its end; the JSON of its last line, and ``rss``, ``pss``: the most memory in
+    bytes that it and its children held at a time.
+
+    RSS counts what processes share once for each of them, PSS once.  Both 0 where the system
+    has no /proc.  Raises SystemExit with the end of what it said where the program fails.
+    """
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as told:
+        child = subprocess.Popen(
+            [str(word) for word in words], stdout=said, stderr=told,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+        most = {"rss": 0, "pss": 0}
+        while child.poll() is None:
+            now = memory(child.pid)
+            most = {name: max(most[name], now[name]) for name in most}
+            time.sleep(EVERY)
+        texts = []
+        for file in (said, told):
+            file.seek(0)
+            texts.append(file.read())
+    if child.returncode:
+        raise SystemExit(f"{' '.join(map(str, words))} failed:\n{texts[1][-2000:]}")
+    return {**json.loads(texts[0].strip().splitlines()[-1]), **most}
+
+
+def memory(pid: int) -> dict[str, int]:
+    """Bytes that a process and all below it hold now: rss and pss."""
+    total = {"rss": 0, "pss": 0}
+    for process in tree(pid):
+        for line in _read(Path(f"/proc/{process}/smaps_rollup")).splitlines():
+            name, _, rest = line.partition(":")
+            if name.lower() in total:
+                total[name.lower()] += int(rest.split()[0]) * 1024
+    return total
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for process in found:
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            found += [int(child) for child in _read(task).split()]
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended in the meantime
+        return ""

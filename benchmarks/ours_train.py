@@ -1,0 +1,93 @@
+"""Trains as `det train` does and prints one line of JSON: where its seconds went, epoch by epoch.
+
+    python benchmarks/ours_train.py data=... epochs=3 imgsz=320 [--cache-budget BYTES]
+
+The first epoch warms up and is not in the lists.  train_s: the batches of an epoch.  epoch_s: all
+of it, with validation and checkpoints.  val_s: validation and metrics.  Other programs call it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from yolodet.datasets.cache import ImageCache
+from yolodet.detector.config import TrainConfig
+from yolodet.detector.log import Log
+from yolodet.detector.parse import parse
+from yolodet.detector.precision.ladder import choose_precision
+from yolodet.detector.train import assemble as assembling
+from yolodet.detector.train.trainer import Trainer
+from yolodet.detector.words import read_words
+
+
+class TimedTrainer(Trainer):
+    """A trainer with a clock at the ends of its levels."""
+
+    def __init__(self, *arguments: Any, **words: Any) -> None:
+        super().__init__(*arguments, **words)
+        self.train_s: list[float] = []
+        self.epoch_s: list[float] = []
+        self.val_s: list[float] = []
+        self.speed: dict[str, float] = {}
+        self.images = 0
+        self._began = 0.0
+
+    def _train_epoch(self, *arguments: Any, **words: Any) -> None:
+        self._began = time.perf_counter()
+        super()._train_epoch(*arguments, **words)
+        self.train_s.append(time.perf_counter() - self._began)
+        self.images = int(self.at.sums["images"])
+
+    def _finish_epoch(self) -> None:
+        super()._finish_epoch()
+        self.epoch_s.append(time.perf_counter() - self._began)
+
+    def evaluate(self, *arguments: Any, **words: Any) -> Any:
+        """Validate, with a clock."""
+        started = time.perf_counter()
+        evaluation = super().evaluate(*arguments, **words)
+        self.val_s.append(time.perf_counter() - started)
+        self.speed = evaluation.speed
+        return evaluation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cache-budget", type=int, help="bytes that decoded images may take")
+    options, words = parser.parse_known_args()
+    if options.cache_budget is not None:
+        assembling.ImageCache = partial(ImageCache, budget=options.cache_budget)  # type: ignore
+    words = read_words(["train", *words, "plots=False", "patience=0", "close_mosaic=0"]).words
+    config, _ = parse(TrainConfig, words)
+    log = Log(verbose=False)
+    run = assembling.assemble(config, log)
+    decision = choose_precision(
+        config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = TimedTrainer(run, decision, Path(folder), log)
+        trainer.fit()
+    run.close()
+    facts = {
+        "images": trainer.images,
+        "val_images": len(run.val.records),
+        "train_s": trainer.train_s[1:],
+        "epoch_s": trainer.epoch_s[1:],
+        "val_s": trainer.val_s[1:],
+        "val_ms_an_image": trainer.speed,
+        "precision": decision.precision.name,
+        "threads": torch.get_num_threads(),
+        "cache": run.train_loader.dataset.cache.describe(),
+    }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()
