@@ -32,9 +32,9 @@ from torch import Tensor
 from yolodet.datasets.sample import Batch
 from yolodet.detector import api
 from yolodet.detector.precision.precision import Precision
-from yolodet.detector.runs import BEST, RunError
+from yolodet.detector.runs import BEST, LAST, RunError
 from yolodet.detector.train import guard
-from yolodet.weights.checkpoint import load_weights, save_weights
+from yolodet.weights.checkpoint import load_state, load_weights, save_weights
 
 STEPS = 4
 """Batches an epoch: 12 images, 3 at a time."""
@@ -237,6 +237,7 @@ def test_a_failure_of_bf16_alone_goes_back_to_the_last_good_state_bit_for_bit(
     def check(state: Any) -> None:
         go_back(state)
         now = snapshot(trainer.state_dict())
+        assert len(now.pop("failures")) == 1 + len(kept[-1].pop("failures"))  # all but that
         assert same(now, kept[-1])
         returned.append((now["position"]["epoch"], now["position"]["batch"]))
 
@@ -258,7 +259,9 @@ def test_a_failure_of_bf16_alone_goes_back_to_the_last_good_state_bit_for_bit(
 
     other._train_batch = change  # type: ignore[method-assign]
     other.fit()
-    assert same(essence(trainer), essence(other))
+    mine, theirs = essence(trainer), essence(other)
+    assert len(mine.pop("failures")) == 1 and theirs.pop("failures") == []
+    assert same(mine, theirs)
 
 
 def test_results_tell_of_the_fall(data: Path, tmp_path: Path) -> None:
@@ -274,6 +277,16 @@ def test_results_tell_of_the_fall(data: Path, tmp_path: Path) -> None:
     assert [row["precision"] for row in rows_of(tmp_path)] == ["bf16", "fp32"]
     assert reason in (tmp_path / "log.txt").read_text()
     assert_all_finite(tmp_path)
+
+
+def test_a_run_that_goes_on_remembers_its_failures(data: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(data, tmp_path / "a", "bf16", ("fp32",))
+    fail_in_bf16(trainer, 1, 2)
+    trainer.fit()
+    assert len(trainer.guard.failures) == 1
+    other = make_trainer(data, tmp_path / "b", "fp32", ())
+    other.load_state_dict(load_state(tmp_path / "a" / LAST))
+    assert other.guard.failures == trainer.guard.failures
 
 
 def test_best_is_measured_in_the_precision_it_was_chosen_in(data: Path, tmp_path: Path) -> None:

@@ -366,6 +366,7 @@ class Trainer:
             "scaler": self.step.scaler.state_dict(),
             "precision": self.precision.name,
             "position": self.at.state_dict(),
+            "failures": [asdict(failure) for failure in self.guard.failures],
             "epochs": self.length.epochs,
             "config": asdict(self.config),
             "transferred": sorted(self.run.transferred_names),
@@ -381,6 +382,8 @@ class Trainer:
         self.step.forget()
         self.step.scaler.load_state_dict(state["scaler"])
         self.at = Position(**state["position"])
+        if len(state["failures"]) > len(self.guard.failures):  # a rollback forgets none
+            self.guard.failures = [Failure(**failure) for failure in state["failures"]]
         if self.at.epoch:
             self._fit_time()
         torch.set_rng_state(state["torch_random_state"])
