@@ -133,16 +133,17 @@ def write_one(
         ending = "" if passed else ".failed"
         for file in drafts:
             move(file, target.with_name(file.name + ending))
+    placed = target.with_name(target.name + ending)
     result = {
         "format": row.name,
-        "file": str(target) + ending,
+        "file": str(placed),
         "bytes": size,
         "seconds": seconds,
         "passed": passed,
         "parity": parity.to_dict(),
         "about": {k: v for k, v in asdict(about).items() if k != "checkpoint"},
     }
-    write_json(report_of(target), result)
+    write_json(report_of(placed), result)
     return result
 
 

@@ -1,0 +1,97 @@
+"""A small detector that tells anchors apart, its checkpoint, and det export without a process."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_detector
+from torch import Tensor, nn
+from yolodet.detector.config_export import ExportConfig
+from yolodet.detector.export.export import export
+from yolodet.detector.export.formats import FORMATS, missing_packages
+from yolodet.detector.export.options import check_options
+from yolodet.detector.log import Log
+from yolodet.detector.models.detector import Detector
+from yolodet.detector.parse import parse
+from yolodet.weights.checkpoint import Meta, save_weights
+
+CLASS_NAMES = ("clock", "kite", "bus & tram")
+IMAGE_SIZE = 96
+RUN_HERE = [
+    pytest.param(row.name, marks=needs) for row in FORMATS.values()
+    if row.run_here and (needs := pytest.mark.skipif(
+        bool(missing_packages(row)), reason=f"format={row.name} needs {row.packages}"))
+]  # fmt: skip
+"""Formats that can be run where the tests are."""
+FREE = [each for each in RUN_HERE if FORMATS[str(each.values[0])].dynamic]
+"""Those that take any size."""
+needs_onnx = pytest.mark.skipif(bool(missing_packages(FORMATS["onnx"])), reason="needs onnx")
+
+
+def make_image(size: tuple[int, int], seed: int) -> np.ndarray:
+    """Soft patches of colour, [H,W,3] uint8."""
+    patches = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return cv2.resize(patches, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def make_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """[N,3,H,W] uint8."""
+    images = np.stack([make_image(size, seed + i) for i in range(count)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def enliven(model: Detector) -> Detector:
+    """Norms that fit images, and heads whose scores differ from anchor to anchor.  In place."""
+    torch.manual_seed(0)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # take the statistics of the one batch below
+    with torch.no_grad():
+        model.train()(make_images(8, (96, 96), seed=50))
+        for branch in model.branches:
+            for tower in model.head.get_submodule(branch).classes:
+                tower[-1].weight.normal_(0, 0.6)
+            for tower in model.head.get_submodule(branch).boxes:
+                tower[-1].weight.mul_(0.5)
+    return model.eval()
+
+
+@cache
+def lively_detector() -> Detector:
+    """The tiny detector, made lively.  Shared: do not change it."""
+    torch.manual_seed(0)
+    return enliven(tiny_detector(len(CLASS_NAMES)))
+
+
+def make_meta(**changes: Any) -> Meta:
+    values = {
+        "model": "yolo26n", "class_names": CLASS_NAMES, "image_size": IMAGE_SIZE,
+        "strides": (8, 16, 32), "precision": "fp32", "provenance": "made by a <test> & more",
+    }  # fmt: skip
+    return Meta(**{**values, **changes})
+
+
+def save_checkpoint(folder: Path, **changes: Any) -> Path:
+    """``best.safetensors`` of the lively detector; whoever reads it must build the tiny one."""
+    path = folder / "best.safetensors"
+    save_weights(path, lively_detector().state_dict(), make_meta(**changes))
+    return path
+
+
+def run_export(
+    folder: Path, model: Detector | None = None, meta: Meta | None = None, **words: Any
+) -> dict[str, Any]:
+    """Export ``model`` (default: the lively one) as if it were ``folder/best.safetensors``."""
+    config, given = parse(ExportConfig, {"verbose": False, **words})
+    check_options(config, given)
+    checkpoint = folder / "best.safetensors"
+    return export(
+        config, checkpoint, meta or make_meta(), model or lively_detector(), fetched=False,
+        log=Log(verbose=False),
+    )  # fmt: skip
