@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from yolodet.datasets.cache import ImageCache
 from yolodet.detector.config import TrainConfig
+from yolodet.detector.device import synchronize
 from yolodet.detector.log import Log
 from yolodet.detector.parse import parse
 from yolodet.detector.precision.ladder import choose_precision
@@ -42,6 +43,7 @@ class TimedTrainer(Trainer):
     def _train_epoch(self, *arguments: Any, **words: Any) -> None:
         self._began = time.perf_counter()
         super()._train_epoch(*arguments, **words)
+        synchronize(self.run.device)
         self.train_s.append(time.perf_counter() - self._began)
         self.images = int(self.at.sums["images"])
 

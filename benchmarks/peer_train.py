@@ -46,6 +46,8 @@ def main() -> None:
     times: dict[str, list[float]] = {"start": [], "trained": [], "done": []}
 
     def mark(name: str, _: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         times[name].append(time.perf_counter())
 
     def done(trainer: Any) -> None:

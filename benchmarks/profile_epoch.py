@@ -4,7 +4,8 @@
         [--json]
 
 Takes the words of `det train`, trains two epochs without checkpoints and pictures, and prints the
-second: the parts of a step by wrapping what the trainer calls, the rest by subtraction.
+second: the parts of a step by wrapping what the trainer calls, the rest by subtraction.  For a CPU:
+a GPU works on while the program does not wait for it (gpu.py asks the GPU itself).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Every round runs ours with amp=True, ours with amp=False and, given its python, 
 installed and given every core, each as a program of its own for --epochs epochs, of which the first
 is not counted; every second round runs backwards.  Images/s are given without validation (the
 batches) and with it (the whole epoch, checkpoints too).  Memory is the most that a program and its
-children hold.  A last run of each of ours says how much of an epoch is outside forward and
+children hold.  On a CPU a last run of each of ours says how much of an epoch is outside forward and
 backward.
 """
 
@@ -40,7 +40,8 @@ def main() -> None:
             runs[name].append(run(contenders[name]))
             speed = rate(runs[name][-1], "train_s")
             print(f"round {turn + 1}: {name} {speed:.1f} images/s", file=sys.stderr, flush=True)
-    outside = {name: outside_of(options, word) for name, word in OURS.items() if options.profile}
+    profiled = OURS if options.profile and options.device == "cpu" else {}
+    outside = {name: outside_of(options, word) for name, word in profiled.items()}
     parts = page(options, runs, outside)
     facts = {"options": {k: str(v) for k, v in vars(options).items() if k not in ("peer", "out")},
              "runs": runs, "outside": outside}  # fmt: skip
