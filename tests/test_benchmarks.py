@@ -3,10 +3,13 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny import use_tiny_detector, write_tiny_data
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -126,3 +129,116 @@ def test_growth_measures_as_many_images_on_every_row(tmp_path: Path) -> None:
     assert epochs == ["epochs=11", "epochs=2", "epochs=2", "epochs=2"]
     budgets = [words[words.index("--cache-budget") + 1] for words in list(cases.values())[2:]]
     assert set(budgets) == {str(int(0.1 * 4000 * 160 * 160 * 3 * 0.8))}
+
+
+# ---------------------------------------------------------------- whole programs, with little to do
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of a tiny run, and a tiny model under the name that is asked for."""
+    use_tiny_detector(monkeypatch)
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    data = write_tiny_data(tmp_path / "data")
+    words = [f"data={data}", "imgsz=64", "batch=3", "device=cpu", "amp=false", "pretrained=False"]
+    return words
+
+
+def run_here(
+    program: Any, words: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> str:
+    """What a program prints."""
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", [program.__file__, *words])
+    program.main()
+    return str(capsys.readouterr().out)
+
+
+def test_ours_is_timed_epoch_by_epoch(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ours_train
+
+    words = [*tiny, "epochs=3", "save=False", "--cache-budget", "40000", "cache=ram"]
+    facts = json.loads(run_here(ours_train, words, monkeypatch, capsys))
+    assert (facts["images"], facts["val_images"], facts["precision"]) == (6, 3, "fp32")
+    assert [len(facts[name]) for name in ("train_s", "epoch_s", "val_s")] == [2, 2, 2]
+    whole = [t + v for t, v in zip(facts["train_s"], facts["val_s"], strict=True)]
+    assert all(a < b for a, b in zip(whole, facts["epoch_s"], strict=True))
+    assert "% of the images" in facts["cache"]  # the budget was heeded
+
+
+def test_a_profile_adds_up(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import profile_epoch
+
+    facts = json.loads(run_here(profile_epoch, [*tiny, "--json"], monkeypatch, capsys))
+    seconds = facts["seconds"]
+    inside = (seconds["forward"] + seconds["backward"]) / sum(seconds.values())
+    assert facts["outside"] == pytest.approx(1 - inside) and 0 < facts["outside"] < 1
+    assert seconds["loss, assignment"] > 0 and seconds["optimizer"] > 0
+    assert seconds["the rest of the loop"] > 0
+
+
+def test_a_dry_run_of_the_gpu_benchmark_measures_everything(
+    tmp_path: Path,
+    tiny: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import gpu
+
+    run_here(gpu, ["--dry-run", "--out", str(tmp_path / "pages")], monkeypatch, capsys)
+    facts = json.loads(next((tmp_path / "pages").glob("gpu-speed-*.json")).read_text())["facts"]
+    assert {row["kind"] for row in facts["rows"]} == {"step", "loop", "drawing"}
+    assert all(row["images_per_s"] > 0 for row in facts["rows"]) and not facts["not_measured"]
+    loops = {row["drawn"]: row for row in facts["rows"] if row["kind"] == "loop"}
+    assert loops["device"]["draws"] > 0 and loops["cpu"]["draws"] == 0
+    late = ["--dry-run", "--budget", "0", "--out", str(tmp_path / "late")]
+    assert "Not measured for lack of time: loop" in run_here(gpu, late, monkeypatch, capsys)
+
+
+def made_up(words: Sequence[str]) -> dict[str, Any]:
+    """What a child could say: the peer twice as slow on one thread, half as fast on two."""
+    text = " ".join(map(str, words))
+    slower = 1 + ("peer_train" in text) * (1 if "--threads" in text else 2)
+    return {
+        "peer": "a peer", "images": 100, "val_images": 25, "train_s": [slower * 10.0] * 2,
+        "epoch_s": [slower * 10.0 + 2] * 2, "val_s": [1.0, 1.0], "val_ms_an_image": {"model": 40.0},
+        "precision": "fp32", "threads": 2, "cache": "in memory, 4 MB", "rss": 2**30, "pss": 2**29,
+        "seconds": {"forward": 3.0, "backward": 6.0, "loader": 1.0}, "outside": 0.1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        (
+            "train_speed",
+            ["--data", "my.yaml", "--peer", "python"],
+            [
+                "| ours, amp=True | fp32 | 2 | 10.0 (10.0-10.0) | 8.3 (8.3-8.3) | 1.00 | 0.50 |",
+                "| ours, amp=False | 3.00 (3.00-3.00) | 2.67 (2.67-2.67) | 2.00 (2.00-2.00) |",
+                "| **outside forward and backward** | **10.0 %** | **10.0 %** |",
+            ],
+        ),
+        # 40 ms an image to validate, 100 to train: a share of 40 / 300
+        ("val_speed", ["--data", "my.yaml"], ["| 40.00 (40.00-40.00) | 13.3 (13.3-13.3) |"]),
+        ("growth", ["--images", "2", "3"], ["| 3 images, all cached | 10.0 (10.0-10.0) | +0.0 %"]),
+    ],
+)
+def test_pages_say_what_the_programs_said(
+    name: str,
+    words: list[str],
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program = __import__(name)
+    monkeypatch.setattr(program, "run", made_up)
+    monkeypatch.setenv("DET_CACHE", str(tmp_path))
+    text = run_here(program, [*words, "--out", str(tmp_path)], monkeypatch, capsys)
+    for line in expected:
+        assert line in text
