@@ -46,6 +46,8 @@ def det(*words: str, **options: Any) -> dict[str, Any]:
     typed = [*words, *(f"{name}={value}" for name, value in options.items()), "--json", "--quiet"]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(typed)
+    if code >= 128:
+        sys.exit(code)  # stopped by a signal: that says nothing about det
     answer = json.loads(out.getvalue())
     if code:
         raise CommandFailed(f"det {' '.join(words)} exits with {code}: {answer['error']}")
