@@ -66,7 +66,10 @@ def _run(arguments: list[str]) -> int:
     call = read_words(arguments)
     group = typer.main.get_command(_app())
     chosen = group.main(args=_canonical(call), prog_name="det", standalone_mode=False)
-    return _execute(*chosen, arguments) if isinstance(chosen, tuple) else 0  # help was printed
+    if not isinstance(chosen, tuple):
+        return 0  # help has been printed
+    command, words = chosen
+    return _execute(command, words, arguments)
 
 
 def _canonical(call: Call) -> list[str]:
