@@ -15,6 +15,7 @@ from ..weights.describe import describe_file
 from ..weights.zoo import ZOO, licence_notice
 from .commands import WeightsConvertConfig, WeightsDownloadConfig, WeightsInfoConfig
 from .config import MODELS
+from .export.formats import format_of
 from .log import Log
 from .parse import UsageError, nearest
 from .pretrained import FOREIGN, check_obtainable, converted, weights_folder
@@ -33,6 +34,10 @@ def describe(model: str) -> dict[str, Any]:
 
 
 def _describe_path(path: Path) -> dict[str, Any]:
+    if format_of(path) is not None and path.exists():
+        from .export.exported import about_file  # torch
+
+        return {"file": path.name, "kind": "exported file", **asdict(about_file(path))}
     if path.suffix not in (SUFFIX, *FOREIGN) or not path.is_file():
         from .checks import check_model  # it knows what to say, but takes long to import
 

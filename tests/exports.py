@@ -56,7 +56,8 @@ def enliven(model: Detector) -> Detector:
         model.train()(make_images(8, (96, 96), seed=50))
         for branch in model.branches:
             for tower in model.head.get_submodule(branch).classes:
-                tower[-1].weight.normal_(0, 0.6)
+                tower[-1].weight.normal_(0, 2.4 / tower[-1].in_channels**0.5)
+                tower[-1].bias.fill_(-3.0)
             for tower in model.head.get_submodule(branch).boxes:
                 tower[-1].weight.mul_(0.5)
     return model.eval()

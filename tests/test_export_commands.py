@@ -146,7 +146,7 @@ def test_files_of_others_are_not_written_over(run: Path, capsys) -> None:
     [
         ("format=onxx", "there is no format 'onxx'; did you mean onnx?"),
         ("format=pytorch", "there is no format 'pytorch'"),
-        ("int8=True", "int8=True: this version does not quantize"),
+        ("int8=True", "int8=True is calibrated with images: name the data with data="),
         ("calibration=entropy", "calibration= has no effect without int8=True"),
         ("half=True", "half=True is not for format=torchscript on device=cpu: use device=0"),
         ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
@@ -282,6 +282,15 @@ def test_a_damaged_or_foreign_onnx_is_refused(run: Path, capsys) -> None:
         (run / "x.onnx").write_bytes(content)
         assert main(["predict", "image.png", f"model={run / 'x.onnx'}"]) == 1
         assert answer in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_info_describes_an_exported_file(run: Path, capsys) -> None:
+    assert main(["export", SCRIPT, "uint8=True"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(run / "best.torchscript"), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)["result"]
+    assert about["kind"] == "exported file" and about["names"] == list(CLASS_NAMES)
+    assert (about["format"], about["input"]) == ("torchscript", "uint8")
 
 
 def test_python_exports_too(run: Path) -> None:

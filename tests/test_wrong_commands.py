@@ -16,7 +16,7 @@ WRONG = [
     ("data=coco8.yaml", "say what to do: det needs one of train, val, predict"),
     ("trian data=coco8.yaml", "did you mean 'det train'?"),
     ("detect train", "leave 'detect' out"),
-    ("export", "det knows train, val, predict, data, info, weights"),
+    ("segment", "det knows train, val, predict, export, data, info, weights"),
     ("data chek", "did you mean 'det data check'?"),
     ("data n=3", "det data needs one of check, shapes"),
     ("config data", "det config knows train, val, predict"),
