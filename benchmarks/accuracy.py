@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --seeds 0 1 2
         [--imgsz 320 --batch 16 --amp True False --jobs 1 --out docs/benchmarks/accuracy-bccd]
-        [--peer ~/.cache/det-peers/bin/python --peer-seeds 0] [--reach 0.551]
+        [--peer ~/.cache/det-peers/bin/python --peer-seeds 0] [--reach 0.551] [--shared]
 
 Each run is a `det train` of its own with the shipped defaults, then `det val` of its best weights
 on val and test through both heads.  Runs that are finished in --work are not done again.  --jobs N
@@ -57,7 +57,8 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
     out.with_suffix(".md").write_text(as_markdown(options, rows))
-    plot(rows, out.with_suffix(".png"))
+    panels = ("epoch",) if options.shared else ("epoch", "epoch_seconds")
+    plot(rows, panels, out.with_suffix(".png"))
     print(out.with_suffix(".md").read_text())
 
 
@@ -74,6 +75,7 @@ def read_options() -> argparse.Namespace:
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--peer", help="python of an environment that has ultralytics")
     p.add_argument("--peer-seeds", type=int, nargs="+", help="default: the first of --seeds")
+    p.add_argument("--shared", action="store_true", help="the machine is not ours alone: no times")
     p.add_argument("--reach", type=float, nargs="+", default=[], help="APs to time")
     p.add_argument("--work", default="runs/accuracy")
     p.add_argument("--out", default="docs/benchmarks/accuracy")
@@ -146,17 +148,21 @@ def validate(
     options: argparse.Namespace, folder: Path, split: str, head: str, cores: set[int]
 ) -> list[float]:
     """[AP, AP50] of a run's best weights."""
+    name = f"val-{split}-{head}"
+    found = folder / name / "results.json"
     words = [
         f"model={folder / 'weights' / 'best.safetensors'}", f"data={options.data}",
         f"split={split}", f"nms={HEADS[head]}", "plots=False", f"project={folder}", "exist_ok=True",
-        f"name=val-{split}-{head}", "--json",
+        f"name={name}",
     ]  # fmt: skip
-    metrics = json.loads(det(["val", *words], cores))["result"]["metrics"]
+    if not found.exists():
+        det(["val", *words], cores)
+    metrics = json.loads(found.read_text())["metrics"]
     return [metrics["map"], metrics["map_50"]]
 
 
-def det(words: list[str], cores: set[int]) -> str:
-    """Run a command of det on ``cores``; its stdout."""
+def det(words: list[str], cores: set[int]) -> None:
+    """Run a command of det on ``cores``."""
     done = subprocess.run(
         [*DET, *words],
         capture_output=True, text=True, check=False,
@@ -164,7 +170,6 @@ def det(words: list[str], cores: set[int]) -> str:
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"det {' '.join(map(str, words))} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 PEER = """
@@ -225,10 +230,13 @@ def as_markdown(options: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
             ap50 = statistics.mean(row["measured"][key][1] for row in members)
             seeds = ", ".join(f"{ap:.4f}" for ap in aps)
             lines.append(f"| {who} | {key} | {statistics.mean(aps):.4f} | {seeds} | {ap50:.4f} |")
-        for reach in [*options.reach, None]:
+        for reach in [] if options.shared else [*options.reach, None]:
             times = ", ".join(show_time(row, reach) for row in members)
             what = f"to val AP {reach:g}" if reach else f"of all {options.epochs} epochs"
             lines.append(f"| {who} | seconds {what} | | {times} | |")
+    if options.shared:
+        lines += ["", "Other programs ran beside these, so they are not timed."]
+        return "\n".join(lines) + "\n"
     lines += ["", "Seconds are counted from the start of the command, validation included."]
     if any(row["clock"] != "command" for row in rows):
         lines.append("Those with a star are without set-up: the sum that results.csv keeps.")
@@ -243,11 +251,11 @@ def show_time(row: dict[str, Any], reach: float | None) -> str:
     return f"{found[0][0]:.0f}{star}" if found else "never"
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Validation AP while training: against epochs and against seconds."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    panels = zip(figure.subplots(1, 2, sharey=True), ("epoch", "epoch_seconds"), strict=True)
-    for axes, key in panels:
+def plot(rows: list[dict[str, Any]], keys: tuple[str, ...], path: Path) -> None:
+    """Validation AP while training, against epochs and against seconds."""
+    figure = Figure(figsize=(5 * len(keys), 4), layout="constrained")
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, keys, strict=True):
         for index, who in enumerate(sorted({row["who"] for row in rows})):
             for row in (row for row in rows if row["who"] == who):
                 x = row.get(key) or list(range(1, len(row["epoch_ap"]) + 1))
