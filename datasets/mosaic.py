@@ -44,7 +44,8 @@ class Placement:
     matrix: np.ndarray
 
 
-class Tile(NamedTuple):
+@dataclass(frozen=True)
+class Tile:
     """A placement down to the pixel.
 
     index: place of the image in the data set.  crop: the part of it that is used.  halvings: how

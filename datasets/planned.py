@@ -185,9 +185,13 @@ def _layer(layout: Layout, outputs: Sequence[Sequence[Tile]]) -> Layer:
         limits[rows, columns, :4] = [tile.target for tile in tiles]
         limits[rows, columns, 4:] = sources[:, 2:] - sources[:, :2] - 1
         places[rows, columns] = [_place(layout, *entry, halved) for entry in seen]
-    turned = not all(tile.straight for _, _, tile in seen)
-    arrays = (torch.from_numpy(array) for array in (maps, limits, places))
-    return Layer(*arrays, turned, halved)
+    return Layer(
+        maps=torch.from_numpy(maps),
+        limits=torch.from_numpy(limits),
+        places=torch.from_numpy(places),
+        turned=not all(tile.straight for _, _, tile in seen),
+        halved=halved,
+    )
 
 
 def _maps(local: np.ndarray, corners: np.ndarray) -> np.ndarray:
