@@ -38,8 +38,8 @@ MOST_IMAGES = 1024
 def as_training(config: ProbeConfig) -> TrainConfig:
     """The training run that is looked at: its own words, what it does not have left at default.
 
-    Images are loaded in this process, drawn on the CPU and not cached: a few batches are all that is
-    wanted.  A model name means fresh weights.
+    Images are loaded in this process, drawn on the CPU and not cached: a few batches are all that
+    is wanted.  A model name means fresh weights.
     """
     known = {entry.name for entry in fields(TrainConfig)}
     words = {name: value for name, value in asdict(config).items() if name in known}
