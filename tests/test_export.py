@@ -88,7 +88,7 @@ def test_a_real_family_passes_dynamic_and_half(tmp_path: Path) -> None:
         images = make_images(count, size)
         assert_same(find(real, images), find(model, images))
     full = (tmp_path / "best.onnx").stat().st_size
-    (entry,) = run_export(tmp_path, real, dynamic=True, imgsz=128, half=True)["exports"]
+    (entry,) = run_export(tmp_path, real, imgsz=128, half=True)["exports"]
     assert entry["passed"] and entry["file"].endswith("best-fp16.onnx")
     assert entry["bytes"] < 0.55 * full
 
