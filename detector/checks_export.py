@@ -24,6 +24,8 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> N
     check_trained(config)
     if config.data is not None:
         check_data(config.data, config.split, download=config.download and not config.offline)
+        if config.int8 == "true":
+            check_data(config.data, "train", download=config.download and not config.offline)
     _check_folder(config)
 
 

@@ -1,10 +1,10 @@
-"""The knobs of det export, in the manner of ``config.py``."""
+"""The knobs of det export and det bench export, in the manner of ``config.py``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config import DetectConfig, knob
+from .config import CommonConfig, DetectConfig, knob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +49,59 @@ class ExportConfig(DetectConfig):
     split: str = knob("val", "Data", choices=("train", "val", "test"))
     """Split of data= to compare on."""
     fraction: float = knob(1.0, "Data", low=0.0, high=1.0)
-    """Share of the images of data= to use (evenly spread)."""
+    """Share of the images of data= to use (evenly spread); with int8=True also of the training
+    images to calibrate with."""
     download: bool = knob(True, "Data")
     """Allow a built-in data set to be downloaded where it is not on disk."""
 
     half: bool = knob(False, "Precision")
     """Store weights in float16: a file of half the size."""
-    int8: bool = knob(False, "Precision")
-    """Quantize to 8-bit integers, calibrated with images of data=."""
+    int8: str = knob("false", "Precision", choices=("false", "true", "weights"))
+    """Quantize: True computes in 8-bit integers, calibrated with training images of data=; weights
+    only stores weights in 8 bits and needs no data."""
     calibration: str = knob("minmax", "Precision", choices=("minmax", "entropy", "percentile"))
     """How ranges are found from calibration images (only with int8=True)."""
+    seed: int = knob(0, "Precision", low=0)
+    """Which training images are drawn for calibration (only with int8=True)."""
     max_drop: float = knob(0.01, "Precision", low=0.0, high=1.0)
-    """AP that int8=True may cost: layers are left in float until it holds."""
+    """AP that quantizing may cost; int8=True leaves layers in float until it holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchExportConfig(CommonConfig):
+    """det bench export: write a checkpoint in every format and precision, and compare the files."""
+
+    model: str | None = knob(None, "Run")
+    """Checkpoint to compare the files of. Default: the best weights of the newest run of the
+    project."""
+    formats: str | None = knob(None, "Run")
+    """What to compare, separated by commas: onnx, onnx-fp16, onnx-int8, openvino, torchscript ...
+    Default: all that can be written and run here (int8 only with data=)."""
+    device: str | None = knob(None, "Run")
+    """Where to trace and compare. Only the CPU is measured."""
+    imgsz: int | None = knob(None, "Data", low=32, high=8192)
+    """Side of the input in pixels. Default: the checkpoint's."""
+    batch: int = knob(1, "Run", low=1, high=4096)
+    """Images at once."""
+    rounds: int = knob(5, "Run", low=1)
+    """Turns of each file; the files alternate."""
+    runs: int = knob(20, "Run", low=1)
+    """Runs of a file in each of its turns."""
+
+    data: str | None = knob(None, "Data")
+    """Data set YAML to measure the AP on, and to calibrate int8 with. Default: AP is not
+    measured."""
+    split: str = knob("val", "Data", choices=("train", "val", "test"))
+    """Split of data= to measure the AP on."""
+    fraction: float = knob(1.0, "Data", low=0.0, high=1.0)
+    """Share of the images of data= to use."""
+    download: bool = knob(True, "Data")
+    """Allow a built-in data set to be downloaded where it is not on disk."""
+    calibration: str = knob("minmax", "Precision", choices=("minmax", "entropy", "percentile"))
+    """How the ranges of int8 are found."""
+    max_drop: float = knob(0.01, "Precision", low=0.0, high=1.0)
+    """AP that int8 may cost: layers are left in float until it holds."""
+    seed: int = knob(0, "Precision", low=0)
+    """Which training images are drawn for calibration."""
+    plots: bool = knob(True, "Outputs")
+    """Draw the comparison."""

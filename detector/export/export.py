@@ -29,11 +29,13 @@ from ..runs import plain, write_json
 from .about import MARK, About
 from .examiner import Examiner, examiner_for
 from .exported import open_exported
-from .formats import ExportError, Format
+from .formats import FULL, WEIGHTS, ExportError, Format
 from .graph import ExportGraph, Shape
 from .interface import Settings
-from .options import formats_of, size_of, target_of
+from .options import formats_of, precision_of, size_of, target_of
 from .parity import TOLERANCES
+from .quantize import Quantizer
+from .quantize_ranges import calibration_images
 from .writers import WRITERS
 
 COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", "AP here", "")
@@ -67,17 +69,21 @@ def export(
         )
     if config.half and device.type == "cuda":
         graph.half()
-    settings = Settings(shape, "fp16" if config.half else "fp32", config.opset)
+    settings = Settings(shape, precision_of(config), config.opset)
     rows = formats_of(config)
     targets = [target_of(config, row, path, fetched=fetched) for row in rows]
     for row, target in zip(rows, targets, strict=True):
         check_place(row, target)
+    images = None
+    if settings.precision == FULL:
+        images = calibration_images(config, size, model.letterbox, log)
     examiner = examiner_for(config, model, meta, size, device, log)
+    quantizer = Quantizer(config, images, examiner, log)
     results = []
     for row, target in zip(rows, targets, strict=True):
         log.info(f"writing {target} ({row.runtime}, {settings.precision})")
         results.append(write_one(row, graph, settings, about_of(row, graph, settings, meta),
-                                 target, examiner))  # fmt: skip
+                                 target, examiner, quantizer))  # fmt: skip
     show(log, path, results)
     passed = all(result["passed"] for result in results)
     return plain({"checkpoint": path, "exports": results, "passed": passed})
@@ -118,15 +124,22 @@ def write_one(
     about: About,
     target: Path,
     examiner: Examiner,
+    quantizer: Quantizer,
 ) -> dict[str, Any]:
     """Write, run, compare and place one file; returns its entry of the result."""
     with staging(target) as folder:
         started = time.perf_counter()
         draft = folder / target.name
-        WRITERS[row.name].write(graph, draft, settings, about.texts())
-        seconds = time.perf_counter() - started
-        exported = open_exported(draft, graph.device)
-        parity = examiner.compare(exported, TOLERANCES[settings.precision])
+        report = {}
+        if settings.precision in (FULL, WEIGHTS):
+            quantized = quantizer.write(row, graph, draft, settings, about.texts())
+            parity, report = quantized.parity, {"quantization": quantized.report}
+            seconds = time.perf_counter() - started
+        else:
+            WRITERS[row.name].write(graph, draft, settings, about.texts())
+            seconds = time.perf_counter() - started
+            exported = open_exported(draft, graph.device)
+            parity = examiner.compare(exported, TOLERANCES[settings.precision])
         drafts = [draft.with_suffix(part) for part in row.parts] + [draft]
         size = sum(size_on_disk(file) for file in drafts)
         passed = not parity.faults
@@ -142,6 +155,7 @@ def write_one(
         "passed": passed,
         "parity": parity.to_dict(),
         "about": {k: v for k, v in asdict(about).items() if k != "checkpoint"},
+        **report,
     }
     write_json(report_of(placed), result)
     return result

@@ -31,7 +31,8 @@ class Format:
     runtime: what runs the file, for people.  suffix: of the file.  parts: suffixes of files that
     belong to it and lie beside it under its name.  packages: import names needed to write and run
     it; extra: what of yolodet installs them, None where torch is enough.  half_on: kinds of device
-    for which half=True is right (docs/export.md says why).  dynamic: whether a file may take any
+    for which half=True is right (docs/export.md says why).  int8: the kinds of quantization that it
+    can be written in.  dynamic: whether a file may take any
     batch and size.  run_here: whether the tests of this project run it.
     """
 
@@ -42,24 +43,27 @@ class Format:
     extra: str | None = None
     parts: tuple[str, ...] = ()
     half_on: tuple[str, ...] = ()
+    int8: tuple[str, ...] = ()
     dynamic: bool = True
     run_here: bool = True
 
 
 _ONNX = ("onnx", "onnxscript")
+FULL, WEIGHTS = "int8", "int8-weights"
+"""Precisions of int8=True (weights and what layers compute) and int8=weights."""
 
 FORMATS = {
     row.name: row
     for row in (
         Format(
             "onnx", "ONNX Runtime", ".onnx", (*_ONNX, "onnxruntime"), "export",
-            half_on=("cpu", "cuda"),
+            half_on=("cpu", "cuda"), int8=(FULL, WEIGHTS),
         ),
         Format("torchscript", "libtorch", ".torchscript", half_on=("cuda",)),
         Format("torch_export", "torch.export", ".pt2", half_on=("cuda",)),
         Format(
             "openvino", "OpenVINO", ".xml", ("openvino", *_ONNX), "openvino",
-            parts=(".bin",), half_on=("cpu",),
+            parts=(".bin",), half_on=("cpu",), int8=(FULL,),
         ),
         Format(
             "tflite", "LiteRT", ".tflite", ("litert_torch", "ai_edge_litert"), "tflite",

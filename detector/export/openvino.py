@@ -25,15 +25,20 @@ SECTION = "det"
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
     """Write the two files.  The graph is handed over as ONNX: what is converted is what
     ``format=onnx`` has proven."""
-    import openvino
-
     with tempfile.TemporaryDirectory() as folder:
         middle = Path(folder) / "graph.onnx"
         onnx.write(graph, middle, Settings(settings.shape, opset=settings.opset), {})
-        model = openvino.convert_model(middle)
+        convert(middle, path, texts, half=settings.precision == "fp16")
+
+
+def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
+    """Make the two files of an ONNX file, with ``texts`` as their metadata.  half: of weights."""
+    import openvino
+
+    model = openvino.convert_model(source)
     for name, text in texts.items():
         model.set_rt_info(text, [SECTION, name])
-    openvino.save_model(model, path, compress_to_fp16=settings.precision == "fp16")
+    openvino.save_model(model, path, compress_to_fp16=half)
 
 
 def read_about(path: Path) -> dict[str, str]:

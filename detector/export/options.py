@@ -10,9 +10,17 @@ from pathlib import Path
 
 from ..config_export import ExportConfig
 from ..parse import UsageError, nearest
-from .formats import FORMATS, Format, require
+from .formats import FORMATS, FULL, WEIGHTS, Format, require
 
-QUANTIZING = ("calibration", "max_drop")
+CALIBRATING = ("calibration", "seed")
+"""Options that are for int8=True alone."""
+
+
+def precision_of(config: ExportConfig) -> str:
+    """What the files compute in, or how they store weights: fp32, fp16, int8, int8-weights."""
+    if config.half:
+        return "fp16"
+    return {"false": "fp32", "true": FULL, "weights": WEIGHTS}[config.int8]
 
 
 def formats_of(config: ExportConfig) -> list[Format]:
@@ -53,8 +61,8 @@ def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: b
     """Where the file of a format goes: beside the checkpoint under its name, or as ``output=``
     says.  fetched: weights of the zoo, which lie in a cache, are exported into the current folder.
     Raises UsageError for an ``output`` that can not be."""
-    precision = "-fp16" if config.half else ""
-    usual = f"{checkpoint.stem}{precision}{row.suffix}"
+    precision = precision_of(config)
+    usual = f"{checkpoint.stem}{'' if precision == 'fp32' else f'-{precision}'}{row.suffix}"
     if config.output is None:
         return (Path() if fetched else checkpoint.parent) / usual
     output = Path(config.output)
@@ -77,10 +85,8 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
     names = [row.name for row in rows]
     if config.imgsz is not None:
         size_of(config.imgsz, 640, 32)
-    unused = next((name for name in QUANTIZING if name in given and not config.int8), None)
     pairs = [
-        (config.int8, "int8=True: this version does not quantize; half=True halves the file"),
-        (unused is not None, f"{unused}= has no effect without int8=True: leave it out"),
+        *_quantizing_pairs(config, given),
         (
             config.dynamic and "batch" in given,
             f"batch={config.batch} has no effect with dynamic=True, which takes any: leave it out",
@@ -106,6 +112,33 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
         _check_format(row, config)
 
 
+def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple[bool, str]]:
+    full, any_kind = config.int8 == "true", config.int8 != "false"
+    unused = next((name for name in CALIBRATING if name in given and not full), None)
+    square = config.imgsz is None or len(set(size_of(config.imgsz, 640, 32))) == 1
+    return [
+        (unused is not None, f"{unused}= has no effect without int8=True: leave it out"),
+        (
+            "max_drop" in given and not any_kind,
+            "max_drop= has no effect without int8=True: leave it out",
+        ),
+        (
+            full and config.data is None,
+            "int8=True is calibrated with images: name the data with data=, or use int8=weights",
+        ),
+        (config.int8 == "weights" and "max_drop" in given and config.data is None,
+         "max_drop= has no effect without data="),
+        (full and config.fraction == 0, "fraction=0 leaves no image to calibrate with"),
+        (full and not square, f"int8=True is judged by its AP, which is measured on square inputs: "
+         f"use one side instead of imgsz={config.imgsz}"),
+        (any_kind and config.half, "half=True and int8= are two precisions: leave one of them out"),
+        (
+            any_kind and config.device not in (None, "cpu"),
+            f"int8= is written and compared on the CPU: use device=cpu, not {config.device}",
+        ),
+    ]  # fmt: skip
+
+
 def _check_format(row: Format, config: ExportConfig) -> None:
     kind = "cpu" if config.device in (None, "cpu") else "cuda"
     if config.half and kind not in row.half_on:
@@ -113,6 +146,12 @@ def _check_format(row: Format, config: ExportConfig) -> None:
             "leave it out"
         )  # fmt: skip
         raise UsageError(f"half=True is not for format={row.name} on device={kind}: {mend}")
+    if config.int8 != "false" and precision_of(config) not in row.int8:
+        able = [other.name for other in FORMATS.values() if precision_of(config) in other.int8]
+        raise UsageError(
+            f"int8={config.int8.replace('true', 'True')}: format={row.name} is not quantized by "
+            f"det: use format={' or '.join(able)}"
+        )
     if config.dynamic and not row.dynamic:
         raise UsageError(
             f"dynamic=True: format={row.name} is written for one size and batch; leave it out"

@@ -1,0 +1,231 @@
+"""A float ONNX graph as layers that can become 8-bit integers, and the graph with them.
+
+Thinks in three kinds of nodes.  Layers are convolutions.  Glue stands between layers and passes on
+what they say (additions, concatenations, pooling, resizing, splits); it goes where its neighbours
+go.  All else stays in float: SiLU, attention, and whatever stands behind the last convolutions,
+which is the decoding of boxes and the choice of detections.  The first and the last convolutions
+stay in float too (REASONS).
+
+Quantized tensors get a QuantizeLinear and a DequantizeLinear (QDQ), written by ONNX Runtime's own
+quantizer: int8 weights with a scale an output channel, symmetric; uint8 activations with a scale
+and a zero point, which is what the VNNI instructions of x86 multiply.
+
+Left out: MatMul layers and their attention, which are small here and lose most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .formats import ExportError
+
+LAYER = "Conv"
+GLUE = ("Add", "Concat", "MaxPool", "AveragePool", "Resize", "Split")
+SILU = "QuickGelu"
+"""x * sigmoid(alpha * x): an operation of ONNX Runtime, see ``_fuse_silu``."""
+RUNTIME = "com.microsoft"
+"""Where it is defined."""
+REASONS = {
+    "first": "reads the image: three channels do not fill the integer units",
+    "last": "its numbers are the boxes and scores: 8 bits of a side are more than half a pixel",
+}
+"""Why a convolution is never quantized."""
+Ranges = Mapping[str, tuple[float, float]]
+"""Name of a tensor -> smallest and largest number that 8 bits are spread over."""
+
+
+class FloatGraph:
+    """A float ONNX model, ready to be quantized.
+
+    model: the prepared ModelProto; it is copied, never changed, by ``quantized``.
+    stages: name of a block -> names of its convolutions that may be quantized, in order.
+    fixed: name of a convolution that stays in float -> why.  ends: tensors between the network and
+    what makes detections of it.  fused: SiLU is one operation of ONNX Runtime's own.
+    """
+
+    def __init__(self, path: Path, *, fused: bool = True) -> None:
+        self.model = prepare(path)
+        if fused:
+            _fuse_silu(self.model)
+        nodes = list(self.model.graph.node)
+        self.producer = {output: node for node in nodes for output in node.output}
+        self.users: dict[str, list[Any]] = defaultdict(list)
+        for node in nodes:
+            for source in node.input:
+                self.users[source].append(node)
+        self.before = {node.name: self._nearest(node, back=True) for node in nodes}
+        self.after = {node.name: self._nearest(node, back=False) for node in nodes}
+        self.fixed: dict[str, str] = {}
+        self.stages: dict[str, tuple[str, ...]] = {}
+        ends = []
+        for node in nodes:
+            if node.op_type != LAYER:
+                continue
+            stage = stage_of(node)
+            if not self.after[node.name]:
+                self.fixed[node.name] = REASONS["last"]
+                ends.append(node.output[0])
+            elif not self.before[node.name]:
+                self.fixed[node.name] = REASONS["first"]
+            else:
+                self.stages[stage] = (*self.stages.get(stage, ()), node.name)
+        self.ends = tuple(ends)
+        if not self.stages:
+            raise ExportError("int8: there is no layer to quantize between the first and the last")
+
+    def _nearest(self, node: Any, *, back: bool) -> set[str]:
+        """Convolutions before or after a node with none between."""
+        found: set[str] = set()
+        seen, open_nodes = set(), [node]
+        while open_nodes:
+            at = open_nodes.pop()
+            names = at.input if back else at.output
+            near = [self.producer.get(n) for n in names] if back else [
+                user for n in names for user in self.users[n]
+            ]  # fmt: skip
+            for other in near:
+                if other is None or other.name in seen:
+                    continue
+                seen.add(other.name)
+                if other.op_type == LAYER:
+                    found.add(other.name)
+                else:
+                    open_nodes.append(other)
+        return found
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of all convolutions that may be quantized."""
+        return tuple(name for names in self.stages.values() for name in names)
+
+    def weights(self, layers: Collection[str]) -> int:
+        """How many numbers the weights of ``layers`` are."""
+        sizes = {t.name: int(np.prod(t.dims)) for t in self.model.graph.initializer}
+        return sum(sizes[n.input[1]] for n in self.model.graph.node if n.name in layers)
+
+    def glue(self, layers: Collection[str]) -> list[str]:
+        """Glue that has one of ``layers`` near it on both sides."""
+        chosen = set(layers)
+        return [
+            node.name
+            for node in self.model.graph.node
+            if node.op_type in GLUE
+            and self.before[node.name] & chosen
+            and self.after[node.name] & chosen
+        ]
+
+    def quantized(self, ranges: Ranges, layers: Collection[str], *, answers: bool = True) -> Any:
+        """A ModelProto in which ``layers`` and the glue between them are in QDQ.
+
+        answers: whether what layers and glue say is quantized too, as ONNX Runtime wants it; False:
+        only what enters a convolution, so that a runtime that fuses more (OpenVINO) is free to.
+        """
+        from onnx import ModelProto
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        names = [*layers, *(self.glue(layers) if answers else ())]
+        spread = {k: (np.float32(a), np.float32(b)) for k, (a, b) in self._cut(ranges).items()}
+        types = [LAYER, *GLUE]
+        options = {} if answers else {"OpTypesToExcludeOutputQuantization": types}
+        with silent():
+            quantizer = QDQQuantizer(
+                model, True, False, QuantType.QInt8, QuantType.QUInt8,
+                TensorsData(CalibrationMethod.MinMax, spread), names, [], types, options,
+            )  # fmt: skip
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+            return quantizer.model.model
+
+    def _cut(self, ranges: Ranges) -> dict[str, tuple[float, float]]:
+        """Ranges without what SiLU makes nothing of: below a point, what comes out is less than a
+        quarter of a step from 0, and steps spent there are lost."""
+        cut = dict(ranges)
+        for node in self.model.graph.node:
+            entering, leaving = node.input[0] if node.input else "", node.output[0]
+            if node.op_type == SILU and entering in cut and leaving in cut:
+                low, high = cut[entering]
+                below, above = cut[leaving]
+                cut[entering] = (max(low, silu_floor((above - below) / 255)), high)
+        return cut
+
+
+def silu_floor(step: float) -> float:
+    """The largest x below which SiLU is nearer to 0 than a quarter of ``step``."""
+    x = np.linspace(-30.0, -1.28, 2873)  # SiLU falls up to -1.278
+    small = np.abs(x / (1 + np.exp(-x))) < step / 4
+    return float(x[small][-1]) if small.any() else -30.0
+
+
+def stage_of(node: Any) -> str:
+    """The block that a convolution belongs to, by the name of its weight: ``backbone.stage3.mix``,
+    and a tower of a level in the head."""
+    parts = node.input[1].removeprefix("model.").removesuffix(".weight").split(".")
+    if parts[-1] == "conv":
+        parts = parts[:-1]
+    return ".".join(parts[: 4 if parts[0] == "head" else 3])
+
+
+def prepare(path: Path) -> Any:
+    """The model as ONNX Runtime's own preparation leaves it (constants folded, types of all tensors
+    inferred).  Returns a ModelProto."""
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, silent():
+        ready = Path(folder) / "ready.onnx"
+        quant_pre_process(path, ready, skip_symbolic_shape=True)
+        return onnx.load(ready)
+
+
+def _fuse_silu(model: Any) -> None:
+    """Write x * sigmoid(x) as one operation of ONNX Runtime, in place.
+
+    It would do so itself, but not behind a quantized x: there it gives each user of x a
+    DequantizeLinear of its own, and x is no longer seen to be x.  One operation in float is faster
+    and more exact than a quantized Sigmoid and a quantized Mul.
+    """
+    from onnx import helper
+
+    users = defaultdict(list)
+    for node in model.graph.node:
+        for source in node.input:
+            users[source].append(node)
+    gone = []
+    for node in model.graph.node:
+        rest = users[node.output[0]]
+        if node.op_type != "Sigmoid" or len(rest) != 1 or rest[0].op_type != "Mul":
+            continue
+        x, mul = node.input[0], rest[0]
+        if x in mul.input:
+            said = list(mul.output)
+            mul.CopyFrom(helper.make_node(SILU, [x], said, mul.name, domain=RUNTIME, alpha=1.0))
+            gone.append(node)
+    for node in gone:
+        model.graph.node.remove(node)
+    if gone:
+        model.opset_import.append(helper.make_opsetid(RUNTIME, 1))
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """ONNX Runtime's tools print and log as they go; what goes wrong is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(before)

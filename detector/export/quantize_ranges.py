@@ -1,0 +1,128 @@
+"""Calibration: which images are shown to the float network, and what ranges its tensors get.
+
+The images are drawn from the training split by a seed, letterboxed as in validation.  ONNX
+Runtime's calibrators look at one image at a time, so memory does not grow with their number.
+min-max takes the smallest and largest number seen; percentile leaves out the last 0.001 %; entropy
+looks for the range whose 8-bit histogram tells most of the float one (KL divergence).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...datasets.config import load_dataset
+from ...datasets.image import letterbox, read_image
+from ...datasets.scan import scan_split
+from ..config_export import ExportConfig
+from ..log import Log
+from ..parse import UsageError
+from .exported import chunks
+from .graph import Shape
+from .quantize_graph import GLUE, LAYER, FloatGraph, silent
+
+SPLIT = "train"
+FEW = 100
+"""Images below which ranges are a matter of luck."""
+MOST = 300
+"""More images change ranges by less than a rounding, and take time."""
+PERCENTILE = 99.999
+BINS = 2048
+"""Of the histogram that the percentile is read from."""
+
+
+def calibration_images(
+    config: ExportConfig, size: tuple[int, int], align: str, log: Log
+) -> np.ndarray:
+    """[N,3,H,W] uint8: training images of ``data=``, drawn by ``seed=``.
+
+    ``fraction`` of them, MOST at most.  Warns below FEW.  Raises UsageError where none is left, and
+    what reading the data raises.
+    """
+    dataset = load_dataset(
+        str(config.data), download=config.download and not config.offline, on_message=log.message
+    )
+    records = scan_split(dataset, SPLIT).records
+    count = min(round(len(records) * config.fraction), MOST)
+    if count == 0:
+        raise UsageError(
+            f"fraction={config.fraction:g} of the {len(records)} training images of "
+            f"data={config.data} leaves none to calibrate with: use a larger fraction="
+        )
+    if count < FEW:
+        log.warn(
+            f"int8: calibrated with {count} images; with fewer than {FEW} the ranges of rare "
+            "objects may be missed"
+        )
+    drawn = np.random.default_rng(config.seed).permutation(len(records))[:count]
+    pictures = (read_image(records[index].path) for index in drawn)
+    fitted = [letterbox(picture, size, align=align)[0] for picture in pictures]
+    return np.ascontiguousarray(np.stack(fitted).transpose(0, 3, 1, 2))
+
+
+def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool) -> Iterator[np.ndarray]:
+    """Images as a file takes them: in its batches, the last one filled up, and its type."""
+    for chunk in chunks(images, 1 if shape.dynamic else shape.batch):
+        yield chunk if uint8 else chunk.astype(np.float32) / 255
+
+
+def find_ranges(
+    graph: FloatGraph,
+    inputs: Sequence[np.ndarray] | Iterator[np.ndarray],
+    method: str,
+    on_progress: Callable[[int, int], None] | None = None,
+    total: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Ranges of all tensors that may be quantized.  method: minmax, entropy or percentile."""
+    import onnx
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    methods = {
+        "minmax": (CalibrationMethod.MinMax, {}),
+        "entropy": (CalibrationMethod.Entropy, {}),
+        "percentile": (
+            CalibrationMethod.Percentile,
+            {"symmetric": False, "percentile": PERCENTILE, "num_bins": BINS},
+        ),
+    }
+    kind, options = methods[method]
+    with tempfile.TemporaryDirectory() as folder, silent():
+        path = Path(folder) / "network.onnx"
+        onnx.save(network_of(graph), path)
+        calibrator = create_calibrator(
+            path, [LAYER, *GLUE], str(Path(folder) / "watched.onnx"), kind, extra_options=options
+        )
+        for done, images in enumerate(inputs, 1):
+            calibrator.collect_data(_One(images))
+            if on_progress is not None:
+                on_progress(done, total)
+        found = calibrator.compute_data()
+    return {name: _ends(data.range_value) for name, data in found.items()}
+
+
+def network_of(graph: FloatGraph) -> Any:
+    """The graph up to its ends: neither decoding nor choice of detections is calibrated."""
+    from onnx.utils import Extractor
+
+    return Extractor(graph.model).extract_model(
+        [graph.model.graph.input[0].name], list(graph.ends)
+    )
+
+
+def _ends(pair: tuple[Any, Any]) -> tuple[float, float]:
+    low, high = (float(np.ravel(each)[0]) for each in pair)
+    return min(low, 0.0), max(high, 0.0)
+
+
+class _One:
+    """What calibrators read from: one batch."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._left = [images]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return {"images": self._left.pop()} if self._left else None
