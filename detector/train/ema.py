@@ -42,8 +42,12 @@ class ModelEma:
         once, for a state is loaded into the tensors that are there."""
         if self._model is not model:
             pairs = list(zip(_tensors(self.average), _tensors(model), strict=True))
-            kinds = [[p for p in pairs if p[0].is_floating_point() == kind] for kind in (True, False)]
-            self._pairs = [([a for a, _ in kind], [b for _, b in kind]) for kind in kinds]
+            floats = [pair for pair in pairs if pair[0].is_floating_point()]
+            counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+            self._pairs = [
+                ([mine for mine, _ in kind], [theirs for _, theirs in kind])
+                for kind in (floats, counters)
+            ]
             self._model = model
         return self._pairs
 

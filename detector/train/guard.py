@@ -179,11 +179,11 @@ def keep(value: Any, before: Any = None) -> Any:
             return before.copy_(value)
         return value.detach().clone()
     if isinstance(value, dict):
-        known = before if isinstance(before, dict) else {}
-        return {key: keep(item, known.get(key)) for key, item in value.items()}
+        named = before if isinstance(before, dict) else {}
+        return {key: keep(item, named.get(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        known = before if isinstance(before, list | tuple) else ()
-        return type(value)(keep(*pair) for pair in zip_longest(value, known[: len(value)]))
+        placed = before if isinstance(before, list | tuple) else ()
+        return type(value)(keep(*pair) for pair in zip_longest(value, placed[: len(value)]))
     return copy.deepcopy(value)
 
 
