@@ -163,8 +163,8 @@ def maps(monkeypatch: pytest.MonkeyPatch, values: Sequence[float]) -> list[float
     left = list(values)
     measure = Trainer.evaluate
 
-    def evaluate(self: Trainer, model: Any) -> Any:
-        evaluation = measure(self, model)
+    def evaluate(self: Trainer, model: Any, precision: Any = None) -> Any:
+        evaluation = measure(self, model, precision)
         return replace(evaluation, metrics=replace(evaluation.metrics, map=left.pop(0)))
 
     monkeypatch.setattr(Trainer, "evaluate", evaluate)
