@@ -51,6 +51,7 @@ def as_lines(value: Any, indent: str = "") -> list[str]:
 
 
 def show_measured(result: dict[str, Any]) -> str:
+    """The verdict of `det amp` or the outcome of `det bench amp`, and where the report is."""
     return f"{result['line']}\nresults: {result['folder']}"
 
 
