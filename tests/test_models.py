@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from yolodet.detector.config import MODELS
+from yolodet.detector.models.blocks import join
 from yolodet.detector.models.build import NAMES, build
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.head import decode_boxes, distances_in_strides, make_points
@@ -292,3 +293,30 @@ def test_the_auxiliary_branch_trains_the_backbone_and_can_be_dropped(name: str) 
     slim = detector.fuse(branches=(ONE_TO_MANY,))
     assert slim.branches == (ONE_TO_MANY,) and slim.auxiliary is None
     assert not any(key.startswith(("auxiliary", "head.auxiliary")) for key in slim.state_dict())
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_joined_parts_have_the_gradients_of_a_concatenation_without_gaps(
+    layout: torch.memory_format,
+) -> None:
+    weights = torch.randn(2, 7, 4, 4).contiguous(memory_format=layout)
+    sources = [torch.randn(2, c, 4, 4).contiguous(memory_format=layout) for c in (3, 4)]
+    gradients: dict[str, list[torch.Tensor]] = {"cat": [], "join": []}
+    for name, concatenate in (("cat", lambda parts: torch.cat(parts, 1)), ("join", join)):
+        leaves = [source.clone().requires_grad_() for source in sources]
+        parts = [torch.sigmoid(leaf) for leaf in leaves]
+        for part in parts:
+            part.register_hook(gradients[name].append)
+        joined = concatenate(parts)
+        assert torch.equal(joined, torch.cat(parts, 1))
+        (joined * weights).sum().backward()
+    for ours, theirs in zip(gradients["join"], gradients["cat"], strict=True):
+        assert torch.equal(ours, theirs) and not theirs.is_contiguous(memory_format=layout)
+        assert ours.is_contiguous(memory_format=layout)
+
+
+def test_without_gradients_nothing_but_a_concatenation_is_there() -> None:
+    """Or a runtime that reads the graph would meet an operation it does not know."""
+    parts = [torch.ones(1, 2, 3, 3), torch.zeros(1, 1, 3, 3)]
+    traced = torch.jit.trace(lambda a, b: join((a, b)), parts)
+    assert "aten::cat" in str(traced.graph) and "PythonOp" not in str(traced.graph)

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .blocks import join
+
 Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Levels of stride 8, 16 and 32: [B,C3,H/8,W/8], [B,C4,H/16,W/16], [B,C5,H/32,W/32]."""
 
@@ -68,11 +70,11 @@ class Neck(nn.Module):
         coarse = self.lateral5(level5)
         middle = self.lateral4(self.mix_down4(beside(coarse, level4)))
         out3 = self.mix_down3(beside(middle, level3))
-        out4 = self.mix_up4(torch.cat((self.down3(out3), middle), 1))
-        out5 = self.mix_up5(torch.cat((self.down4(out4), coarse), 1))
+        out4 = self.mix_up4(join((self.down3(out3), middle)))
+        out5 = self.mix_up5(join((self.down4(out4), coarse)))
         return out3, out4, out5
 
 
 def beside(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
     """``small`` [B,C,H,W] doubled by nearest neighbours beside ``large`` [B,D,2H,2W]."""
-    return torch.cat((F.interpolate(small, scale_factor=2.0, mode="nearest"), large), 1)
+    return join((F.interpolate(small, scale_factor=2.0, mode="nearest"), large))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .blocks import Bottleneck, Conv, CrossStage, Fusable, PyramidPool
+from .blocks import Bottleneck, Conv, CrossStage, Fusable, PyramidPool, join
 from .detector import Detector
 from .head import STRIDES, Branch, Head
 from .predictions import AUXILIARY, ONE_TO_MANY
@@ -188,7 +188,7 @@ class Elan(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         first, second = self.enter(x).chunk(2, 1)
         third = self.step1(second)
-        return self.merge(torch.cat((first, second, third, self.step2(third)), 1))
+        return self.merge(join((first, second, third, self.step2(third))))
 
 
 class AverageDown(nn.Module):
@@ -212,7 +212,7 @@ class TwoPathDown(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         convolved, pooled = F.avg_pool2d(x, 2, 1).chunk(2, 1)
-        return torch.cat((self.conv(convolved), self.pool(F.max_pool2d(pooled, 3, 2, 1))), 1)
+        return join((self.conv(convolved), self.pool(F.max_pool2d(pooled, 3, 2, 1))))
 
 
 class SecondTopDown(nn.Module):

@@ -120,7 +120,8 @@ def newton_schulz(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
         x = x.transpose(1, 2)
     for _ in range(iterations):
         gram = x @ x.transpose(1, 2)
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b G + c G^2
+        x = torch.baddbmm(x, polynomial, x, beta=a)  # (a + b G + c G^2) x, rounded once
     if tall:
         x = x.transpose(1, 2)
     return x.float()
