@@ -293,12 +293,24 @@ def _amp(command: Command, config: Any, given: frozenset[str], log: Log) -> Outc
 
 
 def _bench(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    if command.path[-1] == "export":
+        return _bench_export(config, given, log)
     from .detector import checks
 
     checks.check_bench_amp(config)
     from .detector.examine.amp_bench import bench_amp
 
     result = bench_amp(config, log)
+    return Outcome(result, show_measured(result))
+
+
+def _bench_export(config: Any, given: frozenset[str], log: Log) -> Outcome:
+    from .detector.checks_export import check_bench_export
+
+    check_bench_export(config, given)
+    from .detector import api
+
+    result = api.bench_export(config, given, log)
     return Outcome(result, show_measured(result))
 
 

@@ -25,10 +25,11 @@ from ..weights.zoo import ZOO
 from .checks import check_predict, check_train, check_val
 from .checks_export import check_export
 from .config import MODELS, AmpConfig, PredictConfig, TrainConfig, ValConfig
-from .config_export import ExportConfig
+from .config_export import BenchExportConfig, ExportConfig
 from .device import pick_device, use_all_cores
 from .evaluate.evaluator import Evaluation, evaluate
 from .examine.amp_report import examine
+from .examine.export_bench import bench_export as compare_exports
 from .export.export import export as export_checkpoint
 from .loading import Loaded, find_weights, load_checkpoint, load_for_use, trained_on
 from .log import Log
@@ -333,6 +334,19 @@ def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, A
     path = find_weights(config, log)
     model, meta = load_checkpoint(path, pick_device(config.device or "cpu"), log)
     return export_checkpoint(config, path, meta, model, fetched=config.model in ZOO, log=log)
+
+
+def bench_export(
+    config: BenchExportConfig, given: frozenset[str], log: Log
+) -> dict[str, Any]:
+    """Write a checkpoint in every format and precision that can be run here, and compare the files.
+
+    Leaves a run folder; returns what bench_export.json holds.
+    """
+    use_all_cores()
+    path = find_weights(config, log)
+    model, meta = load_checkpoint(path, pick_device("cpu"), log)
+    return compare_exports(config, path, meta, model, log)
 
 
 def amp(config: AmpConfig, given: frozenset[str], log: Log) -> dict[str, Any]:

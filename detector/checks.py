@@ -27,7 +27,7 @@ from .config import (
     TrainConfig,
     ValConfig,
 )
-from .config_export import ExportConfig
+from .config_export import BenchExportConfig, ExportConfig
 from .export.formats import format_of
 from .parse import UsageError, nearest
 from .predict.locate import locate
@@ -48,7 +48,7 @@ Pairs = list[tuple[bool, str]]
 def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where this training can not be meant or not start.  given: typed names."""
     ranks = _check_ranks(config)
-    _check_common(config)
+    check_common(config)
     if config.resume is not None:  # the other settings are those of the run that goes on
         find_last(config.resume, config.project)
         if "data" in given:
@@ -63,7 +63,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
 
 def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where there is nothing to measure, or nothing to measure it on."""
-    _check_common(config)
+    check_common(config)
     refuse(detect_pairs(config, given))
     check_trained(config)
     if config.data is not None:
@@ -77,7 +77,7 @@ def check_predict(
 
     source_needed: whether ``config.source`` must be set; Python callers may pass images instead.
     """
-    _check_common(config)
+    check_common(config)
     labels = config.save_conf and not config.save_txt
     refuse(
         [
@@ -110,7 +110,7 @@ def check_bench_amp(config: BenchAmpConfig) -> None:
 
 
 def _check_probe(config: ProbeConfig) -> None:
-    _check_common(config)
+    check_common(config)
     check_model(config.model)
     check_data(config.data, download=not config.offline)
 
@@ -128,7 +128,7 @@ def refuse(pairs: Pairs) -> None:
             raise UsageError(message)
 
 
-def _check_common(config: CommonConfig) -> None:
+def check_common(config: CommonConfig) -> None:
     """Device, project and name: what every run has."""
     if config.device is not None:
         check_device(config.device, trains=isinstance(config, TrainConfig))
@@ -294,7 +294,7 @@ def _check_start(config: TrainConfig) -> None:
         _check_checkpoint("pretrained", str(word))
 
 
-def check_trained(config: ValConfig | PredictConfig | ExportConfig) -> None:
+def check_trained(config: ValConfig | PredictConfig | ExportConfig | BenchExportConfig) -> None:
     """val and predict need weights: a checkpoint, a name of the zoo, or the newest run's."""
     model = config.model
     if model is None:

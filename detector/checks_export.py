@@ -5,9 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .checks import check_data, check_device, check_trained, detect_pairs, refuse
-from .config_export import ExportConfig
+from .checks import (
+    check_common,
+    check_data,
+    check_device,
+    check_trained,
+    detect_pairs,
+    refuse,
+)
+from .config_export import BenchExportConfig, ExportConfig
 from .export.formats import format_of
+from .export.kinds import choose
 from .export.options import check_options
 from .parse import UsageError
 
@@ -27,6 +35,33 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> N
         if config.int8 == "true":
             check_data(config.data, "train", download=config.download and not config.offline)
     _check_folder(config)
+
+
+def check_bench_export(
+    config: BenchExportConfig, given: frozenset[str] = frozenset()
+) -> None:
+    """Raise UsageError where there is nothing to compare or it can not be meant so."""
+    check_common(config)
+    for_data = ("split", "fraction", "calibration", "seed", "max_drop")
+    idle = next((name for name in for_data if name in given and config.data is None), None)
+    refuse(
+        [
+            (
+                config.device not in (None, "cpu"),
+                f"device={config.device}: files are measured on the CPU; leave it out",
+            ),
+            (idle is not None, f"{idle}= has no effect without data=: leave it out"),
+            (config.fraction == 0, "fraction=0 leaves no image to compare on"),
+        ]
+    )
+    if config.model is not None and format_of(config.model) is not None:
+        raise UsageError(f"model={config.model} is exported already: name its checkpoint")
+    check_trained(config)
+    choose(config.formats, data=config.data is not None)
+    if config.data is not None:
+        online = config.download and not config.offline
+        for split in (config.split, "train"):
+            check_data(config.data, split, download=online)
 
 
 def _check_folder(config: ExportConfig) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .config import AmpConfig, BenchAmpConfig, PredictConfig, TrainConfig, ValConfig, knob
-from .config_export import ExportConfig
+from .config_export import BenchExportConfig, ExportConfig
 from .knobs import CFG, Knob, knobs
 
 
@@ -168,6 +168,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(("config", "predict"), PredictConfig, "det config predict", _SOURCE, cfg=True),
     Command(("amp",), AmpConfig, "det amp yolo26n data=shapes.yaml", _PROBE),
     Command(("bench", "amp"), BenchAmpConfig, "det bench amp yolo26n imgsz=320", _PROBE),
+    Command(
+        ("bench", "export"), BenchExportConfig,
+        "det bench export best.safetensors data=coco8.yaml", _PROBE,
+    ),
 )
 """Every command, in the order of the help."""
 

@@ -17,7 +17,7 @@ import yaml
 from ..weights.checkpoint import Meta
 from ..weights.zoo import licence_notice
 from .config import PredictConfig, ValConfig
-from .config_export import ExportConfig
+from .config_export import BenchExportConfig, ExportConfig
 from .device import describe_device, pick_device, use_all_cores
 from .evaluate.postprocess import head_in_use
 from .export.about import About
@@ -72,7 +72,9 @@ class Loaded:
         return f"{self.path}: {self.meta.model}, {self.head(nms)}, {where}, {self.precision.name}"
 
 
-def find_weights(config: ValConfig | PredictConfig | ExportConfig, log: Log) -> Path:
+def find_weights(
+    config: ValConfig | PredictConfig | ExportConfig | BenchExportConfig, log: Log
+) -> Path:
     """The file that is named, weights of the zoo (fetched where needed), or the best of the newest
     run."""
     if config.model is None:

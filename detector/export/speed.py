@@ -25,8 +25,8 @@ def take_turns(
     turn.  inputs: images as the file of that name takes them, used one after another."""
     seconds: dict[str, list[list[float]]] = {name: [] for name in runners}
     for number in range(rounds):
-        names = list(runners) if number % 2 == 0 else list(reversed(runners))
-        for name in names:
+        names = list(runners)
+        for name in names if number % 2 == 0 else reversed(names):
             mine = inputs[name]
             for turn in range(WARM_UP):
                 runners[name](mine[turn % len(mine)])

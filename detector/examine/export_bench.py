@@ -1,0 +1,285 @@
+"""``det bench export``: one checkpoint in every format and precision, side by side in one program.
+
+Each file is written and proven by ``det export`` itself, so what is measured is what users get, and
+the AP comes from that proof.  Then the files take turns, round by round, forwards and backwards: on
+one thread, and on as many as the runtime likes.  Ratios to ONNX in fp32 are medians of the rounds'
+ratios, with the slowest and the fastest round beside them; latencies are of single runs.
+
+Left out: reading and letterboxing images, which is the same for all; GPUs; first runs, where
+runtimes still compile (load time is told instead).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...datasets.image import letterbox
+from ...datasets.shapes import draw_scene
+from ...weights.checkpoint import Meta
+from ..config_export import BenchExportConfig, ExportConfig
+from ..device import describe_device
+from ..environment import describe_machine
+from ..export.export import export
+from ..export.exported import ExportedDetector, open_exported
+from ..export.formats import FORMATS, FULL
+from ..export.graph import Shape
+from ..export.kinds import WORDS, choose, name_of
+from ..export.quantize_ranges import inputs_of
+from ..export.speed import take_turns
+from ..log import Log
+from ..models.detector import Detector
+from ..runs import new_run_folder, plain, write_args, write_json, write_text
+from .amp_bench import hardware_name
+from .export_plots import plot_bench_export
+
+CPU = torch.device("cpu")
+BASE = "onnx"
+"""What the others are compared with: ONNX in fp32, the first where it is not there."""
+SCENES = 4
+"""Drawn images, used in turn."""
+LOADS = 3
+"""Times that a file is loaded; the median counts."""
+THREADS = {"one": 1, "all": None}
+"""Name in the results -> threads that a runtime is given."""
+
+
+def bench_export(
+    config: BenchExportConfig, path: Path, meta: Meta, model: Detector, log: Log
+) -> dict[str, Any]:
+    """Compare the files of the checkpoint ``path`` and leave a run folder with bench_export.json,
+    .md, .png and the files.
+
+    Returns what bench_export.json holds, and the folder.  Raises UsageError for what is not there,
+    and what det export raises.
+    """
+    chosen, without = choose(config.formats, data=config.data is not None)
+    folder = new_run_folder(config, "bench_export")
+    log.to_file(folder / "log.txt")
+    write_args(folder, config)
+    rows = []
+    for precision in WORDS:
+        if names := [row.name for row, each in chosen if each == precision]:
+            rows += _export(config, names, precision, folder, path, meta, model, log)
+    rows.sort(key=lambda row: [name_of(f, p) for f, p in chosen].index(row["name"]))
+    exported = {row["name"]: Path(row["file"]) for row in rows if row["passed"]}
+    measured = measure(config, exported, log)
+    rows = [row | measured.get(row["name"], {}) for row in rows]
+    result = _result(config, meta, rows, without)
+    log.table(*_table(result))
+    for line in remarks(result):
+        log.info(line)
+    write_json(folder / "bench_export.json", result)
+    write_text(folder / "bench_export.md", as_markdown(result))
+    if config.plots:
+        plot_bench_export(result, folder / "bench_export.png")
+    return plain(result) | {"folder": str(folder)}
+
+
+def _export(
+    config: BenchExportConfig,
+    names: Sequence[str],
+    precision: str,
+    folder: Path,
+    path: Path,
+    meta: Meta,
+    model: Detector,
+    log: Log,
+) -> list[dict[str, Any]]:
+    """Write the files of a precision; a row each."""
+    words: dict[str, Any] = dict(WORDS[precision])
+    if precision == FULL:
+        words |= {"calibration": config.calibration, "seed": config.seed}
+    told = ExportConfig(
+        format=",".join(names),
+        output=str(folder),
+        device="cpu",
+        imgsz=None if config.imgsz is None else str(config.imgsz),
+        batch=config.batch,
+        data=config.data,
+        split=config.split,
+        fraction=config.fraction,
+        download=config.download,
+        offline=config.offline,
+        max_drop=config.max_drop,
+        **words,
+    )
+    result = export(told, path, meta, model, fetched=False, log=log)
+    return [
+        {
+            "name": name_of(FORMATS[entry["format"]], precision),
+            "format": entry["format"],
+            "precision": precision,
+            "file": entry["file"],
+            "bytes": entry["bytes"],
+            "passed": entry["passed"],
+            "ap": entry["parity"]["ap"][1] if entry["parity"]["ap"] else None,
+            "checkpoint_ap": entry["parity"]["ap"][0] if entry["parity"]["ap"] else None,
+            "faults": entry["parity"]["faults"],
+            "quantization": entry.get("quantization"),
+        }
+        for entry in result["exports"]
+    ]
+
+
+def measure(
+    config: BenchExportConfig, files: Mapping[str, Path], log: Log
+) -> dict[str, dict[str, Any]]:
+    """Load time and speed of each file, on one thread and on all."""
+    rows: dict[str, dict[str, Any]] = {name: {} for name in files}
+    for where, threads in THREADS.items():
+        opened: dict[str, ExportedDetector] = {}
+        for name, path in files.items():
+            seconds = []
+            for _ in range(LOADS):
+                started = time.perf_counter()
+                opened[name] = open_exported(path, CPU, threads)
+                seconds.append(time.perf_counter() - started)
+            rows[name]["load_s"] = statistics.median(seconds)
+        runners = {name: each.runner for name, each in opened.items()}
+        inputs = {name: scenes_for(each) for name, each in opened.items()}
+        with log.progress(f"{where} thread{'s' * (threads is None)}", config.rounds) as update:
+            turns = take_turns(runners, inputs, config.rounds, config.runs, update)
+        base = turns.get(BASE) or next(iter(turns.values()), [])
+        for name, mine in turns.items():
+            rows[name][where] = summarise(mine, base, config.batch)
+    return rows
+
+
+def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
+    """Drawn images as a file takes them, a batch each."""
+    about = model.about
+    size, count = about.image_size, SCENES * (1 if about.dynamic else about.batch)
+    drawn = [draw_scene(0, index, max(64, *size))[0] for index in range(count)]
+    fitted = np.stack([letterbox(each, size, align=about.letterbox)[0] for each in drawn])
+    images = np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))  # [N,3,H,W]
+    shape = Shape(size, about.batch, about.dynamic)
+    return list(inputs_of(images, shape, uint8=about.input == "uint8"))
+
+
+def summarise(
+    turns: Sequence[Sequence[float]], base: Sequence[Sequence[float]], batch: int
+) -> dict[str, Any]:
+    """Seconds of runs, by rounds, as numbers for a table; base: those of what is compared with."""
+    runs = sorted(seconds for turn in turns for seconds in turn)
+    medians = [statistics.median(turn) for turn in turns]
+    ratios = [
+        statistics.median(its) / mine for its, mine in zip(base, medians, strict=True)
+    ]
+    return {
+        "p50_ms": 1000 * statistics.median(runs),
+        "p95_ms": 1000 * runs[min(len(runs) - 1, int(0.95 * len(runs)))],
+        "images_per_s": batch / statistics.median(medians),
+        "rounds": [batch / each for each in medians],
+        "speedup": statistics.median(ratios),
+        "spread": (min(ratios), max(ratios)),
+    }
+
+
+def _result(
+    config: BenchExportConfig, meta: Meta, rows: list[dict[str, Any]], without: Mapping[str, str]
+) -> dict[str, Any]:
+    base = next((row for row in rows if row["name"] == BASE), rows[0])
+    rows = [row | {"size": row["bytes"] / base["bytes"]} for row in rows]
+    fast = [row for row in rows if "one" in row]
+    line = "no file answers as the checkpoint does"
+    if fast:
+        best = max(fast, key=lambda row: row["all"]["images_per_s"])
+        line = (
+            f"fastest: {best['name']}, {best['all']['images_per_s']:.1f} images/s, "
+            f"{best['all']['speedup']:.2f}x {base['name']}, {best['size']:.2f}x its size"
+        )
+    return {
+        "line": line,
+        "model": meta.model,
+        "image_size": config.imgsz or meta.image_size,
+        "batch": config.batch,
+        "rounds": config.rounds,
+        "runs": config.runs,
+        "base": base["name"],
+        "data": config.data,
+        "checkpoint_ap": base["checkpoint_ap"],
+        "hardware": hardware_name(CPU),
+        "device": describe_device(CPU),
+        "machine": {name: text for name, text in describe_machine().items() if name != "devices"},
+        "results": rows,
+        "not_measured": dict(without),
+    }
+
+
+# ---------------------------------------------------------------------------- what is said
+
+COLUMNS = (
+    "file", "MB", "size", "load s", "p50 ms", "p95 ms", "images/s", "speed", "spread",
+    "p50 ms (all)", "p95 ms (all)", "images/s (all)", "speed (all)", "spread (all)", "AP", "drop",
+)  # fmt: skip
+
+
+def _table(result: Mapping[str, Any]) -> tuple[str, Sequence[str], list[list[str]]]:
+    """Title, columns and cells."""
+    title = (
+        f"{result['model']} at {result['image_size']} px, batch {result['batch']}, on one thread "
+        f"and on all ({result['hardware']})"
+    )
+    return title, COLUMNS, [_cells(row) for row in result["results"]]
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    drop = None if row["ap"] is None else row["checkpoint_ap"] - row["ap"]
+    speeds = [cell for where in THREADS for cell in _speed_cells(row.get(where))]
+    return [
+        row["name"] if row["passed"] else f"{row['name']} DIFFERS",
+        f"{row['bytes'] / 1e6:.2f}",
+        f"{row['size']:.2f}x",
+        f"{row['load_s']:.2f}" if "load_s" in row else "-",
+        *speeds,
+        "-" if row["ap"] is None else f"{row['ap']:.4f}",
+        "-" if drop is None else f"{drop:+.4f}",
+    ]
+
+
+def _speed_cells(speed: Mapping[str, Any] | None) -> list[str]:
+    if speed is None:
+        return ["-"] * 5
+    low, high = speed["spread"]
+    return [
+        f"{speed['p50_ms']:.1f}",
+        f"{speed['p95_ms']:.1f}",
+        f"{speed['images_per_s']:.1f}",
+        f"{speed['speedup']:.2f}x",
+        f"{low:.2f}-{high:.2f}",
+    ]
+
+
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """What is not in the table, a line each."""
+    lines = [
+        f"{row['name']} is not measured: {'; '.join(row['faults'])}"
+        for row in result["results"]
+        if not row["passed"]
+    ]
+    return lines + [f"{name}: {why}" for name, why in result["not_measured"].items()]
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The table as a page."""
+    title, columns, rows = _table(result)
+    table = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    lines = [
+        f"# {title}",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in table),
+        "",
+        f"p50, p95: of {result['rounds']} rounds of {result['runs']} runs.  images/s: by the "
+        f"median of the rounds.  speed: median of the rounds' ratios to {result['base']}; spread: "
+        "the lowest and the highest of them.  drop: AP of the checkpoint less that of the file.",
+        "",
+        *(f"- {line}" for line in [result["line"], *remarks(result)]),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,70 @@
+"""The picture of det bench export: files side by side, by size, speed and AP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from ..evaluate.figure import ACCENT, INK, SOFT, new_figure, save_figure, style
+
+COLORS = {"fp32": "#9aa1ad", "fp16": "#f48c06", "int8": ACCENT, "int8-weights": "#2a9d5a"}
+"""By precision."""
+BAR = 0.8
+"""Share of a row that its bar fills."""
+
+
+def plot_bench_export(result: Mapping[str, Any], path: Path) -> None:
+    """Bars of size, images a second on one thread and on all, load time and, where it was measured,
+    AP.  result: as bench_export.json holds it."""
+    rows: Sequence[Mapping[str, Any]] = result["results"]
+    measured = any(row["ap"] is not None for row in rows)
+    figure = new_figure(15.0 if measured else 12.5, 1.5 + 0.34 * len(rows))
+    title = f"{result['model']}, {result['image_size']} px, batch {result['batch']}"
+    figure.suptitle(f"{title}, {result['hardware']}", x=0.01, ha="left", fontsize=10.5, color=INK)
+    panels = figure.subplots(1, 4 + measured, sharey=True)
+    names = [row["name"] for row in rows]
+    colors = [COLORS[row["precision"]] for row in rows]
+    style(panels[0], "Size", "MB")
+    _bars(panels[0], names, [row["bytes"] / 1e6 for row in rows], colors)
+    for axes, where, what in zip(panels[1:], ("one", "all"), ("one thread", "all threads"),
+                                 strict=False):  # fmt: skip
+        style(axes, f"Speed on {what}", "Images a second")
+        values = [row[where]["images_per_s"] if where in row else None for row in rows]
+        ends = [row[where]["rounds"] if where in row else [0.0] for row in rows]
+        _bars(axes, names, values, colors, ends)
+    style(panels[3], "Load time", "Seconds")
+    _bars(panels[3], names, [row.get("load_s") for row in rows], colors)
+    if measured:
+        style(panels[4], "AP", "0.50:0.95; the line is the checkpoint's")
+        _bars(panels[4], names, [row["ap"] for row in rows], colors)
+        panels[4].axvline(result["checkpoint_ap"], color=INK, linewidth=1.0)
+    panels[0].invert_yaxis()
+    save_figure(figure, path)
+
+
+def _bars(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[float | None],
+    colors: Sequence[str],
+    rounds: Sequence[Sequence[float]] | None = None,
+) -> None:
+    """A bar a file with its number behind it, a dash where there is none.  rounds: drawn as a line
+    from the lowest to the highest."""
+    known = [value or 0.0 for value in values]
+    axes.barh(names, known, BAR, color=colors)
+    for place, (value, length) in enumerate(zip(values, known, strict=True)):
+        end = length
+        if rounds is not None and value is not None:
+            axes.plot((min(rounds[place]), max(rounds[place])), (place, place), color=INK, lw=1)
+            end = max(length, *rounds[place])
+        text = "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+        axes.annotate(
+            text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5,
+            color=INK if value is not None else SOFT,
+        )  # fmt: skip
+    axes.set_xlim(0, 1.3 * max([*known, 1e-9]))
+    axes.grid(False, axis="y")
