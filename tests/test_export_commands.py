@@ -93,8 +93,9 @@ def test_several_formats_go_into_one_folder(run: Path, tmp_path: Path, capsys) -
     call = ["export", str(run / "best.safetensors"), "format=torchscript,torch_export", "--json"]
     assert main([*call, f"output={tmp_path / 'out'}"]) == 0
     result = json.loads(capsys.readouterr().out)["result"]
-    assert [Path(each["file"]).name for each in result["exports"]] == ["best.torchscript", "best.pt2"]
-    assert all(Path(each["file"]).is_file() for each in result["exports"])
+    files = [Path(each["file"]) for each in result["exports"]]
+    assert [file.name for file in files] == ["best.torchscript", "best.pt2"]
+    assert all(file.is_file() for file in files)
 
 
 def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
@@ -278,7 +279,8 @@ def test_a_damaged_or_foreign_file_is_refused(run: Path, capsys) -> None:
 @needs_onnx
 def test_a_damaged_or_foreign_onnx_is_refused(run: Path, capsys) -> None:
     cv2.imwrite("image.png", make_image((50, 90), 3))
-    for content, answer in ((b"\xff\xff\xff", "not a whole ONNX file"), (b"", "was not written by")):
+    wrong = {b"\xff\xff\xff": "not a whole ONNX file", b"": "was not written by"}
+    for content, answer in wrong.items():
         (run / "x.onnx").write_bytes(content)
         assert main(["predict", "image.png", f"model={run / 'x.onnx'}"]) == 1
         assert answer in capsys.readouterr().err.splitlines()[-1]

@@ -20,14 +20,18 @@ PAGE = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 PREPARE = BLOCKS[0]
 CONSUMERS = {
-    "onnx": "onnxruntime", "openvino": "openvino", "tflite": "ai_edge_litert", "torchscript": "torch"
-}  # fmt: skip
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "tflite": "ai_edge_litert",
+    "torchscript": "torch",
+}
 LONGEST = 10
 
 
 def program(package: str) -> str:
     """The block that imports a runtime."""
-    (found,) = [block for block in BLOCKS if re.search(rf"^(import|from) .*\b{package}\b", block, re.M)]
+    imports = re.compile(rf"^(import|from) .*\b{package}\b", re.MULTILINE)
+    (found,) = [block for block in BLOCKS if imports.search(block)]
     return found
 
 
