@@ -39,8 +39,8 @@ def plot_bench_export(result: Mapping[str, Any], path: Path) -> None:
     _bars(panels[3], names, [row.get("load_s") for row in rows], colors)
     if measured:
         style(panels[4], "AP", "0.50:0.95; the line is the checkpoint's")
-        _bars(panels[4], names, [row["ap"] for row in rows], colors)
         panels[4].axvline(result["checkpoint_ap"], color=INK, linewidth=1.0)
+        _bars(panels[4], names, [row["ap"] for row in rows], colors, form=".4f")
     panels[0].invert_yaxis()
     save_figure(figure, path)
 
@@ -51,9 +51,11 @@ def _bars(
     values: Sequence[float | None],
     colors: Sequence[str],
     rounds: Sequence[Sequence[float]] | None = None,
+    form: str = ".3g",
 ) -> None:
     """A bar a file with its number behind it, a dash where there is none.  rounds: drawn as a line
-    from the lowest to the highest."""
+    from the lowest to the highest.  form: of the number."""
+    behind = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
     known = [value or 0.0 for value in values]
     axes.barh(names, known, BAR, color=colors)
     for place, (value, length) in enumerate(zip(values, known, strict=True)):
@@ -61,10 +63,10 @@ def _bars(
         if rounds is not None and value is not None:
             axes.plot((min(rounds[place]), max(rounds[place])), (place, place), color=INK, lw=1)
             end = max(length, *rounds[place])
-        text = "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+        text = "–" if value is None else format(value, form if value < 1000 else ".0f")
         axes.annotate(
             text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5,
-            color=INK if value is not None else SOFT,
+            color=INK if value is not None else SOFT, bbox=behind,
         )  # fmt: skip
     axes.set_xlim(0, 1.3 * max([*known, 1e-9]))
     axes.grid(False, axis="y")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .quantize_graph import FloatGraph, Ranges
-from .quantize_ranges import network_of
+from .quantize_ranges import network_of, open_session
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,7 @@ def _cut_to(model: Any, graph: FloatGraph) -> Any:
 
 def answers_of(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What each output of a ModelProto says, over all inputs."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model.SerializeToString())
     rows = [session.run(None, {"images": images}) for images in inputs]
     return [np.concatenate([each.ravel() for each in column]) for column in zip(*rows, strict=True)]
 

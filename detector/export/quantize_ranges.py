@@ -93,15 +93,29 @@ def find_ranges(
     with tempfile.TemporaryDirectory() as folder, silent():
         path = Path(folder) / "network.onnx"
         onnx.save(network_of(graph), path)
+        watched = Path(folder) / "watched.onnx"
         calibrator = create_calibrator(
-            path, [LAYER, *GLUE], str(Path(folder) / "watched.onnx"), kind, extra_options=options
+            path, [LAYER, *GLUE], str(watched), kind, extra_options=options
         )
+        calibrator.infer_session = open_session(watched)
         for done, images in enumerate(inputs, 1):
             calibrator.collect_data(_One(images))
             if on_progress is not None:
                 on_progress(done, total)
         found = calibrator.compute_data()
     return {name: _ends(data.range_value) for name, data in found.items()}
+
+
+def open_session(model: Path | bytes) -> Any:
+    """A session on the CPU whose threads sleep while they wait: where cores are shared, threads
+    that spin take the time of those they wait for."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def network_of(graph: FloatGraph) -> Any:
