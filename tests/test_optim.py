@@ -53,21 +53,6 @@ def test_batched_orthogonalisation_equals_one_by_one() -> None:
         assert torch.allclose(found, alone, atol=2e-2)
 
 
-def test_the_number_of_threads_changes_no_bit_of_a_step_and_stays_what_it_was() -> None:
-    torch.manual_seed(0)
-    tensors = [torch.randn(size) for size in ((64, 32, 3, 3), (96, 48), (48, 96), (64, 1, 3, 3))]
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(orthogonalise_all(tensors))
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    for ours, theirs, others in zip(*found, strict=True):
-        assert torch.equal(ours, theirs) and torch.equal(ours, others)
-
-
 def test_sgd_part_equals_torch_sgd() -> None:
     torch.manual_seed(0)
     mine = nn.Linear(6, 4)

@@ -10,12 +10,8 @@ hundreds of small ones, and one by one they cost more than the forward pass.
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from threading import Barrier
 from typing import Any
 
 import torch
@@ -101,36 +97,13 @@ def orthogonalise_all(tensors: list[Tensor]) -> list[Tensor]:
     stacks: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, tensor in enumerate(tensors):
         stacks[len(tensor), tensor[0].numel()].append(i)
-
-    def solve(shape: tuple[int, int]) -> Tensor:
-        matrices = torch.stack([tensors[i].reshape(shape) for i in stacks[shape]])
-        return newton_schulz(matrices) * max(1.0, shape[0] / shape[1]) ** 0.5
-
     result = list(tensors)
-    shapes = sorted(stacks, key=lambda shape: -len(stacks[shape]) * min(shape) ** 2 * max(shape))
-    threads = torch.get_num_threads() if tensors and tensors[0].device.type == "cpu" else 1
-    work = map if threads == 1 else _solvers(threads, os.getpid()).map
-    for shape, matrices in zip(shapes, work(solve, shapes), strict=True):
-        for i, matrix in zip(stacks[shape], matrices.unbind(), strict=True):
+    for (rows, columns), members in stacks.items():
+        matrices = torch.stack([tensors[i].reshape(rows, columns) for i in members])
+        matrices = newton_schulz(matrices) * max(1.0, rows / columns) ** 0.5
+        for i, matrix in zip(members, matrices.unbind(), strict=True):
             result[i] = matrix.view(tensors[i].shape)
     return result
-
-
-@cache
-def _solvers(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads that each compute on one core.  Products as small as these gain next to nothing from
-    a second core, but two of them run side by side.  process: a fork has none of the threads."""
-    together = Barrier(threads)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        together.wait()
-
-    pool = ThreadPoolExecutor(threads, "newton-schulz", initializer=start)
-    for begun in [pool.submit(torch.get_num_threads) for _ in range(threads)]:
-        begun.result()
-    torch.set_num_threads(threads)  # of this thread and those to come, which the others have set
-    return pool
 
 
 def newton_schulz(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
