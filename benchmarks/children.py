@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import tempfile
 import time
@@ -15,21 +16,21 @@ EVERY = 0.25  # seconds between two looks at the memory
 
 
 def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run a program to its end; the JSON of its last line, and ``rss``, ``pss``: the most memory in
-    bytes that it and its children held at a time.
+    """Run a program to its end; the JSON of its last line, and ``rss``: the most memory in bytes
+    that it and its children held at a time.
 
-    RSS counts what processes share once for each of them, PSS once.  Both 0 where the system
-    has no /proc.  Raises SystemExit with the end of what it said where the program fails.
+    What processes share counts once for each of them; to tell it apart the system has to go
+    through all pages, and two programs of a core each would wait for that.  0 where the system has
+    no /proc.  Raises SystemExit with the end of what it said where the program fails.
     """
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as told:
         child = subprocess.Popen(
             [str(word) for word in words], stdout=said, stderr=told,
             env={**os.environ, **(environment or {})},
         )  # fmt: skip
-        most = {"rss": 0, "pss": 0}
+        most = 0
         while child.poll() is None:
-            now = memory(child.pid)
-            most = {name: max(most[name], now[name]) for name in most}
+            most = max(most, memory(child.pid))
             time.sleep(EVERY)
         texts = []
         for file in (said, told):
@@ -37,18 +38,13 @@ def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> d
             texts.append(file.read())
     if child.returncode:
         raise SystemExit(f"{' '.join(map(str, words))} failed:\n{texts[1][-2000:]}")
-    return {**json.loads(texts[0].strip().splitlines()[-1]), **most}
+    return {**json.loads(texts[0].strip().splitlines()[-1]), "rss": most}
 
 
-def memory(pid: int) -> dict[str, int]:
-    """Bytes that a process and all below it hold now: rss and pss."""
-    total = {"rss": 0, "pss": 0}
-    for process in tree(pid):
-        for line in _read(Path(f"/proc/{process}/smaps_rollup")).splitlines():
-            name, _, rest = line.partition(":")
-            if name.lower() in total:
-                total[name.lower()] += int(rest.split()[0]) * 1024
-    return total
+def memory(pid: int) -> int:
+    """Resident bytes of a process and all below it, now."""
+    pages = [_read(Path(f"/proc/{process}/statm")).split() for process in tree(pid)]
+    return sum(int(numbers[1]) for numbers in pages if numbers) * resource.getpagesize()
 
 
 def tree(pid: int) -> list[int]:

@@ -104,7 +104,7 @@ def page(options: argparse.Namespace, runs: Runs, outside: dict[str, Any]) -> li
     said = (
         f"{options.rounds} alternating rounds of {options.epochs} epochs, the first not counted: "
         "median, least and most over the rounds. Memory: the most held at a time by a program and "
-        "its children (RSS counts shared pages once for each process, PSS once)."
+        "its children (shared pages count once for each process)."
     )
     rates = {
         key: {name: [rate(result, key) for result in results] for name, results in runs.items()}
@@ -117,11 +117,10 @@ def page(options: argparse.Namespace, runs: Runs, outside: dict[str, Any]) -> li
             results[0]["threads"],
             *(shown(spread(rates[key][name]), 1) for key in rates),
             f"{max(result['rss'] for result in results) / 2**30:.2f}",
-            f"{max(result['pss'] for result in results) / 2**30:.2f}",
         ]
         for name, results in runs.items()
     ]
-    header = ("who", "precision", "threads", "images/s", "with validation", "RSS GiB", "PSS GiB")
+    header = ("who", "precision", "threads", "images/s", "with validation", "RSS GiB")
     parts = [title, said, table(header, rows)]
     if against := [name for name in runs if name not in OURS]:
         rows = [
