@@ -156,6 +156,8 @@ def test_files_of_others_are_not_written_over(run: Path, capsys) -> None:
         ("dynamic=True batch=2", "batch=2 has no effect with dynamic=True"),
         ("dynamic=True imgsz=64", "takes sides from 128 on"),
         ("raw=True max_det=9", "max_det=9 has no effect with raw=True"),
+        ("format=coreml", "format=coreml can not hold the choice of detections: use raw=True"),
+        ("format=coreml raw=True", "format=coreml runs on darwin only"),
         ("opset=20", "opset=20 has no effect on format=torchscript"),
         ("split=test", "split= has no effect without data="),
         ("iou=0.5", "iou=0.5 has no effect on the NMS-free head"),

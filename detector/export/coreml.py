@@ -1,13 +1,13 @@
 """Core ML, for Apple's devices: a folder NAME.mlpackage.
 
-Written by coremltools on any system; it runs on macOS only, so it is compared there.  Not run by
-the tests of this project.  float16 is the format its chips compute in; metadata are the package's
-user-defined ones.
+Written by coremltools from the exported program.  It runs on macOS only, so it is written there,
+where it can be compared; not run by the tests of this project (the conversion was tried on Linux).
+Only raw outputs: coremltools 9 makes floats of the integer division that choosing detections needs.
+float16 is the format its chips compute in; metadata are the package's user-defined ones.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,17 +20,12 @@ from .interface import Runner, Settings
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
-    """Convert the traced graph."""
+    """Convert the program, in the operators that coremltools knows."""
     import coremltools
 
-    images = graph.example(settings.shape)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(graph, images, check_trace=False)
     half = settings.precision == "fp16"
     model = coremltools.convert(
-        traced,
-        inputs=[coremltools.TensorType("images", shape=tuple(images.shape))],
+        graph.program(settings.shape).run_decompositions(),
         outputs=[coremltools.TensorType(name) for name in graph.outputs],
         convert_to="mlprogram",
         compute_precision=getattr(coremltools.precision, "FLOAT16" if half else "FLOAT32"),
@@ -52,13 +47,9 @@ def read_about(path: Path) -> dict[str, str]:
 
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
-    """The model on whatever Core ML chooses.  Raises ExportError on systems without Core ML."""
-    import sys
-
+    """The model on whatever Core ML chooses."""
     import coremltools
 
-    if sys.platform != "darwin":
-        raise ExportError("Core ML files run on macOS only: export there, so that it is compared")
     model = coremltools.models.MLModel(str(path))
     names = [output.name for output in model.get_spec().description.output]
 

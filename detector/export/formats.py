@@ -33,7 +33,8 @@ class Format:
     it; extra: what of yolodet installs them, None where torch is enough.  half_on: kinds of device
     for which half=True is right (docs/export.md says why).  int8: the kinds of quantization that it
     can be written in.  dynamic: whether a file may take any
-    batch and size.  run_here: whether the tests of this project run it.
+    batch and size.  raw_only: its converter lacks what choosing detections needs.  system: the one
+    it can be run on, as sys.platform names it.  run_here: whether the tests of this project run it.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Format:
     half_on: tuple[str, ...] = ()
     int8: tuple[str, ...] = ()
     dynamic: bool = True
+    raw_only: bool = False
+    system: str | None = None
     run_here: bool = True
 
 
@@ -71,7 +74,7 @@ FORMATS = {
         ),
         Format(
             "coreml", "Core ML", ".mlpackage", ("coremltools",), "coreml",
-            half_on=("cpu",), dynamic=False, run_here=False,
+            half_on=("cpu",), dynamic=False, raw_only=True, system="darwin", run_here=False,
         ),
         Format(
             "tensorrt", "TensorRT", ".engine", ("tensorrt", *_ONNX), "tensorrt",

@@ -43,7 +43,8 @@ def overlaps(boxes: torch.Tensor) -> torch.Tensor:
     """Intersection over union of all pairs: boxes [B,K,4] -> [B,K,K]; 0 for boxes without area."""
     top = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
     low = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (low - top).clamp(min=0).prod(-1)  # [B,K,K]
-    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)  # [B,K]
+    sides = (low - top).clamp(min=0)  # [B,K,K,2]
+    shared = sides[..., 0] * sides[..., 1]  # [B,K,K]
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])  # [B,K]
     whole = area[:, :, None] + area[:, None, :] - shared
     return shared / whole.clamp(min=1e-9)

@@ -6,6 +6,7 @@ No torch here: all that can be refused is refused before it is loaded.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from ..config_export import ExportConfig
@@ -155,5 +156,15 @@ def _check_format(row: Format, config: ExportConfig) -> None:
     if config.dynamic and not row.dynamic:
         raise UsageError(
             f"dynamic=True: format={row.name} is written for one size and batch; leave it out"
+        )
+    if row.raw_only and not config.raw:
+        raise UsageError(
+            f"format={row.name} can not hold the choice of detections: use raw=True, and choose "
+            "among its boxes and scores where you run it"
+        )
+    if row.system not in (None, sys.platform):
+        raise UsageError(
+            f"format={row.name} runs on {row.system} only, and det export compares what it writes: "
+            "export it there"
         )
     require(row)
