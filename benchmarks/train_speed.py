@@ -43,8 +43,8 @@ def main() -> None:
     profiled = OURS if options.profile and options.device == "cpu" else {}
     outside = {name: outside_of(options, word) for name, word in profiled.items()}
     parts = page(options, runs, outside)
-    facts = {"options": {k: str(v) for k, v in vars(options).items() if k not in ("peer", "out")},
-             "runs": runs, "outside": outside}  # fmt: skip
+    told = {k: str(v) for k, v in vars(options).items() if k not in ("data", "peer", "out")}
+    facts = {"data": Path(options.data).stem, "options": told, "runs": runs, "outside": outside}
     write_page(options.out, "train-speed", options.model, hardware(options.device), parts, facts)
 
 

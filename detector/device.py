@@ -8,7 +8,6 @@ import platform
 
 import torch
 
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of mallopt(3): never return the top of the heap, never map a block by itself."""
 
