@@ -69,16 +69,20 @@ def table(work: Path) -> str:
     head = ["what is broken", *gate.BANDS, "caught by"]
     found = dict(results(work))
     rows = [head, ["---"] * len(head)]
-    for name in names():
-        words = MUTATIONS[name][0] if name in MUTATIONS else f"nothing (seed {name[4:]})"
-        rows.append([words, *cells(found.get(name))])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    for name, measures in found.items():
+        rows.append([described(name), *cells(measures)])
+    missing = "; ".join(described(name) for name in names() if name not in found)
+    end = f"\nNot measured: {missing}.\n" if missing else ""
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + end
 
 
-def cells(measures: dict[str, Any] | None) -> list[str]:
+def described(name: str) -> str:
+    """What is broken in a run of the series, in words."""
+    return MUTATIONS[name][0] if name in MUTATIONS else f"nothing (seed {name[4:]})"
+
+
+def cells(measures: dict[str, Any]) -> list[str]:
     """The measures of one run, and what caught it."""
-    if measures is None:
-        return [*("" for _ in gate.BANDS), "not measured"]
     if "failed" in measures:
         return [*("" for _ in gate.BANDS), "the run fails"]
     caught = ", ".join(gate.outside(measures)) or "nothing"
