@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +195,26 @@ def test_half_weights_are_widened_by_the_file_itself(tmp_path: Path) -> None:
         TOLERANCES["fp16"],
     )
     assert parity.faults == [] and parity.score > 0, "rounded, and within its tolerance"
+
+
+AFTER_OPENVINO = """
+import signal, sys
+from pathlib import Path
+import openvino, torch
+from openvino import opset13 as ops
+from yolodet.detector.export.openvino import open_file
+path = Path(sys.argv[1])
+images = ops.parameter([1, 3, 8, 8])
+openvino.save_model(openvino.Model([ops.relu(images)], [images]), path)
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+runner = open_file(path, torch.device("cpu"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_finds_its_stack_where_openvino_has_compiled(tmp_path: Path) -> None:
+    """In a process of its own, which would not survive a stack that is gone."""
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-c", AFTER_OPENVINO, tmp_path / "relu.xml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr

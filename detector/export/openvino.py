@@ -18,6 +18,7 @@ from . import onnx
 from .formats import ExportError
 from .graph import ExportGraph
 from .interface import Runner, Settings
+from .signal_stack import same_signal_stack
 
 SECTION = "det"
 
@@ -62,7 +63,8 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
     if not path.with_suffix(".bin").is_file():
         raise ExportError(f"{path} needs {path.with_suffix('.bin').name} beside it")
     try:
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
+        with same_signal_stack():
+            compiled = openvino.Core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[-1]
         raise ExportError(f"{path}: OpenVINO can not load it ({reason})") from error
