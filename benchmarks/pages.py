@@ -27,6 +27,17 @@ def add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=PAGES, help="folder of the page")
 
 
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """What is trained, and how often."""
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--model", default="yolo26n")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+
+
 def hardware(device: str = "cpu") -> str:
     """``NVIDIA H200``, or ``Intel Xeon Processor, 2 cores``."""
     if device.startswith("cuda"):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from children import run
-from pages import add_out, hardware, ratios, shown, spread, table, write_page
+from pages import add_out, add_training, hardware, ratios, shown, spread, table, write_page
 from yolodet.datasets.limits import usable_cores
 
 HERE = Path(__file__).parent
@@ -52,13 +52,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--model", default="yolo26n")
-    parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--device", default="cpu")
+    add_training(parser)
     parser.add_argument("--peer", help="python of an environment that has the peer")
     parser.add_argument("--no-profile", dest="profile", action="store_false")
     add_out(parser)

@@ -17,21 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from children import run
-from pages import add_out, hardware, shown, spread, table, write_page
+from pages import add_out, add_training, hardware, shown, spread, table, write_page
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--model", default="yolo26n")
-    parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=3)
+    add_training(parser)
     parser.add_argument("--amp", nargs="+", default=["True", "False"])
-    parser.add_argument("--device", default="cpu")
     add_out(parser)
     options = parser.parse_args()
     names = ("data", "model", "imgsz", "batch", "epochs", "device")

@@ -49,7 +49,7 @@ from .runs import (
     plain,
     write_json,
 )
-from .train.assemble import Run, assemble, single_class, summarise_findings
+from .train.assemble import Run, assemble, summarise_findings
 from .train.distributed import check_batch, join
 from .train.report import (
     evaluation_plots,
@@ -199,7 +199,7 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     for line in summarise_findings(scan):
         log.warn(line)
     single = config.single_cls or bool(meta.config.get("single_cls"))
-    records = [single_class(r) for r in scan.records] if single else scan.records
+    records = [r.single_class() for r in scan.records] if single else scan.records
     if not single and len(dataset.class_names) != meta.num_classes:
         raise UsageError(
             f"{path} knows {meta.num_classes} classes, {data} has {len(dataset.class_names)}: "

@@ -3,7 +3,7 @@ file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +34,7 @@ class Record:
     size: tuple[int, int]
     boxes: np.ndarray
     labels: np.ndarray
+
+    def single_class(self) -> Record:
+        """The record with every label 0."""
+        return replace(self, labels=np.zeros_like(self.labels))

@@ -30,6 +30,7 @@ from ..train.assemble import Run, assemble
 from .amp_plots import plot_bench_amp
 from .contest import Contender, as_training, largest_batch, measure_memory
 from .energy import EnergyMeter, find_meter
+from .page import as_page
 
 DISTINCT = 8
 """Different batches, used in turn; they lie in the memory of the device."""
@@ -245,22 +246,14 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The table as a page."""
-    title, columns, rows = _table(result)
-    table = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     machine = result["machine"]
     used = ", ".join(f"{name} {machine[name]}" for name in ("torch", "cuda", "python"))
-    lines = [
-        f"# {title}",
-        "",
-        *(f"| {' | '.join(cells)} |" for cells in table),
-        "",
+    return as_page(
+        *_table(result),
         "images/s: median over the rounds; spread: fastest less slowest round, over the median.  "
         "speed: median of the rounds' ratios to fp32.  peak GB: most memory that training "
         "takes on the device, weights and optimizer included.  saved MB: what autograd keeps for "
         "the backward pass.  memory: the first of the two that is known, beside fp32's.  loss: an "
         "image, after the last step; it differs from fp32's by so much.",
-        "",
-        *(f"- {line}" for line in [result["line"], *remarks(result)]),
-        f"- data: {result['data']}; {used}",
-    ]
-    return "\n".join(lines) + "\n"
+        [result["line"], *remarks(result), f"data: {result['data']}; {used}"],
+    )

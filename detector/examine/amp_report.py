@@ -24,8 +24,7 @@ from ..precision.ladder import (
     CHECK_IMAGES,
     Decision,
     choose_precision,
-    rungs_below,
-    verdict,
+    conclude,
     with_what_fits,
 )
 from ..precision.ladder import report as print_trials
@@ -109,13 +108,9 @@ def _decide(
     started = time.perf_counter()
     trials = SanityCheck(run.model, run.criterion, batch).run(names)
     seconds = time.perf_counter() - started
-    named = train.amp if train.amp in DTYPES else None
     tolerant = replace(train, amp_force=True)  # a failure is to be reported, not raised
-    precision = verdict(tolerant, named, trials, traits_of(run.device))
-    failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
-    against = outline.objections
-    rungs = rungs_below(precision.name, against | failed)
-    return Decision(precision, rungs, trials, against, seconds=seconds)
+    found = conclude(tolerant, trials, traits_of(run.device), outline.objections)
+    return replace(found, seconds=seconds)
 
 
 # ---------------------------------------------------------------------------- what is said

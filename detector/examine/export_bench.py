@@ -14,6 +14,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from ...weights.checkpoint import Meta
 from ..config_export import BenchExportConfig, ExportConfig
 from ..device import describe_device
 from ..environment import describe_machine
+from ..export.examiner import examiner_for
 from ..export.export import export
 from ..export.exported import ExportedDetector, open_exported
-from ..export.formats import FORMATS, FULL
+from ..export.formats import FORMATS
 from ..export.graph import Shape
 from ..export.kinds import WORDS, choose, name_of
+from ..export.options import size_of
 from ..export.quantize_ranges import inputs_of
 from ..export.speed import take_turns
 from ..log import Log
@@ -38,6 +41,7 @@ from ..models.detector import Detector
 from ..runs import new_run_folder, plain, write_args, write_json, write_text
 from .amp_bench import hardware_name
 from .export_plots import plot_bench_export
+from .page import as_page
 
 CPU = torch.device("cpu")
 BASE = "onnx"
@@ -63,10 +67,17 @@ def bench_export(
     folder = new_run_folder(config, "bench_export")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
+    told = told_of(config, folder)
+    size = size_of(told.imgsz, meta.image_size, model.max_stride)
+    examiner = examiner_for(told, model, meta, size, CPU, log)  # one: it measures the checkpoint
     rows = []
     for precision in WORDS:
         if names := [row.name for row, each in chosen if each == precision]:
-            rows += _export(config, names, precision, folder, path, meta, model, log)
+            each = replace(told, format=",".join(names), **WORDS[precision])
+            result = export(
+                each, path, meta, model, fetched=False, log=log, examiner=examiner
+            )
+            rows += [row_of(entry, precision) for entry in result["exports"]]
     rows.sort(key=lambda row: [name_of(f, p) for f, p in chosen].index(row["name"]))
     exported = {row["name"]: Path(row["file"]) for row in rows if row["passed"]}
     measured = measure(config, exported, log)
@@ -82,22 +93,9 @@ def bench_export(
     return plain(result) | {"folder": str(folder)}
 
 
-def _export(
-    config: BenchExportConfig,
-    names: Sequence[str],
-    precision: str,
-    folder: Path,
-    path: Path,
-    meta: Meta,
-    model: Detector,
-    log: Log,
-) -> list[dict[str, Any]]:
-    """Write the files of a precision; a row each."""
-    words: dict[str, Any] = dict(WORDS[precision])
-    if precision == FULL:
-        words |= {"calibration": config.calibration, "seed": config.seed}
-    told = ExportConfig(
-        format=",".join(names),
+def told_of(config: BenchExportConfig, folder: Path) -> ExportConfig:
+    """What det export is told of each file, format and precision apart."""
+    return ExportConfig(
         output=str(folder),
         device="cpu",
         imgsz=None if config.imgsz is None else str(config.imgsz),
@@ -108,24 +106,26 @@ def _export(
         download=config.download,
         offline=config.offline,
         max_drop=config.max_drop,
-        **words,
+        calibration=config.calibration,
+        seed=config.seed,
     )
-    result = export(told, path, meta, model, fetched=False, log=log)
-    return [
-        {
-            "name": name_of(FORMATS[entry["format"]], precision),
-            "format": entry["format"],
-            "precision": precision,
-            "file": entry["file"],
-            "bytes": entry["bytes"],
-            "passed": entry["passed"],
-            "ap": entry["parity"]["ap"][1] if entry["parity"]["ap"] else None,
-            "checkpoint_ap": entry["parity"]["ap"][0] if entry["parity"]["ap"] else None,
-            "faults": entry["parity"]["faults"],
-            "quantization": entry.get("quantization"),
-        }
-        for entry in result["exports"]
-    ]
+
+
+def row_of(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """What det export says of a file, as a row of the comparison."""
+    before, after = entry["parity"]["ap"] or (None, None)
+    return {
+        "name": name_of(FORMATS[entry["format"]], precision),
+        "format": entry["format"],
+        "precision": precision,
+        "file": entry["file"],
+        "bytes": entry["bytes"],
+        "passed": entry["passed"],
+        "ap": after,
+        "checkpoint_ap": before,
+        "faults": entry["parity"]["faults"],
+        "quantization": entry.get("quantization"),
+    }
 
 
 def measure(
@@ -269,17 +269,10 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The table as a page."""
-    title, columns, rows = _table(result)
-    table = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    lines = [
-        f"# {title}",
-        "",
-        *(f"| {' | '.join(cells)} |" for cells in table),
-        "",
+    return as_page(
+        *_table(result),
         f"p50, p95: of {result['rounds']} rounds of {result['runs']} runs.  images/s: by the "
         f"median of the rounds.  speed: median of the rounds' ratios to {result['base']}; spread: "
         "the lowest and the highest of them.  drop: AP of the checkpoint less that of the file.",
-        "",
-        *(f"- {line}" for line in [result["line"], *remarks(result)]),
-    ]
-    return "\n".join(lines) + "\n"
+        [result["line"], *remarks(result)],
+    )

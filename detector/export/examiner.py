@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -160,7 +160,7 @@ def records_of(config: ExportConfig, meta: Meta, log: Log) -> list[Record]:
     dataset = load_dataset(str(config.data), download=online, on_message=log.message)
     records = scan_split(dataset, config.split).records
     if meta.config.get("single_cls"):
-        records = [replace(r, labels=np.zeros_like(r.labels)) for r in records]
+        records = [record.single_class() for record in records]
     elif len(dataset.class_names) != meta.num_classes:
         raise UsageError(
             f"data={config.data} has {len(dataset.class_names)} classes, the checkpoint knows "

@@ -42,11 +42,19 @@ COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", 
 
 
 def export(
-    config: ExportConfig, path: Path, meta: Meta, model: Detector, *, fetched: bool, log: Log
+    config: ExportConfig,
+    path: Path,
+    meta: Meta,
+    model: Detector,
+    *,
+    fetched: bool,
+    log: Log,
+    examiner: Examiner | None = None,
 ) -> dict[str, Any]:
     """Write the checkpoint ``path``, whose detector is ``model``, in every format asked for.
 
-    fetched: it lies in the cache of downloaded weights.  Returns plain data: one entry a file under
+    fetched: it lies in the cache of downloaded weights.  examiner: the one that earlier files were
+    compared by.  Returns plain data: one entry a file under
     ``exports``, and whether all of them ``passed``.  Raises UsageError for what can not be meant,
     ExportError where a format can not hold the model, OSError where a file can not be written.
     """
@@ -77,7 +85,7 @@ def export(
     images = None
     if settings.precision == FULL:
         images = calibration_images(config, size, model.letterbox, log)
-    examiner = examiner_for(config, model, meta, size, device, log)
+    examiner = examiner or examiner_for(config, model, meta, size, device, log)
     quantizer = Quantizer(config, images, examiner, log)
     results = []
     for row, target in zip(rows, targets, strict=True):
@@ -140,7 +148,7 @@ def write_one(
             seconds = time.perf_counter() - started
             exported = open_exported(draft, graph.device)
             parity = examiner.compare(exported, TOLERANCES[settings.precision])
-        drafts = [draft.with_suffix(part) for part in row.parts] + [draft]
+        drafts = row.files(draft)
         size = sum(size_on_disk(file) for file in drafts)
         passed = not parity.faults
         ending = "" if passed else ".failed"

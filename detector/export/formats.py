@@ -50,6 +50,10 @@ class Format:
     system: str | None = None
     run_here: bool = True
 
+    def files(self, path: Path) -> list[Path]:
+        """What belongs to the file ``path``, itself last: it is placed when the rest is there."""
+        return [*(path.with_suffix(part) for part in self.parts), path]
+
 
 _ONNX = ("onnx", "onnxscript")
 FULL, WEIGHTS = "int8", "int8-weights"

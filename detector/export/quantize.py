@@ -247,7 +247,7 @@ def compare_cost(
     runners = {name: writer.open_file(at, CPU) for name, at in (("fp32", twin), ("int8", path))}
     seconds = take_turns(runners, dict.fromkeys(runners, inputs), ROUNDS, EACH)
     ms = {name: [1000 * statistics.median(each) for each in mine] for name, mine in seconds.items()}
-    sizes = [sum(f.stat().st_size for f in files_of(row, at)) for at in (twin, path)]
+    sizes = [sum(f.stat().st_size for f in row.files(at)) for at in (twin, path)]
     return {
         "fp32_bytes": sizes[0],
         "bytes": sizes[1],
@@ -256,8 +256,3 @@ def compare_cost(
         "ms": statistics.median(ms["int8"]),
         "speedup": statistics.median(a / b for a, b in zip(ms["fp32"], ms["int8"], strict=True)),
     }
-
-
-def files_of(row: Format, path: Path) -> list[Path]:
-    """A file of a format and what lies beside it."""
-    return [path, *(path.with_suffix(part) for part in row.parts)]

@@ -139,10 +139,17 @@ def _decide(
     started = time.perf_counter()
     trials, cached = _evidence(model, criterion, batches, names, device, fresh, group)
     seconds = time.perf_counter() - started
-    precision = verdict(config, named, trials, traits)
+    return replace(conclude(config, trials, traits, against), cached=cached, seconds=seconds)
+
+
+def conclude(
+    config: TrainConfig, trials: list[Trial], traits: DeviceTraits, against: dict[str, str]
+) -> Decision:
+    """The decision that trials lead to.  against: what was not tried, and why.  Raises RunError
+    where the precision that was named failed."""
+    precision = verdict(config, config.amp if config.amp in DTYPES else None, trials, traits)
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
-    rungs = rungs_below(precision.name, against | failed)
-    return Decision(precision, rungs, trials, against, cached, seconds)
+    return Decision(precision, rungs_below(precision.name, against | failed), trials, against)
 
 
 def verdict(

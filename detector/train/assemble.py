@@ -203,7 +203,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
             scan = scan_split(dataset, split, fraction=fraction, on_progress=update)
         for line in summarise_findings(scan):
             log.warn(f"{split}: {line}")
-        records = [single_class(r) for r in scan.records] if config.single_cls else scan.records
+        records = [r.single_class() for r in scan.records] if config.single_cls else scan.records
         scans.append(replace(scan, records=records))
     return dataset, (scans[0], scans[1])
 
@@ -219,11 +219,6 @@ def summarise_findings(scan: Scan) -> list[str]:
         + f": {found[0].message} (det data check lists all)"
         for kind, found in kinds.items()
     ]
-
-
-def single_class(record: Record) -> Record:
-    """The record with every label 0."""
-    return replace(record, labels=record.labels * 0)
 
 
 def freeze(model: Detector, stages: str | None) -> None:
