@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -96,12 +95,14 @@ def unpacked_release(folder: Path) -> Path:
     $ONNXRUNTIME_INCLUDE and $ONNXRUNTIME_LIBRARY (a file) say where both are, or else pkg-config.
     With headers alone the library is the one inside the Python package.
     """
+    import onnxruntime
+
     include = os.environ.get("ONNXRUNTIME_INCLUDE", "")
     libraries = [os.environ.get("ONNXRUNTIME_LIBRARY", "")]
     if not include:
         include = of_the_system("includedir")
         libraries.append(f"{of_the_system('libdir')}/{LIBRARY}")
-    libraries += [str(f.locate()) for f in files("onnxruntime") or () if LIBRARY in f.name]
+    libraries += [str(path) for path in Path(onnxruntime.__file__).parent.rglob(f"{LIBRARY}*")]
     headers = next(iter(sorted(Path(include or folder).rglob(HEADER))), None)
     library = next((path for path in libraries if Path(path).is_file()), None)
     there = {"g++": shutil.which("g++"), HEADER: headers, LIBRARY: library}
