@@ -1,9 +1,10 @@
 """The one home of box arithmetic on NumPy arrays.
 
 Inside the program boxes are xyxy in absolute pixels, float32, [N,4]: left, top, right, bottom.
-The other two notations exist only at a reader's or writer's door: xywhn (centre, width, height as
-shares of the image: YOLO label files) and xywh (left, top, width, height in pixels: COCO JSON).
-Overlaps of boxes on tensors live with the losses.  Sizes are (height, width) as everywhere.
+Another notation exists only at a reader's or writer's door: xywhn (centre, width, height as shares
+of the image: YOLO label files) here, and COCO's xywh (left, top, width, height in pixels) in the
+tables of evaluation.  Overlaps of boxes on tensors live with the losses.  Sizes are (height, width)
+as everywhere.
 """
 
 from __future__ import annotations
@@ -27,21 +28,10 @@ def xyxy_to_xywhn(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.concatenate(((first + last) / 2, last - first), axis=1)
 
 
-def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
-    """xyxy -> left, top, width, height [N,4], in the same unit and dtype (COCO's notation)."""
-    return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
-
-
 def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A copy of xyxy boxes [N,4], cut at the borders of an image of ``size``."""
     height, width = size
     return np.clip(boxes, 0, np.array((width, height, width, height), boxes.dtype))
-
-
-def box_areas(boxes: np.ndarray) -> np.ndarray:
-    """Areas [N] of xyxy boxes; a box turned inside out has area 0."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    return sides[:, 0] * sides[:, 1]
 
 
 def polygon_to_box(points: np.ndarray) -> np.ndarray:

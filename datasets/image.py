@@ -190,13 +190,3 @@ def letterbox_boxes(boxes: np.ndarray, letterbox: Letterbox) -> np.ndarray:
     """[N,4] xyxy pixels of the original image -> [N,4] float32 xyxy pixels of the input."""
     pads = (letterbox.pad_x, letterbox.pad_y) * 2
     return (np.asarray(boxes, np.float64).reshape(-1, 4) * letterbox.gain + pads).astype(np.float32)
-
-
-def unletterbox_boxes(
-    boxes: np.ndarray, letterbox: Letterbox, original_size: tuple[int, int]
-) -> np.ndarray:
-    """[N,4] xyxy pixels of the input -> [N,4] float32 of the original image (h, w), clipped."""
-    pads = (letterbox.pad_x, letterbox.pad_y) * 2
-    original = (np.asarray(boxes, np.float64).reshape(-1, 4) - pads) / letterbox.gain
-    height, width = original_size
-    return original.clip(0, (width, height, width, height)).astype(np.float32)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from yolodet.datasets.image import (
     ImageError,
-    fit,
     image_size,
     letterbox,
     letterbox_boxes,
@@ -17,7 +16,6 @@ from yolodet.datasets.image import (
     read_image,
     resize_to,
     scaled_size,
-    unletterbox_boxes,
 )
 
 RED, GREEN, BLUE = (250, 10, 20), (15, 240, 30), (25, 35, 230)
@@ -217,20 +215,6 @@ def test_missing_file_and_folder_are_refused_by_name(tmp_path: Path) -> None:
         for read in (read_image, image_size):
             with pytest.raises(ImageError, match=f"{path.name}: cannot be read"):
                 read(path)
-
-
-@pytest.mark.parametrize("size", [(480, 640), (333, 500), (1, 700), (37, 41), (320, 320)])
-@pytest.mark.parametrize("image_size", [320, (256, 416)])
-def test_letterbox_round_trip(size: tuple[int, int], image_size: int | tuple[int, int]) -> None:
-    height, width = size
-    corners = np.random.default_rng(0).uniform(0, 1, (100, 4)).astype(np.float32)
-    boxes = np.sort(corners.reshape(-1, 2, 2), 1).reshape(-1, 4) * (width, height, width, height)
-    box = fit(size, image_size)
-    there = letterbox_boxes(boxes, box)
-    back = unletterbox_boxes(there, box, size)
-    assert np.abs(back - boxes).max() < 0.01
-    outside = unletterbox_boxes(np.array([[-9.0, -9.0, 9e3, 9e3]]), box, size)
-    assert np.allclose(outside, (0, 0, width, height))
 
 
 @pytest.mark.parametrize("size", [(480, 640), (333, 500), (90, 61), (37, 41), (641, 640)])

@@ -59,11 +59,6 @@ class Detections:
         """Those with a score of at least ``conf``."""
         return self.select(self.scores >= conf)
 
-    def only(self, classes: Iterable[int]) -> Detections:
-        """Those of the class ids ``classes``."""
-        wanted = torch.tensor(sorted(set(classes)), dtype=torch.int64, device=self.labels.device)
-        return self.select(torch.isin(self.labels, wanted))
-
     def to_original(self, letterbox: Letterbox, original_size: tuple[int, int]) -> Detections:
         """Boxes in the pixels of the original image of size (height, width), clipped to it.
 

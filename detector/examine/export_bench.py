@@ -68,7 +68,7 @@ def bench_export(
     log.to_file(folder / "log.txt")
     write_args(folder, config)
     told = told_of(config, folder)
-    size = size_of(told.imgsz, meta.image_size, model.max_stride)
+    size = size_of(told.imgsz, model.fitting_size(meta.image_size), model.max_stride)
     examiner = examiner_for(told, model, meta, size, CPU, log)  # one: it measures the checkpoint
     rows = []
     for precision in WORDS:

@@ -59,7 +59,7 @@ def export(
     ExportError where a format can not hold the model, OSError where a file can not be written.
     """
     device = next(model.parameters()).device
-    size = size_of(config.imgsz, meta.image_size, model.max_stride)
+    size = size_of(config.imgsz, model.fitting_size(meta.image_size), model.max_stride)
     shape = Shape(size, config.batch, config.dynamic)
     graph = ExportGraph(
         model,

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..models.finder import fitting_size
 from ..models.predictions import ONE_TO_ONE, Predictions
 from .about import About
 from .formats import ExportError, format_of, require
@@ -57,7 +58,7 @@ class ExportedDetector(nn.Module):
         """
         if wanted is None:
             return self.about.image_size
-        side = -(-wanted // self.max_stride) * self.max_stride
+        side = fitting_size(wanted, self.max_stride)
         self._check_size(side, side)
         return side, side
 

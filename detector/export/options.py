@@ -38,13 +38,12 @@ def formats_of(config: ExportConfig) -> list[Format]:
 
 
 def size_of(text: str | None, usual: int, stride: int) -> tuple[int, int]:
-    """(height, width) that ``imgsz=`` names; None: a square of the usual side.
+    """(height, width) that ``imgsz=`` names; None: a square of the usual side, which must fit.
 
     Raises UsageError where it is no size or a side is no multiple of the stride.
     """
     if text is None:
-        side = -(-usual // stride) * stride
-        return side, side
+        return usual, usual
     sides = re.fullmatch(r"\s*(\d+)(?:\s*[,x]\s*(\d+))?\s*", text)
     if sides is None:
         raise UsageError(f"imgsz={text}: expected a side or height,width, e.g. imgsz=640,512")

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets.image import FILL
 from .blocks import Fusable
+from .finder import fitting_size
 from .head import Head
 from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
 from .pyramid import Features
@@ -69,7 +70,7 @@ class Detector(nn.Module):
 
     def fitting_size(self, wanted: int) -> int:
         """``wanted`` pixels rounded up to a multiple of ``max_stride``."""
-        return -(-wanted // self.max_stride) * self.max_stride
+        return fitting_size(wanted, self.max_stride)
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""What validation and prediction ask of a model: a Detector, or a file that answers like one."""
+"""What validation and prediction ask of a model: a Detector, or a file that answers like one; and
+which sides it takes."""
 
 from __future__ import annotations
 
@@ -9,6 +10,11 @@ import torch
 from torch import nn
 
 from .predictions import Predictions
+
+
+def fitting_size(wanted: int, stride: int) -> int:
+    """``wanted`` pixels rounded up to a multiple of ``stride``."""
+    return -(-wanted // stride) * stride
 
 
 class Finder(Protocol):

@@ -22,7 +22,7 @@ import torch
 from ...datasets.image import letterbox
 from ..device import synchronize
 from ..evaluate.postprocess import Detections, branches_for, postprocess
-from ..models.finder import Finder
+from ..models.finder import Finder, fitting_size
 from ..models.predictions import Predictions
 from .results import Result
 from .sources import Frame
@@ -84,7 +84,7 @@ class Predictor:
         stride = model.max_stride
         size = self.image_size
         for side in (size,) if isinstance(size, int) else size:
-            near = max(1, -(-side // stride)) * stride
+            near = max(stride, fitting_size(side, stride))
             if side != near:
                 raise ValueError(
                     f"image_size is {side}: expected a multiple of {stride}, such as {near}"
