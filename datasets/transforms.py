@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_STRIP_BYTES = 96 * 1024
+_STRIP_BYTES = 192 * 1024
 MIN_SIDE = 2.0
 """Boxes no wider or no higher than this many output pixels are dropped."""
 MIN_AREA_SHARE = 0.1
@@ -110,8 +110,8 @@ def warp_boxes(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
 def clip_boxes(boxes: np.ndarray, limits: np.ndarray | tuple[float, ...]) -> np.ndarray:
     """[N,4] xyxy cut to limits x0, y0, x1, y1 (one row, or one row a box)."""
     limits = np.asarray(limits, boxes.dtype)
-    clipped: np.ndarray = np.clip(boxes, limits[..., [0, 1, 0, 1]], limits[..., [2, 3, 2, 3]])
-    return clipped
+    clipped: np.ndarray = np.maximum(boxes, limits[..., [0, 1, 0, 1]])
+    return np.minimum(clipped, limits[..., [2, 3, 2, 3]], out=clipped)
 
 
 def worth_keeping(boxes: np.ndarray, full_areas: np.ndarray) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -68,6 +71,18 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+@contextlib.contextmanager
+def settled_objects() -> Iterator[None]:
+    """Keep what exists now out of the garbage collector's rounds while the context lasts: they come
+    once an epoch or so, and going through all that was imported takes as long as half a step."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def synchronize(device: torch.device) -> None:

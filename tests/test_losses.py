@@ -6,7 +6,13 @@ import pytest
 import torch
 from torchvision.ops import box_iou, complete_box_iou_loss
 from yolodet.datasets.sample import Batch
-from yolodet.detector.losses.assign import Assigner, best_of_each, candidate_pairs, settle_conflicts
+from yolodet.detector.losses.assign import (
+    Assigner,
+    best_of_each,
+    by_group,
+    candidate_pairs,
+    settle_conflicts,
+)
 from yolodet.detector.losses.detection import DetectionLoss, Gains, distribution_focal_loss
 from yolodet.detector.losses.iou import matched_ciou, matched_iou
 from yolodet.detector.models.head import decode_boxes, make_points
@@ -138,6 +144,21 @@ def test_small_boxes_get_candidates() -> None:
     )
     assert (box == 0).sum() >= 4
     assert (box == 1).sum() == len(points)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_sort_by_group_equals_two(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    group = torch.randint(0, 40, (2000,), generator=generator)
+    value = torch.rand(2000, generator=generator)
+    value[::3] = (value[::3] * 8).floor() / 8  # ties, and zeros of both signs
+    value[1::50] *= -0.0
+    value[2::50] = 1e-42  # not a normal number
+    order = value.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    assert torch.equal(by_group(group, value), order)
+    high = group + 2**31 - 50
+    assert torch.equal(by_group(high, value), order)
 
 
 def test_best_of_each_and_conflicts() -> None:

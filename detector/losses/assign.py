@@ -26,6 +26,8 @@ from torch import Tensor
 from .iou import matched_ciou
 
 EPS = 1e-9
+FLOAT_BITS = 0x7FFFFFFF
+"""Of a float32, all but its sign."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,9 @@ def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tupl
 
 
 def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> Tensor:
-    """Indices of the k largest values of each group ([P] group ids, [P] values); ties go to the
-    earlier pair."""
-    order = value.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]  # by group, within a group by falling value
+    """Indices of the k largest values of each group ([P] group ids, [P] values >= 0); ties go to
+    the earlier pair."""
+    order = by_group(group, value)
     counts = group.bincount(minlength=num_groups)
     start = counts.cumsum(0) - counts
     rank = torch.arange(len(group), device=group.device) - start[group[order]]
@@ -123,12 +124,22 @@ def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> Tenso
 def settle_conflicts(slot: Tensor, overlap: Tensor) -> Tensor:
     """Indices that remain when every slot (an anchor point of an image) keeps the pair of largest
     overlap."""
-    order = overlap.argsort(descending=True, stable=True)
-    order = order[slot[order].argsort(stable=True)]
+    order = by_group(slot, overlap)
     sorted_slot = slot[order]
     first = torch.ones_like(sorted_slot, dtype=torch.bool)
     first[1:] = sorted_slot[1:] != sorted_slot[:-1]
     return order[first].sort().values
+
+
+def by_group(group: Tensor, value: Tensor) -> Tensor:
+    """Indices that sort by group, within a group by falling value (float32, >= 0), equal ones as
+    they come: [P], [P] -> [P].
+
+    The bits of a float that is not negative rise with it, so both fit into one integer, and one
+    sort of integers does for two.
+    """
+    bits = value.contiguous().view(torch.int32).long() & FLOAT_BITS
+    return ((group << 32) | (FLOAT_BITS - bits)).argsort(stable=True)
 
 
 def maximum_of_each(group: Tensor, value: Tensor, num_groups: int) -> Tensor:

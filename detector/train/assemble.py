@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import torch
 
 from ...datasets.cache import ImageCache
@@ -91,7 +92,7 @@ def assemble(
     CheckpointError, ImportFailed, LicenceError, DownloadFailed, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
     device = pick_device(own_device(config.device, place(), cuda=torch.cuda.is_available()))
-    prepare_torch(config, device)
+    prepare_process(config, device)
     if group.size > 1 and device.type == "cuda":
         torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
     with group.first_goes_first():
@@ -176,13 +177,15 @@ def announce(run: Run, repeats: int, log: Log) -> None:
     )
 
 
-def prepare_torch(config: TrainConfig, device: torch.device) -> None:
+def prepare_process(config: TrainConfig, device: torch.device) -> None:
     """Seeds, threads and kernels, for the whole process."""
     torch.manual_seed(config.seed)
     use_all_cores(place().local_size)
+    cv2.setNumThreads(1)  # images are drawn side by side by threads already
     if device.type == "cpu":
         keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of a step on a CPU
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 where a product stays in float32

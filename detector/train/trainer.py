@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ...datasets.sample import Batch
 from ...weights.checkpoint import Meta, save_state, save_weights
-from ..device import memory_in_use
+from ..device import memory_in_use, settled_objects
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..log import Log
 from ..models.detector import Detector
@@ -71,7 +71,8 @@ class Trainer:
     def fit(self) -> None:
         """Train until the epochs, the time or the patience end.  Raises Interrupted, RunError."""
         self.log.epoch_header(COLUMNS)
-        with stop_request(ECHO_SECONDS if self.group.size > 1 else 0.0) as stop:
+        echo = ECHO_SECONDS if self.group.size > 1 else 0.0
+        with settled_objects(), stop_request(echo) as stop:
             while self.at.epoch < self.length.epochs and not self._out_of_patience():
                 try:
                     self._train_epoch(stop)
