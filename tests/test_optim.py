@@ -11,7 +11,7 @@ from torch import nn
 from yolodet.detector.config import TrainConfig
 from yolodet.detector.models.build import build
 from yolodet.detector.train.ema import ModelEma
-from yolodet.detector.train.muon import MuSGD, newton_schulz, orthogonalise_all
+from yolodet.detector.train.muon import MuSGD, newton_schulz, orthogonalise_all, turns_of
 from yolodet.detector.train.optim import (
     build_optimizer,
     choose_optimizer,
@@ -82,11 +82,49 @@ def test_muon_step_follows_the_formula() -> None:
     assert orthogonalise_all([nesterov])[0].norm() == pytest.approx(math.sqrt(2) * 2, rel=0.3)
 
 
-def test_optimizer_state_survives_saving() -> None:
+def test_matrices_take_turns_and_make_up_for_it() -> None:
+    torch.manual_seed(0)
+    wide, tall = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(8, 4))
+    start, gradient = wide.detach().clone(), torch.randn(4, 6)
+    group = {"params": [wide, tall], "muon": 0.2, "sgd": 0.0, "every": 2}
+    optimizer = MuSGD([group], lr=0.5, momentum=0.9)
+    first = turns_of([(4, 6), (8, 4)], 2).index(0)  # the dearer one begins
+    assert first == 1
+    momentum = torch.zeros_like(gradient)
+    for step in range(4):
+        before = [weight.detach().clone() for weight in (wide, tall)]
+        wide.grad, tall.grad = gradient.clone(), torch.randn(8, 4)
+        optimizer.step()
+        moved = [not torch.equal(*pair) for pair in zip(before, (wide, tall), strict=True)]
+        assert moved == [step % 2 == 1, step % 2 == 0]
+        momentum = 0.9 * momentum + 0.1 * gradient  # goes on, also where the turn is another's
+        if step % 2:
+            direction = orthogonalise_all([0.9 * momentum + 0.1 * gradient])[0]
+            start = start - 0.5 * 0.2 * 2 * direction
+    assert torch.allclose(wide, start, atol=1e-5)
+
+
+def test_turns_cost_alike_and_keep_one_shape_together() -> None:
+    matrices = parameter_groups(build("yolo26n", 3))["matrices"]
+    shapes = [(len(p), p[0].numel()) for p in matrices]
+    for every in (2, 3, 4):
+        turns = turns_of(shapes, every)
+        loads = [0] * every
+        for (rows, columns), turn in zip(shapes, turns, strict=True):
+            loads[turn] += min(rows, columns) ** 2 * max(rows, columns)
+        assert max(loads) < 1.2 * min(loads)
+        assert all(len({t for s, t in zip(shapes, turns, strict=True) if s == shape}) == 1
+                   for shape in shapes)  # fmt: skip
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_optimizer_state_survives_saving(every: int) -> None:
     torch.manual_seed(0)
     models = [nn.Conv2d(3, 4, 3, bias=False)]
     models.append(copy.deepcopy(models[0]))
-    optimizers = [MuSGD([{"params": list(m.parameters()), "muon": 0.2}], lr=0.1) for m in models]
+    optimizers = [
+        MuSGD([{"params": list(m.parameters()), "muon": 0.2}], lr=0.1, every=every) for m in models
+    ]
     for step in range(4):
         if step == 2:
             optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))

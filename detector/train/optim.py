@@ -20,6 +20,8 @@ from .muon import MuSGD
 
 AUTO = "MuSGD"
 MUON_SHARE = 0.5
+MUON_EVERY = 4
+"""Updates between two orthogonalised steps of a matrix: docs/log.md."""
 
 DEFAULTS = {
     "SGD": {"lr0": 0.01, "momentum": 0.937, "weight_decay": 5e-4},
@@ -109,7 +111,7 @@ def build_optimizer(
     else:
         for group in options:
             group["muon"] = MUON_SHARE if group["name"].startswith("matrices") else 0.0
-        optimizer = MuSGD(options, lr=choice.lr0, momentum=choice.momentum)
+        optimizer = MuSGD(options, lr=choice.lr0, momentum=choice.momentum, every=MUON_EVERY)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
