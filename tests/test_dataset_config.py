@@ -18,15 +18,7 @@ from yolodet.datasets import config, shapes
 from yolodet.datasets.config import Dataset, DatasetError, cache_folder, load_dataset
 from yolodet.datasets.download import DownloadError
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder and cache, and no data folders from outside."""
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("DET_DATASETS", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture

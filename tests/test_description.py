@@ -8,15 +8,7 @@ import pytest
 from made_data import OK, describe, make_folders
 from yolodet.datasets.config import DatasetError, load_dataset
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder and cache, and no data folders from outside."""
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("DET_DATASETS", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 BAD_YAML = [

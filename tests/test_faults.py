@@ -13,6 +13,7 @@ import torch
 from tiny import (
     IN_BF16,
     IN_FP16,
+    STEPS,
     assert_all_finite,
     essence,
     fail_in_bf16,
@@ -24,9 +25,7 @@ from tiny import (
     rows_of,
     same,
     snapshot,
-    use_tiny_detector,
     watch,
-    write_tiny_data,
 )
 from torch import Tensor
 from yolodet.datasets.sample import Batch
@@ -36,20 +35,10 @@ from yolodet.detector.runs import BEST, LAST, RunError
 from yolodet.detector.train import guard
 from yolodet.weights.checkpoint import load_state, load_weights, save_weights
 
-STEPS = 4
-"""Batches an epoch: 12 images, 3 at a time."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_data(tmp_path_factory.mktemp("data") / "shapes", train=3 * STEPS)
-
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+def small(monkeypatch: pytest.MonkeyPatch, tiny_models: None) -> None:
     monkeypatch.setattr(guard, "READ_EVERY", 3)
-    use_tiny_detector(monkeypatch)
 
 
 # ---------------------------------------------------------------- one bad image
@@ -57,9 +46,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_nan_in_the_loss_of_one_image_is_skipped_with_a_warning(
-    data: Path, tmp_path: Path, precision: str
+    shapes: Path, tmp_path: Path, precision: str
 ) -> None:
-    trainer = make_trainer(data, tmp_path, precision, ("fp32",))
+    trainer = make_trainer(shapes, tmp_path, precision, ("fp32",))
     name = image_at(trainer, 2)
     poison(trainer, holding(name))
     trainer.fit()
@@ -75,12 +64,12 @@ def test_nan_in_the_loss_of_one_image_is_skipped_with_a_warning(
 
 
 def test_a_skipped_update_leaves_weights_average_and_schedule_where_they_were(
-    data: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path
 ) -> None:
     """The run is the one that never had the batch, but for the place in the epoch."""
     states, rates = [], []
     for bad in (True, False):
-        trainer = make_trainer(data, tmp_path / str(bad), epochs=1)
+        trainer = make_trainer(shapes, tmp_path / str(bad), epochs=1)
         name, learn = image_at(trainer, 2), trainer._train_batch
         if bad:
             poison(trainer, holding(name))
@@ -100,9 +89,9 @@ def test_a_skipped_update_leaves_weights_average_and_schedule_where_they_were(
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_of_accumulated_batches_the_bad_one_is_named(
-    data: Path, tmp_path: Path, place: int
+    shapes: Path, tmp_path: Path, place: int
 ) -> None:
-    trainer = make_trainer(data, tmp_path, epochs=1, nbs=6)
+    trainer = make_trainer(shapes, tmp_path, epochs=1, nbs=6)
     assert trainer.run.accumulate == 2
     batches = list(trainer.run.train_loader.epoch(0))
     bad = batches[2 + place]
@@ -124,9 +113,9 @@ def test_of_accumulated_batches_the_bad_one_is_named(
     ("precision", "words"), [("fp32", {}), ("bf16", {}), ("fp32", {"nbs": 6})], ids=str
 )
 def test_nan_that_stays_ends_the_run_with_the_report_and_sound_checkpoints(
-    data: Path, tmp_path: Path, precision: str, words: dict[str, Any]
+    shapes: Path, tmp_path: Path, precision: str, words: dict[str, Any]
 ) -> None:
-    trainer = make_trainer(data, tmp_path, precision, ("fp32",), epochs=9, save_steps=1, **words)
+    trainer = make_trainer(shapes, tmp_path, precision, ("fp32",), epochs=9, save_steps=1, **words)
     poison(trainer, lambda batch: (trainer.at.epoch, trainer.at.batch) >= (1, 2))
     with pytest.raises(RunError) as stop:
         trainer.fit()
@@ -141,10 +130,13 @@ def test_nan_that_stays_ends_the_run_with_the_report_and_sound_checkpoints(
     assert len(rows_of(tmp_path)) == trainer.at.epoch
 
 
-def test_a_learning_rate_that_is_far_too_large_ends_the_run_too(data: Path, tmp_path: Path) -> None:
+def test_a_learning_rate_that_is_far_too_large_ends_the_run_too(
+    shapes: Path, tmp_path: Path
+) -> None:
     trainer = make_trainer(
-        data, tmp_path, epochs=30, optimizer="SGD", lr0=1e30, clip=0.0, warmup_epochs=0.0, val=False
-    )
+        shapes, tmp_path, epochs=30, optimizer="SGD", lr0=1e30, clip=0.0, warmup_epochs=0.0,
+        val=False,
+    )  # fmt: skip
     trainer._finish_epoch = lambda: setattr(trainer.at, "batch", 0)  # type: ignore[method-assign]
     with pytest.raises(RunError, match="smaller lr0"):
         trainer.fit()
@@ -155,9 +147,9 @@ def test_a_learning_rate_that_is_far_too_large_ends_the_run_too(data: Path, tmp_
 
 
 def test_overflow_of_fp16_in_every_step_falls_to_bf16_and_names_the_layer(
-    data: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path
 ) -> None:
-    trainer = make_trainer(data, tmp_path, "fp16", ("bf16", "fp32"))
+    trainer = make_trainer(shapes, tmp_path, "fp16", ("bf16", "fp32"))
     tried = watch(trainer)
     hooked(trainer.run.model.backbone.stage4.conv, lambda x: x * 1e6, IN_FP16)
     trainer.fit()
@@ -171,8 +163,8 @@ def test_overflow_of_fp16_in_every_step_falls_to_bf16_and_names_the_layer(
     assert_all_finite(tmp_path)
 
 
-def test_what_overflows_in_both_half_precisions_ends_in_fp32(data: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path, "fp16", ("bf16", "fp32"))
+def test_what_overflows_in_both_half_precisions_ends_in_fp32(shapes: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(shapes, tmp_path, "fp16", ("bf16", "fp32"))
     head = trainer.run.model.stages["head.one_to_many"]
     half = lambda: IN_FP16() or IN_BF16()  # noqa: E731
     hooked(head.classes[1][0].act, lambda x: x * float("inf"), half)
@@ -184,11 +176,11 @@ def test_what_overflows_in_both_half_precisions_ends_in_fp32(data: Path, tmp_pat
 
 
 def test_gradients_that_overflow_at_every_scale_are_given_up_in_the_end(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss stays finite, so it takes a row of skipped updates to see that it does not end."""
     monkeypatch.setattr(guard, "MOST_SKIPS", 5)
-    trainer = make_trainer(data, tmp_path, "fp16", ("fp32",), val=False)
+    trainer = make_trainer(shapes, tmp_path, "fp16", ("fp32",), val=False)
     before = snapshot(trainer.state_dict())
     tried = watch(trainer)
 
@@ -214,8 +206,8 @@ def test_gradients_that_overflow_at_every_scale_are_given_up_in_the_end(
     assert_all_finite(tmp_path)
 
 
-def test_a_single_overflow_is_the_scalers_business(data: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path, "fp16", ("bf16", "fp32"))
+def test_a_single_overflow_is_the_scalers_business(shapes: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(shapes, tmp_path, "fp16", ("bf16", "fp32"))
     trainer.step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**17)
     trainer.fit()
     assert 0 < trainer.at.skipped < 8 and trainer.at.updates == 2 * STEPS - trainer.at.skipped
@@ -225,10 +217,10 @@ def test_a_single_overflow_is_the_scalers_business(data: Path, tmp_path: Path) -
 
 
 def test_a_failure_of_bf16_alone_goes_back_to_the_last_good_state_bit_for_bit(
-    data: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path
 ) -> None:
     """The run is the one that changed to fp32 at that state."""
-    trainer = make_trainer(data, tmp_path / "a", "bf16", ("fp32",), epochs=3)
+    trainer = make_trainer(shapes, tmp_path / "a", "bf16", ("fp32",), epochs=3)
     kept: list[Any] = []
     save = trainer.guard._save
     trainer.guard._save = lambda: kept.append(snapshot(save())) or save()
@@ -248,7 +240,7 @@ def test_a_failure_of_bf16_alone_goes_back_to_the_last_good_state_bit_for_bit(
     assert returned == [(2, 0)]  # kept when the epoch before it was written
     assert [name for *_, name in tried] == (2 * STEPS + 2) * ["bf16"] + STEPS * ["fp32"]
 
-    other = make_trainer(data, tmp_path / "b", "bf16", (), epochs=3)
+    other = make_trainer(shapes, tmp_path / "b", "bf16", (), epochs=3)
     learn = other._train_batch
 
     def change(batch: Batch, steps: int) -> None:
@@ -264,8 +256,8 @@ def test_a_failure_of_bf16_alone_goes_back_to_the_last_good_state_bit_for_bit(
     assert same(mine, theirs)
 
 
-def test_results_tell_of_the_fall(data: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path, "bf16", ("fp32",))
+def test_results_tell_of_the_fall(shapes: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(shapes, tmp_path, "bf16", ("fp32",))
     fail_in_bf16(trainer, 1, 2)
     trainer.fit()
     api.finish(trainer)
@@ -279,19 +271,19 @@ def test_results_tell_of_the_fall(data: Path, tmp_path: Path) -> None:
     assert_all_finite(tmp_path)
 
 
-def test_a_run_that_goes_on_remembers_its_failures(data: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path / "a", "bf16", ("fp32",))
+def test_a_run_that_goes_on_remembers_its_failures(shapes: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(shapes, tmp_path / "a", "bf16", ("fp32",))
     fail_in_bf16(trainer, 1, 2)
     trainer.fit()
     assert len(trainer.guard.failures) == 1
-    other = make_trainer(data, tmp_path / "b", "fp32", ())
+    other = make_trainer(shapes, tmp_path / "b", "fp32", ())
     other.load_state_dict(load_state(tmp_path / "a" / LAST))
     assert other.guard.failures == trainer.guard.failures
 
 
-def test_best_is_measured_in_the_precision_it_was_chosen_in(data: Path, tmp_path: Path) -> None:
+def test_best_is_measured_in_the_precision_it_was_chosen_in(shapes: Path, tmp_path: Path) -> None:
     """After a fall the run is in fp32, but `det val` takes what the checkpoint says."""
-    trainer = make_trainer(data, tmp_path, "bf16", ("fp32",))
+    trainer = make_trainer(shapes, tmp_path, "bf16", ("fp32",))
     fail_in_bf16(trainer, 1, 2)
     trainer.fit()
     assert trainer.precision.name == "fp32"
@@ -309,8 +301,8 @@ def test_best_is_measured_in_the_precision_it_was_chosen_in(data: Path, tmp_path
     assert seen == ["bf16"]
 
 
-def test_without_a_rung_below_the_run_ends_with_the_report(data: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(data, tmp_path, "bf16", ())
+def test_without_a_rung_below_the_run_ends_with_the_report(shapes: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(shapes, tmp_path, "bf16", ())
     fail_in_bf16(trainer, 1, 1)
     with pytest.raises(RunError, match=r"no precision is left to fall back to: epoch 2, batch 1"):
         trainer.fit()

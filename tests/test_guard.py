@@ -11,6 +11,7 @@ import torch
 from tiny import (
     IN_BF16,
     NAN,
+    STEPS,
     assert_all_finite,
     essence,
     fail_in_bf16,
@@ -22,9 +23,7 @@ from tiny import (
     same,
     snapshot,
     tiny_detector,
-    use_tiny_detector,
     watch,
-    write_tiny_data,
 )
 from torch import nn
 from yolodet.datasets.sample import Batch
@@ -35,20 +34,10 @@ from yolodet.detector.train.guard import Failure, Guard, Rollback, find_failure
 from yolodet.detector.train.step import StepOutput
 from yolodet.detector.train.trainer import Trainer
 
-STEPS = 4
-"""Batches an epoch: 12 images, 3 at a time."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_data(tmp_path_factory.mktemp("data") / "shapes", train=3 * STEPS)
-
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+def small(monkeypatch: pytest.MonkeyPatch, tiny_models: None) -> None:
     monkeypatch.setattr(guard, "READ_EVERY", 3)
-    use_tiny_detector(monkeypatch)
 
 
 # ---------------------------------------------------------------- flags that are read late
@@ -72,13 +61,13 @@ def waiting(trainer: Trainer) -> Trainer:
     ids=str,
 )
 def test_a_bad_batch_found_late_ends_in_the_same_run_bit_for_bit(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     step: int, words: dict[str, Any], every: int,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(guard, "READ_EVERY", every)
     states = []
     for waits in (False, True):
-        trainer = make_trainer(data, tmp_path / str(waits), "bf16", ("fp32",), **words)
+        trainer = make_trainer(shapes, tmp_path / str(waits), "bf16", ("fp32",), **words)
         if waits:
             waiting(trainer)
         epoch, batch = divmod(step, STEPS)
@@ -95,8 +84,10 @@ def test_a_bad_batch_found_late_ends_in_the_same_run_bit_for_bit(
     assert same(states[0], states[1])
 
 
-def test_steps_are_done_again_one_by_one_from_the_last_reading(data: Path, tmp_path: Path) -> None:
-    trainer = waiting(make_trainer(data, tmp_path, epochs=3))
+def test_steps_are_done_again_one_by_one_from_the_last_reading(
+    shapes: Path, tmp_path: Path
+) -> None:
+    trainer = waiting(make_trainer(shapes, tmp_path, epochs=3))
     poison(trainer, lambda batch: (trainer.at.epoch, trainer.at.batch) == (1, 1))
     tried = watch(trainer)
     trainer.fit()
@@ -110,9 +101,9 @@ def test_steps_are_done_again_one_by_one_from_the_last_reading(data: Path, tmp_p
 
 
 def test_where_all_is_well_nobody_looks_and_nothing_is_done_twice(
-    data: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path
 ) -> None:
-    trainers = [make_trainer(data, tmp_path / name, "bf16", ("fp32",)) for name in "ab"]
+    trainers = [make_trainer(shapes, tmp_path / name, "bf16", ("fp32",)) for name in "ab"]
     tried = watch(waiting(trainers[0]))
     for trainer in trainers:
         trainer.fit()
@@ -123,11 +114,11 @@ def test_where_all_is_well_nobody_looks_and_nothing_is_done_twice(
 
 
 def test_a_failure_of_bf16_found_late_falls_to_fp32_like_one_found_at_once(
-    data: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path
 ) -> None:
     states = []
     for waits in (False, True):
-        trainer = make_trainer(data, tmp_path / str(waits), "bf16", ("fp32",), epochs=3)
+        trainer = make_trainer(shapes, tmp_path / str(waits), "bf16", ("fp32",), epochs=3)
         fail_in_bf16(waiting(trainer) if waits else trainer, 2, 1)
         trainer.fit()
         assert trainer.precision.name == "fp32"
@@ -139,12 +130,12 @@ def test_a_failure_of_bf16_found_late_falls_to_fp32_like_one_found_at_once(
 
 @pytest.mark.parametrize("loaders", [0, 2])
 def test_an_epoch_is_entered_again_in_the_middle_also_with_loader_processes(
-    data: Path, tmp_path: Path, loaders: int
+    shapes: Path, tmp_path: Path, loaders: int
 ) -> None:
-    plain = make_trainer(data, tmp_path / "plain", epochs=1)
+    plain = make_trainer(shapes, tmp_path / "plain", epochs=1)
     poison(plain, lambda batch: plain.at.batch == 2)
     plain.fit()
-    trainer = waiting(make_trainer(data, tmp_path / "late", epochs=1, workers=loaders))
+    trainer = waiting(make_trainer(shapes, tmp_path / "late", epochs=1, workers=loaders))
     poison(trainer, lambda batch: trainer.at.batch == 2)
     trainer.fit()
     trainer.run.train_loader.close(), trainer.run.val_loader.close()
@@ -156,9 +147,9 @@ def test_an_epoch_is_entered_again_in_the_middle_also_with_loader_processes(
 
 @pytest.mark.parametrize(("nbs", "accumulate"), [(3, 1), (6, 2), (9, 3)])
 def test_a_state_is_kept_only_where_no_gradient_is_under_way(
-    data: Path, tmp_path: Path, nbs: int, accumulate: int
+    shapes: Path, tmp_path: Path, nbs: int, accumulate: int
 ) -> None:
-    trainer = make_trainer(data, tmp_path, nbs=nbs)
+    trainer = make_trainer(shapes, tmp_path, nbs=nbs)
     save, places = trainer.guard._save, []
 
     def look() -> Any:

@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 import torch
 from tiny import (
+    STEPS,
     assert_all_finite,
     rows_of,
     same,
     saved,
     train,
-    use_tiny_detector,
-    write_tiny_data,
 )
 from yolodet import cli
 from yolodet.detector import api
@@ -34,21 +33,10 @@ from yolodet.detector.train.signals import Interrupted, stop_request
 from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights
 
-STEPS = 4
-"""Batches an epoch: 12 images, 3 at a time."""
 EPOCHS = 3
 USUAL = {"epochs": EPOCHS, "nbs": 3}
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_data(tmp_path_factory.mktemp("data") / "shapes", train=3 * STEPS)
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    use_tiny_detector(monkeypatch)
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 @contextlib.contextmanager
@@ -116,54 +104,54 @@ BF16 = {"amp": "bf16", "amp_force": True, "amp_check": False}
     ids=str,
 )
 def test_a_stopped_run_ends_as_the_one_that_was_not(
-    data: Path, tmp_path: Path, batch: int, words: dict[str, Any]
+    shapes: Path, tmp_path: Path, batch: int, words: dict[str, Any]
 ) -> None:
     words = {**USUAL, **words}
-    train(data, tmp_path / "whole", **words)
+    train(shapes, tmp_path / "whole", **words)
     with in_batch(batch, stop()), pytest.raises(Interrupted):
-        train(data, tmp_path / "parts", **words)
+        train(shapes, tmp_path / "parts", **words)
     folder = tmp_path / "parts" / "train"
     at = load_state(folder / LAST)["position"]
     done = STEPS * at["epoch"] + at["batch"]
     assert done == batch + 1 + (words["nbs"] == 6)  # no gradient is lost
     assert not (folder / "results.json").exists()
-    train(data, tmp_path / "parts", resume=folder)
+    train(shapes, tmp_path / "parts", resume=folder)
     assert_same_run(tmp_path / "whole" / "train", folder)
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["train"]
 
 
 @pytest.mark.parametrize(("nbs", "kept"), [(3, 2), (6, 2), (9, 3)])
 def test_a_crash_loses_no_more_than_save_steps(
-    data: Path, tmp_path: Path, nbs: int, kept: int
+    shapes: Path, tmp_path: Path, nbs: int, kept: int
 ) -> None:
     words = {**USUAL, "nbs": nbs, "save_steps": 2}
-    train(data, tmp_path / "whole", **words)
+    train(shapes, tmp_path / "whole", **words)
     with in_batch(STEPS + 3, crash), pytest.raises(Crash):
-        train(data, tmp_path / "parts", **words)
+        train(shapes, tmp_path / "parts", **words)
     folder = tmp_path / "parts" / "train"
     at = load_state(folder / LAST)["position"]
     assert (at["epoch"], at["batch"]) == (1, kept)
-    train(data, tmp_path / "parts", resume=folder)
+    train(shapes, tmp_path / "parts", resume=folder)
     assert_same_run(tmp_path / "whole" / "train", folder)
 
 
-def test_a_run_can_be_stopped_again_and_again(data: Path, tmp_path: Path) -> None:
-    train(data, tmp_path / "whole", **USUAL)
+def test_a_run_can_be_stopped_again_and_again(shapes: Path, tmp_path: Path) -> None:
+    train(shapes, tmp_path / "whole", **USUAL)
     with in_batch(0, stop()), pytest.raises(Interrupted):
-        train(data, tmp_path / "parts", **USUAL)
+        train(shapes, tmp_path / "parts", **USUAL)
     folder = tmp_path / "parts" / "train"
     stops = 0
     while not (folder / "results.json").exists():
         with in_batch(2, stop()), contextlib.suppress(Interrupted):
-            train(data, tmp_path / "parts", resume=folder)
+            train(shapes, tmp_path / "parts", resume=folder)
         stops += 1
     assert stops == 4  # 1 + 3 + 3 + 3 batches, then the last two
     assert_same_run(tmp_path / "whole" / "train", folder)
 
 
-def test_an_fp16_run_keeps_its_loss_scale(data: Path, tmp_path: Path) -> None:
+def test_an_fp16_run_keeps_its_loss_scale(shapes: Path, tmp_path: Path) -> None:
     with in_batch(STEPS + 2, stop()), pytest.raises(Interrupted):
-        train(data, tmp_path, **USUAL, **FP16)
+        train(shapes, tmp_path, **USUAL, **FP16)
     state = load_state(tmp_path / "train" / LAST)
     assert state["precision"] == "fp16" and 0 < state["scaler"]["scale"] < 2.0**16
     seen = []
@@ -175,39 +163,39 @@ def test_an_fp16_run_keeps_its_loss_scale(data: Path, tmp_path: Path) -> None:
             seen.append((self.step.scaler.get_scale(), self.precision.name))
 
         patch.setattr(Trainer, "load_state_dict", look)
-        train(data, tmp_path, resume=tmp_path / "train")
+        train(shapes, tmp_path, resume=tmp_path / "train")
     assert seen == [(state["scaler"]["scale"], "fp16")]
     assert_all_finite(tmp_path / "train")
 
 
 def test_a_run_that_ended_before_its_results_were_written_can_be_finished(
-    data: Path, tmp_path: Path
+    shapes: Path, tmp_path: Path
 ) -> None:
-    train(data, tmp_path / "whole", **USUAL)
+    train(shapes, tmp_path / "whole", **USUAL)
     with in_batch(EPOCHS * STEPS - 1, stop()), pytest.raises(Interrupted):
-        train(data, tmp_path / "parts", **USUAL)
-    train(data, tmp_path / "parts", resume=tmp_path / "parts" / "train")
+        train(shapes, tmp_path / "parts", **USUAL)
+    train(shapes, tmp_path / "parts", resume=tmp_path / "parts" / "train")
     assert_same_run(tmp_path / "whole" / "train", tmp_path / "parts" / "train")
 
 
 # ---------------------------------------------------------------- signals
 
 
-def words_of(data: Path, project: Path, *more: str, epochs: int = EPOCHS) -> list[str]:
+def words_of(shapes: Path, project: Path, *more: str, epochs: int = EPOCHS) -> list[str]:
     return [
-        "train", f"data={data}", f"project={project}", "device=cpu", "imgsz=64", "batch=3",
+        "train", f"data={shapes}", f"project={project}", "device=cpu", "imgsz=64", "batch=3",
         "workers=0", "plots=False", "amp=False", f"epochs={epochs}", "nbs=3", *more,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_code(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], signum: int, code: int
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], signum: int, code: int
 ) -> None:
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     project = tmp_path / "a project"
     with in_batch(STEPS + 1, stop(signum)):
-        assert cli.main(words_of(data, project)) == code
+        assert cli.main(words_of(shapes, project)) == code
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("det: stopped at epoch 2, batch 2; go on with: det train resume=")
     command = shlex.split(error.partition("go on with: det ")[2])
@@ -216,19 +204,19 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_code(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_the_second_signal_means_it(data: Path, tmp_path: Path) -> None:
+def test_the_second_signal_means_it(shapes: Path, tmp_path: Path) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
     with in_batch(STEPS + 1, twice):
-        assert cli.main(words_of(data, tmp_path)) == 130
+        assert cli.main(words_of(shapes, tmp_path)) == 130
     assert load_state(tmp_path / "train" / LAST)["position"]["batch"] == 0  # of the epoch's end
 
 
-def test_without_checkpoints_nobody_is_told_to_go_on(data: Path, tmp_path: Path) -> None:
+def test_without_checkpoints_nobody_is_told_to_go_on(shapes: Path, tmp_path: Path) -> None:
     with in_batch(1, stop()), pytest.raises(Interrupted, match=r"nothing was saved \(save=False\)"):
-        train(data, tmp_path, save=False)
+        train(shapes, tmp_path, save=False)
     assert not (tmp_path / "train" / "weights").exists()
 
 
@@ -249,10 +237,10 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_the_process_of_a_run_can_be_stopped_and_goes_on(
-    data: Path, tmp_path: Path, signum: int, code: int
+    shapes: Path, tmp_path: Path, signum: int, code: int
 ) -> None:
     det = [sys.executable, "-m", "yolodet.cli"]
-    words = words_of(data, tmp_path / "runs", "save_steps=1", "val=False", epochs=200)
+    words = words_of(shapes, tmp_path / "runs", "save_steps=1", "val=False", epochs=200)
     process = subprocess.Popen([*det, *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not (tmp_path / "runs" / "train" / LAST).exists():
@@ -275,12 +263,12 @@ def test_the_process_of_a_run_can_be_stopped_and_goes_on(
 # ---------------------------------------------------------------- extending and changing
 
 
-def test_a_finished_run_is_extended_in_its_own_folder(data: Path, tmp_path: Path) -> None:
-    train(data, tmp_path, **{**USUAL, "epochs": 1})
+def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Path) -> None:
+    train(shapes, tmp_path, **{**USUAL, "epochs": 1})
     folder = tmp_path / "train"
     with pytest.raises(UsageError, match=r"has finished its 1 epochs: give epochs=2 to extend it"):
-        train(data, tmp_path, resume=folder)
-    results = train(data, tmp_path, resume=folder, epochs=3)
+        train(shapes, tmp_path, resume=folder)
+    results = train(shapes, tmp_path, resume=folder, epochs=3)
     assert results["epochs"] == 3 and results["folder"] == str(folder)
     assert [row["epoch"] for row in rows_of(folder)] == ["1", "2", "3"]
     assert "changed: epochs=1 -> 3" in (folder / "log.txt").read_text()
@@ -300,66 +288,66 @@ def test_a_finished_run_is_extended_in_its_own_folder(data: Path, tmp_path: Path
     ids=str,
 )  # fmt: skip
 def test_what_would_make_another_run_of_it_is_refused_by_name(
-    data: Path, tmp_path: Path, change: dict[str, Any], words: str
+    shapes: Path, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
-    train(data, tmp_path, **{**USUAL, "epochs": 1})
+    train(shapes, tmp_path, **{**USUAL, "epochs": 1})
     before = (tmp_path / "train" / LAST).read_bytes()
     with pytest.raises(UsageError) as refusal:
-        train(data, tmp_path, resume=tmp_path / "train", **change)
+        train(shapes, tmp_path, resume=tmp_path / "train", **change)
     assert words in str(refusal.value) and refusal.value.exit_code == 2
     assert (tmp_path / "train" / LAST).read_bytes() == before
 
 
-def test_saying_again_what_a_run_has_is_no_change(data: Path, tmp_path: Path) -> None:
-    train(data, tmp_path, **{**USUAL, "epochs": 1})
-    results = train(data, tmp_path, resume=tmp_path / "train", epochs=2, imgsz=64, workers=2)
+def test_saying_again_what_a_run_has_is_no_change(shapes: Path, tmp_path: Path) -> None:
+    train(shapes, tmp_path, **{**USUAL, "epochs": 1})
+    results = train(shapes, tmp_path, resume=tmp_path / "train", epochs=2, imgsz=64, workers=2)
     assert results["epochs"] == 2
 
 
 @pytest.mark.parametrize("word", ["runs/trian", "train/weights/lost.pt", "train"])
 def test_a_mistyped_path_is_an_error_and_no_other_run_is_taken(
-    data: Path, tmp_path: Path, word: str
+    shapes: Path, tmp_path: Path, word: str
 ) -> None:
-    train(data, tmp_path, **{**USUAL, "epochs": 1, "name": "other"})
+    train(shapes, tmp_path, **{**USUAL, "epochs": 1, "name": "other"})
     (tmp_path / "train").mkdir()  # a folder without a checkpoint
     with pytest.raises(RunNotFound) as error:
-        train(data, tmp_path, resume=tmp_path / word, epochs=2)
+        train(shapes, tmp_path, resume=tmp_path / word, epochs=2)
     assert str(tmp_path / word) in str(error.value) and error.value.exit_code == 2
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["cache", "other", "train"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["other", "train"]
 
 
-def test_resume_true_takes_the_newest_run_of_the_project(data: Path, tmp_path: Path) -> None:
+def test_resume_true_takes_the_newest_run_of_the_project(shapes: Path, tmp_path: Path) -> None:
     for name in ("older", "newer"):
-        train(data, tmp_path / "runs", **{**USUAL, "epochs": 1, "name": name})
-    results = train(data, tmp_path / "runs", resume=True, epochs=2)
+        train(shapes, tmp_path / "runs", **{**USUAL, "epochs": 1, "name": name})
+    results = train(shapes, tmp_path / "runs", resume=True, epochs=2)
     assert results["folder"] == str(tmp_path / "runs" / "newer")
     with pytest.raises(RunNotFound, match="no finished run in"):
-        train(data, tmp_path / "empty", resume=True)
+        train(shapes, tmp_path / "empty", resume=True)
 
 
-def test_a_last_checkpoint_may_be_named_itself(data: Path, tmp_path: Path) -> None:
-    train(data, tmp_path, **{**USUAL, "epochs": 1})
-    results = train(data, tmp_path, resume=tmp_path / "train" / LAST, epochs=2)
+def test_a_last_checkpoint_may_be_named_itself(shapes: Path, tmp_path: Path) -> None:
+    train(shapes, tmp_path, **{**USUAL, "epochs": 1})
+    results = train(shapes, tmp_path, resume=tmp_path / "train" / LAST, epochs=2)
     assert results["folder"] == str(tmp_path / "train")
 
 
 def test_a_run_goes_on_where_its_precision_is_missing_in_fp32_and_says_so(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     with in_batch(STEPS, stop()), pytest.raises(Interrupted):
-        train(data, tmp_path, **USUAL, amp="bf16", amp_check=False)
+        train(shapes, tmp_path, **USUAL, amp="bf16", amp_check=False)
     for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, question, lambda: False)
-    results = train(data, tmp_path, resume=tmp_path / "train")
+    results = train(shapes, tmp_path, resume=tmp_path / "train")
     assert results["precision"]["name"] == "fp32"
     assert "no bf16 instructions" in results["precision"]["reason"]
     assert [row["precision"] for row in rows_of(tmp_path / "train")] == ["bf16", "fp32", "fp32"]
 
 
-def test_the_python_face_goes_on_too(data: Path, tmp_path: Path) -> None:
+def test_the_python_face_goes_on_too(shapes: Path, tmp_path: Path) -> None:
     with in_batch(STEPS, stop()), pytest.raises(Interrupted):
-        train(data, tmp_path, **USUAL)
+        train(shapes, tmp_path, **USUAL)
     detector = api.YOLO(verbose=False)
     results = detector.train(resume=str(tmp_path / "train"))
     assert results["epochs"] == EPOCHS and detector.model == str(tmp_path / "train" / BEST)

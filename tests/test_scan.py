@@ -14,26 +14,6 @@ from yolodet.datasets.config import DatasetError, load_dataset
 from yolodet.datasets.scan import EmptyDatasetError, Scan, scan_split, spread
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the images that are really read."""
-    names: list[str] = []
-    read = scan_module.image_size
-
-    def counted(path: Path) -> tuple[int, int]:
-        names.append(path.name)
-        return read(path)
-
-    monkeypatch.setattr(scan_module, "image_size", counted)
-    return names
-
-
 def names(scan: Scan) -> list[str]:
     return [record.path.name for record in scan.records]
 

@@ -13,26 +13,6 @@ from yolodet.datasets.config import Dataset
 from yolodet.datasets.scan import EmptyDatasetError, Scan, scan_split
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the images that are really read."""
-    names: list[str] = []
-    read = scan_module.image_size
-
-    def counted(path: Path) -> tuple[int, int]:
-        names.append(path.name)
-        return read(path)
-
-    monkeypatch.setattr(scan_module, "image_size", counted)
-    return names
-
-
 def ready(root: Path) -> Dataset:
     for name, row in (("a", ROW), ("b", ROW * 2), ("c", ""), ("d", None)):
         add_image(root / f"images/train/{name}.jpg", row=row)
@@ -57,7 +37,7 @@ def later(path: Path) -> None:
 
 
 def test_warm_scan_equals_the_cold_one_and_reads_nothing(
-    tmp_path: Path, cache: Path, reads: list[str]
+    tmp_path: Path, cache_folder: Path, reads: list[str]
 ) -> None:
     dataset = ready(tmp_path / "set")
     cold = scan_split(dataset, "train")
@@ -65,7 +45,7 @@ def test_warm_scan_equals_the_cold_one_and_reads_nothing(
     warm = scan_split(dataset, "train")
     assert len(reads) == 4
     assert same(cold, warm)
-    assert len(list((cache / "scans").iterdir())) == 1
+    assert len(list((cache_folder / "scans").iterdir())) == 1
     assert not list((tmp_path / "set").rglob("*cache*"))
     assert same(cold, scan_split(dataset, "train", cache=False))
     assert len(reads) == 8
@@ -125,12 +105,12 @@ def test_another_number_of_classes_is_another_scan(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_cache_is_passed_over(
-    tmp_path: Path, cache: Path, reads: list[str], damage: object
+    tmp_path: Path, cache_folder: Path, reads: list[str], damage: object
 ) -> None:
     dataset = ready(tmp_path / "set")
     cold = scan_split(dataset, "train")
     assert callable(damage)
-    damage(next((cache / "scans").iterdir()))
+    damage(next((cache_folder / "scans").iterdir()))
     reads.clear()
     assert same(cold, scan_split(dataset, "train"))
     assert len(reads) == 4

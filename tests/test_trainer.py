@@ -23,12 +23,10 @@ from tiny import (
     same,
     saved,
     train,
-    use_tiny_detector,
-    write_squares,
-    write_tiny_data,
+    val,
 )
 from yolodet.detector import api
-from yolodet.detector.config import TrainConfig, ValConfig
+from yolodet.detector.config import TrainConfig
 from yolodet.detector.log import Log
 from yolodet.detector.models.restore import restore
 from yolodet.detector.parse import parse
@@ -39,31 +37,10 @@ from yolodet.detector.train.schedule import lr_factor
 from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights, read_meta
 
+pytestmark = pytest.mark.usefixtures("tiny_models")
+
 PLAIN = {"mosaic": 0.0, "scale": 0.0, "translate": 0.0}
 """No augmentation that moves boxes: squares are learnt in a few steps."""
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve scenes of ten classes to train on."""
-    return write_tiny_data(tmp_path_factory.mktemp("data") / "shapes", train=12)
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images of one class to train on, learnt in a few steps."""
-    return write_squares(tmp_path_factory.mktemp("data") / "squares")
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    use_tiny_detector(monkeypatch)
-
-
-def val(**words: Any) -> dict[str, Any]:
-    config, given = parse(ValConfig, {"workers": 0, "plots": False, "device": "cpu", **words})
-    return api.val(config, given, Log(verbose=False))
 
 
 # ---------------------------------------------------------------- what a run leaves behind

@@ -17,42 +17,16 @@ from tiny import (
     same,
     train,
     train_config,
-    use_tiny_detector,
-    write_squares,
-    write_tiny_data,
+    val,
 )
 from yolodet.datasets.shapes import SHAPE_CLASSES, draw_scene
-from yolodet.detector import api
-from yolodet.detector.config import ValConfig
 from yolodet.detector.log import Log
 from yolodet.detector.models.restore import restore
-from yolodet.detector.parse import parse
 from yolodet.detector.runs import LAST
 from yolodet.detector.train.assemble import assemble
 from yolodet.weights.checkpoint import load_state, load_weights, read_meta
 
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve scenes of ten classes to train on."""
-    return write_tiny_data(tmp_path_factory.mktemp("data") / "shapes", train=12)
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images of one class to train on, learnt in a few steps."""
-    return write_squares(tmp_path_factory.mktemp("data") / "squares")
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-    use_tiny_detector(monkeypatch)
-
-
-def val(**words: Any) -> dict[str, Any]:
-    config, given = parse(ValConfig, {"workers": 0, "plots": False, "device": "cpu", **words})
-    return api.val(config, given, Log(verbose=False))
+pytestmark = pytest.mark.usefixtures("tiny_models")
 
 
 def stages_of(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yolodet.datasets.sample import Batch
 from yolodet.datasets.shapes import write_shapes
 from yolodet.detector import api
-from yolodet.detector.config import TrainConfig
+from yolodet.detector.config import TrainConfig, ValConfig
 from yolodet.detector.log import Log
 from yolodet.detector.losses.detection import DetectionLoss, Gains, LossOutput
 from yolodet.detector.models import yolo26
@@ -36,6 +36,8 @@ from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights
 
 NAN = float("nan")
+STEPS = 4
+"""Batches an epoch of the fixture ``shapes``: 12 images, 3 at a time."""
 CPU_BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 needs_bf16 = pytest.mark.skipif(not CPU_BF16, reason="this CPU has no bf16 instructions")
@@ -153,6 +155,12 @@ def train(data: Path, project: Path, **words: Any) -> dict[str, Any]:
     if "resume" in words:
         given = frozenset(words)
     return api.train(config, given, Log(verbose=False))
+
+
+def val(**words: Any) -> dict[str, Any]:
+    """Validate as ``det val`` would."""
+    config, given = parse(ValConfig, {"workers": 0, "plots": False, "device": "cpu", **words})
+    return api.val(config, given, Log(verbose=False))
 
 
 def snapshot(state: Any) -> Any:
