@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from exports import needs_onnx, save_checkpoint
 from tiny import use_tiny_detector
 from yolodet.cli import main
@@ -15,7 +17,7 @@ from yolodet.detector.examine.export_bench import as_markdown, summarise
 from yolodet.detector.examine.export_plots import plot_bench_export
 from yolodet.detector.export import kinds
 from yolodet.detector.export.kinds import choose, name_of
-from yolodet.detector.export.speed import WARM_UP, take_turns
+from yolodet.detector.export.speed import WARM_UP, side_by_side, take_turns
 from yolodet.detector.parse import UsageError
 
 
@@ -41,7 +43,7 @@ def test_the_bench_leaves_a_table_a_page_and_a_picture(
     for name, row in rows.items():
         assert row["passed"] and row["load_s"] > 0 and row["ap"] is None
         assert row["bytes"] == Path(row["file"]).stat().st_size
-        for where in ("one", "all"):
+        for where in ("one", "all", "side_by_side"):
             speed = row[where]
             assert speed["p50_ms"] <= speed["p95_ms"] and len(speed["rounds"]) == 3
             low, high = speed["spread"]
@@ -65,6 +67,23 @@ def test_files_take_turns_forwards_and_backwards() -> None:
     expected = [n for n in "abccba" for _ in range(once)]
     assert asked == expected
     assert all([len(turn) for turn in seconds[name]] == [3, 3] for name in names)
+
+
+def test_calls_side_by_side_run_at_once_with_one_thread_of_torch() -> None:
+    before = torch.get_num_threads()
+    meet = threading.Barrier(3)
+    seen: list[tuple[int, int]] = []
+
+    def runner(images: np.ndarray) -> list[np.ndarray]:
+        meet.wait(20)  # breaks where they come one after another
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return [images + 1]
+
+    with side_by_side({"a": [runner] * 3, "b": [lambda images: [images]]}) as together:
+        assert together["a"](np.ones(2))[0].tolist() == [2, 2]
+        assert together["b"](np.ones(2))[0].tolist() == [1, 1]
+    assert len({thread for thread, _ in seen}) == 3 and {count for _, count in seen} == {1}
+    assert torch.get_num_threads() == before
 
 
 def test_numbers_are_those_of_the_rounds() -> None:
@@ -99,7 +118,7 @@ def made_up() -> dict:
              "speedup": 1.5, "spread": (1.4, 1.6)}  # fmt: skip
     good = {"name": "onnx", "precision": "fp32", "bytes": 9_600_000, "size": 1.0, "passed": True,
             "ap": 0.61, "checkpoint_ap": 0.61, "faults": [], "load_s": 0.1, "one": speed,
-            "all": speed}  # fmt: skip
+            "all": speed, "side_by_side": speed}  # fmt: skip
     bad = {"name": "onnx-int8", "precision": "int8", "bytes": 2_800_000, "size": 0.3, "ap": 0.5,
            "passed": False, "checkpoint_ap": 0.61, "faults": ["AP drops by 0.1100"]}  # fmt: skip
     return {"model": "yolo26n", "image_size": 320, "batch": 1, "hardware": "CPU", "rounds": 2,

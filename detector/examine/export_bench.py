@@ -2,8 +2,9 @@
 
 Each file is written and proven by ``det export`` itself, so what is measured is what users get, and
 the AP comes from that proof.  Then the files take turns, round by round, forwards and backwards: on
-one thread, and on as many as the runtime likes.  Ratios to ONNX in fp32 are medians of the rounds'
-ratios, with the slowest and the fastest round beside them; latencies are of single runs.
+one thread; on as many as the runtime likes; and with a call a core, each on one thread, which is
+how many images are got through.  Ratios to ONNX in fp32 are medians of the rounds' ratios, with the
+slowest and the fastest round beside them; latencies are of single runs.
 
 Left out: reading and letterboxing images, which is the same for all; GPUs; first runs, where
 runtimes still compile (load time is told instead).
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from ...datasets.image import letterbox
+from ...datasets.limits import usable_cores
 from ...datasets.shapes import draw_scene
 from ...weights.checkpoint import Meta
 from ..config_export import BenchExportConfig, ExportConfig
@@ -35,7 +37,7 @@ from ..export.graph import Shape
 from ..export.kinds import WORDS, choose, name_of
 from ..export.options import size_of
 from ..export.quantize_ranges import inputs_of
-from ..export.speed import take_turns
+from ..export.speed import side_by_side, take_turns
 from ..log import Log
 from ..models.detector import Detector
 from ..runs import new_run_folder, plain, write_args, write_json, write_text
@@ -52,6 +54,8 @@ LOADS = 3
 """Times that a file is loaded; the median counts."""
 THREADS = {"one": 1, "all": None}
 """Name in the results -> threads that a runtime is given."""
+SIDE_BY_SIDE = "side_by_side"
+"""Name in the results of a call a core, each on one thread."""
 
 
 def bench_export(
@@ -131,7 +135,7 @@ def row_of(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
 def measure(
     config: BenchExportConfig, files: Mapping[str, Path], log: Log
 ) -> dict[str, dict[str, Any]]:
-    """Load time and speed of each file, on one thread and on all."""
+    """Load time of each file; its speed on one thread, on all, and with a call a core."""
     rows: dict[str, dict[str, Any]] = {name: {} for name in files}
     for where, threads in THREADS.items():
         opened: dict[str, ExportedDetector] = {}
@@ -146,10 +150,32 @@ def measure(
         inputs = {name: scenes_for(each) for name, each in opened.items()}
         with log.progress(f"{where} thread{'s' * (threads is None)}", config.rounds) as update:
             turns = take_turns(runners, inputs, config.rounds, config.runs, update)
-        base = turns.get(BASE) or next(iter(turns.values()), [])
-        for name, mine in turns.items():
-            rows[name][where] = summarise(mine, base, config.batch)
+        _add(rows, where, turns, config.batch)
+    cores = usable_cores()
+    copies = {
+        name: [open_exported(path, CPU, 1) for _ in range(cores)] for name, path in files.items()
+    }
+    inputs = {name: scenes_for(each[0]) for name, each in copies.items()}
+    runners = {name: [each.runner for each in mine] for name, mine in copies.items()}
+    with (
+        side_by_side(runners) as together,
+        log.progress(f"{cores} calls at once", config.rounds) as update,
+    ):
+        turns = take_turns(together, inputs, config.rounds, config.runs, update)
+    _add(rows, SIDE_BY_SIDE, turns, config.batch * cores)
     return rows
+
+
+def _add(
+    rows: dict[str, dict[str, Any]],
+    where: str,
+    turns: Mapping[str, Sequence[Sequence[float]]],
+    batch: int,
+) -> None:
+    """Put the speeds of one setting into the rows.  batch: images a run."""
+    base = turns.get(BASE) or next(iter(turns.values()), [])
+    for name, mine in turns.items():
+        rows[name][where] = summarise(mine, base, batch)
 
 
 def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
@@ -190,10 +216,10 @@ def _result(
     fast = [row for row in rows if "one" in row]
     line = "no file answers as the checkpoint does"
     if fast:
-        best = max(fast, key=lambda row: row["all"]["images_per_s"])
+        best = max(fast, key=lambda row: row[SIDE_BY_SIDE]["images_per_s"])
         line = (
-            f"fastest: {best['name']}, {best['all']['images_per_s']:.1f} images/s, "
-            f"{best['all']['speedup']:.2f}x {base['name']}, {best['size']:.2f}x its size"
+            f"fastest: {best['name']}, {best[SIDE_BY_SIDE]['images_per_s']:.1f} images/s, "
+            f"{best[SIDE_BY_SIDE]['speedup']:.2f}x {base['name']}, {best['size']:.2f}x its size"
         )
     return {
         "line": line,
@@ -216,45 +242,46 @@ def _result(
 # ---------------------------------------------------------------------------- what is said
 
 COLUMNS = (
-    "file", "MB", "size", "load s", "p50 ms", "p95 ms", "images/s", "speed", "spread",
-    "p50 ms (all)", "p95 ms (all)", "images/s (all)", "speed (all)", "spread (all)", "AP", "drop",
+    "file", "MB", "size", "load s", "p50 ms", "p95 ms", "speed",
+    "p50 ms (all)", "p95 ms (all)", "speed (all)", "images/s", "speed (calls)", "AP", "drop",
 )  # fmt: skip
 
 
 def _table(result: Mapping[str, Any]) -> tuple[str, Sequence[str], list[list[str]]]:
     """Title, columns and cells."""
     title = (
-        f"{result['model']} at {result['image_size']} px, batch {result['batch']}, on one thread "
-        f"and on all ({result['hardware']})"
+        f"{result['model']} at {result['image_size']} px, batch {result['batch']}, on one thread, "
+        f"on all, and a call a core ({result['hardware']})"
     )
     return title, COLUMNS, [_cells(row) for row in result["results"]]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     drop = None if row["ap"] is None else row["checkpoint_ap"] - row["ap"]
-    speeds = [cell for where in THREADS for cell in _speed_cells(row.get(where))]
+    latencies = [cell for where in THREADS for cell in _latency_cells(row.get(where))]
+    calls = row.get(SIDE_BY_SIDE)
     return [
         row["name"] if row["passed"] else f"{row['name']} DIFFERS",
         f"{row['bytes'] / 1e6:.2f}",
         f"{row['size']:.2f}x",
         f"{row['load_s']:.2f}" if "load_s" in row else "-",
-        *speeds,
+        *latencies,
+        f"{calls['images_per_s']:.1f}" if calls else "-",
+        _ratio(calls) if calls else "-",
         "-" if row["ap"] is None else f"{row['ap']:.4f}",
         "-" if drop is None else f"{drop:+.4f}",
     ]
 
 
-def _speed_cells(speed: Mapping[str, Any] | None) -> list[str]:
+def _latency_cells(speed: Mapping[str, Any] | None) -> list[str]:
     if speed is None:
-        return ["-"] * 5
+        return ["-"] * 3
+    return [f"{speed['p50_ms']:.1f}", f"{speed['p95_ms']:.1f}", _ratio(speed)]
+
+
+def _ratio(speed: Mapping[str, Any]) -> str:
     low, high = speed["spread"]
-    return [
-        f"{speed['p50_ms']:.1f}",
-        f"{speed['p95_ms']:.1f}",
-        f"{speed['images_per_s']:.1f}",
-        f"{speed['speedup']:.2f}x",
-        f"{low:.2f}-{high:.2f}",
-    ]
+    return f"{speed['speedup']:.2f}x ({low:.2f}-{high:.2f})"
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
@@ -271,8 +298,9 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     """The table as a page."""
     return as_page(
         *_table(result),
-        f"p50, p95: of {result['rounds']} rounds of {result['runs']} runs.  images/s: by the "
-        f"median of the rounds.  speed: median of the rounds' ratios to {result['base']}; spread: "
-        "the lowest and the highest of them.  drop: AP of the checkpoint less that of the file.",
+        f"p50, p95: of {result['rounds']} rounds of {result['runs']} runs, on one thread and on "
+        "all.  images/s: of a call a core, each on one thread, by the median of the rounds.  "
+        f"speed: median of the rounds' ratios to {result['base']} (the lowest and the highest).  "
+        "drop: AP of the checkpoint less that of the file.",
         [result["line"], *remarks(result)],
     )

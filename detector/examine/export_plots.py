@@ -12,35 +12,36 @@ from ..evaluate.figure import ACCENT, INK, SOFT, new_figure, save_figure, style
 
 COLORS = {"fp32": "#9aa1ad", "fp16": "#f48c06", "int8": ACCENT, "int8-weights": "#2a9d5a"}
 """By precision."""
+SPEEDS = {"one": "One thread", "all": "All threads", "side_by_side": "A call a core"}
+"""Name in the results -> title."""
 BAR = 0.8
 """Share of a row that its bar fills."""
 
 
 def plot_bench_export(result: Mapping[str, Any], path: Path) -> None:
-    """Bars of size, images a second on one thread and on all, load time and, where it was measured,
-    AP.  result: as bench_export.json holds it."""
+    """Bars of size, images a second on one thread, on all and with a call a core, load time and,
+    where it was measured, AP.  result: as bench_export.json holds it."""
     rows: Sequence[Mapping[str, Any]] = result["results"]
     measured = any(row["ap"] is not None for row in rows)
-    figure = new_figure(15.0 if measured else 12.5, 1.5 + 0.34 * len(rows))
+    figure = new_figure(17.5 if measured else 15.0, 1.5 + 0.34 * len(rows))
     title = f"{result['model']}, {result['image_size']} px, batch {result['batch']}"
     figure.suptitle(f"{title}, {result['hardware']}", x=0.01, ha="left", fontsize=10.5, color=INK)
-    panels = figure.subplots(1, 4 + measured, sharey=True)
+    panels = figure.subplots(1, 5 + measured, sharey=True)
     names = [row["name"] for row in rows]
     colors = [COLORS[row["precision"]] for row in rows]
     style(panels[0], "Size", "MB")
     _bars(panels[0], names, [row["bytes"] / 1e6 for row in rows], colors)
-    for axes, where, what in zip(panels[1:], ("one", "all"), ("one thread", "all threads"),
-                                 strict=False):  # fmt: skip
-        style(axes, f"Speed on {what}", "Images a second")
+    for axes, (where, what) in zip(panels[1:], SPEEDS.items(), strict=False):
+        style(axes, what, "Images a second")
         values = [row[where]["images_per_s"] if where in row else None for row in rows]
         ends = [row[where]["rounds"] if where in row else [0.0] for row in rows]
         _bars(axes, names, values, colors, ends)
-    style(panels[3], "Load time", "Seconds")
-    _bars(panels[3], names, [row.get("load_s") for row in rows], colors)
+    style(panels[4], "Load time", "Seconds")
+    _bars(panels[4], names, [row.get("load_s") for row in rows], colors)
     if measured:
-        style(panels[4], "AP", "0.50:0.95; the line is the checkpoint's")
-        panels[4].axvline(result["checkpoint_ap"], color=INK, linewidth=1.0)
-        _bars(panels[4], names, [row["ap"] for row in rows], colors, form=".4f")
+        style(panels[5], "AP", "0.50:0.95; the line is the checkpoint's")
+        panels[5].axvline(result["checkpoint_ap"], color=INK, linewidth=1.0)
+        _bars(panels[5], names, [row["ap"] for row in rows], colors, form=".4f")
     panels[0].invert_yaxis()
     save_figure(figure, path)
 

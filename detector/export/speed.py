@@ -3,10 +3,13 @@ meets all of them alike."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from .interface import Runner
 
@@ -36,6 +39,30 @@ def take_turns(
         if on_progress is not None:
             on_progress(number + 1, rounds)
     return seconds
+
+
+@contextlib.contextmanager
+def side_by_side(copies: Mapping[str, Sequence[Runner]]) -> Iterator[dict[str, Runner]]:
+    """The copies of each file as one runner that gives all of them the same images at once, a
+    thread each, and waits for the last.  copies: loaded for one thread; torch has one meanwhile.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    most = max((len(each) for each in copies.values()), default=1)
+
+    def together(mine: Sequence[Runner]) -> Runner:
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            answers = [pool.submit(runner, images) for runner in mine]
+            first, *_ = [answer.result() for answer in answers]  # all are waited for
+            return first
+
+        return run
+
+    try:
+        with ThreadPoolExecutor(most) as pool:
+            yield {name: together(mine) for name, mine in copies.items()}
+    finally:
+        torch.set_num_threads(before)
 
 
 def timed(runner: Runner, images: np.ndarray) -> float:
