@@ -268,9 +268,8 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 
 @pytest.fixture
-def drawn(tmp_path, monkeypatch):
-    """A small data set on disk, and a cache of its own."""
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+def drawn(tmp_path):
+    """A small data set on disk."""
     return write_shapes(tmp_path / "drawn", train=2, val=1, size=64)
 
 

@@ -17,11 +17,6 @@ from yolodet.datasets.formats.record import Finding
 ROW = "0 0.5 0.5 0.5 0.5\n"
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
-
-
 def add_image(root: Path, name: str, row: str | None = ROW) -> Path:
     return made_data.add_image(root / "images" / name, (40, 80), row)
 

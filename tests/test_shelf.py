@@ -22,7 +22,6 @@ from yolodet.weights.zoo import ZOO
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder, and caches elsewhere."""
     (tmp_path / "work").mkdir()
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
 

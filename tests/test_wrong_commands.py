@@ -127,7 +127,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (work / "slip.yaml").write_text("epoch: 3")
     (work / "lost.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
     (work / "damaged.safetensors").write_bytes(b"\x00" * 16)
-    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(work)
     return work
 
