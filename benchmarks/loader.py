@@ -1,14 +1,16 @@
 """Images a second of the data path on one core, beside the work that cannot be avoided.
 
-    python benchmarks/loader.py [--image-size 640] [--images 64] [--rounds 7] [--out FOLDER]
+    python benchmarks/loader.py [--image-size 640] [--images 64] [--rounds 7] [--peer PYTHON]
+        [--out FOLDER]
     python benchmarks/loader.py --beside-model [--image-size 320] [--batch 16]
 
 The first form measures, in alternating rounds on one thread: decoding the JPEG files; the four
 warps of each mosaic alone (the pipeline's own matrices and rectangles, nothing else); the mosaic
 pipeline from cached images, as it is by default and with rotation and shear; the closing epochs
-without mosaic; the letterbox of validation. Time is the processor time of the thread. Shares are
-medians over rounds, because a machine's speed moves between rounds but less within one. Its page
-goes to docs/benchmarks/.
+without mosaic; the letterbox of validation; and, given its python, the peer's mosaic pipeline with
+its defaults, from its own cache, as a program of its own each round. Time is the processor time of
+the thread. Shares are medians over rounds, because a machine's speed moves between rounds but less
+within one. Its page goes to docs/benchmarks/.
 
 The second form asks how batches should be prepared beside a model that trains on the same cores.
 It measures steps of yolo26n with each way in turn, and compares the fastest tenth of the steps:
@@ -30,6 +32,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from children import run
 from pages import add_out, hardware, shown, spread, table, write_page
 from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import Augment, DetectionDataset
@@ -38,11 +41,13 @@ from yolodet.datasets.loader import Loader
 from yolodet.datasets.transforms import translated, warp_boxes
 from yolodet.detector.models.build import build
 
+HERE = Path(__file__).parent
 DEFAULT = Augment(0.015, 0.7, 0.4, 0.0, 0.1, 0.5, 0.0, 0.0, 0.5, 1.0, 0.0, 10**6)
 """The training defaults: colour, translation, zoom, left-right flips, mosaic."""
 TURNED = Augment(0.015, 0.7, 0.4, 10.0, 0.1, 0.5, 2.0, 0.0, 0.5, 1.0, 0.0, 10**6)
 WARPS = "four warps alone"
 DECODE = "JPEG decode alone"
+PEER = "the peer's mosaic pipeline"
 ALONE = "model alone, the same batch again"
 Rates = dict[str, list[float]]
 
@@ -63,6 +68,23 @@ def make_records(folder: Path, count: int) -> list[Record]:
         boxes = (boxes * (640, 480, 640, 480)).astype(np.float32)
         records.append(Record(path, (480, 640), boxes, rng.integers(0, 3, 12)))
     return records
+
+
+def write_yolo(records: list[Record], folder: Path) -> Path:
+    """Labels beside the images of ``folder / "images"``, and the data.yaml that names them."""
+    (folder / "labels").mkdir()
+    for record in records:
+        centres = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2
+        rows = np.concatenate((centres, record.boxes[:, 2:] - record.boxes[:, :2]), 1)
+        rows = rows / (640, 480, 640, 480)
+        lines = [
+            f"{label} " + " ".join(f"{value:.6f}" for value in row)
+            for label, row in zip(record.labels, rows.tolist(), strict=True)
+        ]
+        (folder / "labels" / f"{record.path.stem}.txt").write_text("\n".join(lines) + "\n")
+    data = folder / "data.yaml"
+    data.write_text(f"path: {folder}\ntrain: images\nval: images\nnames: [a, b, c]\n")
+    return data
 
 
 def filled(records: list[Record], image_size: int, augment: Augment | None) -> DetectionDataset:
@@ -101,8 +123,10 @@ def rate(work: Callable[[], object], count: int, clock: Callable[[], float]) -> 
     return count / (clock() - started)
 
 
-def measure(records: list[Record], image_size: int, rounds: int) -> Rates:
-    """Images a second of every row, a value a round."""
+def measure(
+    records: list[Record], image_size: int, rounds: int, peer: Callable[[], float] | None
+) -> Rates:
+    """Images a second of every row, a value a round.  peer: measures the peer's once."""
     datasets = {
         "mosaic pipeline": filled(records, image_size, DEFAULT),
         "mosaic pipeline, rotation and shear": filled(records, image_size, TURNED),
@@ -124,6 +148,8 @@ def measure(records: list[Record], image_size: int, rounds: int) -> Rates:
             value = rate(function, len(records), time.thread_time)
             if epoch >= 0:  # the first round warms up
                 rates[name].append(value)
+        if peer is not None and epoch >= 0:
+            rates.setdefault(PEER, []).append(peer())
     return rates
 
 
@@ -213,19 +239,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--peer", help="python of an environment that has the peer")
     parser.add_argument("--beside-model", action="store_true")
     add_out(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        records = make_records(Path(folder), options.images)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        records = make_records(folder / "images", options.images)
         if options.beside_model:
             rates = beside_model(records, options.image_size, options.batch, options.rounds)
             lines = as_table(rates, [ALONE], 0.9)
             title = f"# Training steps by who prepares the batches, {options.image_size} px"
         else:
             cv2.setNumThreads(1)
-            rates = measure(records, options.image_size, options.rounds)
-            lines = as_table(rates, [WARPS, DECODE], 0.5)
+            words = [options.peer, HERE / "peer_loader.py", "--data", write_yolo(records, folder)]
+            words += ["--imgsz", options.image_size]
+            peer = (lambda: float(run(words)["images_per_s"])) if options.peer else None
+            rates = measure(records, options.image_size, options.rounds, peer)
+            lines = as_table(rates, [WARPS, DECODE, *([PEER] if options.peer else [])], 0.5)
             title = f"# The data path on one core, {options.image_size} px"
     facts = {
         "image_size": options.image_size,

@@ -151,19 +151,29 @@ def measure(
         with log.progress(f"{where} thread{'s' * (threads is None)}", config.rounds) as update:
             turns = take_turns(runners, inputs, config.rounds, config.runs, update)
         _add(rows, where, turns, config.batch)
+    _measure_calls(config, files, rows, log)
+    return rows
+
+
+def _measure_calls(
+    config: BenchExportConfig,
+    files: Mapping[str, Path],
+    rows: dict[str, dict[str, Any]],
+    log: Log,
+) -> None:
+    """Add the speed of a call a core."""
     cores = usable_cores()
     copies = {
         name: [open_exported(path, CPU, 1) for _ in range(cores)] for name, path in files.items()
     }
     inputs = {name: scenes_for(each[0]) for name, each in copies.items()}
-    runners = {name: [each.runner for each in mine] for name, mine in copies.items()}
+    single = {name: [each.runner for each in mine] for name, mine in copies.items()}
     with (
-        side_by_side(runners) as together,
+        side_by_side(single) as runners,
         log.progress(f"{cores} calls at once", config.rounds) as update,
     ):
-        turns = take_turns(together, inputs, config.rounds, config.runs, update)
+        turns = take_turns(runners, inputs, config.rounds, config.runs, update)
     _add(rows, SIDE_BY_SIDE, turns, config.batch * cores)
-    return rows
 
 
 def _add(

@@ -114,7 +114,8 @@ class Detector(nn.Module):
         """[B,3,H,W] RGB uint8, or float in 0..1, to what the first convolution expects."""
         unit = (255 if images.dtype == torch.uint8 else 1) / self.scale
         inputs = images.to(next(self.parameters()).dtype)
-        inputs = inputs if unit == 1 else inputs / unit
+        if unit != 1:  # in place where the numbers are not the caller's
+            inputs = inputs / unit if inputs is images else inputs.div_(unit)
         return inputs.flip(1) if self.bgr else inputs
 
     def forward(

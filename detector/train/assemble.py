@@ -185,7 +185,9 @@ def prepare_process(config: TrainConfig, device: torch.device) -> None:
     if device.type == "cpu":
         keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of a step on a CPU
+    # Determinism fills every new tensor, for code that reads what it has not written: a tenth of
+    # a step on a CPU.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 where a product stays in float32
