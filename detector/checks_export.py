@@ -57,7 +57,9 @@ def check_bench_export(
     if config.model is not None and format_of(config.model) is not None:
         raise UsageError(f"model={config.model} is exported already: name its checkpoint")
     check_trained(config)
-    choose(config.formats, data=config.data is not None)
+    choose(
+        config.formats, data=config.data is not None, calibration=config.calibration
+    )
     if config.data is not None:
         online = config.download and not config.offline
         for split in (config.split, "train"):

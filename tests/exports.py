@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from tiny import tiny_detector
 from torch import Tensor, nn
 from yolodet.detector.config_export import ExportConfig
+from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export.export import export
 from yolodet.detector.export.formats import FORMATS, missing_packages
 from yolodet.detector.export.options import check_options
@@ -102,3 +104,40 @@ def run_export(
         config, checkpoint, meta or make_meta(), model or lively_detector(), fetched=False,
         log=Log(verbose=False),
     )  # fmt: skip
+
+
+def write_data(folder: Path) -> Path:
+    """data.yaml of eight images whose labels are what the detector sees there."""
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    images = make_images(8, (IMAGE_SIZE, IMAGE_SIZE), seed=20)
+    with torch.inference_mode():
+        found = postprocess(
+            lively_detector()(images), nms=False, conf=0.0, iou=0.7, max_det=40, agnostic_nms=False
+        )
+    for number, (image, each) in enumerate(zip(images, found, strict=True)):
+        path = folder / "images" / f"{number}.png"
+        assert cv2.imwrite(str(path), image.permute(1, 2, 0).numpy()[..., ::-1])
+        boxes = each.boxes[:40:4].clamp(0, 96).numpy()
+        rows = [
+            f"{label} {(b[0] + b[2]) / 192} {(b[1] + b[3]) / 192} "
+            f"{(b[2] - b[0]) / 96} {(b[3] - b[1]) / 96}\n"
+            for b, label in zip(boxes, each.labels[:40:4].tolist(), strict=True)
+            if (b[2:] > b[:2] + 1).all()
+        ]
+        (folder / "labels" / f"{number}.txt").write_text("".join(rows))
+    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASS_NAMES))
+    (folder / "data.yaml").write_text(f"train: images\nval: images\nnames:\n{names}")
+    return folder / "data.yaml"
+
+
+def disturbed() -> Detector:
+    """The lively detector with one channel of ``one_to_one.classes.0`` a thousand times as large,
+    which the next layer takes back."""
+    model = copy.deepcopy(lively_detector())
+    first, last = model.head.get_submodule("one_to_one").classes[0]
+    with torch.no_grad():
+        first.norm.weight[3] *= 1000
+        first.norm.bias[3] *= 1000
+        last.weight[:, 3] /= 1000
+    return model.eval()

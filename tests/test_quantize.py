@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from exports import (
-    CLASS_NAMES,
+    disturbed,
     lively_detector,
     make_images,
     needs_onnx,
     run_export,
     save_checkpoint,
+    write_data,
 )
 from tiny import use_tiny_detector
 from yolodet.cli import main
 from yolodet.detector.config_export import ExportConfig
-from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export import onnx as onnx_format
 from yolodet.detector.export import quantize
 from yolodet.detector.export.exported import open_exported
@@ -30,9 +28,10 @@ from yolodet.detector.export.formats import FORMATS, missing_packages
 from yolodet.detector.export.graph import ExportGraph, Shape
 from yolodet.detector.export.interface import Settings
 from yolodet.detector.export.parity import Parity
-from yolodet.detector.export.quantize_graph import FloatGraph, silu_floor
+from yolodet.detector.export.quantize_graph import silu_floor
 from yolodet.detector.export.quantize_layers import Effect, measure_effects, relative_error
-from yolodet.detector.export.quantize_ranges import calibration_images, find_ranges
+from yolodet.detector.export.quantize_onnx import OnnxNetwork, answers_of
+from yolodet.detector.export.quantize_ranges import calibration_images, find_ranges, network_of
 from yolodet.detector.export.quantize_weights import rounded
 from yolodet.detector.log import Log
 from yolodet.detector.models.detector import Detector
@@ -51,40 +50,18 @@ def write_float(folder: Path, model: Detector) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> FloatGraph:
-    return FloatGraph(write_float(tmp_path_factory.mktemp("float"), lively_detector()))
+def graph(tmp_path_factory: pytest.TempPathFactory) -> OnnxNetwork:
+    return OnnxNetwork(write_float(tmp_path_factory.mktemp("float"), lively_detector()))
 
 
 @pytest.fixture(scope="module")
-def ranges(graph: FloatGraph) -> dict[str, tuple[float, float]]:
+def ranges(graph: OnnxNetwork) -> dict[str, tuple[float, float]]:
     return find_ranges(graph, INPUTS, "minmax")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images whose labels are what the detector sees there."""
-    folder = tmp_path_factory.mktemp("own")
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir()
-    images = make_images(8, SIZE, seed=20)
-    with torch.inference_mode():
-        found = postprocess(
-            lively_detector()(images), nms=False, conf=0.0, iou=0.7, max_det=40, agnostic_nms=False
-        )
-    for number, (image, each) in enumerate(zip(images, found, strict=True)):
-        path = folder / "images" / f"{number}.png"
-        assert cv2.imwrite(str(path), image.permute(1, 2, 0).numpy()[..., ::-1])
-        boxes = each.boxes[:40:4].clamp(0, 96).numpy()
-        rows = [
-            f"{label} {(b[0] + b[2]) / 192} {(b[1] + b[3]) / 192} "
-            f"{(b[2] - b[0]) / 96} {(b[3] - b[1]) / 96}\n"
-            for b, label in zip(boxes, each.labels[:40:4].tolist(), strict=True)
-            if (b[2:] > b[:2] + 1).all()
-        ]
-        (folder / "labels" / f"{number}.txt").write_text("".join(rows))
-    names = "".join(f"  {i}: {name}\n" for i, name in enumerate(CLASS_NAMES))
-    (folder / "data.yaml").write_text(f"train: images\nval: images\nnames:\n{names}")
-    return folder / "data.yaml"
+    return write_data(tmp_path_factory.mktemp("own"))
 
 
 def tensors_of(model: Any) -> dict[str, np.ndarray]:
@@ -143,9 +120,6 @@ def test_ranges_do_not_depend_on_the_run_and_hold_what_was_seen(graph, method: s
 
 
 def test_minmax_is_the_smallest_and_largest_number(graph) -> None:
-    from yolodet.detector.export.quantize_layers import answers_of
-    from yolodet.detector.export.quantize_ranges import network_of
-
     found = find_ranges(graph, INPUTS, "minmax")
     answers = answers_of(network_of(graph), INPUTS)
     for name, numbers in zip(graph.ends, answers, strict=True):
@@ -182,21 +156,9 @@ def test_calibration_images_follow_the_seed_and_too_few_are_told(data: Path) -> 
 WORST = "head.one_to_one.classes.0"
 
 
-def disturbed() -> Detector:
-    """The lively detector with one channel of WORST a thousand times as large, which the next layer
-    takes back."""
-    model = copy.deepcopy(lively_detector())
-    first, last = model.head.get_submodule("one_to_one").classes[0]
-    with torch.no_grad():
-        first.norm.weight[3] *= 1000
-        first.norm.bias[3] *= 1000
-        last.weight[:, 3] /= 1000
-    return model.eval()
-
-
 def test_a_layer_made_sensitive_is_found(tmp_path: Path, graph, ranges) -> None:
     usual = {e.stage: e.error for e in measure_effects(graph, ranges, INPUTS)}
-    hurt = FloatGraph(write_float(tmp_path, disturbed()))
+    hurt = OnnxNetwork(write_float(tmp_path, disturbed()))
     effects = measure_effects(hurt, find_ranges(hurt, INPUTS, "minmax"), INPUTS)
     assert effects[0].stage == WORST and effects[0].error > 10 * max(usual.values())
     assert effects[0].error > 10 * effects[1].error

@@ -67,7 +67,9 @@ def bench_export(
     Returns what bench_export.json holds, and the folder.  Raises UsageError for what is not there,
     and what det export raises.
     """
-    chosen, without = choose(config.formats, data=config.data is not None)
+    chosen, without = choose(
+        config.formats, data=config.data is not None, calibration=config.calibration
+    )
     folder = new_run_folder(config, "bench_export")
     log.to_file(folder / "log.txt")
     write_args(folder, config)

@@ -24,6 +24,12 @@ class MissingPackage(ExportError):
     exit_code = 2
 
 
+FULL, WEIGHTS = "int8", "int8-weights"
+"""Precisions of int8=True (weights and what layers compute) and int8=weights."""
+MINMAX, ENTROPY, PERCENTILE = "minmax", "entropy", "percentile"
+"""Ways to find what 8 bits are spread over."""
+
+
 @dataclass(frozen=True)
 class Format:
     """Facts of one format.
@@ -32,9 +38,10 @@ class Format:
     belong to it and lie beside it under its name.  packages: import names needed to write and run
     it; extra: what of yolodet installs them, None where torch is enough.  half_on: kinds of device
     for which half=True is right (docs/export.md says why).  int8: the kinds of quantization that it
-    can be written in.  dynamic: whether a file may take any
-    batch and size.  raw_only: its converter lacks what choosing detections needs.  system: the one
-    it can be run on, as sys.platform names it.  run_here: whether the tests of this project run it.
+    can be written in; calibrations: how its ranges can be found.  dynamic: whether a file may take
+    any batch and size.  raw_only: its converter lacks what choosing detections needs.  system: the
+    one it can be run on, as sys.platform names it.  run_here: whether the tests of this project run
+    it.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Format:
     parts: tuple[str, ...] = ()
     half_on: tuple[str, ...] = ()
     int8: tuple[str, ...] = ()
+    calibrations: tuple[str, ...] = (MINMAX, ENTROPY, PERCENTILE)
     dynamic: bool = True
     raw_only: bool = False
     system: str | None = None
@@ -56,8 +64,6 @@ class Format:
 
 
 _ONNX = ("onnx", "onnxscript")
-FULL, WEIGHTS = "int8", "int8-weights"
-"""Precisions of int8=True (weights and what layers compute) and int8=weights."""
 
 FORMATS = {
     row.name: row
@@ -73,8 +79,8 @@ FORMATS = {
             parts=(".bin",), half_on=("cpu",), int8=(FULL,),
         ),
         Format(
-            "tflite", "LiteRT", ".tflite", ("litert_torch", "ai_edge_litert"), "tflite",
-            dynamic=False,
+            "tflite", "LiteRT", ".tflite", ("litert_torch", "ai_edge_litert", "litert_quantizer"),
+            "tflite", half_on=("cpu",), int8=(FULL, WEIGHTS), calibrations=(MINMAX,), dynamic=False,
         ),
         Format(
             "coreml", "Core ML", ".mlpackage", ("coremltools",), "coreml",

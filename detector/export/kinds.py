@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..parse import UsageError
-from .formats import FORMATS, FULL, WEIGHTS, Format, missing_packages
+from .formats import FORMATS, FULL, MINMAX, WEIGHTS, Format, missing_packages
 
 WORDS: dict[str, dict[str, Any]] = {
     "fp32": {},
@@ -21,13 +21,16 @@ def name_of(row: Format, precision: str) -> str:
     return row.name if precision == "fp32" else f"{row.name}-{precision}"
 
 
-def choose(wanted: str | None, *, data: bool) -> tuple[list[tuple[Format, str]], dict[str, str]]:
+def choose(
+    wanted: str | None, *, data: bool, calibration: str = MINMAX
+) -> tuple[list[tuple[Format, str]], dict[str, str]]:
     """What to measure, format by format, and why the rest is not.  data: whether there are images
-    to calibrate with.  Raises UsageError for a name that does not exist or can not be measured."""
+    to calibrate with; calibration: how.  Raises UsageError for a name that does not exist or can
+    not be measured."""
     chosen, against = [], {}
     for row in FORMATS.values():
         for precision in WORDS:
-            name, why = name_of(row, precision), _objection(row, precision, data)
+            name, why = name_of(row, precision), _objection(row, precision, data, calibration)
             if why is None:
                 chosen.append((row, precision))
             elif why:
@@ -43,7 +46,7 @@ def choose(wanted: str | None, *, data: bool) -> tuple[list[tuple[Format, str]],
     return [pair for name, pair in known.items() if name in told], {}
 
 
-def _objection(row: Format, precision: str, data: bool) -> str | None:
+def _objection(row: Format, precision: str, data: bool, calibration: str) -> str | None:
     """Why a file is not measured; None: it is; empty: det does not write such a file."""
     written = {"fp32": True, "fp16": "cpu" in row.half_on}.get(precision, precision in row.int8)
     if not written:
@@ -54,4 +57,6 @@ def _objection(row: Format, precision: str, data: bool) -> str | None:
         return "det does not run it on a CPU"
     if precision == FULL and not data:
         return "int8 is calibrated with images: name the data with data="
+    if precision == FULL and calibration not in row.calibrations:
+        return f"it is calibrated by {' or '.join(row.calibrations)}, not by {calibration}"
     return None

@@ -152,6 +152,11 @@ def _check_format(row: Format, config: ExportConfig) -> None:
             f"int8={config.int8.replace('true', 'True')}: format={row.name} is not quantized by "
             f"det: use format={' or '.join(able)}"
         )
+    if config.int8 == "true" and config.calibration not in row.calibrations:
+        raise UsageError(
+            f"calibration={config.calibration}: format={row.name} is calibrated by "
+            f"{' or '.join(row.calibrations)}"
+        )
     if config.dynamic and not row.dynamic:
         raise UsageError(
             f"dynamic=True: format={row.name} is written for one size and batch; leave it out"

@@ -1,10 +1,7 @@
 """A float ONNX graph as layers that can become 8-bit integers, and the graph with them.
 
-Thinks in three kinds of nodes.  Layers are convolutions.  Glue stands between layers and passes on
-what they say (additions, concatenations, pooling, resizing, splits); it goes where its neighbours
-go.  All else stays in float: SiLU, attention, and whatever stands behind the last convolutions,
-which is the decoding of boxes and the choice of detections.  The first and the last convolutions
-stay in float too (REASONS).
+Layers are convolutions.  Beside what always stays in float (``quantize_network.py``), SiLU and
+attention do: SiLU is one operation of ONNX Runtime between two layers.
 
 Quantized tensors get a QuantizeLinear and a DequantizeLinear (QDQ), written by ONNX Runtime's own
 quantizer: int8 weights with a scale an output channel, symmetric; uint8 activations with a scale
@@ -26,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .formats import ExportError
+from .quantize_network import Network
 
 LAYER = "Conv"
 GLUE = ("Add", "Concat", "MaxPool", "AveragePool", "Resize", "Split")
@@ -34,94 +31,37 @@ SILU = "QuickGelu"
 """x * sigmoid(alpha * x): an operation of ONNX Runtime, see ``_fuse_silu``."""
 RUNTIME = "com.microsoft"
 """Where it is defined."""
-REASONS = {
-    "first": "reads the image: three channels do not fill the integer units",
-    "last": "its numbers are the boxes and scores: 8 bits of a side are more than half a pixel",
-}
-"""Why a convolution is never quantized."""
 Ranges = Mapping[str, tuple[float, float]]
 """Name of a tensor -> smallest and largest number that 8 bits are spread over."""
 
 
-class FloatGraph:
-    """A float ONNX model, ready to be quantized.
+class FloatGraph(Network):
+    """A float ONNX model.
 
-    model: the prepared ModelProto; it is copied, never changed, by ``quantized``.
-    stages: name of a block -> names of its convolutions that may be quantized, in order.
-    fixed: name of a convolution that stays in float -> why.  ends: tensors between the network and
-    what makes detections of it.  fused: SiLU is one operation of ONNX Runtime's own.
+    model: the prepared ModelProto; it is copied, never changed, by ``quantized``.  fused: SiLU is
+    one operation of ONNX Runtime's own.
     """
+
+    LAYERS = (LAYER,)
+    GLUE = GLUE
 
     def __init__(self, path: Path, *, fused: bool = True) -> None:
         self.model = prepare(path)
         if fused:
             _fuse_silu(self.model)
-        nodes = list(self.model.graph.node)
-        self.producer = {output: node for node in nodes for output in node.output}
-        self.users: dict[str, list[Any]] = defaultdict(list)
-        for node in nodes:
-            for source in node.input:
-                self.users[source].append(node)
-        self.before = {node.name: self._nearest(node, back=True) for node in nodes}
-        self.after = {node.name: self._nearest(node, back=False) for node in nodes}
-        self.fixed: dict[str, str] = {}
-        self.stages: dict[str, tuple[str, ...]] = {}
-        ends = []
-        for node in nodes:
-            if node.op_type != LAYER:
-                continue
-            stage = stage_of(node)
-            if not self.after[node.name]:
-                self.fixed[node.name] = REASONS["last"]
-                ends.append(node.output[0])
-            elif not self.before[node.name]:
-                self.fixed[node.name] = REASONS["first"]
-            else:
-                self.stages[stage] = (*self.stages.get(stage, ()), node.name)
-        self.ends = tuple(ends)
-        if not self.stages:
-            raise ExportError("int8: there is no layer to quantize between the first and the last")
+        self._sizes = {t.name: int(np.prod(t.dims)) for t in self.model.graph.initializer}
+        super().__init__(path, list(self.model.graph.node))
 
-    def _nearest(self, node: Any, *, back: bool) -> set[str]:
-        """Convolutions before or after a node with none between."""
-        found: set[str] = set()
-        seen, open_nodes = set(), [node]
-        while open_nodes:
-            at = open_nodes.pop()
-            names = at.input if back else at.output
-            near = [self.producer.get(n) for n in names] if back else [
-                user for n in names for user in self.users[n]
-            ]  # fmt: skip
-            for other in near:
-                if other is None or other.name in seen:
-                    continue
-                seen.add(other.name)
-                if other.op_type == LAYER:
-                    found.add(other.name)
-                else:
-                    open_nodes.append(other)
-        return found
+    @staticmethod
+    def stage_of(operation: Any) -> str:
+        """By the name of its weight; in the head, a tower of a level."""
+        parts = operation.input[1].removeprefix("model.").removesuffix(".weight").split(".")
+        if parts[-1] == "conv":
+            parts = parts[:-1]
+        return ".".join(parts[: 4 if parts[0] == "head" else 3])
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of all convolutions that may be quantized."""
-        return tuple(name for names in self.stages.values() for name in names)
-
-    def weights(self, layers: Collection[str]) -> int:
-        """How many numbers the weights of ``layers`` are."""
-        sizes = {t.name: int(np.prod(t.dims)) for t in self.model.graph.initializer}
-        return sum(sizes[n.input[1]] for n in self.model.graph.node if n.name in layers)
-
-    def glue(self, layers: Collection[str]) -> list[str]:
-        """Glue that has one of ``layers`` near it on both sides."""
-        chosen = set(layers)
-        return [
-            node.name
-            for node in self.model.graph.node
-            if node.op_type in GLUE
-            and self.before[node.name] & chosen
-            and self.after[node.name] & chosen
-        ]
+    def numbers(self, operation: Any) -> int:
+        return self._sizes[operation.input[1]]
 
     def quantized(self, ranges: Ranges, layers: Collection[str], *, answers: bool = True) -> Any:
         """A ModelProto in which ``layers`` and the glue between them are in QDQ.
@@ -167,15 +107,6 @@ def silu_floor(step: float) -> float:
     x = np.linspace(-30.0, -1.28, 2873)  # SiLU falls up to -1.278
     small = np.abs(x / (1 + np.exp(-x))) < step / 4
     return float(x[small][-1]) if small.any() else -30.0
-
-
-def stage_of(node: Any) -> str:
-    """The block that a convolution belongs to, by the name of its weight: ``backbone.stage3.mix``,
-    and a tower of a level in the head."""
-    parts = node.input[1].removeprefix("model.").removesuffix(".weight").split(".")
-    if parts[-1] == "conv":
-        parts = parts[:-1]
-    return ".".join(parts[: 4 if parts[0] == "head" else 3])
 
 
 def prepare(path: Path) -> Any:
