@@ -89,7 +89,9 @@ def bench_export(
     measured = measure(config, exported, log)
     rows = [row | measured.get(row["name"], {}) for row in rows]
     result = _result(config, meta, rows, without)
-    log.table(*_table(result))
+    title, columns, cells = _table(result, spread=False)
+    shown = [columns.index(name) for name in SHOWN]
+    log.table(title, SHOWN, [[row[place] for place in shown] for row in cells])
     for line in remarks(result):
         log.info(line)
     write_json(folder / "bench_export.json", result)
@@ -259,18 +261,24 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _table(result: Mapping[str, Any]) -> tuple[str, Sequence[str], list[list[str]]]:
-    """Title, columns and cells."""
+SHOWN = ("file", "MB", "p50 ms", "p50 ms (all)", "images/s", "speed (calls)", "AP", "drop")
+"""Columns that a terminal has room for."""
+
+
+def _table(
+    result: Mapping[str, Any], *, spread: bool
+) -> tuple[str, Sequence[str], list[list[str]]]:
+    """Title, columns and cells.  spread: behind each ratio."""
     title = (
         f"{result['model']} at {result['image_size']} px, batch {result['batch']}, on one thread, "
         f"on all, and a call a core ({result['hardware']})"
     )
-    return title, COLUMNS, [_cells(row) for row in result["results"]]
+    return title, COLUMNS, [_cells(row, spread) for row in result["results"]]
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def _cells(row: Mapping[str, Any], spread: bool) -> list[str]:
     drop = None if row["ap"] is None else row["checkpoint_ap"] - row["ap"]
-    latencies = [cell for where in THREADS for cell in _latency_cells(row.get(where))]
+    latencies = [cell for where in THREADS for cell in _latency_cells(row.get(where), spread)]
     calls = row.get(SIDE_BY_SIDE)
     return [
         row["name"] if row["passed"] else f"{row['name']} DIFFERS",
@@ -279,21 +287,21 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['load_s']:.2f}" if "load_s" in row else "-",
         *latencies,
         f"{calls['images_per_s']:.1f}" if calls else "-",
-        _ratio(calls) if calls else "-",
+        _ratio(calls, spread) if calls else "-",
         "-" if row["ap"] is None else f"{row['ap']:.4f}",
         "-" if drop is None else f"{drop:+.4f}",
     ]
 
 
-def _latency_cells(speed: Mapping[str, Any] | None) -> list[str]:
+def _latency_cells(speed: Mapping[str, Any] | None, spread: bool) -> list[str]:
     if speed is None:
         return ["-"] * 3
-    return [f"{speed['p50_ms']:.1f}", f"{speed['p95_ms']:.1f}", _ratio(speed)]
+    return [f"{speed['p50_ms']:.1f}", f"{speed['p95_ms']:.1f}", _ratio(speed, spread)]
 
 
-def _ratio(speed: Mapping[str, Any]) -> str:
+def _ratio(speed: Mapping[str, Any], spread: bool) -> str:
     low, high = speed["spread"]
-    return f"{speed['speedup']:.2f}x ({low:.2f}-{high:.2f})"
+    return f"{speed['speedup']:.2f}x" + f" ({low:.2f}-{high:.2f})" * spread
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
@@ -309,7 +317,7 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The table as a page."""
     return as_page(
-        *_table(result),
+        *_table(result, spread=True),
         f"p50, p95: of {result['rounds']} rounds of {result['runs']} runs, on one thread and on "
         "all.  images/s: of a call a core, each on one thread, by the median of the rounds.  "
         f"speed: median of the rounds' ratios to {result['base']} (the lowest and the highest).  "

@@ -59,7 +59,8 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
         raise ExportError(f"device={device}: det runs OpenVINO files on the CPU; use device=cpu")
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
+        # not pinned: of two such files in one process each would wait for the same first core
+        settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     if not path.with_suffix(".bin").is_file():
         raise ExportError(f"{path} needs {path.with_suffix('.bin').name} beside it")
     try:
