@@ -183,7 +183,7 @@ def test_a_missing_package_names_its_extra(run: Path, monkeypatch, capsys) -> No
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     line = refused(capsys, "format=openvino")
     assert line == (
-        "format=openvino needs openvino, onnx, onnxscript, which is not installed: "
+        "format=openvino needs openvino, onnx, onnxscript, onnxruntime, which is not installed: "
         "pip install 'yolodet[openvino]'"
     )
 

@@ -75,7 +75,7 @@ FORMATS = {
         Format("torchscript", "libtorch", ".torchscript", half_on=("cuda",)),
         Format("torch_export", "torch.export", ".pt2", half_on=("cuda",)),
         Format(
-            "openvino", "OpenVINO", ".xml", ("openvino", *_ONNX), "openvino",
+            "openvino", "OpenVINO", ".xml", ("openvino", *_ONNX, "onnxruntime"), "openvino",
             parts=(".bin",), half_on=("cpu",), int8=(FULL,),
         ),
         Format(
