@@ -74,17 +74,20 @@ def write_yolo(records: list[Record], folder: Path) -> Path:
     """Labels beside the images of ``folder / "images"``, and the data.yaml that names them."""
     (folder / "labels").mkdir()
     for record in records:
+        height, width = record.size
         centres = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2
         rows = np.concatenate((centres, record.boxes[:, 2:] - record.boxes[:, :2]), 1)
-        rows = rows / (640, 480, 640, 480)
-        lines = [
-            f"{label} " + " ".join(f"{value:.6f}" for value in row)
-            for label, row in zip(record.labels, rows.tolist(), strict=True)
-        ]
-        (folder / "labels" / f"{record.path.stem}.txt").write_text("\n".join(lines) + "\n")
+        table = np.column_stack((record.labels, rows / (width, height, width, height)))
+        np.savetxt(folder / "labels" / f"{record.path.stem}.txt", table, "%d" + " %.6f" * 4)
     data = folder / "data.yaml"
     data.write_text(f"path: {folder}\ntrain: images\nval: images\nnames: [a, b, c]\n")
     return data
+
+
+def peer_of(python: str, data: Path, image_size: int) -> Callable[[], float]:
+    """What measures the peer's mosaic pipeline once, in images a second."""
+    words = [python, HERE / "peer_loader.py", "--data", data, "--imgsz", image_size]
+    return lambda: float(run([str(word) for word in words])["images_per_s"])
 
 
 def filled(records: list[Record], image_size: int, augment: Augment | None) -> DetectionDataset:
@@ -253,11 +256,11 @@ def main() -> None:
             title = f"# Training steps by who prepares the batches, {options.image_size} px"
         else:
             cv2.setNumThreads(1)
-            words = [options.peer, HERE / "peer_loader.py", "--data", write_yolo(records, folder)]
-            words += ["--imgsz", options.image_size]
-            peer = (lambda: float(run(words)["images_per_s"])) if options.peer else None
+            peer = None
+            if options.peer:
+                peer = peer_of(options.peer, write_yolo(records, folder), options.image_size)
             rates = measure(records, options.image_size, options.rounds, peer)
-            lines = as_table(rates, [WARPS, DECODE, *([PEER] if options.peer else [])], 0.5)
+            lines = as_table(rates, [WARPS, DECODE, *([PEER] if peer else [])], 0.5)
             title = f"# The data path on one core, {options.image_size} px"
     facts = {
         "image_size": options.image_size,

@@ -259,8 +259,6 @@ COLUMNS = (
     "file", "MB", "size", "load s", "p50 ms", "p95 ms", "speed",
     "p50 ms (all)", "p95 ms (all)", "speed (all)", "images/s", "speed (calls)", "AP", "drop",
 )  # fmt: skip
-
-
 SHOWN = ("file", "MB", "p50 ms", "p50 ms (all)", "images/s", "speed (calls)", "AP", "drop")
 """Columns that a terminal has room for."""
 
