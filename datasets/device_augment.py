@@ -201,40 +201,16 @@ def _look_up(row: Tensor, places: Tensor, owner: Tensor, u: Tensor, v: Tensor) -
 
 
 def shift_colour(images: Tensor, colours: Tensor) -> Tensor:
-    """[N,H,W,3] uint8 RGB with their hues turned and saturation and value multiplied.
+    """[N,H,W,3] uint8 RGB with their colours shifted as transforms.py does it: bytes in between.
 
-    colours: [N,3] hue in 256ths of the circle, factors of saturation and value.  As in
-    transforms.py, hue, saturation and value are bytes in between, and a hue that was written in
-    256ths is read in 255ths.
+    colours: [N,11] as in PlannedBatch.
     """
-    turn, more, brighter = colours[:, :, None, None].unbind(1)  # [N,1,1] each
     red, green, blue = images.float().unbind(3)  # [N,H,W] each
-    value = torch.maximum(torch.maximum(red, green), blue)
-    span = value - torch.minimum(torch.minimum(red, green), blue)
-    saturation = _by_table(span, 255.0, value)
-    sector = torch.where(
-        value == red,
-        green - blue,
-        torch.where(value == green, blue - red + 2 * span, red - green + 4 * span),
-    )
-    hue = _by_table(sector, 256.0 / 6.0, span)
-    hue = ((hue + turn) % 256 * (255 / 256)).round_()
-    saturation = (saturation * more).round_().clamp_(0.0, 255.0)
-    value = (value * brighter).round_().clamp_(0.0, 255.0)
-    sixth = hue * (6.0 / 255.0)
-    chroma = value * saturation * (1.0 / 255.0)
-    channels = []
-    for shift in (5.0, 3.0, 1.0):  # the usual closed form of the six cases
-        k = (sixth + shift) % 6.0
-        rise = torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0)
-        channels.append((value - chroma * rise).round_())
-    return torch.stack(channels, 3).to(torch.uint8)
-
-
-def _by_table(x: Tensor, scale: float, divisor: Tensor) -> Tensor:
-    """x * scale / divisor in whole numbers, as OpenCV computes it with a table of 4096ths.
-
-    Everything that is rounded stays below 2^24, so float32 has the very same numbers.
-    """
-    entry = (4096.0 * scale / divisor.clamp_min(1.0)).round_()
-    return x.mul(entry).add_(2048.0).mul_(1.0 / 4096.0).floor_()
+    numbers = colours[:, :, None, None].unbind(1)  # [N,1,1] each
+    turned = []
+    for k in (0, 3, 6):
+        mixed = numbers[k] * red + numbers[k + 1] * green + numbers[k + 2] * blue
+        turned.append((mixed + 0.5).floor_().clamp_(0.0, 255.0))  # OpenCV rounds a half up here
+    largest = torch.maximum(torch.maximum(turned[0], turned[1]), turned[2]) * numbers[10]
+    shifted = [numbers[9] * channel + largest for channel in turned]
+    return torch.stack([x.round_().clamp_(0.0, 255.0) for x in shifted], 3).byte()

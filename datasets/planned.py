@@ -17,6 +17,7 @@ from .cache import ImageCache
 from .dataset import DetectionDataset, Drawing, Key
 from .mosaic import Tile, half
 from .sample import Batch
+from .transforms import colour_weights, hue_rotation
 
 PIXELS_AT_ONCE = 2**22
 """Output pixels that are drawn together; each takes some hundred bytes while it is drawn."""
@@ -108,8 +109,8 @@ class Layer:
 class PlannedBatch:
     """batch: all but the images, of which there are none yet.  images: how each is drawn.  mixed:
     second images to blend into those at ``mixed_into`` (ascending); shares: [M,1,1,1] float32, the
-    weight of the first.  colours: [B,3] float32, hue in 256ths, factors of saturation and value;
-    coloured: places of the images that they change.
+    weight of the first.  colours: [B,11] float32, the rotation of hue by rows and the weights of a
+    channel and of the largest; coloured: places of the images that they change.
     """
 
     batch: Batch
@@ -137,7 +138,9 @@ def plan_batch(dataset: DetectionDataset, layout: Layout, keys: Sequence[Key]) -
     drawings = [dataset.drawing(key) for key in keys]
     mixed_into = [place for place, drawing in enumerate(drawings) if drawing.mixed]
     shares = np.array([drawings[place].share for place in mixed_into], np.float32)
-    colours = [(round(d.colour[0] * 256) % 256, *d.colour[1:]) for d in drawings]
+    colours = [
+        (*hue_rotation(d.colour[0]).flat, *colour_weights(*d.colour[1:])) for d in drawings
+    ]
     return PlannedBatch(
         batch=_batch(dataset, drawings),
         images=_layer(layout, [drawing.tiles for drawing in drawings]),

@@ -136,53 +136,64 @@ def all_colours(steps: int = 18) -> np.ndarray:
     return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3).astype(np.uint8)
 
 
-def by_look_up_tables(image: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:
-    """The usual way: 8-bit HSV through one table a channel.  OpenCV reads hues in 255ths."""
-    levels = np.arange(256)
-    tables = [np.rint((levels + round(colour[0] * 256)) % 256 * 255 / 256)]
-    tables += [np.clip(np.rint(levels * factor), 0, 255) for factor in colour[1:]]
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hsv = np.stack([tables[k][hsv[..., k]] for k in range(3)], -1).astype(np.uint8)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-
-
-def by_float(pixel: np.ndarray, colour: tuple[float, float, float]) -> list[float]:
+def by_colorsys(pixel: np.ndarray, factors: tuple[float, float]) -> list[float]:
+    """HSV's saturation and value multiplied, without limits."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(pixel / 255.0))
-    hue = (hue + colour[0]) % 1.0
-    moved = (hue, min(saturation * colour[1], 1.0), min(value * colour[2], 1.0))
-    return [255.0 * channel for channel in colorsys.hsv_to_rgb(*moved)]
+    return [
+        255 * c for c in colorsys.hsv_to_rgb(hue, saturation * factors[0], value * factors[1])
+    ]
 
 
-@pytest.mark.parametrize(
-    "colour",
-    [(0.0, 1.0, 1.0), (0.015, 1.7, 0.6), (-0.015, 0.3, 1.4), (0.5, 0.0, 1.0), (-0.3, 1.0, 2.0)],
-)
-def test_colour_shift_equals_tables_and_float_arithmetic(
-    colour: tuple[float, float, float],
+@pytest.mark.parametrize("factors", [(1.0, 1.0), (1.7, 0.6), (0.3, 1.4), (0.0, 1.0), (1.0, 2.0)])
+def test_saturation_and_value_are_those_of_hsv_cut_at_the_ends(
+    factors: tuple[float, float],
 ) -> None:
     image = all_colours()
     shifted = image.copy()
-    shift_colour(shifted, colour)
-    tables = by_look_up_tables(image, colour)
-    # The two may round a half differently: a level of saturation or value, no more.
-    assert np.abs(shifted.astype(int) - tables).max() <= 1
-    exact = np.array([by_float(pixel, colour) for pixel in image[0]])
-    off = np.abs(shifted[0] - exact)
-    # An 8-bit hue is exact to 1.4 degrees, which is up to 6 levels of a bright colour.
-    assert off.mean() < 0.7 and off.max() < 6.5 * max(colour[2], 1.0)
+    shift_colour(shifted, (0.0, *factors))
+    exact = np.array([by_colorsys(pixel, factors) for pixel in image[0]]).clip(0, 255)
+    assert np.abs(shifted[0] - exact).max() <= 0.501
+
+
+@pytest.mark.parametrize("turn", [0.015, -0.015, 0.2, -0.45])
+def test_hue_is_turned_about_the_grey_axis(turn: float) -> None:
+    """HSV's hue, which is an angle about a hexagon, is nowhere further from it than 1.2 degrees."""
+    image = all_colours()[:, (np.ptp(all_colours()[0], -1) > 100)]
+    muted = (64 + image // 3).astype(np.uint8)  # nothing leaves the cube, so that nothing is cut
+    shifted = muted.copy()
+    shift_colour(shifted, (turn, 1.0, 1.0))
+    assert np.abs(shifted.sum(-1, dtype=int) - muted.sum(-1, dtype=int)).max() <= 2
+    hues = [
+        np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in pixels[0] / 255.0])
+        for pixels in (muted, shifted)
+    ]
+    off = (hues[1] - hues[0] - turn + 0.5) % 1.0 - 0.5
+    assert np.abs(off).max() * 360 < 2.4 + 2.0  # twice that, and the rounding of pixels
+    assert np.abs(off).mean() * 360 < 1.5
+
+
+def test_a_third_of_the_circle_is_a_change_of_channels() -> None:
+    image = all_colours()
+    shifted = image.copy()
+    shift_colour(shifted, (1 / 3, 1.0, 1.0))
+    assert np.array_equal(shifted, np.roll(image, 1, -1))
+    shift_colour(shifted, (-1 / 3, 1.0, 1.0))
+    assert np.array_equal(shifted, image)
 
 
 def test_grey_stays_grey_and_large_images_are_shifted_throughout() -> None:
     """Images are worked on in strips: the last, shorter one too."""
-    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (333, 217, 1), np.uint8), 3, 2)
+    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (533, 317, 1), np.uint8), 3, 2)
     shifted = grey.copy()
     shift_colour(shifted, (0.1, 1.5, 0.5))
     assert (shifted == shifted[..., :1]).all()
     assert np.abs(shifted - grey * 0.5).max() <= 0.5
-    colours = np.random.default_rng(1).integers(0, 256, (333, 217, 3), np.uint8)
-    expected = by_look_up_tables(colours, (0.1, 1.5, 0.5))
-    shift_colour(colours, (0.1, 1.5, 0.5))
-    assert np.abs(colours.astype(int) - expected).max() <= 1
+    colours = np.random.default_rng(1).integers(0, 256, (533, 317, 3), np.uint8)
+    shifted = colours.copy()
+    shift_colour(shifted, (0.1, 1.5, 0.5))
+    for row, expected in zip(colours, shifted, strict=True):
+        shift_colour(row[None], (0.1, 1.5, 0.5))
+        assert np.array_equal(row, expected)
 
 
 def test_colour_parameters_are_uniform_in_their_ranges() -> None:
