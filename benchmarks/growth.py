@@ -5,7 +5,8 @@
 Trains ours on drawn data sets (shapes) of each size with a cache that holds every image, and with
 one that does not: --short-budget is the share of the largest set's decoded images that may be in
 memory, so that cache=ram keeps some and decodes the others, and cache=auto goes to a file on disk.
-Images/s should be the same on every row of a kind; memory grows by the cache and no more.
+Images/s should be the same on every row of a kind; memory grows by the cache and no more.  The
+processor's time an image is beside them, for it hardly knows what else a machine does.
 """
 
 from __future__ import annotations
@@ -91,18 +92,26 @@ def page(options: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> 
         name: [result["images"] / statistics.median(result["train_s"]) for result in results]
         for name, results in runs.items()
     }
-    first = statistics.median(next(iter(rates.values())))
+    costs = {
+        name: [1000 * statistics.median(r["train_cpu_s"]) / r["images"] for r in results]
+        for name, results in runs.items()
+    }
+    first, first_cost = (statistics.median(next(iter(of.values()))) for of in (rates, costs))
     rows = [
         [
             name,
             shown(spread(rates[name]), 1),
             f"{100 * (statistics.median(rates[name]) / first - 1):+.1f} %",
+            shown(spread(costs[name]), 2),
+            f"{100 * (statistics.median(costs[name]) / first_cost - 1):+.1f} %",
             f"{max(result['rss'] for result in results) / 2**20:.0f}",
             results[0]["cache"],
         ]
         for name, results in runs.items()
     ]
-    header = ("data", "images/s", "against the first", "RSS MiB", "images are kept")
+    against = "against the first"
+    cpu = "processor ms an image"
+    header = ("data", "images/s", against, cpu, against, "RSS MiB", "images are kept")
     title = f"# Training {options.model} on more images, {options.imgsz} px, batch {options.batch}"
     return [title, table(header, rows)]
 

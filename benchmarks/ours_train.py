@@ -2,8 +2,9 @@
 
     python benchmarks/ours_train.py data=... epochs=3 imgsz=320 [--cache-budget BYTES]
 
-The first epoch warms up and is not in the lists.  train_s: the batches of an epoch.  epoch_s: all
-of it, with validation and checkpoints.  val_s: validation and metrics.  Other programs call it.
+The first epoch warms up and is not in the lists.  train_s: the batches of an epoch.  train_cpu_s:
+the processor's time in them, on all cores.  epoch_s: all of it, with validation and checkpoints.
+val_s: validation and metrics.  Other programs call it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class TimedTrainer(Trainer):
     def __init__(self, *arguments: Any, **words: Any) -> None:
         super().__init__(*arguments, **words)
         self.train_s: list[float] = []
+        self.train_cpu_s: list[float] = []
         self.epoch_s: list[float] = []
         self.val_s: list[float] = []
         self.speed: dict[str, float] = {}
@@ -41,9 +43,10 @@ class TimedTrainer(Trainer):
         self._began = 0.0
 
     def _train_epoch(self, *arguments: Any, **words: Any) -> None:
-        self._began = time.perf_counter()
+        self._began, cpu = time.perf_counter(), time.process_time()
         super()._train_epoch(*arguments, **words)
         synchronize(self.run.device)
+        self.train_cpu_s.append(time.process_time() - cpu)
         self.train_s.append(time.perf_counter() - self._began)
         self.images = int(self.at.sums["images"])
 
@@ -81,6 +84,7 @@ def main() -> None:
         "images": trainer.images,
         "val_images": len(run.val.records),
         "train_s": trainer.train_s[1:],
+        "train_cpu_s": trainer.train_cpu_s[1:],
         "epoch_s": trainer.epoch_s[1:],
         "val_s": trainer.val_s[1:],
         "val_ms_an_image": trainer.speed,

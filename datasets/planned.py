@@ -138,9 +138,7 @@ def plan_batch(dataset: DetectionDataset, layout: Layout, keys: Sequence[Key]) -
     drawings = [dataset.drawing(key) for key in keys]
     mixed_into = [place for place, drawing in enumerate(drawings) if drawing.mixed]
     shares = np.array([drawings[place].share for place in mixed_into], np.float32)
-    colours = [
-        (*hue_rotation(d.colour[0]).flat, *colour_weights(*d.colour[1:])) for d in drawings
-    ]
+    colours = [(*hue_rotation(d.colour[0]).flat, *colour_weights(*d.colour[1:])) for d in drawings]
     return PlannedBatch(
         batch=_batch(dataset, drawings),
         images=_layer(layout, [drawing.tiles for drawing in drawings]),

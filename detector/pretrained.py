@@ -2,8 +2,8 @@
 
 A word is a model name, which starts from the zoo's weights where it has some and from scratch where
 it has none; or a checkpoint: ours, or a ``.pt``/``.pth`` of another project.  No torch here: this
-is what the checks ask, and the only file that reads the environment for the weights folder
-(DET_WEIGHTS).
+is what the checks and the help ask, and the only file that reads the environment for the weights
+folder (DET_WEIGHTS).
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..datasets.config import cache_folder
-from ..weights.download import DownloadFailed
 from ..weights.zoo import ZOO, check_licence
 from .config import MODELS, TrainConfig
 
@@ -24,8 +22,11 @@ FRESH, FETCHED = "false", "true"
 
 def weights_folder() -> Path:
     """Where downloaded weights are kept: DET_WEIGHTS, else ``weights`` in the cache folder."""
-    own = os.environ.get("DET_WEIGHTS")
-    return Path(os.path.abspath(os.path.expanduser(own))) if own else cache_folder() / "weights"
+    if own := os.environ.get("DET_WEIGHTS"):
+        return Path(os.path.abspath(os.path.expanduser(own)))
+    from ..datasets.config import cache_folder  # with the network's modules, which take a while
+
+    return cache_folder() / "weights"
 
 
 def converted(name: str) -> Path:
@@ -43,6 +44,8 @@ def check_obtainable(word: str, *, offline: bool, accept_license: str | None) ->
         return
     check_licence(entry, accept_license)
     if offline and not converted(word).with_name(entry.file).is_file():
+        from ..weights.download import DownloadFailed  # the network's modules again
+
         raise DownloadFailed(
             f"the weights of {word} are not in {weights_folder()}, and offline=True asks for no "
             f"network: leave it out, put {entry.file} there, or train with pretrained=False"

@@ -161,10 +161,28 @@ def test_ours_is_timed_epoch_by_epoch(
     words = [*tiny, "epochs=3", "save=False", "--cache-budget", "40000", "cache=ram"]
     facts = json.loads(run_here(ours_train, words, monkeypatch, capsys))
     assert (facts["images"], facts["val_images"], facts["precision"]) == (6, 3, "fp32")
-    assert [len(facts[name]) for name in ("train_s", "epoch_s", "val_s")] == [2, 2, 2]
+    assert [len(facts[name]) for name in ("train_s", "train_cpu_s", "epoch_s")] == [2] * 3
+    assert len(facts["val_s"]) == 2
     whole = [t + v for t, v in zip(facts["train_s"], facts["val_s"], strict=True)]
     assert all(a < b for a, b in zip(whole, facts["epoch_s"], strict=True))
     assert "% of the images" in facts["cache"]  # the budget was heeded
+
+
+def test_the_first_step_ends_with_the_first_batch(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import startup
+    from yolodet.detector.train.trainer import Trainer
+
+    steps: list[int] = []
+    train_batch = Trainer._train_batch
+    monkeypatch.setattr(
+        Trainer, "_train_batch", lambda *given: (steps.append(1), train_batch(*given))
+    )
+    monkeypatch.setattr(startup.os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        startup.train_one_step([*tiny, f"project={tmp_path}", "epochs=2"])
+    assert (ended.value.code, steps) == (0, [1])
 
 
 def test_a_profile_adds_up(
@@ -204,6 +222,7 @@ def made_up(words: Sequence[str]) -> dict[str, Any]:
     slower = 1 + ("peer_train" in text) * (1 if "--threads" in text else 2)
     return {
         "peer": "a peer", "images": 100, "val_images": 25, "train_s": [slower * 10.0] * 2,
+        "train_cpu_s": [slower * 19.0] * 2,
         "epoch_s": [slower * 10.0 + 2] * 2, "val_s": [1.0, 1.0], "val_ms_an_image": {"model": 40.0},
         "precision": "fp32", "threads": 2, "cache": "in memory, 4 MB", "rss": 2**30,
         "seconds": {"forward": 3.0, "backward": 6.0, "loader": 1.0}, "outside": 0.1,
@@ -224,7 +243,13 @@ def made_up(words: Sequence[str]) -> dict[str, Any]:
         ),
         # 40 ms an image to validate, 100 to train: a share of 40 / 300
         ("val_speed", ["--data", "my.yaml"], ["| 40.00 (40.00-40.00) | 13.3 (13.3-13.3) |"]),
-        ("growth", ["--images", "2", "3"], ["| 3 images, all cached | 10.0 (10.0-10.0) | +0.0 %"]),
+        (
+            "growth",
+            ["--images", "2", "3"],
+            [
+                "| 3 images, all cached | 10.0 (10.0-10.0) | +0.0 % | 190.00 (190.00-190.00) | +0.0 % |"
+            ],
+        ),
     ],
 )
 def test_pages_say_what_the_programs_said(

@@ -241,17 +241,6 @@ def test_help_and_refusals_do_not_wait_for_torch(tmp_path) -> None:
     for typed in (["--help"], ["train", "--help"], ["train", "data=none.yaml"], ["config"]):
         done = run_python("-c", code.format(typed), cwd=tmp_path)
         assert done.returncode == 0, (typed, done.stderr)
-    best = min(timed_help() for _ in range(3))
-    assert best < 0.5, f"det --help takes {best:.2f} s"
-
-
-def timed_help() -> float:
-    """CPU seconds of ``det --help`` alone: other work on the machine is not in it."""
-    code = (
-        "import time; from yolodet.cli import main; main(['--help']); "
-        "import sys; print(time.process_time(), file=sys.stderr)"
-    )
-    return float(run_python("-c", code).stderr)
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -49,24 +49,19 @@ def refused(capsys: pytest.CaptureFixture[str], *typed: str, code: int = 2) -> s
 
 
 @pytest.mark.parametrize("command", ["info", "weights info"])
-def test_a_look_into_a_checkpoint_is_quick_and_takes_no_torch(
+def test_a_look_into_a_checkpoint_takes_no_large_package(
     five_megabytes: Path, command: str
 ) -> None:
-    """Processor time, as other work on the machine is not what is measured."""
+    """Nor the network's; benchmarks/startup.py says how long it takes."""
     code = (
-        "import sys, time; from yolodet.cli import main; "
+        "import sys; from yolodet.cli import main; "
         f"main({[*command.split(), str(five_megabytes)]!r}); "
-        "heavy = {'torch', 'numpy', 'cv2', 'safetensors'} & set(sys.modules); "
-        "print(time.process_time(), *heavy, file=sys.stderr)"
+        "heavy = {'torch', 'numpy', 'cv2', 'safetensors', 'http.client'} & set(sys.modules); "
+        "sys.exit(' '.join(heavy) or 0)"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for _ in range(3)
-    ]
-    words = [run.stderr.split() for run in runs]
-    assert all(len(line) == 1 for line in words), words
-    assert min(float(line[0]) for line in words) < 0.3
-    assert "licence: MIT" in runs[0].stdout and "checksum: right" in runs[0].stdout
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "licence: MIT" in run.stdout and "checksum: right" in run.stdout
 
 
 def test_everything_about_a_checkpoint_is_there(five_megabytes: Path, capsys) -> None:

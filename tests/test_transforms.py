@@ -139,9 +139,7 @@ def all_colours(steps: int = 18) -> np.ndarray:
 def by_colorsys(pixel: np.ndarray, factors: tuple[float, float]) -> list[float]:
     """HSV's saturation and value multiplied, without limits."""
     hue, saturation, value = colorsys.rgb_to_hsv(*(pixel / 255.0))
-    return [
-        255 * c for c in colorsys.hsv_to_rgb(hue, saturation * factors[0], value * factors[1])
-    ]
+    return [255 * c for c in colorsys.hsv_to_rgb(hue, saturation * factors[0], value * factors[1])]
 
 
 @pytest.mark.parametrize("factors", [(1.0, 1.0), (1.7, 0.6), (0.3, 1.4), (0.0, 1.0), (1.0, 2.0)])
