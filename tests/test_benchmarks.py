@@ -246,9 +246,7 @@ def made_up(words: Sequence[str]) -> dict[str, Any]:
         (
             "growth",
             ["--images", "2", "3"],
-            [
-                "| 3 images, all cached | 10.0 (10.0-10.0) | +0.0 % | 190.00 (190.00-190.00) | +0.0 % |"
-            ],
+            ["| 3 images, all cached | 10.0 (10.0-10.0) | +0.0 % | 190.00 (190.00-190.00) |"],
         ),
     ],
 )
