@@ -59,6 +59,18 @@ def test_where_nothing_is_sure_the_threshold_is_lower_and_nothing_at_all_is_a_fa
     assert compare([found()], [found()], FP32).faults == ["nothing was found to compare"]
 
 
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_an_ap_of_nothing_proves_nothing(precision: str) -> None:
+    """Any file reaches an AP of 0: boxes are the judge, and without boxes nobody is."""
+    limit = TOLERANCES[precision]
+    for ap in ((0.0, 0.0), (0.0, 0.4), (float("nan"), float("nan"))):
+        assert compare([found()], [found()], limit, ap).faults == ["nothing was found to compare"]
+        assert compare([ONE], [ONE], limit, ap).faults == []
+        far = found((10, 10, 20, 0.9, 0))
+        assert compare([ONE], [far], limit, ap).faults == ["1 detections are missing"]
+    assert compare([found()], [found()], limit, (0.5, 0.5)).faults == []
+
+
 def test_numbers_that_are_none_do_not_pass() -> None:
     broken = Detections(ONE.boxes * torch.nan, ONE.scores, ONE.labels)
     assert compare([ONE], [broken], FP32).faults != []

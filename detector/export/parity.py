@@ -4,6 +4,7 @@ Boxes are compared one by one: a detection of the checkpoint is matched with the
 class in the file's answer.  What matters is what a user would see, so only detections with a score
 of at least ``conf`` count, and one that is missing because its score lies within the tolerance of
 that threshold is no difference.  With a data set, the AP of both is measured by the same evaluator.
+An AP of 0 judges nothing: any file reaches it, so boxes are the judge then.
 
 Tolerances are those of a precision, in pixels of the input, of score and of AP.
 """
@@ -62,17 +63,22 @@ class Parity:
     tolerance: Tolerance = field(default_factory=lambda: TOLERANCES["fp32"])
 
     @property
+    def _judged_by_ap(self) -> bool:
+        """Whether there is an AP that a file could fall short of."""
+        return self.ap is not None and self.ap[0] > 0
+
+    @property
     def faults(self) -> list[str]:
         """What is outside the tolerance, in words; empty where the file answers the same."""
         limit = self.tolerance
         found = [
-            (self.matched == 0 and not self.ap, "nothing was found to compare"),
+            (self.matched == 0 and not self._judged_by_ap, "nothing was found to compare"),
             (self.missed > 0, f"{self.missed} detections are missing"),
             (self.extra > 0, f"{self.extra} detections are extra"),
             (not self.pixels <= limit.pixels, f"boxes differ by {self.pixels:.3g} pixels"),
             (not self.score <= limit.score, f"scores differ by {self.score:.3g}"),
         ]
-        if self.ap is not None:
+        if self.ap is not None and self._judged_by_ap:
             drop = self.ap[0] - self.ap[1]
             if limit.ap_alone:
                 found = [(not drop <= limit.ap, f"AP drops by {drop:.4f}")]
