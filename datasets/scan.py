@@ -215,6 +215,17 @@ def _refuse_empty(dataset: Dataset, scan: Scan, first_label_file: str) -> None:
     scan.findings.append(Finding("split-without-box", "warning", path, 0, message))
 
 
+def summarise_findings(scan: Scan) -> list[str]:
+    """One line a kind of finding, with the first example."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in scan.findings:
+        kinds.setdefault(finding.id, []).append(finding)
+    return [
+        f"{len(found)} x {kind}, first: {_told(found[0])} (det data check lists all)"
+        for kind, found in kinds.items()
+    ]
+
+
 def _told(finding: Finding) -> str:
     line = f":{finding.line}" if finding.line else ""
     return f"{finding.path}{line}: {finding.message}"

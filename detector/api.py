@@ -18,7 +18,7 @@ import numpy as np
 from ..datasets.config import load_dataset
 from ..datasets.dataset import DetectionDataset
 from ..datasets.loader import Loader
-from ..datasets.scan import scan_split
+from ..datasets.scan import scan_split, summarise_findings
 from ..weights.checkpoint import Meta
 from ..weights.describe import describe_file
 from ..weights.zoo import ZOO
@@ -49,7 +49,7 @@ from .runs import (
     plain,
     write_json,
 )
-from .train.assemble import Run, assemble, summarise_findings
+from .train.assemble import Run, assemble
 from .train.distributed import check_batch, join
 from .train.report import (
     evaluation_plots,
@@ -73,12 +73,12 @@ class YOLO:
         self.log = Log(verbose=verbose)
 
     def train(self, **words: Any) -> dict[str, Any]:
-        """Train; afterwards this object is the best checkpoint.  Returns the results (see
-        results.json)."""
+        """Train; afterwards this object is the best checkpoint, where one was saved.  Returns the
+        results (see results.json)."""
         config, given = parse(TrainConfig, {"model": self.model, **words})
         check_train(config, given)
         results = train(config, given, self.log)
-        self.model = results["best"]
+        self.model = results["best"] or self.model
         return results
 
     def val(self, **words: Any) -> dict[str, Any]:
@@ -168,20 +168,23 @@ def learn(
 
 def finish(trainer: Trainer) -> dict[str, Any]:
     """Measure the best weights of a run in the precision that they were chosen in (the run may have
-    fallen back since), and write its results and pictures."""
-    run, folder, best = trainer.run, trainer.folder, trainer.folder / BEST
+    fallen back since), and write its results and pictures.  A run that saves none measures its last
+    ones, and looks at no file: what lies in the folder is another run's."""
+    run, folder, at = trainer.run, trainer.folder, trainer.at
     model, precision = trainer.deployed, trainer.precision
-    if best.exists():
-        model, meta = restore(best)
+    which = f"last weights (epoch {at.epoch})"
+    saved = {name: folder / path if run.config.save else None for name, path in FILES.items()}
+    if saved["best"]:
+        model, meta = restore(saved["best"])
         model = model.to(run.device)
         precision = Precision(meta.precision, run.device.type, "as it was chosen")
+        which = f"best weights (epoch {meta.epoch})"
     evaluation = trainer.evaluate(model, precision)
-    title = f"{run.dataset.name}, best weights (epoch {trainer.at.best_epoch})"
-    metrics_table(trainer.log, evaluation, title)
+    metrics_table(trainer.log, evaluation, f"{run.dataset.name}, {which}")
     results = write_results(trainer, evaluation)
     if run.config.plots:
         write_plots(folder, run, evaluation)
-    return results | {"folder": str(folder), "best": str(best), "last": str(folder / LAST)}
+    return plain(results | {"folder": folder, **saved})
 
 
 def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:

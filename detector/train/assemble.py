@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import torch
@@ -20,7 +19,7 @@ from ...datasets.device_augment import DevicePainter, choose_device
 from ...datasets.formats.record import Record
 from ...datasets.loader import Loader
 from ...datasets.planned import Layout
-from ...datasets.scan import Scan, scan_split
+from ...datasets.scan import Scan, scan_split, summarise_findings
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
 from ..config import TrainConfig
@@ -211,19 +210,6 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
         records = [r.single_class() for r in scan.records] if config.single_cls else scan.records
         scans.append(replace(scan, records=records))
     return dataset, (scans[0], scans[1])
-
-
-def summarise_findings(scan: Scan) -> list[str]:
-    """One line a kind of finding, with the first example."""
-    kinds: dict[str, list[Any]] = {}
-    for finding in scan.findings:
-        kinds.setdefault(finding.id, []).append(finding)
-    return [
-        f"{len(found)} x {kind}, first: {found[0].path}"
-        + (f":{found[0].line}" if found[0].line else "")
-        + f": {found[0].message} (det data check lists all)"
-        for kind, found in kinds.items()
-    ]
 
 
 def freeze(model: Detector, stages: str | None) -> None:
