@@ -203,6 +203,59 @@ def test_a_checkpoint_of_a_newer_schema_is_refused(run: Path, capsys) -> None:
     assert "has checkpoint schema 99" in refused(capsys, SCRIPT)
 
 
+def test_a_size_that_is_wired_into_a_dynamic_file_is_found(run: Path, monkeypatch, capsys) -> None:
+    write = torchscript.write
+
+    class Wired(torch.nn.Module):
+        """Right at the usual size, and at no other."""
+
+        def __init__(self, graph: ExportGraph) -> None:
+            super().__init__()
+            self.graph, self.example = graph, graph.example
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.graph(torch.nn.functional.interpolate(images, (160, 160)))
+
+    def wired(graph: ExportGraph, *rest) -> None:
+        write(Wired(graph).eval(), *rest)
+
+    monkeypatch.setattr(torchscript, "write", wired)
+    assert main(["export", SCRIPT, "imgsz=160"]) == 0, "a file of one size"
+    capsys.readouterr()
+    assert main(["export", SCRIPT, "imgsz=160", "dynamic=True"]) == 1
+    assert "NOT THE SAME" in capsys.readouterr().out
+
+
+def without_boxes(data: Path, *numbers: int) -> None:
+    for number in numbers:
+        (data.parent / "labels" / f"{number}.txt").write_text("")
+
+
+def test_where_no_image_has_a_box_boxes_are_compared_and_ap_is_not(
+    run: Path, data: Path, capsys
+) -> None:
+    without_boxes(data, 0, 2, 4)  # those that fraction=0.5 takes
+    (data.parent / "labels" / "1.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    assert main(["export", SCRIPT, f"data={data}", "fraction=0.5", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["result"]["exports"][0]["parity"]["ap"] is None
+    finding, none = content["warnings"]
+    assert finding.startswith("val: 1 x ") and "1.txt:1" in finding, "as det val says it"
+    assert f"none of the 3 images of split=val of data={data} has a box" in none
+    assert "fraction=" in none and "split=" in none
+
+
+@needs_onnx
+def test_int8_without_a_box_to_judge_by_is_refused(run: Path, data: Path, capsys) -> None:
+    without_boxes(data, 0, 2, 4)
+    line = refused(capsys, f"data={data}", "fraction=0.5", "int8=True")
+    assert line == (
+        f"int8=True is judged by its AP, but none of the 3 images of split=val of data={data} has "
+        "a box: use a larger fraction=, or another split="
+    )
+    assert [path.name for path in run.iterdir()] == ["best.safetensors"]
+
+
 @pytest.mark.parametrize("name", FREE)
 def test_val_gives_the_same_ap_for_checkpoint_and_file(
     name: str, run: Path, data: Path

@@ -1,7 +1,8 @@
 """Who compares: the images, what the checkpoint says about them, and the AP of both.
 
 The checkpoint is asked once, in float32, however many files are compared with it.  Images are
-those of a data set or, without one, scenes that det draws.
+those of a data set or, without one, scenes that det draws.  A file that takes any size is shown one
+of them at another, oblong size as well, alone: a size or batch that is wired into it shows there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...datasets.dataset import DetectionDataset
 from ...datasets.formats.record import Record
 from ...datasets.image import letterbox, read_image
 from ...datasets.loader import Loader
-from ...datasets.scan import scan_split
+from ...datasets.scan import scan_split, summarise_findings
 from ...datasets.shapes import draw_scene
 from ...weights.checkpoint import Meta
 from ..config_export import ExportConfig
@@ -29,6 +30,8 @@ from ..models.detector import Detector
 from ..models.finder import Finder
 from ..parse import UsageError
 from .exported import ExportedDetector
+from .formats import FULL
+from .options import precision_of
 from .parity import Parity, Tolerance, compare
 
 SCENES = 4
@@ -54,15 +57,15 @@ class Choice:
 class Examiner:
     """Compares files with one checkpoint.
 
-    images: [N,3,H,W] uint8, as the network sees them.  records: to measure the AP on; none: only
-    boxes are compared.
+    images: stacks [N,3,H,W] uint8, as the network sees them, the usual size first.  records: to
+    measure the AP on; none: only boxes are compared.
     """
 
     def __init__(
         self,
         model: Detector,
         class_names: Sequence[str],
-        images: torch.Tensor,
+        images: Sequence[torch.Tensor],
         records: Sequence[Record],
         choice: Choice,
         device: torch.device,
@@ -92,7 +95,7 @@ class Examiner:
     def _ask(self, model: Finder, nms: bool) -> list[Detections]:
         """What a model finds in the images."""
         found = []
-        for images in self.images.split(TOGETHER):
+        for images in (part for stack in self.images for part in stack.split(TOGETHER)):
             outputs = model(images.to(self.device), branches=branches_for(nms, model.branches))
             found += postprocess(
                 outputs,
@@ -106,7 +109,7 @@ class Examiner:
 
     def _measure(self, model: Finder, nms: bool, what: str) -> float:
         """AP on the records, through the path of det val."""
-        side = int(self.images.shape[-1])
+        side = int(self.images[0].shape[-1])
         dataset = DetectionDataset(self.records, side, augment=None, align=model.letterbox)
         loader = Loader(dataset, TOGETHER, shuffle=False, workers=0, device_type=self.device.type)
         with self.log.progress(f"AP of the {what}", len(loader)) as update:
@@ -138,27 +141,51 @@ def examiner_for(
     log: Log,
 ) -> Examiner:
     """The examiner that the options ask for.  Raises UsageError where the data have other classes,
-    and what reading them raises."""
+    or no box to judge int8=True by, and what reading them raises."""
     records = records_of(config, meta, log) if config.data is not None else []
     if records:
         step = max(1, len(records) // LOOKED_AT)
         pictures = [read_image(record.path) for record in records[::step][:LOOKED_AT]]
     else:
         pictures = [draw_scene(0, index, max(64, *size))[0] for index in range(SCENES)]
-    fitted = [letterbox(picture, size, align=model.letterbox)[0] for picture in pictures]
-    images = torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).contiguous()  # [N,3,H,W]
+    images = [stack_of(pictures, size, model.letterbox)]
+    if config.dynamic:
+        oblong = size[0] + model.max_stride, size[1]
+        images.append(stack_of(pictures[:1], oblong, model.letterbox))
     if records and size[0] != size[1]:
         log.info("AP is measured on square inputs only: boxes are compared, AP is not")
+        records = []
+    if records and not any(len(record.labels) for record in records):
+        _tell_no_box(config, len(records), log)
         records = []
     choice = Choice(config.nms, config.iou, config.max_det, config.agnostic_nms)
     return Examiner(model, meta.class_names, images, records, choice, device, log)
 
 
+def stack_of(pictures: Sequence[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
+    """Pictures [H,W,3] letterboxed into one stack [N,3,H,W]."""
+    fitted = [letterbox(picture, size, align=align)[0] for picture in pictures]
+    return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).contiguous()
+
+
+def _tell_no_box(config: ExportConfig, count: int, log: Log) -> None:
+    """Say that there is no AP without boxes; raise UsageError where it is what decides."""
+    none = f"none of the {count} images of split={config.split} of data={config.data} has a box"
+    mend = "use a larger fraction=, or another split="
+    if precision_of(config) == FULL:
+        raise UsageError(f"int8=True is judged by its AP, but {none}: {mend}")
+    log.warn(f"{none}: detections are compared, AP is not; to measure it {mend}")
+
+
 def records_of(config: ExportConfig, meta: Meta, log: Log) -> list[Record]:
-    """The images of ``data=`` to compare on, evenly spread where a fraction is asked for."""
+    """The images of ``data=`` to compare on, evenly spread where a fraction is asked for.  Warns of
+    what is wrong with the data."""
     online = config.download and not config.offline
     dataset = load_dataset(str(config.data), download=online, on_message=log.message)
-    records = scan_split(dataset, config.split).records
+    scan = scan_split(dataset, config.split)
+    for line in summarise_findings(scan):
+        log.warn(f"{config.split}: {line}")
+    records = scan.records
     if meta.config.get("single_cls"):
         records = [record.single_class() for record in records]
     elif len(dataset.class_names) != meta.num_classes:

@@ -82,10 +82,10 @@ def export(
     targets = [target_of(config, row, path, fetched=fetched) for row in rows]
     for row, target in zip(rows, targets, strict=True):
         check_place(row, target)
+    examiner = examiner or examiner_for(config, model, meta, size, device, log)
     images = None
     if settings.precision == FULL:
         images = calibration_images(config, size, model.letterbox, log)
-    examiner = examiner or examiner_for(config, model, meta, size, device, log)
     quantizer = Quantizer(config, images, examiner, log)
     results = []
     for row, target in zip(rows, targets, strict=True):

@@ -90,7 +90,7 @@ class Quantizer:
                       "seed": self.config.seed, "max_drop": self.config.max_drop}  # fmt: skip
         else:
             found = search.weights_only()
-            pictures = self.examiner.images[:LOOKED_AT].numpy()
+            pictures = self.examiner.images[0][:LOOKED_AT].numpy()
             inputs = list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
         gain = compare_cost(row, network.twin(), path, inputs[:LOOKED_AT])
         assert search.parity is not None
