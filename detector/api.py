@@ -170,12 +170,12 @@ def finish(trainer: Trainer) -> dict[str, Any]:
     """Measure the best weights of a run in the precision that they were chosen in (the run may have
     fallen back since), and write its results and pictures.  A run that saves none measures its last
     ones, and looks at no file: what lies in the folder is another run's."""
-    run, folder, at = trainer.run, trainer.folder, trainer.at
+    run, folder = trainer.run, trainer.folder
     model, precision = trainer.deployed, trainer.precision
-    which = f"last weights (epoch {at.epoch})"
-    saved = {name: folder / path if run.config.save else None for name, path in FILES.items()}
-    if saved["best"]:
-        model, meta = restore(saved["best"])
+    best, last = (str(folder / name) if run.config.save else None for name in (BEST, LAST))
+    which = f"last weights (epoch {trainer.at.epoch})"
+    if best is not None:
+        model, meta = restore(Path(best))
         model = model.to(run.device)
         precision = Precision(meta.precision, run.device.type, "as it was chosen")
         which = f"best weights (epoch {meta.epoch})"
@@ -184,7 +184,7 @@ def finish(trainer: Trainer) -> dict[str, Any]:
     results = write_results(trainer, evaluation)
     if run.config.plots:
         write_plots(folder, run, evaluation)
-    return plain(results | {"folder": folder, **saved})
+    return results | {"folder": str(folder), "best": best, "last": last}
 
 
 def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:

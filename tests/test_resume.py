@@ -135,6 +135,36 @@ def test_a_crash_loses_no_more_than_save_steps(
     assert_same_run(tmp_path / "whole" / "train", folder)
 
 
+def test_a_crash_in_validation_loses_nothing(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on validates the epoch that was learnt, and does not learn it again."""
+    train(shapes, tmp_path / "whole", **USUAL)
+    measure, learn = Trainer.evaluate, Trainer._train_batch
+    learnt: list[tuple[int, int]] = []
+
+    def fail(self: Trainer, *arguments: Any) -> Any:
+        if self.at.epoch == 2:
+            crash()
+        return measure(self, *arguments)
+
+    def watched(self: Trainer, *arguments: Any) -> None:
+        learnt.append((self.at.epoch, self.at.batch))
+        learn(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "evaluate", fail)
+    with pytest.raises(Crash):
+        train(shapes, tmp_path / "parts", **USUAL)
+    folder = tmp_path / "parts" / "train"
+    at = load_state(folder / LAST)["position"]
+    assert (at["epoch"], at["batch"], len(at["rows"])) == (1, STEPS, 1)
+    monkeypatch.setattr(Trainer, "evaluate", measure)
+    monkeypatch.setattr(Trainer, "_train_batch", watched)
+    train(shapes, tmp_path / "parts", resume=folder)
+    assert learnt == [(2, batch) for batch in range(STEPS)]
+    assert_same_run(tmp_path / "whole" / "train", folder)
+
+
 def test_a_run_can_be_stopped_again_and_again(shapes: Path, tmp_path: Path) -> None:
     train(shapes, tmp_path / "whole", **USUAL)
     with in_batch(0, stop()), pytest.raises(Interrupted):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,9 @@ from tiny import (
     same,
     saved,
     train,
+    train_config,
     val,
+    write_squares,
 )
 from yolodet.detector import api
 from yolodet.detector.config import TrainConfig
@@ -32,6 +35,7 @@ from yolodet.detector.models.restore import restore
 from yolodet.detector.parse import parse
 from yolodet.detector.precision.sanity import SanityCheck
 from yolodet.detector.runs import BEST, LAST
+from yolodet.detector.show import show_run
 from yolodet.detector.train import trainer
 from yolodet.detector.train.schedule import lr_factor
 from yolodet.detector.train.trainer import Trainer
@@ -133,6 +137,28 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(
     tensors, meta = load_weights(tmp_path / "train" / BEST)
     assert same(tensors, averages[1][1])
     assert (meta.epoch, meta.metrics["map"]) == (2, 0.4)
+
+
+def test_without_a_box_to_find_the_newest_average_is_the_best(tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data")
+    for file in (data.parent / "labels" / "val").iterdir():
+        file.write_text("")
+    detector = api.YOLO(verbose=False)
+    config, given = train_config(data, tmp_path / "runs", patience=1)
+    results = detector.train(**{name: getattr(config, name) for name in given})
+    folder = tmp_path / "runs" / "train"
+    assert detector.model == results["best"] == str(folder / BEST)
+    assert read_meta(folder / BEST).epoch == results["best_epoch"] == results["epochs"] == 2
+    assert load_state(folder / LAST)["position"]["best_map"] == -1.0
+    assert "best weights (epoch 2)" in (folder / "log.txt").read_text()
+
+
+def test_no_ap_after_an_ap_is_no_better(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps(monkeypatch, [math.nan, 0.0, math.nan, 0.0])
+    results = train(squares, tmp_path, epochs=3)
+    assert results["best_epoch"] == read_meta(tmp_path / "train" / BEST).epoch == 2
 
 
 def maps(monkeypatch: pytest.MonkeyPatch, values: Sequence[float]) -> list[float]:
@@ -315,6 +341,21 @@ def test_save_false_writes_no_weights_and_measures_all_the_same(
     results = train(squares, tmp_path, save=False, epochs=1)
     assert not (tmp_path / "train" / "weights").exists()
     assert results["metrics"]["num_images"] == 4
+    assert (results["best"], results["last"]) == (None, None)
+    assert "weights:" not in show_run(results)
+    assert "last weights (epoch 1)" in (tmp_path / "train" / "log.txt").read_text()
+
+
+def test_save_false_over_an_older_run_does_not_measure_that_ones_weights(
+    shapes: Path, squares: Path, tmp_path: Path
+) -> None:
+    """They would not even fit: ten classes there, one here."""
+    older = train(shapes, tmp_path, epochs=1)
+    before = Path(older["best"]).read_bytes()
+    results = train(squares, tmp_path, epochs=1, save=False, exist_ok=True)
+    assert results["folder"] == older["folder"] and results["best"] is None
+    assert [row["name"] for row in results["metrics"]["per_class"]] == ["square"]
+    assert Path(older["best"]).read_bytes() == before
 
 
 def test_without_average_the_weights_themselves_are_the_best(squares: Path, tmp_path: Path) -> None:

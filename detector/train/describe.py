@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 
+from ...weights.checkpoint import Meta
 from .assemble import Run
+from .position import Position
+
+
+def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]) -> Meta:
+    """What a checkpoint of the run, written now, says about itself."""
+    return Meta(
+        model=run.model.name,
+        class_names=run.class_names,
+        image_size=run.image_size,
+        strides=run.model.strides,
+        class_width=run.class_width,
+        precision=precision,
+        epoch=at.epoch,
+        step=at.updates,
+        data=describe_data(run),
+        metrics={k: v for k, v in metrics.items() if not isinstance(v, list | dict)},
+        config=portable(asdict(run.config)),
+        versions=versions(),
+        preprocess=run.model.preprocessing,
+        licence=run.provenance["licence"],
+        provenance=run.provenance["provenance"],
+    )
 
 
 def versions() -> dict[str, str]:

@@ -32,7 +32,7 @@ from ..precision.ladder import Decision
 from ..precision.precision import Precision
 from ..runs import BEST, LAST, RunError, write_csv
 from .assemble import Run
-from .describe import describe_data, portable, versions
+from .describe import describe_run
 from .guard import Failure, Guard, Rollback, find_failure, worst
 from .optim import set_learning_rate
 from .position import Position
@@ -121,7 +121,12 @@ class Trainer:
         at.add("images", len(batch) * self.group.size)
 
     def _finish_epoch(self) -> None:
-        """Validate, write the row, keep last and best; the other ranks wait for the first."""
+        """Save, validate, write the row, keep best, save; the other ranks wait for the first.
+
+        Two writes of one file, tenths of a second: the first keeps what was learnt whatever happens
+        to the validation (who goes on from there validates it), the second its AP and the best.
+        """
+        self._save_last()
         self.at.sums["seconds"] = self.group.of_first(self.at.sums["seconds"])
         row = self._train_row()
         self.at.epoch, self.at.batch, self.at.sums = self.at.epoch + 1, 0, {}
@@ -144,10 +149,19 @@ class Trainer:
         at.rows.append(row)
         self._show(row)
         write_csv(self.folder / "results.csv", at.rows)
-        if evaluation and evaluation.metrics.map > at.best_map:
-            at.best_map, at.best_epoch = evaluation.metrics.map, at.epoch
-            self._save_best(evaluation)
+        if evaluation:
+            self._keep_if_best(evaluation)
         self._save_last()
+
+    def _keep_if_best(self, evaluation: Evaluation) -> None:
+        """The highest AP is the best; while there is none (no box to find), the newest is."""
+        at, ap = self.at, evaluation.metrics.map
+        if ap > at.best_map:
+            at.best_map = ap
+        elif at.best_map >= 0 or not math.isnan(ap):
+            return
+        at.best_epoch = at.epoch
+        self._save_best(evaluation)
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -338,24 +352,7 @@ class Trainer:
 
     def meta(self, metrics: dict[str, Any]) -> Meta:
         """What a checkpoint written now says about itself."""
-        scalars = {k: v for k, v in metrics.items() if not isinstance(v, list | dict)}
-        return Meta(
-            model=self.run.model.name,
-            class_names=self.run.class_names,
-            image_size=self.run.image_size,
-            strides=self.run.model.strides,
-            class_width=self.run.class_width,
-            precision=self.precision.name,
-            epoch=self.at.epoch,
-            step=self.at.updates,
-            data=describe_data(self.run),
-            metrics=scalars,
-            config=portable(asdict(self.config)),
-            versions=versions(),
-            preprocess=self.run.model.preprocessing,
-            licence=self.run.provenance["licence"],
-            provenance=self.run.provenance["provenance"],
-        )
+        return describe_run(self.run, self.at, self.precision.name, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on as if the run had never stopped."""
