@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ from yolodet.detector.export.parity import Parity
 from yolodet.detector.export.quantize_graph import silu_floor
 from yolodet.detector.export.quantize_layers import Effect, measure_effects, relative_error
 from yolodet.detector.export.quantize_onnx import OnnxNetwork, answers_of
-from yolodet.detector.export.quantize_ranges import calibration_images, find_ranges, network_of
+from yolodet.detector.export.quantize_ranges import (
+    calibration_images,
+    find_ranges,
+    inputs_of,
+    network_of,
+)
 from yolodet.detector.export.quantize_weights import rounded
 from yolodet.detector.log import Log
 from yolodet.detector.models.detector import Detector
@@ -153,6 +159,44 @@ def test_calibration_images_follow_the_seed_and_too_few_are_told(data: Path) -> 
         drawn(fraction=0.01)
 
 
+def test_the_last_batch_is_filled_up_with_images_that_were_there_already() -> None:
+    images = make_images(5, SIZE).numpy()
+    for batch, drawn in ((3, [0, 1, 2, 3, 4, 0]), (7, [0, 1, 2, 3, 4, 0, 1])):
+        inputs = inputs_of(images, Shape(SIZE, batch, False), uint8=True)
+        assert [len(each) for each in inputs] == [batch] * len(inputs)
+        assert np.array_equal(np.concatenate(list(inputs)), images[drawn]), "and none is black"
+    (one, *others) = inputs_of(images, Shape(SIZE, 1, True), uint8=False)
+    assert one.dtype == np.float32 and np.array_equal(one, images[:1] / np.float32(255))
+    assert len(others) == 4
+
+
+def test_calibration_holds_one_batch_of_float_at_a_time(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, alive = OnnxNetwork.find_ranges, []
+
+    def watched(self: OnnxNetwork, inputs: Any, *rest: Any) -> Any:
+        made = []
+        for images in inputs:
+            made.append(weakref.ref(images))
+        del images
+        alive.append((len(made), sum(each() is not None for each in made)))
+        return find(self, inputs, *rest)
+
+    monkeypatch.setattr(OnnxNetwork, "find_ranges", watched)
+    assert run_export(tmp_path, int8=True, data=str(data))["passed"]
+    assert alive == [(8, 0)]
+
+
+@pytest.mark.parametrize("name", ["float.onnx", "quantized.onnx", "part.onnx"])
+def test_the_file_may_be_called_as_what_is_written_on_the_way(name: str, tmp_path: Path) -> None:
+    (entry,) = run_export(tmp_path, int8="weights", output=str(tmp_path / name))["exports"]
+    assert entry["passed"] and (tmp_path / name).stat().st_size == entry["bytes"]
+    assert open_exported(tmp_path / name, CPU).about.precision == "int8-weights"
+    assert entry["quantization"]["size"] < 0.7, "and is not its own twin"
+    assert {path.name for path in tmp_path.iterdir()} == {name, f"{name}.json"}
+
+
 WORST = "head.one_to_one.classes.0"
 
 
@@ -258,6 +302,22 @@ def test_the_search_finds_the_fewest_stages(graph, ranges, monkeypatch) -> None:
     assert search._fewest({}, effects, 0.01) == 3
     assert tried == [1, 2, 4, 3], "the last file written is the one that is kept"
     assert search._most(effects) == 5, "half of the weights"
+
+
+def test_weights_that_always_stay_count_and_nothing_is_written_twice(monkeypatch) -> None:
+    effects = [Effect(f"stage{i}", (f"layer{i}",), 1.0 - i / 20) for i in range(11)]
+    search = object.__new__(quantize.Search)
+    layers = tuple(e.layers[0] for e in effects)
+    tried = []
+    monkeypatch.setattr(search, "_holds", lambda *it: tried.append(it) or False, raising=False)
+    for fixed, most in ((5, 3), (11, 0)):
+        names = {f"fixed{i}": "why" for i in range(fixed)}
+        search.graph = type("Graph", (), {
+            "layers": layers, "fixed": names, "weights": staticmethod(len),
+        })  # fmt: skip
+        assert search._most(effects) == most, "half of all, less the fixed ones"
+    assert search._fewest({}, effects, 0.01) == 0
+    assert not tried, "the file with nothing in float was there and had failed"
 
 
 def test_errors_are_relative_to_the_numbers() -> None:

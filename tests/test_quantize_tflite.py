@@ -193,6 +193,15 @@ def test_stored_weights_are_smaller_and_computed_in_float(
     assert entry["bytes"] < network.source.stat().st_size
 
 
+@needs_tflite
+def test_the_file_may_be_called_as_its_twin(tmp_path: Path) -> None:
+    path = tmp_path / "twin.tflite"
+    (entry,) = run_export(tmp_path, format="tflite", int8="weights", output=str(path))["exports"]
+    assert entry["passed"] and path.stat().st_size == entry["bytes"]
+    assert open_exported(path, CPU).about.precision == "int8-weights"
+    assert entry["quantization"]["size"] < 0.9
+
+
 def test_only_minmax_calibrates_tflite(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="format=tflite is calibrated by minmax"):
         run_export(

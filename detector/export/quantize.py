@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -75,24 +76,29 @@ class Quantizer:
         settings: Settings,
         texts: Mapping[str, str],
     ) -> Quantized:
-        """Write ``path`` (new, in a folder of its own), with ``texts`` as its metadata."""
+        """Write ``path`` (new, in a folder of its own), with ``texts`` as its metadata.
+
+        All else that is written on the way lies in a folder below, since the name of ``path`` is
+        the user's choice.
+        """
         tolerance = replace(TOLERANCES[settings.precision], ap=self.config.max_drop)
-        twin, plain = path.with_name("float"), replace(settings, precision="fp32")
-        network = NETWORKS[row.name].written(graph, twin, plain, texts)
+        workshop = path.parent / "workshop"
+        workshop.mkdir()
+        plain = replace(settings, precision="fp32")
+        network = NETWORKS[row.name].written(graph, workshop / "float", plain, texts)
         search = Search(network, path, texts, self.examiner, tolerance, self.log)
         if settings.precision == FULL:
             assert self.images is not None
-            shape = settings.shape
-            inputs = list(inputs_of(self.images, shape, uint8=graph.uint8))
-            found = search.run(self._ranges(network, inputs), inputs[:LOOKED_AT],
-                               self.config.max_drop)  # fmt: skip
+            inputs = inputs_of(self.images, settings.shape, uint8=graph.uint8)
+            few = list(islice(inputs, LOOKED_AT))
+            found = search.run(self._ranges(network, inputs), few, self.config.max_drop)
             found |= {"calibration": self.config.calibration, "images": len(self.images),
                       "seed": self.config.seed, "max_drop": self.config.max_drop}  # fmt: skip
         else:
             found = search.weights_only()
             pictures = self.examiner.images[0][:LOOKED_AT].numpy()
-            inputs = list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
-        gain = compare_cost(row, network.twin(), path, inputs[:LOOKED_AT])
+            few = list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
+        gain = compare_cost(row, network.twin(), path, few)
         assert search.parity is not None
         self._tell(path, found | gain)
         return Quantized(search.parity, found | gain)

@@ -36,7 +36,7 @@ class OnnxNetwork(FloatGraph):
         self, inputs: Sequence[np.ndarray], method: str, on_progress: OnProgress | None = None
     ) -> Ranges:
         """Ranges of all tensors that may be quantized."""
-        return find_ranges(self, inputs, method, on_progress, len(inputs))
+        return find_ranges(self, inputs, method, on_progress)
 
     def answers(
         self, ranges: Ranges, layers: Collection[str], inputs: Sequence[np.ndarray]
@@ -93,8 +93,8 @@ class OpenvinoNetwork(OnnxNetwork):
         self.write(self.quantized(ranges, layers, answers=False), path, texts)
 
     def write(self, model: Any, path: Path, texts: Mapping[str, str]) -> None:
-        """By way of an ONNX file beside it."""
-        middle = path.with_name("quantized.onnx")
+        """By way of an ONNX file beside the float one."""
+        middle = self.source.with_name("quantized.onnx")
         super().write(model, middle, texts)
         openvino.convert(middle, path, texts)
 

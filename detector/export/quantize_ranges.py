@@ -1,15 +1,17 @@
 """Calibration: which images are shown to the float network, and what ranges its tensors get.
 
-The images are drawn from the training split by a seed, letterboxed as in validation.  ONNX
-Runtime's calibrators look at one image at a time, so memory does not grow with their number.
+The images are drawn from the training split by a seed, letterboxed as in validation.  They are held
+as uint8; batches of float32 are made one at a time, and ONNX Runtime's calibrators look at one at a
+time.
 min-max takes the smallest and largest number seen; percentile leaves out the last 0.001 %; entropy
 looks for the range whose 8-bit histogram tells most of the float one (KL divergence).
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,10 @@ import numpy as np
 
 from ...datasets.config import load_dataset
 from ...datasets.image import letterbox, read_image
-from ...datasets.scan import scan_split
+from ...datasets.scan import scan_split, summarise_findings
 from ..config_export import ExportConfig
 from ..log import Log
 from ..parse import UsageError
-from .exported import chunks
 from .graph import Shape
 from .quantize_graph import GLUE, LAYER, FloatGraph, silent
 
@@ -40,13 +41,18 @@ def calibration_images(
 ) -> np.ndarray:
     """[N,3,H,W] uint8: training images of ``data=``, drawn by ``seed=``.
 
-    ``fraction`` of them, MOST at most.  Warns below FEW.  Raises UsageError where none is left, and
+    ``fraction`` of them, MOST at most.  Warns below FEW, and of what is wrong with the data unless
+    they are those that are compared on.  Raises UsageError where none is left, and
     what reading the data raises.
     """
     dataset = load_dataset(
         str(config.data), download=config.download and not config.offline, on_message=log.message
     )
-    records = scan_split(dataset, SPLIT).records
+    scan = scan_split(dataset, SPLIT)
+    if config.split != SPLIT:  # the examiner has told of that split
+        for line in summarise_findings(scan):
+            log.warn(f"{SPLIT}: {line}")
+    records = scan.records
     count = min(round(len(records) * config.fraction), MOST)
     if count == 0:
         raise UsageError(
@@ -64,18 +70,36 @@ def calibration_images(
     return np.ascontiguousarray(np.stack(fitted).transpose(0, 3, 1, 2))
 
 
-def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool) -> Iterator[np.ndarray]:
-    """Images as a file takes them: in its batches, the last one filled up, and its type."""
-    for chunk in chunks(images, 1 if shape.dynamic else shape.batch):
-        yield chunk if uint8 else chunk.astype(np.float32) / 255
+class Batches(Sequence[np.ndarray]):
+    """Images [N,3,H,W] uint8 as a file takes them: in batches and in its type, each made when it is
+    asked for.  The last is filled up with the first images again: black ones would be seen too, and
+    widen ranges."""
+
+    def __init__(self, images: np.ndarray, batch: int, *, uint8: bool) -> None:
+        self.images, self.batch, self.uint8 = images, batch, uint8
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch)
+
+    def __getitem__(self, number: Any) -> Any:
+        """The batch of that number.  Raises IndexError behind the last."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rows = np.arange(number * self.batch, (number + 1) * self.batch) % len(self.images)
+        images = self.images[rows]
+        return images if self.uint8 else images.astype(np.float32) / 255
+
+
+def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool) -> Batches:
+    """Images as a file of this shape takes them; a dynamic one is shown them one by one."""
+    return Batches(images, 1 if shape.dynamic else shape.batch, uint8=uint8)
 
 
 def find_ranges(
     graph: FloatGraph,
-    inputs: Sequence[np.ndarray] | Iterator[np.ndarray],
+    inputs: Sequence[np.ndarray],
     method: str,
     on_progress: Callable[[int, int], None] | None = None,
-    total: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """Ranges of all tensors that may be quantized.  method: minmax, entropy or percentile."""
     import onnx
@@ -101,7 +125,7 @@ def find_ranges(
         for done, images in enumerate(inputs, 1):
             calibrator.collect_data(_One(images))
             if on_progress is not None:
-                on_progress(done, total)
+                on_progress(done, len(inputs))
         found = calibrator.compute_data()
     return {name: _ends(data.range_value) for name, data in found.items()}
 

@@ -78,9 +78,12 @@ class Search:
         return {"kind": "weights", "layers": count, "float": [], "trials": []}
 
     def _fewest(self, ranges: Any, effects: Sequence[Effect], max_drop: float) -> int:
-        """How many of ``effects`` stay in float.  The file at ``path`` is that one."""
+        """How many of ``effects`` stay in float.  The file at ``path`` is that one; the one without
+        any has failed and lies there."""
         most = self._most(effects)
-        fails, count = 0, min(1, most)
+        if most == 0:
+            return 0
+        fails, count = 0, 1
         while not (holds := self._holds(ranges, effects[:count], max_drop)) and count < most:
             fails, count = count, min(2 * count, most)
         best, at_path = count, count
@@ -95,10 +98,11 @@ class Search:
         return best
 
     def _most(self, effects: Sequence[Effect]) -> int:
-        """How many may stay in float before too many weights do."""
+        """How many may stay in float before too many weights do, with those that always stay."""
         room = MOST_LEFT * self.graph.weights(self._all())
-        for count in range(1, len(effects) + 1):
-            names = {name for effect in effects[:count] for name in effect.layers}
+        names = set(self.graph.fixed)
+        for count, effect in enumerate(effects, 1):
+            names.update(effect.layers)
             if self.graph.weights(names) > room:
                 return count - 1
         return len(effects) - 1
