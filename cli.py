@@ -3,7 +3,7 @@
 Thinks in four steps: what was typed becomes words (``detector/words.py``), Typer finds the command
 and prints the help, the words become a checked config, and then the command's room is imported.
 Results go to stdout, talk to stderr; one line tells what was wrong.  Exit codes: 0, 1 a failed run,
-2 a command that can not be run as given, 130 Ctrl-C.
+2 a command that can not be run as given, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .detector.knobs import knobs
 from .detector.log import Log
 from .detector.parse import UsageError, convert, parse
 from .detector.show import as_lines, show_exports, show_measured, show_report, show_run
+from .detector.terminated import sigterm_raises
 from .detector.train.distributed import Place, place, several
 from .detector.words import Call, read_words
 
@@ -123,16 +124,23 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
     if flags.quiet and not prints_config and "verbose" in command.options:
         _quieten(words)
     config, given = parse(command.config, words)
-    here = place() if command.path == ("train",) else Place()
-    if command.path == ("train",) and here.size == 1 and (ranks := several(config.device)):
+    trains = command.path == ("train",)
+    here = place() if trains else Place()
+    if trains and here.size == 1 and (ranks := several(config.device)):
         return _start_ranks(config, given, arguments, len(ranks))
     log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints is talk
+    with (
+        contextlib.nullcontext() if trains else sigterm_raises(),  # training saves first, by itself
+        contextlib.redirect_stdout(sys.stderr),  # whatever a library prints is talk
+    ):
         outcome = _HANDLERS[command.path[0]](command, config, given, log)
     if here.rank:
         return outcome.code  # the first rank speaks
     if flags.json:
-        _print_json(ok=True, command=command.name, result=outcome.result, warnings=log.warnings)
+        _print_json(
+            ok=outcome.code == 0, command=command.name, result=outcome.result,
+            warnings=log.warnings,
+        )  # fmt: skip
     else:
         print(outcome.text, flush=True)
     return outcome.code
@@ -353,10 +361,10 @@ def _asked(arguments: list[str], flag: str) -> bool:
 def _explain(error: BaseException) -> tuple[str, int]:
     """One line and an exit code for an error."""
     torch = sys.modules.get("torch")  # it is loaded where it can have raised anything
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped by Ctrl-C", 130
     if hasattr(error, "exit_code"):
         return _one_line(error), int(error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by Ctrl-C", 130
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return "out of GPU memory: use a smaller batch= or imgsz=", 1
     if isinstance(error, MemoryError):

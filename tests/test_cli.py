@@ -275,6 +275,7 @@ def test_data_check_names_file_and_line_and_exits_with_1(drawn, capsys) -> None:
     line = len(label.read_text().splitlines())
     assert main(["data", "check", str(drawn), "--json"]) == 1
     content = json.loads(capsys.readouterr().out)
+    assert content["ok"] is False, "ok says what the exit code says"
     errors = [group for group in content["result"]["groups"] if group["severity"] == "error"]
     assert errors[0]["count"] == 1
     assert f"{label.name}:{line}" in errors[0]["examples"][0]
