@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -25,9 +28,10 @@ from yolodet.detector import api, checks
 from yolodet.detector.config import ValConfig
 from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export import formats, torchscript
+from yolodet.detector.export.export import check_place
 from yolodet.detector.export.graph import ExportGraph
 from yolodet.detector.log import Log
-from yolodet.detector.parse import parse
+from yolodet.detector.parse import UsageError, parse
 
 SCRIPT = "format=torchscript"
 """The format that needs no package and is written fastest."""
@@ -143,6 +147,74 @@ def test_files_of_others_are_not_written_over(run: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["best.torchscript.failed", "best.torchscript.failed.json", "best.torchscript.json"]
+)
+def test_what_a_failed_export_would_write_over_is_looked_at_too(
+    name: str, run: Path, capsys
+) -> None:
+    (run / name).write_text("mine")
+    line = refused(capsys, SCRIPT)
+    assert line.startswith(f"runs/train/weights/{name} exists and ") and "remove it" in line
+    assert (run / name).read_text() == "mine"
+
+
+def test_a_part_of_another_file_is_not_written_over(tmp_path: Path) -> None:
+    row, target = formats.FORMATS["openvino"], tmp_path / "best.xml"
+    for name in ("best.bin", "best.bin.failed"):
+        part = tmp_path / name
+        part.write_bytes(b"mine")
+        with pytest.raises(UsageError, match=f"{name} exists and was not written by det export"):
+            check_place(row, target)
+        part.unlink()
+    for ending in ("", ".failed"):
+        about = "<net><rt_info><det><det_schema value='1'/></det></rt_info></net>"
+        target.with_name(f"best.xml{ending}").write_text(about)
+        target.with_name(f"best.bin{ending}").write_bytes(b"ours")
+    check_place(row, target)
+
+
+def test_a_success_takes_away_what_had_failed(run: Path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        faults = property(lambda self: ["made up"])
+        patch.setattr("yolodet.detector.export.parity.Parity.faults", faults)
+        assert main(["export", SCRIPT]) == 1
+    failed = {"best.torchscript.failed", "best.torchscript.failed.json"}
+    assert failed < {path.name for path in run.iterdir()}
+    assert main(["export", SCRIPT]) == 0
+    left = {path.name for path in run.iterdir()}
+    assert left == {"best.safetensors", "best.torchscript", "best.torchscript.json"}
+
+
+STOPPED = """
+import os, signal, sys
+import pytest
+from tiny import use_tiny_detector
+from yolodet.cli import main
+from yolodet.detector.export import torchscript
+use_tiny_detector(pytest.MonkeyPatch())
+before = signal.getsignal(signal.SIGTERM)
+def write(graph, path, *rest):
+    path.write_bytes(b"half")
+    assert list(path.parents[1].glob(".best*")), "it lies in the hidden folder"
+    os.kill(os.getpid(), signal.SIGTERM)
+torchscript.write = write
+code = main(["export", "format=torchscript"])
+assert signal.getsignal(signal.SIGTERM) is before
+sys.exit(code)
+"""
+
+
+def test_sigterm_leaves_nothing_behind(run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )  # fmt: skip
+    assert done.returncode == 143, done.stderr
+    assert done.stderr.splitlines()[-1] == "det: stopped by SIGTERM"
+    assert [path.name for path in run.iterdir()] == ["best.safetensors"]
+
+
+@pytest.mark.parametrize(
     ("typed", "answer"),
     [
         ("format=onxx", "there is no format 'onxx'; did you mean onnx?"),
@@ -222,8 +294,10 @@ def test_a_size_that_is_wired_into_a_dynamic_file_is_found(run: Path, monkeypatc
     monkeypatch.setattr(torchscript, "write", wired)
     assert main(["export", SCRIPT, "imgsz=160"]) == 0, "a file of one size"
     capsys.readouterr()
-    assert main(["export", SCRIPT, "imgsz=160", "dynamic=True"]) == 1
-    assert "NOT THE SAME" in capsys.readouterr().out
+    assert main(["export", SCRIPT, "imgsz=160", "dynamic=True", "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["ok"] is False, "as the exit code says"
+    assert content["result"]["passed"] is False
 
 
 def without_boxes(data: Path, *numbers: int) -> None:

@@ -38,6 +38,8 @@ from .quantize import Quantizer
 from .quantize_ranges import calibration_images
 from .writers import WRITERS
 
+FAILED = ".failed"
+"""Behind the name of a file that does not answer as its checkpoint."""
 COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", "AP here", "")
 
 
@@ -151,10 +153,12 @@ def write_one(
         drafts = row.files(draft)
         size = sum(size_on_disk(file) for file in drafts)
         passed = not parity.faults
-        ending = "" if passed else ".failed"
+        ending = "" if passed else FAILED
         for file in drafts:
             move(file, target.with_name(file.name + ending))
     placed = target.with_name(target.name + ending)
+    if passed:
+        remove_failed(row, target)
     result = {
         "format": row.name,
         "file": str(placed),
@@ -170,17 +174,28 @@ def write_one(
 
 
 def check_place(row: Format, target: Path) -> None:
-    """Raise UsageError where the file or its report would go over something that is not ours."""
-    report = report_of(target)
-    if target.exists():
-        try:
-            ours = MARK in WRITERS[row.name].read_about(target)
-        except ExportError:
-            ours = False
-        if not ours:
-            raise UsageError(
-                f"{target} exists and was not written by det export: remove it, or use output="
-            )
+    """Raise UsageError where anything that is written, also of a file that fails, would go over
+    something that is not ours."""
+    for ending in ("", FAILED):
+        *parts, main = (file.with_name(file.name + ending) for file in row.files(target))
+        ours = main.exists() and _is_ours(row, main)
+        for file in (main, *parts):  # a part belongs to the file that it lies beside
+            if file.exists() and not ours:
+                raise UsageError(
+                    f"{file} exists and was not written by det export: remove it, or use output="
+                )
+        _check_report(report_of(main))
+
+
+def _is_ours(row: Format, path: Path) -> bool:
+    """Whether a file has the metadata of det export."""
+    try:
+        return MARK in WRITERS[row.name].read_about(path)
+    except ExportError:
+        return False
+
+
+def _check_report(report: Path) -> None:
     if report.exists():
         try:
             ours = "parity" in json.loads(report.read_text())
@@ -188,6 +203,17 @@ def check_place(row: Format, target: Path) -> None:
             ours = False
         if not ours:
             raise UsageError(f"{report} exists and is no report of det export: remove it")
+
+
+def remove_failed(row: Format, target: Path) -> None:
+    """What is left of earlier tries that failed and were ours (``check_place``): there is a file
+    that has passed now."""
+    for file in row.files(target):
+        failed = file.with_name(file.name + FAILED)
+        if failed.is_dir():
+            shutil.rmtree(failed)
+        failed.unlink(missing_ok=True)
+    report_of(target.with_name(target.name + FAILED)).unlink(missing_ok=True)
 
 
 def report_of(target: Path) -> Path:
