@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
 from torch import Tensor
-from yolodet.detector.losses.assign import EPS, Assigner
+from yolodet.detector.losses.assign import EPS, Assigner, Assignment, candidate_pairs
 from yolodet.detector.losses.iou import matched_ciou
 
 STRIDES = (8, 16, 32)
@@ -25,7 +25,7 @@ CLASSES = 80
 
 
 class Case(NamedTuple):
-    """What an assigner is called with: logits [B,A,C], boxes [B,A,4], points [A,2], strides [A],
+    """What is assigned: logits [B,A,C], boxes [B,A,4], points [A,2], strides [A],
     true boxes [M,4], labels [M], image of each box [M]."""
 
     logits: Tensor
@@ -90,6 +90,13 @@ def make_case(batch: int, size: int, count: int, device: str) -> Case:
     return Case(*(tensor.to(device) for tensor in case))
 
 
+def ours(case: Case) -> Assignment:
+    """As one head of the loss does it."""
+    pairs = candidate_pairs(case.points, case.strides, case.true_boxes)
+    truth = (case.true_boxes, case.true_labels, case.batch_index)
+    return Assigner(topk=10)(case.logits, case.boxes, pairs, *truth)
+
+
 @torch.no_grad()
 def dense(case: Case, topk: int = 10, alpha: float = 0.5, beta: float = 6.0) -> Tensor:
     """[B,A] the target of every point, 0 where it is no positive (arXiv 2108.07755, section 3.3),
@@ -116,7 +123,7 @@ def dense(case: Case, topk: int = 10, alpha: float = 0.5, beta: float = 6.0) -> 
 
 def check(case: Case) -> None:
     """Raise SystemExit where the two do not agree."""
-    found = Assigner(topk=10)(*case)
+    found = ours(case).positives()
     target = torch.zeros(case.logits.shape[:2], device=case.logits.device)
     target[found.image, found.point] = found.target
     off = (target - dense(case)).abs().max().item()
@@ -126,8 +133,7 @@ def check(case: Case) -> None:
 
 def measure(case: Case, rounds: int) -> tuple[list[float], list[float]]:
     """Milliseconds a batch of ours and of the dense one, by turns."""
-    assigner = Assigner(topk=10)
-    works: list[Callable[[], object]] = [lambda: assigner(*case), lambda: dense(case)]
+    works: list[Callable[[], object]] = [lambda: ours(case), lambda: dense(case)]
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(-1, rounds):
         for work, mine in zip(works, times, strict=True):

@@ -65,7 +65,7 @@ def box_loss_without_gradients() -> None:
 
 @breaks("the class loss of positives counts a hundredth")
 def class_loss_of_positives_weak() -> None:
-    wrap(detection.DetectionLoss, "_assign", lambda right: lambda *a: weaker(right(*a)))
+    wrap(assign.Assigner, "__call__", lambda right: lambda *a: weaker(right(*a)))
 
 
 def weaker(assignment: assign.Assignment) -> assign.Assignment:
@@ -159,7 +159,7 @@ def one_to_one_head_keeps_many() -> None:
 
 @breaks("a point between two boxes answers for both")
 def conflicts_not_settled() -> None:
-    put(assign.settle_conflicts, lambda slot, overlap: torch.arange(len(slot)))
+    put(assign.settle_conflicts, lambda slot, overlap, there: there)
 
 
 # ---------------------------------------------------------------- images and boxes

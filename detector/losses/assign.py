@@ -10,8 +10,10 @@ TOOD (Feng et al. 2021, arXiv 2108.07755, section 3.3) ranks anchor points of a 
 5. trim: where only one (or few) may remain, the best of each box (the one-to-one head);
 6. target: ``t / max t * max u`` of its box, the classification target of a positive point.
 
-It works on a list of candidate pairs (a few thousand), never on a dense images x boxes x points
-block, and it returns a list of positives.  All of it in float32 and without gradients.
+Scores and overlaps are computed for candidate pairs (a few thousand), never for all images x boxes
+x points.  How many pairs there are is the one number that the host has to wait for: what is picked
+is a table of k rows a box, in which those that are not positive have a target of 0.  All of it in
+float32 and without gradients.
 
 Letters: B images, A anchor points, M boxes in the batch, C classes, P pairs.
 """
@@ -32,13 +34,19 @@ FLOAT_BITS = 0x7FFFFFFF
 
 @dataclass(frozen=True)
 class Assignment:
-    """The positives.  image, point, box: [P] int64 indices into B, A and M.  target: [P] float32 in
-    0..1."""
+    """What was picked.  image, point, box: [N] int64 indices into B, A and M.  positive: [N] bool.
+    target: [N] float32 in 0..1, 0 where it is not positive."""
 
     image: Tensor
     point: Tensor
     box: Tensor
     target: Tensor
+    positive: Tensor
+
+    def positives(self) -> Assignment:
+        """The positive rows alone; the host waits for their number."""
+        rows = (self.image, self.point, self.box, self.target, self.positive)
+        return Assignment(*(row[self.positive] for row in rows))
 
     def __len__(self) -> int:
         return len(self.target)
@@ -59,37 +67,34 @@ class Assigner:
         self,
         logits: Tensor,
         boxes: Tensor,
-        points: Tensor,
-        strides: Tensor,
+        pairs: tuple[Tensor, Tensor],
         true_boxes: Tensor,
         true_labels: Tensor,
         batch_index: Tensor,
     ) -> Assignment:
-        """logits [B,A,C], decoded boxes [B,A,4] and points [A,2] in pixels, strides [A] against
-        true_boxes [M,4], true_labels [M], batch_index [M] -> Assignment."""
-        box, point = candidate_pairs(points, strides, true_boxes)  # [P], [P]
+        """logits [B,A,C] and decoded boxes [B,A,4] in pixels against true_boxes [M,4], true_labels
+        [M], batch_index [M] -> Assignment.  pairs: as from ``candidate_pairs``."""
+        box, point = pairs  # [P], [P]
         image = batch_index[box]
         score = logits[image, point, true_labels[box]].float().sigmoid()
         overlap = matched_ciou(boxes[image, point], true_boxes[box]).clamp(min=0)
         metric = score.pow(self.alpha) * overlap.pow(self.beta)
 
-        picked = best_of_each(box, metric, self.topk, len(true_boxes))
+        picked, there = best_of_each(box, metric, self.topk, len(true_boxes))  # [M,K] each
         image, point, box, overlap, metric = (
             x[picked] for x in (image, point, box, overlap, metric)
         )
-        settled = settle_conflicts(image * len(points) + point, overlap)
-        image, point, box, overlap, metric = (
-            x[settled] for x in (image, point, box, overlap, metric)
-        )
+        there = settle_conflicts(image * boxes.shape[1] + point, overlap, there)
         if self.keep is not None:
-            kept = best_of_each(box, metric, self.keep, len(true_boxes))
-            image, point, box, overlap, metric = (
-                x[kept] for x in (image, point, box, overlap, metric)
+            first = (~there).byte().argsort(dim=1, stable=True)[:, : self.keep]  # they are ranked
+            image, point, box, overlap, metric, there = (
+                x.gather(1, first) for x in (image, point, box, overlap, metric, there)
             )
 
-        best_metric = maximum_of_each(box, metric, len(true_boxes))[box]
-        best_overlap = maximum_of_each(box, overlap, len(true_boxes))[box]
-        return Assignment(image, point, box, metric / (best_metric + EPS) * best_overlap)
+        metric, overlap = metric * there, overlap * there
+        target = metric / (most(metric) + EPS) * most(overlap)
+        rows = (image, point, box, target, there)
+        return Assignment(*(x.flatten() for x in rows))
 
 
 def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,8 +104,9 @@ def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tupl
     Small-target rule: a side shorter than the second smallest stride is taken as that long, around
     its centre.
     """
-    levels = strides.unique()
-    shortest = levels[min(1, len(levels) - 1)]
+    least = strides.amin()
+    second = torch.where(strides > least, strides, torch.inf).amin()
+    shortest = torch.where(second.isinf(), least, second)
     centre = (true_boxes[:, :2] + true_boxes[:, 2:]) / 2
     half = (true_boxes[:, 2:] - true_boxes[:, :2]).clamp(min=shortest) / 2
     low, high = centre - half, centre + half  # [M,2]
@@ -111,24 +117,34 @@ def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tupl
     return box, point
 
 
-def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> Tensor:
-    """Indices of the k largest values of each group ([P] group ids, [P] values >= 0); ties go to
-    the earlier pair."""
+def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each group ([P] group ids, [P] values >= 0), falling; ties go to the
+    earlier pair.  Returns [num_groups,k] indices into P, and which of them are there: the rest of a
+    smaller group points anywhere."""
+    k = min(k, len(group))
     order = by_group(group, value)
-    counts = group.bincount(minlength=num_groups)
-    start = counts.cumsum(0) - counts
-    rank = torch.arange(len(group), device=group.device) - start[group[order]]
-    return order[rank < k].sort().values
+    counts = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
+    rank = torch.arange(k, device=group.device)
+    place = (counts.cumsum(0) - counts)[:, None] + rank  # [num_groups,k]
+    return order[place.clamp(max=max(len(group) - 1, 0))], rank < counts[:, None]
 
 
-def settle_conflicts(slot: Tensor, overlap: Tensor) -> Tensor:
-    """Indices that remain when every slot (an anchor point of an image) keeps the pair of largest
-    overlap."""
-    order = by_group(slot, overlap)
-    sorted_slot = slot[order]
-    first = torch.ones_like(sorted_slot, dtype=torch.bool)
-    first[1:] = sorted_slot[1:] != sorted_slot[:-1]
-    return order[first].sort().values
+def settle_conflicts(slot: Tensor, overlap: Tensor, there: Tensor) -> Tensor:
+    """Which entries remain when every slot (an anchor point of an image) keeps its entry of largest
+    overlap: [M,K] slots, overlaps and whether an entry is there -> [M,K] bool."""
+    nowhere = torch.iinfo(torch.int32).max
+    where = torch.where(there, slot, nowhere).flatten()
+    order = by_group(where, overlap.flatten())
+    ordered = where[order]
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    remains = torch.empty_like(first).scatter_(0, order, first)
+    return remains.view_as(there) & there
+
+
+def most(value: Tensor) -> Tensor:
+    """Largest of each row, which may be empty: [M,K] -> [M,1]."""
+    return value.amax(1, keepdim=True) if value.shape[1] else value.new_zeros(len(value), 1)
 
 
 def by_group(group: Tensor, value: Tensor) -> Tensor:
@@ -140,8 +156,3 @@ def by_group(group: Tensor, value: Tensor) -> Tensor:
     """
     bits = value.contiguous().view(torch.int32).long() & FLOAT_BITS
     return ((group << 32) | (FLOAT_BITS - bits)).argsort(stable=True)
-
-
-def maximum_of_each(group: Tensor, value: Tensor, num_groups: int) -> Tensor:
-    """Largest value of each group, 0 where a group is empty: [P], [P] -> [num_groups]."""
-    return value.new_zeros(num_groups).scatter_reduce_(0, group, value, "amax")

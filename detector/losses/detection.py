@@ -34,7 +34,7 @@ from ...datasets.sample import Batch
 from ..group import ALONE, Group
 from ..models.head import decode_boxes
 from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
-from .assign import Assigner, Assignment
+from .assign import Assigner, Assignment, candidate_pairs
 from .iou import matched_ciou
 
 AUXILIARY_SHARE = 0.25
@@ -43,11 +43,11 @@ AUXILIARY_SHARE = 0.25
 @dataclass(frozen=True)
 class LossOutput:
     """total: scalar to differentiate.  parts: detached scalars by name (box, cls, dfl) of the
-    branch that is deployed. num_pos: positives of that branch."""
+    branch that is deployed. num_pos: positives of that branch, a number on the device."""
 
     total: Tensor
     parts: dict[str, Tensor]
-    num_pos: int
+    num_pos: Tensor
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,7 @@ class DetectionLoss:
         with torch.autocast(device_type, enabled=False):
             weights = self.branch_weights(outputs)
             boxes = {name: decode_boxes(outputs[name]) for name in outputs}  # [B,A,4] float32
-            positives = {
-                name: self._assign(name, outputs[name], boxes[name].detach(), batch)
-                for name in outputs
-            }
+            positives = self._assign(outputs, boxes, batch)
             scales = self._scales(positives)
             losses = {
                 name: self._branch(outputs[name], boxes[name], positives[name], batch)
@@ -119,7 +116,7 @@ class DetectionLoss:
         shown = ONE_TO_ONE if ONE_TO_ONE in losses else ONE_TO_MANY
         parts = dict(zip(("box", "cls", "dfl"), losses[shown].detach().unbind(), strict=True))
         images = len(batch) * self.group.size  # the loader gives every rank equally many
-        return LossOutput(total * images, parts, len(positives[shown]))
+        return LossOutput(total * images, parts, positives[shown].positive.sum())
 
     def _scales(self, positives: Mapping[str, Assignment]) -> dict[str, Tensor]:
         """S of each branch, over all ranks."""
@@ -145,38 +142,37 @@ class DetectionLoss:
         return torch.stack([gains.box * box, gains.cls * cls, gains.dfl * dfl])
 
     def _assign(
-        self, name: str, predictions: Predictions, boxes: Tensor, batch: Batch
-    ) -> Assignment:
-        if self.frozen is not None and name in self.frozen:
-            return self.frozen[name]
-        positives = self.assigners[name](
-            predictions.logits,
-            boxes,
-            predictions.points,
-            predictions.strides,
-            batch.boxes,
-            batch.labels,
-            batch.batch_index,
-        )
+        self, outputs: Mapping[str, Predictions], boxes: Mapping[str, Tensor], batch: Batch
+    ) -> dict[str, Assignment]:
+        """What each branch answers for.  All of them have the same points."""
+        if self.frozen:
+            return self.frozen
+        first = next(iter(outputs.values()))
+        pairs = candidate_pairs(first.points, first.strides, batch.boxes)
+        truth = (batch.boxes, batch.labels, batch.batch_index)
+        found = {
+            name: self.assigners[name](branch.logits, boxes[name].detach(), pairs, *truth)
+            for name, branch in outputs.items()
+        }
         if self.frozen is not None:
-            self.frozen[name] = positives
-        return positives
+            self.frozen = found
+        return found
 
     @staticmethod
     def _distance_loss(
         predictions: Predictions, positives: Assignment, true_boxes: Tensor, batch: Batch
     ) -> Tensor:
-        """[P] loss of the four sides of each positive."""
+        """[N] loss of the four sides of each row."""
         point = predictions.points[positives.point]
         stride = predictions.strides[positives.point, None]
         target = (
             torch.cat([point - true_boxes[:, :2], true_boxes[:, 2:] - point], 1) / stride
-        )  # [P,4]
-        distances = predictions.distances[positives.image, positives.point].float()  # [P,4R]
+        )  # [N,4]
+        distances = predictions.distances[positives.image, positives.point].float()  # [N,4R]
         if predictions.reg_max == 1:
             height, width = batch.images.shape[-2:]
-            size = target.new_tensor([width, height, width, height])
-            return ((distances - target).abs() * stride / size).mean(1)
+            off = (distances - target).abs() * stride
+            return (off[:, 0::2].sum(1) / width + off[:, 1::2].sum(1) / height) / 4
         return distribution_focal_loss(distances.view(len(target), 4, -1), target).mean(1)
 
 

@@ -16,13 +16,6 @@ from torch import Tensor
 EPS = 1e-7
 
 
-def matched_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N] in 0..1 (0 where a box is
-    inside out)."""
-    intersection, union = _intersection_union(a.float(), b.float())
-    return intersection / union
-
-
 def matched_ciou(a: Tensor, b: Tensor) -> Tensor:
     """Complete IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N], at most 1, may be
     negative."""

@@ -168,7 +168,8 @@ class SanityCheck:
     def _box_error(self, heads: dict[str, Predictions], reference: Pass) -> float:
         """99th percentile of how far a side of a box at a positive point moves, in pixels."""
         worst = [0.0]
-        for branch, positives in (self.criterion.frozen or {}).items():
+        for branch, assignment in (self.criterion.frozen or {}).items():
+            positives = assignment.positives()
             if branch not in heads or not len(positives):
                 continue
             found, (logits, distances) = heads[branch], reference.records[f"head.{branch}"].outputs
