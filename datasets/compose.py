@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
 from .image import FILL
-from .mosaic import Placement, Tile, follow, half, settle
+from .mosaic import Tile, half
 from .transforms import translated
-
-
-def compose(
-    placements: Sequence[Placement],
-    images: Sequence[np.ndarray],
-    boxes: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    output: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw placements into ``output`` [H,W,3] uint8, all of which is overwritten.
-
-    images, boxes and labels are those of each placement's source image. Returns the boxes [N,4]
-    float32 and labels [N] int64 that are seen well enough in the output.
-    """
-    size = (output.shape[0], output.shape[1])
-    tiles = [settle(placement, size) for placement in placements]
-    paint(zip(tiles, images, strict=True), output)
-    return follow(tiles, boxes, labels, size)
 
 
 def paint(tiles: Iterable[tuple[Tile, np.ndarray]], output: np.ndarray) -> None:

@@ -54,7 +54,8 @@ class Loader:
     padded by wrapping until all ranks have equally many images (training); False keeps the order
     and shows every image once (validation).  seed: of the order.  repeats: how often an epoch
     uses each image, each time with other random numbers.  workers: processes; None chooses, 0
-    works in this one.  device_type: where batches go (``cuda`` gets page-locked memory).
+    works in this one; where fewer are used than were named, ``cut`` says why.  device_type: where
+    batches go (``cuda`` gets page-locked memory).
     drop_last: leave out a last step that is not full, unless it is the only one.  context: how
     processes start (fork, spawn, forkserver); None is Python's default.  neighbours: ranks on this
     machine, which share its cores.  painter: made for the same data set, draws its images.
@@ -96,10 +97,12 @@ class Loader:
         image_bytes = dataset.image_size**2 * 3 if painter is None else _PLANNED_BYTES
         room = _room_for_workers(share * image_bytes)
         cores = max(usable_cores() // neighbours, 1)
+        named = workers or 0
         if workers is None:
             most = _MOST_WORKERS if painter is None else _MOST_PLANNERS
             workers = min(choose_workers(device_type, cores, len(shares)), most)
         self.workers = min(workers, len(shares), room)
+        self.cut = _told_cut(named, len(shares), room) if self.workers < named else ""
         self._device_type = device_type
         self._context = context
         self._pool_size = min(cores, share)
@@ -111,9 +114,9 @@ class Loader:
         return len(self._shares)
 
     @property
-    def num_images(self) -> int:
-        """Images an epoch of this rank, repeats and padding included."""
-        return sum(stop - start for start, stop in self._shares)
+    def smallest_batch(self) -> int:
+        """Images of this rank in the smallest batch of an epoch."""
+        return min(stop - start for start, stop in self._shares)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from ``start_step`` on; those before it are not loaded.
@@ -246,6 +249,13 @@ def choose_workers(device_type: str, cores: int, batches: int) -> int:
     return max(1, min(cores - 1, batches, _MOST_WORKERS))
 
 
+def _told_cut(wanted: int, batches: int, room: int) -> str:
+    """Why there are fewer processes than ``wanted``, for people."""
+    if room < batches:
+        return f"workers={wanted}: {room} are used, batches of more do not fit the shared memory"
+    return f"workers={wanted}: {batches} are used, as many as an epoch has batches"
+
+
 def _room_for_workers(batch_bytes: int) -> int:
     """How many workers' batches fit into half of the shared memory that torch passes them through.
 
@@ -256,11 +266,6 @@ def _room_for_workers(batch_bytes: int) -> int:
     except OSError:  # another system, another way
         return _MOST_WORKERS
     return shared.f_bavail * shared.f_frsize // 2 // (batch_bytes * (_AHEAD + 1))
-
-
-def collate(samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
-    """Samples of one image size as a Batch; indices: their places in the data set."""
-    return _to_batch(torch.from_numpy(np.stack([s.image for s in samples])), samples, indices)
 
 
 def _to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
@@ -292,7 +297,7 @@ class _Processes:
     def __init__(self, reader: _BatchReader, workers: int, pin: bool, context: str | None) -> None:
         self._batches: list[list[Key]] = []  # what the next iteration goes through
         self._iterator: Any = None
-        self._loader: DataLoader[Prepared | ImageError] = DataLoader(
+        self._loader = _QuietLoader(
             reader,
             batch_size=None,
             sampler=self._batches,
@@ -324,6 +329,13 @@ class _Processes:
         """
         if self._iterator is not None:
             self._iterator._shutdown_workers()
+
+
+class _QuietLoader(DataLoader[Prepared | ImageError]):
+    """Starts the processes it is told to, without torch's advice on how many."""
+
+    def check_worker_number_rationality(self) -> None:
+        """Loader has chosen the number, or the user has."""
 
 
 class _BatchReader(Dataset[Prepared | ImageError]):

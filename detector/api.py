@@ -24,6 +24,7 @@ from ..weights.describe import describe_file
 from ..weights.zoo import ZOO
 from .checks import check_predict, check_train, check_val
 from .checks_export import check_export
+from .classes import class_numbers, relabelled
 from .config import MODELS, AmpConfig, PredictConfig, TrainConfig, ValConfig
 from .config_export import BenchExportConfig, ExportConfig
 from .device import pick_device, use_all_cores
@@ -202,12 +203,11 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     for line in summarise_findings(scan):
         log.warn(line)
     single = config.single_cls or bool(meta.config.get("single_cls"))
-    records = [r.single_class() for r in scan.records] if single else scan.records
-    if not single and len(dataset.class_names) != meta.num_classes:
-        raise UsageError(
-            f"{path} knows {meta.num_classes} classes, {data} has {len(dataset.class_names)}: "
-            "validate on the data it was trained for"
-        )
+    if single:
+        records = [record.single_class() for record in scan.records]
+    else:
+        names = dataset.class_names, str(path), meta.class_names
+        records = relabelled(scan.records, data, *names, log.warn)
     height, width = used.input_size(config.imgsz)
     if height != width:
         raise UsageError(
@@ -221,6 +221,8 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         device_type=used.device.type,
     )
     log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
+    if loader.cut:
+        log.info(loader.cut)
     with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
         evaluation = evaluate(
             model,
@@ -365,20 +367,3 @@ def info(name: str) -> dict[str, Any]:
     if name in MODELS:
         return build(name, 80).describe()
     return describe_file(Path(name))
-
-
-def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:
-    """``person,2`` -> class ids.  Raises UsageError for a class that does not exist."""
-    if text is None:
-        return None
-    chosen = set()
-    for word in (part.strip() for part in text.split(",")):
-        if word in names:
-            chosen.add(list(names).index(word))
-        elif word.isdigit() and int(word) < len(names):
-            chosen.add(int(word))
-        else:
-            raise UsageError(
-                f"classes={text}: there is no class {word!r}; known are {', '.join(names)}"
-            )
-    return chosen

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from yolodet.datasets.compose import paint
 from yolodet.datasets.dataset import Augment
 from yolodet.datasets.formats.record import Record
+from yolodet.datasets.mosaic import Placement, follow, settle
 
 QUIET = Augment(
     hsv_h=0.0,
@@ -33,6 +35,21 @@ def smooth_image(height: int, width: int, seed: int) -> np.ndarray:
     coarse = rng.uniform(0, 255, (6, 6, 3)).astype(np.float32)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return image.clip(0, 255).astype(np.uint8)
+
+
+def compose(
+    placements: Sequence[Placement],
+    images: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    output: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw placements into ``output`` [H,W,3] uint8 as a data set does; the others are of each
+    placement's source. Returns the boxes and labels that are seen in the output."""
+    size = (output.shape[0], output.shape[1])
+    tiles = [settle(placement, size) for placement in placements]
+    paint(zip(tiles, images, strict=True), output)
+    return follow(tiles, boxes, labels, size)
 
 
 def write_record(path: Path, image: np.ndarray, boxes: Sequence[Sequence[float]] = ()) -> Record:

@@ -16,7 +16,7 @@ from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import DetectionDataset, Key
 from yolodet.datasets.image import ImageError
 from yolodet.datasets.limits import usable_cores
-from yolodet.datasets.loader import Loader, choose_workers, collate
+from yolodet.datasets.loader import Loader, choose_workers
 from yolodet.datasets.sample import Batch, Sample
 
 COUNT = 11
@@ -54,6 +54,21 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
     )
 
 
+def batch_of(samples: list[Sample], keys: list[Key]) -> Batch:
+    """What a batch of these samples is, with torch's own stacking."""
+    counts = torch.tensor([len(sample.boxes) for sample in samples])
+    return Batch(
+        images=torch.stack([torch.from_numpy(s.image).permute(2, 0, 1) for s in samples]),
+        boxes=torch.cat([torch.from_numpy(sample.boxes) for sample in samples]),
+        labels=torch.cat([torch.from_numpy(sample.labels) for sample in samples]),
+        batch_index=torch.arange(len(samples)).repeat_interleave(counts),
+        indices=[index for _, index, _ in keys],
+        paths=[sample.path for sample in samples],
+        original_sizes=[sample.original_size for sample in samples],
+        letterboxes=[sample.letterbox for sample in samples],
+    )
+
+
 @pytest.mark.parametrize(
     ("workers", "context"), [(0, None), (1, "fork"), (2, "fork"), (1, "spawn")]
 )
@@ -68,8 +83,7 @@ def test_batches_do_not_depend_on_who_prepares_them(
     reference = []
     for keys in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]):
         order = [loader._keys(2)[place] for place in keys]
-        samples = [dataset[key] for key in order]
-        reference.append(collate(samples, [index for _, index, _ in order]))
+        reference.append(batch_of([dataset[key] for key in order], order))
     assert same(list(loader.epoch(2)), reference)
     assert same(list(loader.epoch(2, start_step=1)), reference[1:])
     left = loader.epoch(1)
@@ -136,7 +150,7 @@ def test_order_is_a_new_permutation_every_epoch_and_for_every_seed(
     other = Loader(dataset, 4, shuffle=True, seed=1, workers=0)
     assert joined(indices(other.epoch(0))) != orders[0]
     assert [len(batch) for batch in loader.epoch(0)] == [4, 4, 3]
-    assert (len(loader), loader.num_images) == (3, COUNT)
+    assert (len(loader), loader.smallest_batch) == (3, 3)
 
 
 def test_unshuffled_order_is_that_of_the_records(plain: DetectionDataset) -> None:
@@ -152,7 +166,7 @@ def test_repeats_show_each_image_again_with_other_random_numbers(
     loader = Loader(dataset, 8, shuffle=True, repeats=3, workers=0)
     batches = list(loader.epoch(0))
     assert [len(batch) for batch in batches] == [8, 8, 8, 8, 1]
-    assert (len(loader), loader.num_images) == (5, 3 * COUNT)
+    assert (len(loader), loader.smallest_batch) == (5, 1)
     order = [index for batch in batches for index in batch.indices]
     for start in range(0, 3 * COUNT, COUNT):  # every repeat is a whole pass
         assert sorted(order[start : start + COUNT]) == list(range(COUNT))
@@ -171,7 +185,7 @@ def test_last_batch_is_dropped_unless_it_is_the_only_one(
 ) -> None:
     loader = Loader(dataset, batch_size, shuffle=True, drop_last=drop_last, workers=0)
     assert [len(batch) for batch in loader.epoch(0)] == lengths
-    assert (len(loader), loader.num_images) == (len(lengths), sum(lengths))
+    assert (len(loader), loader.smallest_batch) == (len(lengths), min(lengths))
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -200,7 +214,7 @@ def test_ranks_validate_every_image_once(plain: DetectionDataset, world_size: in
     for rank in range(world_size):
         loader = Loader(plain, 4, shuffle=False, workers=0, rank=rank, world_size=world_size)
         mine = indices(loader.epoch(0))
-        assert len(mine) == len(loader) and sum(map(len, mine)) == loader.num_images
+        assert len(mine) == len(loader) and min(map(len, mine)) == loader.smallest_batch
         assert all(mine)
         seen += joined(mine)
     assert sorted(seen) == list(range(COUNT))
@@ -211,11 +225,9 @@ def test_batch_that_ranks_cannot_share_is_refused(dataset: DetectionDataset) -> 
         Loader(dataset, 16, shuffle=True, world_size=3)
 
 
-def test_collated_batch_is_uint8_channels_last_and_knows_its_boxes(
-    dataset: DetectionDataset,
-) -> None:
+def test_a_batch_is_uint8_channels_last_and_knows_its_boxes(dataset: DetectionDataset) -> None:
+    batch = next(Loader(dataset, 4, shuffle=False, workers=0).epoch(0))
     samples = [dataset[0, index, 0] for index in range(4)]
-    batch = collate(samples, range(4))
     assert batch.images.shape == (4, 3, 64, 64) and batch.images.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert (batch.boxes.dtype, batch.labels.dtype) == (torch.float32, torch.int64)
@@ -227,9 +239,10 @@ def test_collated_batch_is_uint8_channels_last_and_knows_its_boxes(
     assert batch.indices == [0, 1, 2, 3] and len(batch) == 4
 
 
-def test_collating_backgrounds_gives_empty_tensors(plain: DetectionDataset) -> None:
-    empty = [plain[0, index, 0] for index in (0, 4, 8)]  # those have no boxes
-    batch = collate(empty, [0, 4, 8])
+def test_a_batch_of_backgrounds_has_empty_tensors(plain: DetectionDataset) -> None:
+    records = [plain.record(index) for index in (0, 4, 8)]  # those have no boxes
+    data = DetectionDataset(records, 64, augment=None)
+    batch = next(Loader(data, 3, shuffle=False, workers=0).epoch(0))
     assert batch.boxes.shape == (0, 4) and batch.labels.shape == batch.batch_index.shape == (0,)
 
 
@@ -299,11 +312,27 @@ def test_little_shared_memory_means_fewer_processes(
         f_bavail, f_frsize = 64 * 256, 4096
 
     monkeypatch.setattr(loader_module.os, "statvfs", lambda _: Small)
-    assert Loader(dataset, 4, shuffle=True, workers=3).workers == 3
+    whole = Loader(dataset, 4, shuffle=True, workers=3)
+    assert (whole.workers, whole.cut) == (3, "")
+    assert Loader(dataset, 4, shuffle=True, workers=4).cut == (
+        "workers=4: 3 are used, as many as an epoch has batches"
+    )
     records = [dataset.record(index) for index in range(COUNT)]
     large = DetectionDataset(records, 1280, augment=LIVELY)
-    assert Loader(large, 1, shuffle=True, workers=9).workers == 2
+    two = Loader(large, 1, shuffle=True, workers=9)
+    assert two.workers == 2
+    assert two.cut == "workers=9: 2 are used, batches of more do not fit the shared memory"
     assert Loader(large, 16, shuffle=True, workers=9).workers == 0
+
+
+def test_more_processes_than_cores_are_started_without_torchs_advice(
+    dataset: DetectionDataset, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    loader = Loader(dataset, 4, shuffle=True, workers=3)
+    assert len(list(loader.epoch(0))) == 3
+    loader.close()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_cores_respect_the_quotas_of_control_groups(tmp_path: Path) -> None:

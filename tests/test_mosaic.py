@@ -7,8 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scenes import LIVELY, QUIET, make_records, smooth_image, write_record
-from yolodet.datasets.compose import compose
+from scenes import LIVELY, QUIET, compose, make_records, smooth_image, write_record
 from yolodet.datasets.dataset import Augment, DetectionDataset
 from yolodet.datasets.mosaic import Placement, place_mosaic, place_single
 from yolodet.datasets.transforms import random_affine

@@ -3,6 +3,7 @@ and that all of it together learns."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from tiny import (
     make_batch,
     make_trainer,
@@ -20,8 +22,10 @@ from tiny import (
     val,
 )
 from yolodet.datasets.shapes import SHAPE_CLASSES, draw_scene
+from yolodet.detector import api
 from yolodet.detector.log import Log
 from yolodet.detector.models.restore import restore
+from yolodet.detector.parse import UsageError
 from yolodet.detector.runs import LAST
 from yolodet.detector.train.assemble import assemble
 from yolodet.weights.checkpoint import load_state, load_weights, read_meta
@@ -33,6 +37,68 @@ def stages_of(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Ten
     """A state dict by stage: backbone.stem, head.one_to_one ..."""
     names = dict.fromkeys(".".join(key.split(".")[:2]) for key in tensors)
     return {n: {k: v for k, v in tensors.items() if k.startswith(n + ".")} for n in names}
+
+
+# ---------------------------------------------------------------- classes by name
+
+
+def renamed(data: Path, folder: Path, names: Sequence[str], order: Sequence[int]) -> Path:
+    """The data set with other names, and class ``n`` of the old one as ``order[n]``."""
+    copy = shutil.copytree(data.parent, folder) / data.name
+    for file in copy.parent.glob("labels/*/*.txt"):
+        rows = [line.split(" ", 1) for line in file.read_text().splitlines()]
+        file.write_text("".join(f"{order[int(label)]} {box}\n" for label, box in rows))
+    text = yaml.safe_load(copy.read_text())
+    copy.write_text(yaml.safe_dump({**text, "path": str(folder), "names": list(names)}))
+    return copy
+
+
+def test_names_in_another_order_are_matched_and_other_names_are_pointed_out(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, names = train(shapes, tmp_path, epochs=1)["best"], list(SHAPE_CLASSES)
+    model, _ = restore(Path(best))
+    order = list(range(len(names)))
+    turned = renamed(shapes, tmp_path / "turned", names[::-1], order[::-1])
+    words = {"model": best, "project": str(tmp_path), "save_json": True}
+    results = [val(data=str(data), name=data.parent.name, **words) for data in (shapes, turned)]
+    rows = [[(row["name"], row["boxes"]) for row in r["metrics"]["per_class"]] for r in results]
+    assert rows[0] == rows[1] and len({boxes for _, boxes in rows[0]}) > 1
+    said = capsys.readouterr().err
+    assert "the same names in another order, labels are matched by name" in said
+    other = renamed(shapes, tmp_path / "other", [*names[:-1], "watch"], order)
+    result = val(data=str(other), **words)
+    assert result["metrics"]["per_class"][-1]["name"] == names[-1]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"class {len(names) - 1} is 'watch' in {other}, {names[-1]!r} in {best}" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["a", "b"], "has 2 classes, the run knows 1"), (["cube"], "class 0 is 'cube' in data=")],
+    ids=["count", "name"],
+)
+def test_a_run_does_not_go_on_with_other_classes(
+    squares: Path, tmp_path: Path, names: list[str], said: str
+) -> None:
+    train(squares, tmp_path / "runs", epochs=1)
+    words = {"resume": tmp_path / "runs" / "train", "epochs": 2}
+    config, _ = train_config(renamed(squares, tmp_path / "x", names, [0]), tmp_path, **words)
+    with pytest.raises(UsageError, match=said) as refusal:
+        api.train(config, frozenset(("data", *words)), Log(verbose=False))
+    assert "start a new run from its weights" in str(refusal.value)
+
+
+def test_one_image_of_one_pixel_of_features_is_refused_before_the_run(
+    squares: Path, tmp_path: Path
+) -> None:
+    said = "batch=7 leaves one image to a training batch, too few at 32 pixels for batch norm"
+    for words in ({"imgsz": 32}, {"imgsz": 64, "multi_scale": 0.5}):
+        with pytest.raises(UsageError, match=said):
+            train(squares, tmp_path / "runs", batch=7, **words)
+    assert not (tmp_path / "runs").exists()
+    assert train(squares, tmp_path / "runs", batch=7, imgsz=64, epochs=1)["epochs"] == 1
+    assert train(squares, tmp_path / "runs", batch=6, imgsz=32, epochs=1)["epochs"] == 1
 
 
 # ---------------------------------------------------------------- model and data

@@ -28,6 +28,7 @@ from ..group import ALONE, Group
 from ..log import Log
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
+from ..parse import UsageError
 from .distributed import own_device, place
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
@@ -97,7 +98,10 @@ def assemble(
     with group.first_goes_first():
         dataset, scans = load_data(config, log)
         class_names = ("object",) if config.single_cls else dataset.class_names
-        begin = start_again(resumed, class_names) if resumed else start(config, class_names, log)
+        if resumed:
+            begin = start_again(resumed, class_names, config.data)
+        else:
+            begin = start(config, class_names, log)
     model = begin.model
     group.share(model.state_dict().values())
     image_size = model.fitting_size(config.imgsz)
@@ -117,6 +121,7 @@ def assemble(
     train_loader, val_loader = make_loaders(
         config, scans, image_size, repeats, device, log, align=model.letterbox, group=group
     )
+    refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -157,6 +162,8 @@ def assemble(
 
 def announce(run: Run, repeats: int, log: Log) -> None:
     """Say what was chosen."""
+    if run.train_loader.cut:
+        log.info(run.train_loader.cut)
     config, length = run.config, run.length
     size = sum(p.numel() for p in run.model.parameters())
     ranks = f"{run.group.size} ranks, the first on " if run.group.size > 1 else ""
@@ -225,6 +232,18 @@ def freeze(model: Detector, stages: str | None) -> None:
                 f"freeze={stages}: {model.name} has no stage {name!r}; it has {', '.join(names)}"
             )
         model.stages[name].requires_grad_(False)
+
+
+def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: int) -> None:
+    """Raise UsageError where batch norm would get one value a channel, which it can not normalise:
+    the coarsest features of one image that is as small as the stride.  images: of the smallest
+    batch."""
+    smallest = max(round(image_size * (1.0 - config.multi_scale) / stride), 1) * stride
+    if images == 1 and smallest == stride:
+        raise UsageError(
+            f"batch={config.batch} leaves one image to a training batch, too few at {smallest} "
+            "pixels for batch norm: take another batch=, or a larger imgsz="
+        )
 
 
 def make_loaders(

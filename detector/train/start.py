@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer, transfer
 from ...weights.zoo import licence_notice
+from ..classes import first_difference
 from ..config import MODELS, TrainConfig
 from ..log import Log
 from ..models.build import build, class_width_of
 from ..models.detector import Detector
 from ..models.obtain import obtain
 from ..models.restore import letterbox_of, restore
+from ..parse import UsageError
 from ..pretrained import start_of
+from ..runs import BEST
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,16 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     return Start(model, meta.licence, f"{path.name} ({meta.provenance})", width, moved)
 
 
-def start_again(meta: Meta, class_names: Sequence[str]) -> Start:
-    """The detector of a run under way, for its state to be loaded into; needs no other file."""
+def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
+    """The detector of a run under way, for its state to be loaded into; needs no other file.
+
+    Raises UsageError where the classes of ``data`` are not those that the run has learnt.
+    """
+    if wrong := first_difference(f"data={data}", class_names, "the run", meta.class_names):
+        raise UsageError(
+            f"{wrong}: go on with data of the same classes, or start a new run from its weights "
+            f"(model=.../{BEST})"
+        )
     model = build(meta.model, len(class_names), meta.class_width)
     model.letterbox = letterbox_of(meta, model.letterbox)
     return Start(model, meta.licence, meta.provenance, meta.class_width)
