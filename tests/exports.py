@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_detector
+from tiny import tiny_detector, use_tiny_detector
 from torch import Tensor, nn
+from yolodet.cli import main
 from yolodet.detector.config_export import ExportConfig
 from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export.export import export
@@ -91,6 +92,24 @@ def save_checkpoint(folder: Path, **changes: Any) -> Path:
     path = folder / "best.safetensors"
     save_weights(path, lively_detector().state_dict(), make_meta(**changes))
     return path
+
+
+def make_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder ``weights`` of the only run below ``folder``, which is the current one."""
+    use_tiny_detector(monkeypatch)
+    monkeypatch.chdir(folder)
+    weights = folder / "runs" / "train" / "weights"
+    weights.mkdir(parents=True)
+    save_checkpoint(weights)
+    return weights
+
+
+def refused(capsys: pytest.CaptureFixture[str], *typed: str) -> str:
+    """The one line that a wrong command is answered with."""
+    assert main(["export", *typed]) in (1, 2)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("det: error: ")
+    return lines[-1].removeprefix("det: error: ")
 
 
 def run_export(

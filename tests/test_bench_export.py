@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from exports import needs_onnx, save_checkpoint
+from exports import needs_onnx, save_checkpoint, write_data
 from tiny import use_tiny_detector
 from yolodet.cli import main
-from yolodet.detector.examine.export_bench import as_markdown, summarise
+from yolodet.detector.examine.export_bench import as_markdown, base_of, summarise
 from yolodet.detector.examine.export_plots import plot_bench_export
-from yolodet.detector.export import kinds
+from yolodet.detector.export import kinds, onnx
 from yolodet.detector.export.kinds import choose, name_of
 from yolodet.detector.export.speed import WARM_UP, side_by_side, take_turns
 from yolodet.detector.parse import UsageError
@@ -112,6 +112,39 @@ def test_all_that_is_installed_is_measured_and_the_rest_explained(monkeypatch) -
         choose("onnx-int8", data=False)
 
 
+def test_ratios_are_to_the_file_that_is_named() -> None:
+    rows = [{"name": name, "passed": True} for name in ("torchscript", "onnx", "openvino")]
+    assert base_of(rows)["name"] == "onnx"
+    rows[1]["passed"] = False
+    assert base_of(rows)["name"] == "torchscript"
+    rows[0]["passed"] = False
+    assert base_of(rows)["name"] == "openvino"
+    rows[2]["passed"] = False
+    assert base_of(rows)["name"] == "torchscript", "of none a speed is known, but the size"
+
+
+@needs_onnx
+def test_where_onnx_fails_another_file_is_the_base_and_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    use_tiny_detector(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(tmp_path)
+    load = onnx.open_file
+
+    def shifted(*asked):
+        runner = load(*asked)
+        return lambda images: [each + 1 for each in runner(images)]
+
+    monkeypatch.setattr(onnx, "open_file", shifted)
+    words = ["formats=onnx,torchscript", "rounds=2", "runs=1", "plots=False", "--json"]
+    assert main(["bench", "export", "best.safetensors", *words]) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    one, other = result["results"]
+    assert (one["name"], one["passed"], result["base"]) == ("onnx", False, "torchscript")
+    assert other["size"] == 1 and other["one"]["spread"] == [1, 1]
+
+
 def made_up() -> dict:
     """A result with a file that failed."""
     speed = {"p50_ms": 5.0, "p95_ms": 6.0, "images_per_s": 200.0, "rounds": [180.0, 210.0],
@@ -142,16 +175,23 @@ def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
         ("device=0", "device=0: files are measured on the CPU; leave it out"),
         ("split=test", "split= has no effect without data="),
         ("name=a/b", "name=a/b: expected a plain folder name"),
+        ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
+        ("data=shapes.yaml", "the checkpoint knows 3: compare on the data it was trained for"),
+        ("data=own/data.yaml fraction=0.01", "leaves none to calibrate with"),
         ("model=best.onnx", "model=best.onnx is exported already: name its checkpoint"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(
-    tmp_path: Path, monkeypatch, capsys, typed: str, answer: str
+    tmp_path: Path, tmp_path_factory, monkeypatch, capsys, typed: str, answer: str
 ) -> None:
+    use_tiny_detector(monkeypatch)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DET_CACHE", str(tmp_path_factory.mktemp("cache")))
+    (tmp_path / "own").mkdir()
+    write_data(tmp_path / "own")
     save_checkpoint(tmp_path)
     model = [] if typed.startswith("model") else ["best.safetensors"]
-    assert main(["bench", "export", *model, typed]) == 2
+    assert main(["bench", "export", *model, *typed.split(), "--quiet"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and answer in lines[0]
-    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+    assert answer in lines[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"best.safetensors", "own"}

@@ -32,11 +32,11 @@ from ..environment import describe_machine
 from ..export.examiner import examiner_for
 from ..export.export import export
 from ..export.exported import ExportedDetector, open_exported
-from ..export.formats import FORMATS
+from ..export.formats import FORMATS, FULL
 from ..export.graph import Shape
 from ..export.kinds import WORDS, choose, name_of
 from ..export.options import size_of
-from ..export.quantize_ranges import inputs_of
+from ..export.quantize_ranges import calibration_images, inputs_of
 from ..export.speed import side_by_side, take_turns
 from ..log import Log
 from ..models.detector import Detector
@@ -47,7 +47,7 @@ from .page import as_page
 
 CPU = torch.device("cpu")
 BASE = "onnx"
-"""What the others are compared with: ONNX in fp32, the first where it is not there."""
+"""What the others are compared with where it has passed: ONNX in fp32."""
 SCENES = 4
 """Drawn images, used in turn."""
 LOADS = 3
@@ -64,31 +64,37 @@ def bench_export(
     """Compare the files of the checkpoint ``path`` and leave a run folder with bench_export.json,
     .md, .png and the files.
 
-    Returns what bench_export.json holds, and the folder.  Raises UsageError for what is not there,
-    and what det export raises.
+    Returns what bench_export.json holds, and the folder, which is made when nothing can be refused
+    any more.  Raises UsageError for what is not there, and what det export raises.
     """
     chosen, without = choose(
         config.formats, data=config.data is not None, calibration=config.calibration
     )
+    full = any(precision == FULL for _, precision in chosen)
+    told = told_of(config)
+    size = size_of(told.imgsz, model.fitting_size(meta.image_size), model.max_stride)
+    strictest = replace(told, **WORDS[FULL]) if full else told
+    examiner = examiner_for(strictest, model, meta, size, CPU, log)  # one: it measures once
+    images = calibration_images(strictest, size, model.letterbox, log) if full else None
     folder = new_run_folder(config, "bench_export")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
-    told = told_of(config, folder)
-    size = size_of(told.imgsz, model.fitting_size(meta.image_size), model.max_stride)
-    examiner = examiner_for(told, model, meta, size, CPU, log)  # one: it measures the checkpoint
     rows = []
     for precision in WORDS:
         if names := [row.name for row, each in chosen if each == precision]:
-            each = replace(told, format=",".join(names), **WORDS[precision])
+            each = replace(
+                told, output=str(folder), format=",".join(names), **WORDS[precision]
+            )
             result = export(
-                each, path, meta, model, fetched=False, log=log, examiner=examiner
+                each, path, meta, model, fetched=False, log=log, examiner=examiner, images=images
             )
             rows += [row_of(entry, precision) for entry in result["exports"]]
     rows.sort(key=lambda row: [name_of(f, p) for f, p in chosen].index(row["name"]))
+    base = base_of(rows)
     exported = {row["name"]: Path(row["file"]) for row in rows if row["passed"]}
-    measured = measure(config, exported, log)
+    measured = measure(config, exported, base["name"], log)
     rows = [row | measured.get(row["name"], {}) for row in rows]
-    result = _result(config, meta, rows, without)
+    result = _result(config, meta, rows, base, without)
     title, columns, cells = _table(result, spread=False)
     shown = [columns.index(name) for name in SHOWN]
     log.table(title, SHOWN, [[row[place] for place in shown] for row in cells])
@@ -101,10 +107,9 @@ def bench_export(
     return plain(result) | {"folder": str(folder)}
 
 
-def told_of(config: BenchExportConfig, folder: Path) -> ExportConfig:
-    """What det export is told of each file, format and precision apart."""
+def told_of(config: BenchExportConfig) -> ExportConfig:
+    """What det export is told of each file, folder, format and precision apart."""
     return ExportConfig(
-        output=str(folder),
         device="cpu",
         imgsz=None if config.imgsz is None else str(config.imgsz),
         batch=config.batch,
@@ -136,10 +141,18 @@ def row_of(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
     }
 
 
+def base_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row that the others are compared with: BASE where it passed, else the first that passed,
+    else the first, whose size is known."""
+    passed = [row for row in rows if row["passed"]]
+    return next((row for row in passed if row["name"] == BASE), (passed or rows)[0])
+
+
 def measure(
-    config: BenchExportConfig, files: Mapping[str, Path], log: Log
+    config: BenchExportConfig, files: Mapping[str, Path], base: str, log: Log
 ) -> dict[str, dict[str, Any]]:
-    """Load time of each file; its speed on one thread, on all, and with a call a core."""
+    """Load time of each file; its speed on one thread, on all, and with a call a core.  base: name
+    of the file that the others are compared with."""
     rows: dict[str, dict[str, Any]] = {name: {} for name in files}
     for where, threads in THREADS.items():
         opened: dict[str, ExportedDetector] = {}
@@ -154,8 +167,8 @@ def measure(
         inputs = {name: scenes_for(each) for name, each in opened.items()}
         with log.progress(f"{where} thread{'s' * (threads is None)}", config.rounds) as update:
             turns = take_turns(runners, inputs, config.rounds, config.runs, update)
-        _add(rows, where, turns, config.batch)
-    _measure_calls(config, files, rows, log)
+        _add(rows, where, turns, base, config.batch)
+    _measure_calls(config, files, rows, base, log)
     return rows
 
 
@@ -163,6 +176,7 @@ def _measure_calls(
     config: BenchExportConfig,
     files: Mapping[str, Path],
     rows: dict[str, dict[str, Any]],
+    base: str,
     log: Log,
 ) -> None:
     """Add the speed of a call a core."""
@@ -177,19 +191,19 @@ def _measure_calls(
         log.progress(f"{cores} calls at once", config.rounds) as update,
     ):
         turns = take_turns(runners, inputs, config.rounds, config.runs, update)
-    _add(rows, SIDE_BY_SIDE, turns, config.batch * cores)
+    _add(rows, SIDE_BY_SIDE, turns, base, config.batch * cores)
 
 
 def _add(
     rows: dict[str, dict[str, Any]],
     where: str,
     turns: Mapping[str, Sequence[Sequence[float]]],
+    base: str,
     batch: int,
 ) -> None:
     """Put the speeds of one setting into the rows.  batch: images a run."""
-    base = turns.get(BASE) or next(iter(turns.values()), [])
     for name, mine in turns.items():
-        rows[name][where] = summarise(mine, base, batch)
+        rows[name][where] = summarise(mine, turns[base], batch)
 
 
 def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
@@ -223,9 +237,12 @@ def summarise(
 
 
 def _result(
-    config: BenchExportConfig, meta: Meta, rows: list[dict[str, Any]], without: Mapping[str, str]
+    config: BenchExportConfig,
+    meta: Meta,
+    rows: list[dict[str, Any]],
+    base: Mapping[str, Any],
+    without: Mapping[str, str],
 ) -> dict[str, Any]:
-    base = next((row for row in rows if row["name"] == BASE), rows[0])
     rows = [row | {"size": row["bytes"] / base["bytes"]} for row in rows]
     fast = [row for row in rows if "one" in row]
     line = "no file answers as the checkpoint does"

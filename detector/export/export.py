@@ -18,6 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ... import __version__
 from ...datasets.image import FILL
 from ...weights.checkpoint import Meta
@@ -52,13 +54,14 @@ def export(
     fetched: bool,
     log: Log,
     examiner: Examiner | None = None,
+    images: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Write the checkpoint ``path``, whose detector is ``model``, in every format asked for.
 
-    fetched: it lies in the cache of downloaded weights.  examiner: the one that earlier files were
-    compared by.  Returns plain data: one entry a file under
-    ``exports``, and whether all of them ``passed``.  Raises UsageError for what can not be meant,
-    ExportError where a format can not hold the model, OSError where a file can not be written.
+    fetched: it lies in the cache of downloaded weights.  examiner, images: that earlier files were
+    compared by and calibrated with.  Returns plain data: one entry a file under ``exports``, and
+    whether all of them ``passed``.  Raises UsageError for what can not be meant, ExportError where
+    a format can not hold the model, OSError where a file can not be written.
     """
     device = next(model.parameters()).device
     size = size_of(config.imgsz, model.fitting_size(meta.image_size), model.max_stride)
@@ -85,8 +88,7 @@ def export(
     for row, target in zip(rows, targets, strict=True):
         check_place(row, target)
     examiner = examiner or examiner_for(config, model, meta, size, device, log)
-    images = None
-    if settings.precision == FULL:
+    if settings.precision == FULL and images is None:
         images = calibration_images(config, size, model.letterbox, log)
     quantizer = Quantizer(config, images, examiner, log)
     results = []
