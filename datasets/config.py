@@ -153,14 +153,22 @@ def find_yaml(data: str) -> Path:
         if len(inside) == 1:
             return inside[0]
         if built_in is None:
-            found = ", ".join(path.name for path in inside) or "none"
-            raise DatasetError(f"data: the folder {given} must hold one YAML; found {found}")
+            raise DatasetError(f"data: the folder {given} {_which_yaml(inside)}")
     if built_in is not None:
         return built_in
     close = difflib.get_close_matches(name, _built_in_names(), n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     names = ", ".join(_built_in_names())
     raise DatasetError(f"data: {given} does not exist; built in are {names}{hint}")
+
+
+def _which_yaml(inside: list[Path]) -> str:
+    """What is wrong with a folder that holds these YAMLs, and the mend."""
+    if inside:
+        found = ", ".join(path.name for path in inside)
+        return f"must hold one YAML; found {found}: name one of them"
+    lines = "train: images/train, val: images/val and names: [cat, dog]"
+    return f"must hold one YAML; found none: write data.yaml there, with the lines {lines}"
 
 
 def _downloads() -> Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..datasets.config import BUILT_IN, DatasetError, load_dataset
+from ..datasets.config import DatasetError, find_yaml, load_dataset
 from ..datasets.description import read_description
 from ..weights.checkpoint import CheckpointError, is_state, read_meta
 from ..weights.zoo import ZOO
@@ -32,7 +32,7 @@ from .export.formats import format_of
 from .parse import UsageError, nearest
 from .predict.locate import locate
 from .pretrained import FETCHED, FOREIGN, FRESH, check_obtainable, start_of
-from .runs import BEST, RunNotFound, newest_run
+from .runs import BEST, RunNotFound, check_project, newest_run
 from .train.distributed import check_batch, place, several
 from .train.resume import find_last
 
@@ -48,7 +48,7 @@ Pairs = list[tuple[bool, str]]
 def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where this training can not be meant or not start.  given: typed names."""
     ranks = _check_ranks(config)
-    check_common(config)
+    check_common(config, writes=config.resume is None)
     if config.resume is not None:  # the other settings are those of the run that goes on
         find_last(config.resume, config.project)
         if "data" in given:
@@ -77,7 +77,8 @@ def check_predict(
 
     source_needed: whether ``config.source`` must be set; Python callers may pass images instead.
     """
-    check_common(config)
+    files = config.save or config.save_txt or config.save_json or config.save_crop
+    check_common(config, writes=source_needed or files)
     labels = config.save_conf and not config.save_txt
     refuse(
         [
@@ -128,13 +129,12 @@ def refuse(pairs: Pairs) -> None:
             raise UsageError(message)
 
 
-def check_common(config: CommonConfig) -> None:
-    """Device, project and name: what every run has."""
+def check_common(config: CommonConfig, *, writes: bool = True) -> None:
+    """Device, project and name: what every run has.  writes: a run folder will be made."""
     if config.device is not None:
         check_device(config.device, trains=isinstance(config, TrainConfig))
-    project = Path(config.project)
-    if project.exists() and not project.is_dir():
-        raise UsageError(f"project={project} is a file: expected a folder for the runs")
+    if writes:
+        check_project(Path(config.project))
     name = config.name
     if name is not None and (name in (".", "..") or "/" in name or "\\" in name or "\0" in name):
         mend = "use project= for the folder above it"
@@ -363,28 +363,15 @@ def check_data(data: str, split: str = "val", *, download: bool = True) -> None:
     """Raise DatasetError where the data set's YAML is missing or wrong, lacks ``split``, or where
     its files are not on disk and could not be fetched either.  Nothing is downloaded or drawn.
     download: whether the command itself may."""
-    path = _find_yaml(data)
-    if path is not None:
-        description = read_description(path, _silent)
-        if description.entries and split not in description.entries:
-            there = ", ".join(description.entries)
-            raise DatasetError(f"{path}: there is no split {split!r}; there is {there}")
-        if (download and description.download is not None) or description.shapes is not None:
-            return  # can be made when the command runs
-    load_dataset(data, download=False).sources(split)
-
-
-def _find_yaml(data: str) -> Path | None:
-    """The YAML that ``data`` means where that is plain to see; load_dataset explains the others."""
-    path = Path(data).expanduser()
-    is_yaml = path.suffix in (".yaml", ".yml")
-    if path.is_dir():
-        inside = list(path.glob("*.y*ml"))
-        return inside[0] if len(inside) == 1 else None
-    if path.is_file():
-        return path if is_yaml else None
-    built_in = BUILT_IN / (data if is_yaml else f"{data}.yaml")
-    return built_in if built_in.is_file() else None
+    path = find_yaml(data)
+    description = read_description(path, _silent)
+    if description.entries and split not in description.entries:
+        there = ", ".join(description.entries)
+        raise DatasetError(f"{path}: there is no split {split!r}; there is {there}")
+    drawn = description.shapes is not None or description.stand_in is not None
+    if drawn or (download and description.download is not None):
+        return  # can be made when the command runs
+    load_dataset(path, download=False).sources(split)
 
 
 def _silent(text: str) -> None:

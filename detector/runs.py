@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
@@ -19,6 +21,7 @@ import yaml
 
 from ..weights.checkpoint import write_atomically
 from .config import CommonConfig
+from .parse import UsageError
 
 BEST = Path("weights") / "best.safetensors"
 LAST = Path("weights") / "last.pt"
@@ -36,15 +39,41 @@ class RunNotFound(ValueError):
     exit_code = 2
 
 
+def check_project(project: Path) -> None:
+    """Raise UsageError where no run folder can be made: found out by making one and taking it away,
+    before data are read and precisions compared."""
+    if project.is_file():
+        raise UsageError(f"project={project} is a file: expected a folder for the runs")
+    place = project.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=".det-", dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"project={project}: no folder can be made in {place} ({error.strerror}): name another "
+            "place for the runs"
+        ) from error
+
+
 def new_run_folder(config: CommonConfig, command: str) -> Path:
-    """The free folder ``project/name`` (or name-2, name-3, ...) of a command; made."""
+    """The free folder ``project/name`` (or name-2, name-3, ...) of a command; made.
+
+    Making it is what finds out whether it is free: two runs that start together get one each.
+    """
     base = Path(config.project) / (config.name or command)
-    folder, number = base, 2
-    while folder.exists() and not config.exist_ok:
-        folder = base.with_name(f"{base.name}-{number}")
-        number += 1
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    base.parent.mkdir(parents=True, exist_ok=True)
+    folder, number = base, 1
+    while True:
+        try:
+            folder.mkdir(exist_ok=config.exist_ok)
+            return folder
+        except FileExistsError:
+            if config.exist_ok:  # a file has that name
+                raise
+            number += 1
+            folder = base.with_name(f"{base.name}-{number}")
 
 
 def newest_run(project: str | Path, wanted: Path = BEST) -> Path:

@@ -82,6 +82,8 @@ WRONG = [
     ("train name=a/b", "expected a plain folder name"),
     ("train name=..", "expected a plain folder name"),
     ("train project=image.jpg", "is a file: expected a folder"),
+    ("train project=/proc/runs", "project=/proc/runs: no folder can be made in /proc ("),
+    ("val project=image.jpg/runs", "project=image.jpg/runs: no folder can be made in"),
     ("data shapes n=2 val=2", "leaves no image for training"),
     # files that are not there or are something else
     ("train cfg=nope.yaml", "no such file (looked in"),
@@ -91,6 +93,9 @@ WRONG = [
     ("train data=coco9.yaml", "did you mean coco8.yaml?"),
     ("train data=image.jpg", "expected a file that ends in .yaml"),
     ("train data=lost.yaml", "was not found; looked for"),
+    ("train data=lost", "was not found; looked for"),
+    ("train data=empty", "write data.yaml there, with the lines train: images/train, val: images"),
+    ("train data=coco8 offline=True split=test", "no split 'test'; there is train, val"),
     ("train data=coco8.yaml split=test", "there is no split 'test'; there is train, val"),
     ("train model=yolo26n.pt", "no permissive pretrained weights of that name exist; model=yolo"),
     ("train pretrained=yolo26s.pt", "no permissive pretrained weights"),
