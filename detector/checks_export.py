@@ -16,7 +16,7 @@ from .checks import (
 from .config_export import BenchExportConfig, ExportConfig
 from .export.formats import format_of
 from .export.kinds import choose
-from .export.options import check_options
+from .export.options import check_options, check_writable
 from .parse import UsageError
 
 
@@ -27,9 +27,7 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> N
         check_device(config.device, trains=False)
     check_options(config, given)
     refuse(detect_pairs(config, given))
-    if config.model is not None and format_of(config.model) is not None:
-        raise UsageError(f"model={config.model} is exported already: name its checkpoint")
-    check_trained(config)
+    _check_checkpoint(config)
     if config.data is not None:
         check_data(config.data, config.split, download=config.download and not config.offline)
         if config.int8 == "true":
@@ -54,9 +52,7 @@ def check_bench_export(
             (config.fraction == 0, "fraction=0 leaves no image to compare on"),
         ]
     )
-    if config.model is not None and format_of(config.model) is not None:
-        raise UsageError(f"model={config.model} is exported already: name its checkpoint")
-    check_trained(config)
+    _check_checkpoint(config)
     choose(
         config.formats, data=config.data is not None, calibration=config.calibration
     )
@@ -66,8 +62,18 @@ def check_bench_export(
             check_data(config.data, split, download=online)
 
 
+def _check_checkpoint(config: ExportConfig | BenchExportConfig) -> None:
+    """``model=`` is there, and is no exported file."""
+    check_trained(config)
+    if config.model is not None and format_of(config.model) is not None:
+        raise UsageError(f"model={config.model} is exported already: name its checkpoint")
+
+
 def _check_folder(config: ExportConfig) -> None:
-    """``output=`` lies in a folder that is there."""
-    parent = Path(config.output or "").parent
+    """``output=`` lies in a folder that is there and can be written into."""
+    if config.output is None:
+        return  # beside the checkpoint: looked at when it has been found
+    parent = Path(config.output).parent
     if not parent.is_dir():
         raise UsageError(f"output={config.output}: there is no folder {parent}: make it first")
+    check_writable(Path(config.output) if Path(config.output).is_dir() else parent)

@@ -27,6 +27,7 @@ from .knobs import knobs
 from .log import Log
 from .models.detector import Detector
 from .models.obtain import obtain
+from .models.predictions import ONE_TO_ONE
 from .models.restore import restore
 from .parse import UsageError
 from .precision.precision import Precision, use_precision
@@ -130,14 +131,24 @@ def _load_exported(path: Path, config: ValConfig | PredictConfig, log: Log) -> L
 
 
 def _refuse_decided(path: Path, about: About, config: ValConfig | PredictConfig) -> None:
-    """Raise UsageError for what was decided when the file was exported."""
-    decided = ["amp"] if about.output == "raw" else ["amp", "nms", "iou", "agnostic_nms"]
-    for name in decided:
-        if getattr(config, name) != knobs(type(config))[name].default:
+    """Raise UsageError for what was decided when the file was exported, and for settings of NMS on
+    a raw file whose head needs none."""
+    options = knobs(type(config))
+    changed = [name for name in options if getattr(config, name) != options[name].default]
+    of_nms = {"iou", "agnostic_nms"}
+    decided = {"amp"} if about.output == "raw" else {"amp", "nms", *of_nms}
+    free = about.output == "raw" and about.head == ONE_TO_ONE and not config.nms
+    for name in changed:
+        if name in decided:
             raise UsageError(
                 f"{name}= has no effect on {path}: it was decided when the file was exported"
             )
-    usual = knobs(type(config))["max_det"].default
+        if free and name in of_nms:
+            raise UsageError(
+                f"{name}={getattr(config, name)} has no effect on the NMS-free head of {path}: "
+                "leave it out, or export with nms=True"
+            )
+    usual = options["max_det"].default
     if about.output != "raw" and about.max_det < config.max_det != usual:
         raise UsageError(f"max_det={config.max_det}: {path} answers with {about.max_det} at most")
 

@@ -178,7 +178,8 @@ def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
         ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
         ("data=shapes.yaml", "the checkpoint knows 3: compare on the data it was trained for"),
         ("data=own/data.yaml fraction=0.01", "leaves none to calibrate with"),
-        ("model=best.onnx", "model=best.onnx is exported already: name its checkpoint"),
+        ("model=best.onnx", "model=best.onnx: no such file"),
+        ("model=own/old.onnx", "model=own/old.onnx is exported already: name its checkpoint"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(
@@ -189,6 +190,7 @@ def test_what_can_not_be_meant_is_refused(
     monkeypatch.setenv("DET_CACHE", str(tmp_path_factory.mktemp("cache")))
     (tmp_path / "own").mkdir()
     write_data(tmp_path / "own")
+    (tmp_path / "own" / "old.onnx").write_bytes(b"")
     save_checkpoint(tmp_path)
     model = [] if typed.startswith("model") else ["best.safetensors"]
     assert main(["bench", "export", *model, *typed.split(), "--quiet"]) == 2

@@ -27,6 +27,7 @@ from yolodet.detector.config import ValConfig
 from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export import formats, torchscript
 from yolodet.detector.export.graph import ExportGraph
+from yolodet.detector.export.onnx import REFUSALS
 from yolodet.detector.log import Log
 from yolodet.detector.parse import parse
 
@@ -117,6 +118,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("int8=True", "int8=True is calibrated with images: name the data with data="),
         ("calibration=entropy", "calibration= has no effect without int8=True"),
         ("half=True", "half=True is not for format=torchscript on device=cpu: use device=0"),
+        ("half=True device=mps", "half=True is not for format=torchscript on device=mps: use"),
         ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
         ("imgsz=64,x", "expected a side or height,width, e.g. imgsz=640,512"),
         ("batch=0", "batch=0 is out of range"),
@@ -131,7 +133,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("device=gpu", "device=gpu: expected cpu, mps, cuda"),
         ("model=none.safetensors", "no such file"),
         ("model=yolo26n", "model=yolo26n has not been trained"),
-        ("model=best.onnx", "is exported already: name its checkpoint"),
+        ("model=none.onnx", "model=none.onnx: no such file"),
         ("output=x.onnx", "a file of format=torchscript ends in .torchscript"),
         ("output=no/x.torchscript", "there is no folder no: make it first"),
         ("data=none.yaml", "none.yaml"),
@@ -146,6 +148,13 @@ def test_what_can_not_be_meant_is_answered_in_one_line(
     assert [path.name for path in run.iterdir()] == ["best.safetensors"]
 
 
+def test_an_exported_file_is_not_exported_again(run: Path, capsys) -> None:
+    assert main(["export", SCRIPT]) == 0
+    capsys.readouterr()
+    line = refused(capsys, f"model={run / 'best.torchscript'}")
+    assert line.endswith("is exported already: name its checkpoint")
+
+
 def test_a_missing_package_names_its_extra(run: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     line = refused(capsys, "format=openvino")
@@ -153,6 +162,25 @@ def test_a_missing_package_names_its_extra(run: Path, monkeypatch, capsys) -> No
         "format=openvino needs openvino, onnx, onnxscript, onnxruntime, which is not installed: "
         "pip install 'yolodet[openvino]'"
     )
+
+
+@pytest.mark.parametrize("row", formats.FORMATS.values(), ids=formats.FORMATS)
+def test_what_only_writes_is_not_needed_to_run(row: formats.Format, monkeypatch) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: name in row.run_by or None)
+    formats.require(row, to_run=True)
+    if row.written_by:
+        with pytest.raises(formats.MissingPackage, match=f"needs {row.written_by[0]}"):
+            formats.require(row)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    if row.run_by:
+        with pytest.raises(formats.MissingPackage, match=f"needs {', '.join(row.run_by)}, which"):
+            formats.require(row, to_run=True)
+
+
+def test_running_an_onnx_file_does_not_ask_for_what_writes_it() -> None:
+    needed = {name: set(row.run_by) for name, row in formats.FORMATS.items()}
+    assert needed["onnx"] == {"onnx", "onnxruntime"} and needed["openvino"] == {"openvino"}
+    assert needed["tflite"] == {"ai_edge_litert"} and needed["torchscript"] == set()
 
 
 def test_a_checkpoint_of_a_newer_schema_is_refused(run: Path, capsys) -> None:
@@ -274,6 +302,20 @@ def test_what_a_file_does_not_have_is_refused(run: Path, capsys, typed: str, ans
     assert answer in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_settings_of_nms_do_nothing_on_a_raw_file_without_it(run: Path, capsys) -> None:
+    assert main(["export", SCRIPT, "raw=True"]) == 0
+    cv2.imwrite("image.png", make_image((50, 90), 3))
+    call = ["predict", "image.png", "model=runs/train/weights/best.torchscript"]
+    for typed in ("iou=0.3", "agnostic_nms=True"):
+        capsys.readouterr()
+        assert main([*call, typed]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert f"{typed} has no effect on the NMS-free head of runs/train/weights/best" in line
+    assert main(call) == 0
+    assert main(["export", SCRIPT, "raw=True", "nms=True"]) == 0
+    assert main([*call, "iou=0.3"]) == 0, "here NMS comes after the file"
+
+
 def test_val_on_an_oblong_file_is_refused(run: Path, data: Path, capsys) -> None:
     assert main(["export", SCRIPT, "imgsz=64,96", f"data={data}", "fraction=0.5"]) == 0
     assert "AP is measured on square inputs only" in capsys.readouterr().err
@@ -298,6 +340,34 @@ def test_a_damaged_or_foreign_onnx_is_refused(run: Path, capsys) -> None:
         (run / "x.onnx").write_bytes(content)
         assert main(["predict", "image.png", f"model={run / 'x.onnx'}"]) == 1
         assert answer in capsys.readouterr().err.splitlines()[-1]
+
+
+@needs_onnx
+def test_whatever_onnxruntime_does_not_load_is_said_in_one_line(
+    run: Path, monkeypatch, capsys
+) -> None:
+    import onnx
+    import onnxruntime
+
+    assert main(["export"]) == 0
+    cv2.imwrite("image.png", make_image((50, 90), 3))
+    call = ["predict", "image.png", "model=runs/train/weights/best.onnx"]
+    model = onnx.load(run / "best.onnx")
+    model.graph.node[0].op_type = "Nope"
+    (run / "best.onnx").write_bytes(model.SerializeToString())
+    capsys.readouterr()
+    assert main(call) == 1
+    said = "det: error: runs/train/weights/best.onnx: ONNX Runtime can not load it ("
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    for name in REFUSALS:
+
+        def refuse(*args, **words):
+            raise getattr(state, name)("made up")  # noqa: B023
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+        assert main(call) == 1
+        assert f"{said}made up)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_info_describes_an_exported_file(run: Path, capsys) -> None:

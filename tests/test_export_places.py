@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from exports import make_run, refused
 from yolodet.cli import main
 from yolodet.detector.export import formats, torchscript
-from yolodet.detector.export.export import check_place
+from yolodet.detector.export.export import check_place, export
 from yolodet.detector.parse import UsageError
 
 SCRIPT = "format=torchscript"
@@ -120,5 +121,25 @@ def test_a_folder_that_can_not_be_written_is_said_before_the_work(
     (tmp_path / "file").write_text("")
     line = refused(capsys, SCRIPT, f"output={tmp_path / 'file' / 'x.torchscript'}")
     assert "there is no folder" in line
-    line = refused(capsys, SCRIPT, "output=/proc/x.torchscript")
-    assert "/proc" in line
+    for output in ("/proc/x.torchscript", "/proc"):
+        line = refused(capsys, SCRIPT, f"output={output}")
+        assert line.startswith("/proc: nothing can be written there (")
+
+
+def test_the_usual_folder_is_tried_before_data_are_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def full(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", f"{dir}/tmpx7")
+
+    def reached(*args: object) -> None:
+        raise AssertionError("data are read")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(f"{export.__module__}.examiner_for", reached)
+    line = refused(capsys, SCRIPT)
+    assert line == (
+        "runs/train/weights: nothing can be written there (Permission denied): name another place "
+        "with output="
+    )
+    assert [path.name for path in run.iterdir()] == ["best.safetensors"]

@@ -29,8 +29,8 @@ class About:
     multiples of ``stride`` from ``smallest_side`` on.  batch: images at once where fixed.
     input: ``float32`` (0..1) or ``uint8`` (0..255), always RGB [B,3,H,W].  letterbox, pad: where an
     image lies in the input (center, top-left), and the grey around it.  output: ``detections`` or
-    ``raw``.  head: the branch it reads; nms: NMS is inside.  half_on: kind of device that a file in
-    fp16 is for.  checkpoint: Meta of what was exported.
+    ``raw``.  head: the branch it reads; nms: NMS is inside.  device: kind of device that it was
+    written on; one in fp16 for a GPU runs there only.  checkpoint: Meta of what was exported.
     """
 
     format: str

@@ -34,7 +34,7 @@ from .exported import open_exported
 from .formats import FULL, WEIGHTS, ExportError, Format
 from .graph import ExportGraph, Shape
 from .interface import Settings
-from .options import formats_of, precision_of, size_of, target_of
+from .options import check_writable, formats_of, precision_of, size_of, target_of
 from .parity import TOLERANCES
 from .quantize import Quantizer
 from .quantize_ranges import calibration_images
@@ -86,6 +86,7 @@ def export(
     rows = formats_of(config)
     targets = [target_of(config, row, path, fetched=fetched) for row in rows]
     for row, target in zip(rows, targets, strict=True):
+        check_writable(target.parent)
         check_place(row, target)
     examiner = examiner or examiner_for(config, model, meta, size, device, log)
     if settings.precision == FULL and images is None:

@@ -127,15 +127,15 @@ def predictions_of(boxes: torch.Tensor, scores: torch.Tensor) -> Predictions:
 def about_file(path: Path) -> About:
     """What an exported file says about itself.
 
-    Raises ExportError where it is damaged or no export of det, MissingPackage where the packages of
-    its format are not installed.
+    Raises ExportError where it is damaged or no export of det, MissingPackage where what runs
+    its format is not installed.
     """
     row = format_of(path)
     if row is None:
         raise ExportError(f"{path}: no format of det has this suffix")
     if not path.exists():
         raise ExportError(f"{path} does not exist")
-    require(row)
+    require(row, to_run=True)
     return About.from_texts(WRITERS[row.name].read_about(path), path)
 
 

@@ -35,8 +35,9 @@ class Format:
     """Facts of one format.
 
     runtime: what runs the file, for people.  suffix: of the file.  parts: suffixes of files that
-    belong to it and lie beside it under its name.  packages: import names needed to write and run
-    it; extra: what of yolodet installs them, None where torch is enough.  half_on: kinds of device
+    belong to it and lie beside it under its name.  run_by: import names needed to read and run it;
+    written_by: what is needed beside them to write it; extra: what of yolodet installs all of them,
+    None where torch is enough.  half_on: kinds of device
     for which half=True is right (docs/export.md says why).  int8: the kinds of quantization that it
     can be written in; calibrations: how its ranges can be found.  dynamic: whether a file may take
     any batch and size.  raw_only: its converter lacks what choosing detections needs.  system: the
@@ -47,7 +48,8 @@ class Format:
     name: str
     runtime: str
     suffix: str
-    packages: tuple[str, ...] = ()
+    run_by: tuple[str, ...] = ()
+    written_by: tuple[str, ...] = ()
     extra: str | None = None
     parts: tuple[str, ...] = ()
     half_on: tuple[str, ...] = ()
@@ -57,6 +59,11 @@ class Format:
     raw_only: bool = False
     system: str | None = None
     run_here: bool = True
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What is needed to write it, which includes running it: each file is proven."""
+        return (*self.run_by, *self.written_by)
 
     def files(self, path: Path) -> list[Path]:
         """What belongs to the file ``path``, itself last: it is placed when the rest is there."""
@@ -69,25 +76,26 @@ FORMATS = {
     row.name: row
     for row in (
         Format(
-            "onnx", "ONNX Runtime", ".onnx", (*_ONNX, "onnxruntime"), "export",
+            "onnx", "ONNX Runtime", ".onnx", ("onnx", "onnxruntime"), ("onnxscript",), "export",
             half_on=("cpu", "cuda"), int8=(FULL, WEIGHTS),
         ),
         Format("torchscript", "libtorch", ".torchscript", half_on=("cuda",)),
         Format("torch_export", "torch.export", ".pt2", half_on=("cuda",)),
         Format(
-            "openvino", "OpenVINO", ".xml", ("openvino", *_ONNX, "onnxruntime"), "openvino",
+            "openvino", "OpenVINO", ".xml", ("openvino",), (*_ONNX, "onnxruntime"), "openvino",
             parts=(".bin",), half_on=("cpu",), int8=(FULL,),
         ),
         Format(
-            "tflite", "LiteRT", ".tflite", ("litert_torch", "ai_edge_litert", "litert_quantizer"),
+            "tflite", "LiteRT", ".tflite", ("ai_edge_litert",),
+            ("litert_torch", "litert_quantizer"),
             "tflite", half_on=("cpu",), int8=(FULL, WEIGHTS), calibrations=(MINMAX,), dynamic=False,
         ),
         Format(
-            "coreml", "Core ML", ".mlpackage", ("coremltools",), "coreml",
+            "coreml", "Core ML", ".mlpackage", ("coremltools",), (), "coreml",
             half_on=("cpu",), dynamic=False, raw_only=True, system="darwin", run_here=False,
         ),
         Format(
-            "tensorrt", "TensorRT", ".engine", ("tensorrt", *_ONNX), "tensorrt",
+            "tensorrt", "TensorRT", ".engine", ("tensorrt",), _ONNX, "tensorrt",
             half_on=("cuda",), dynamic=False, run_here=False,
         ),
     )
@@ -102,14 +110,16 @@ def format_of(path: str | Path) -> Format | None:
     return SUFFIXES.get(Path(path).suffix)
 
 
-def missing_packages(row: Format) -> list[str]:
-    """Which of the packages of a format are not installed; none of them is imported."""
-    return [name for name in row.packages if find_spec(name) is None]
+def missing_packages(row: Format, *, to_run: bool = False) -> list[str]:
+    """Which packages for writing a format (to_run: only running it) are not installed; none of them
+    is imported."""
+    return [name for name in (row.run_by if to_run else row.packages) if find_spec(name) is None]
 
 
-def require(row: Format) -> None:
-    """Raise MissingPackage, which names the extra, where a package of a format is missing."""
-    if missing := missing_packages(row):
+def require(row: Format, *, to_run: bool = False) -> None:
+    """Raise MissingPackage, which names the extra, where a package for writing a format (to_run:
+    only running it) is missing."""
+    if missing := missing_packages(row, to_run=to_run):
         raise MissingPackage(
             f"format={row.name} needs {', '.join(missing)}, which is not installed: "
             f"pip install 'yolodet[{row.extra}]'"

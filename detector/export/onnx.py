@@ -24,6 +24,11 @@ from .interface import Runner, Settings
 LARGE = 256
 """Tensors of fewer numbers (biases, constants) stay in float32: they save nothing."""
 HALF_MAX = 65504.0
+REFUSALS = (
+    "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile",
+    "NotImplemented", "RuntimeException",
+)  # fmt: skip
+"""What ONNX Runtime raises for a file that it can not load; they have no class in common."""
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
@@ -118,13 +123,15 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
                 f"device={device}: this ONNX Runtime has no CUDA; use device=cpu, or install "
                 "onnxruntime-gpu in its place"
             )
+    state = ort.capi.onnxruntime_pybind11_state
+    refusals = tuple(getattr(state, name) for name in REFUSALS)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
-    except ort.capi.onnxruntime_pybind11_state.Fail as error:
+    except refusals as error:
         raise ExportError(f"{path}: ONNX Runtime can not load it ({error})") from error
     return lambda images: session.run(None, {"images": images})
 

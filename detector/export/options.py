@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 from ..config_export import ExportConfig
@@ -78,6 +79,21 @@ def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: b
     return output
 
 
+def check_writable(folder: Path) -> None:
+    """Raise UsageError where nothing can be written into a folder, or into the nearest one above it
+    that exists.  Tried with a file that has no name, so that nothing can be left."""
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: nothing can be written there ({error.strerror}): name another place with "
+            "output="
+        ) from error
+
+
 def check_options(config: ExportConfig, given: frozenset[str]) -> None:
     """Raise UsageError for options that can not be meant together or would do nothing, and
     MissingPackage for a format that can not be written here."""
@@ -140,7 +156,8 @@ def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple
 
 
 def _check_format(row: Format, config: ExportConfig) -> None:
-    kind = "cpu" if config.device in (None, "cpu") else "cuda"
+    device = config.device or "cpu"
+    kind = device if device in ("cpu", "mps") else "cuda"
     if config.half and kind not in row.half_on:
         mend = f"use device={'0' if row.half_on[0] == 'cuda' else 'cpu'}" if row.half_on else (
             "leave it out"
