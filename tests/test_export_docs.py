@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from exports import lively_detector, make_image, needs_onnx, run_export
 from yolodet.detector.export.formats import FORMATS
+from yolodet.detector.models.detector import Detector
 from yolodet.detector.predict.predictor import Predictor
 from yolodet.detector.predict.sources import open_source
 
@@ -42,14 +44,19 @@ def program(package: str) -> str:
     return found
 
 
+@pytest.mark.parametrize("align", ["center", "top-left"])
 @pytest.mark.parametrize("name", CONSUMERS)
-def test_the_programs_run_and_find_what_det_predict_finds(name: str, tmp_path: Path) -> None:
+def test_the_programs_run_and_find_what_det_predict_finds(
+    name: str, align: str, tmp_path: Path
+) -> None:
     for package in {CONSUMERS[name], *FORMATS[name].packages}:
         if find_spec(package) is None:
             pytest.skip(f"needs {package}")
     code = program(CONSUMERS[name])
     assert sum(bool(line) for line in code.splitlines()) <= LONGEST
-    run_export(tmp_path, format=name, imgsz="64,96")
+    model = copy.deepcopy(lively_detector())
+    model.letterbox = align
+    run_export(tmp_path, model, format=name, imgsz="64,96")
     cv2.imwrite(str(tmp_path / "image.png"), make_image((50, 90), 3))
     (tmp_path / "prepare.py").write_text(PREPARE)
     done = subprocess.run(
@@ -57,7 +64,7 @@ def test_the_programs_run_and_find_what_det_predict_finds(name: str, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     said = [re.fullmatch(r"(.*) (\d\.\d+) \[(.*)\]", line) for line in done.stdout.splitlines()]
-    wanted = predicted(tmp_path / "image.png")
+    wanted = predicted(model, tmp_path / "image.png")
     assert len(said) == len(wanted) > 3
     for line, (label, score, box) in zip(said, wanted, strict=True):
         assert line is not None and line[1] == label
@@ -134,10 +141,10 @@ def found_in_python(file: Path, image: np.ndarray) -> list[tuple[str, list[float
     return [(names[int(r[5])], [r[4], *r[:4]]) for r in rows if r[4] >= 0.25]
 
 
-def predicted(image: Path) -> list[tuple[str, float, np.ndarray]]:
+def predicted(model: Detector, image: Path) -> list[tuple[str, float, np.ndarray]]:
     names = ("clock", "kite", "bus & tram")
     predictor = Predictor(
-        lively_detector(), names, image_size=(64, 96), device="cpu", nms=False, conf=0.25, iou=0.7,
+        model, names, image_size=(64, 96), device="cpu", nms=False, conf=0.25, iou=0.7,
         max_det=300, agnostic_nms=False,
     )  # fmt: skip
     (result,) = predictor.stream(open_source(str(image)))
