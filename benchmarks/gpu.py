@@ -5,7 +5,7 @@
 
 1. steps: model n, s and m, batch 16, 64 and 128, fp32, bf16 and fp16, at --imgsz on batches that
    lie on the device: images/s, memory, and the share of a step in which kernels run (the rest is
-   the host, launching them).
+   the host, launching them).  As `det train` does it, deterministic; once also without.
 2. loops: the same step fed by the loader, which draws on the CPU or on the device: images/s, share
    of the step's speed, share of the time in which the device waits for data, or draws it.
 3. loader: images/s that each way of drawing gives by itself, on the device and by number of
@@ -30,6 +30,8 @@ import torch
 from gpu_parts import Draws, Fed, Step, make_data
 from pages import add_out, hardware, table, write_page
 from yolodet.datasets.limits import usable_cores
+from yolodet.detector.config import TrainConfig
+from yolodet.detector.train.assemble import prepare_process
 
 Row = dict[str, Any]
 Job = tuple[str, Callable[[], Row]]
@@ -38,10 +40,7 @@ Job = tuple[str, Callable[[], Row]]
 def main() -> None:
     options = read_options()
     began = time.perf_counter()
-    torch.backends.cudnn.benchmark = True
-    if options.device == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
+    prepare_process(TrainConfig(), torch.device(options.device))
     rows: list[Row] = []
     left_out: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -99,6 +98,8 @@ def jobs(options: argparse.Namespace, data: Any) -> Iterator[Job]:
     for model, on in itertools.product(others, ("device", "cpu")):
         yield fed(model, options.batches[0], on)
     batch = options.batches[0]
+    name, job = step(first, batch, best)
+    yield f"{name}, deterministic=False", lambda: _freely(job, device)
     yield "drawing on the device", lambda: Draws(batch, data, device, None).alone(seconds)
     for workers in sorted({1, usable_cores() // 2, usable_cores() - 1} - {0}):
         name = f"drawing on the CPU, {workers} processes"
@@ -110,6 +111,16 @@ def jobs(options: argparse.Namespace, data: Any) -> Iterator[Job]:
         early = batch == options.batches[0] or model == first
         if precision != best or not early:
             yield step(model, batch, precision)
+
+
+def _freely(job: Callable[[], Row], device: torch.device) -> Row:
+    """A measurement with the fastest kernels that cuDNN finds, whatever they repeat."""
+    prepare_process(TrainConfig(deterministic=False), device)
+    try:
+        row = job()
+    finally:
+        prepare_process(TrainConfig(), device)
+    return {**row, "precision": f"{row['precision']}, deterministic=False"}
 
 
 def _drawn_by(workers: int, batch: int, data: Any, device: torch.device, seconds: float) -> Row:

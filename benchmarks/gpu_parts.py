@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from yolodet.detector.device import memory_in_use, synchronize
 from yolodet.detector.losses.detection import DetectionLoss, Gains
 from yolodet.detector.models.build import build
 from yolodet.detector.precision.precision import Precision
+from yolodet.detector.train import feed
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer
 from yolodet.detector.train.step import TrainStep
@@ -125,15 +127,15 @@ class Fed(Step):
 
     def loop(self, seconds: float) -> Row:
         """Steps as an epoch does them; the device is asked when it began and ended what."""
-        stream = endless(self.loader)
+        stream = feed.on_device(endless(self.loader), self.device)
         for _ in range(WARM_UP):
-            self.learn(next(stream).to(self.device))
+            self.learn(next(stream))
         synchronize(self.device)
         self.clock.marks.clear()
         started, steps = time.perf_counter(), 0
         self.clock.mark("end")
         while steps < 3 or time.perf_counter() - started < seconds:
-            batch = next(stream).to(self.device)
+            batch = next(stream)
             self.clock.mark("there")
             self.learn(batch)
             self.clock.mark("end")
@@ -152,7 +154,7 @@ class Clock:
         self.marks: list[tuple[str, Any]] = []
 
     def mark(self, name: str) -> None:
-        """Remember that the device comes to this point."""
+        """Remember that the device, on the stream in use, comes to this point."""
         if self.device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -161,15 +163,20 @@ class Clock:
             self.marks.append((name, time.perf_counter()))
 
     def shares(self) -> dict[str, float]:
-        """Shares of the time: waits (from the end of a step until drawing begins, or until the data
-        is there where the CPU draws) and draws (from then until it is there)."""
-        spent = {"waits": 0.0, "draws": 0.0, "steps": 0.0}
-        kinds = {("end", "draw"): "waits", ("end", "there"): "waits", ("draw", "there"): "draws",
-                 ("there", "end"): "steps"}  # fmt: skip
-        for (before, first), (after, second) in zip(self.marks, self.marks[1:], strict=False):
-            spent[kinds[before, after]] += self._between(first, second)
-        total = sum(spent.values())
-        return {name: spent[name] / total for name in ("waits", "draws")}
+        """Shares of the time: waits (from the end of a step until the data for the next is there)
+        and draws (from when drawing begins until then, be it beside a step)."""
+        steps = [(name, at) for name, at in self.marks if name != "draw"]
+        total = self._between(steps[0][1], steps[-1][1])
+        waits = self._sum(steps, "end", "there")
+        draws = self._sum([(name, at) for name, at in self.marks if name != "end"], "draw", "there")
+        return {"waits": waits / total, "draws": draws / total}
+
+    def _sum(self, marks: list[tuple[str, Any]], before: str, after: str) -> float:
+        return sum(
+            self._between(first, second)
+            for (one, first), (other, second) in pairwise(marks)
+            if (one, other) == (before, after)
+        )
 
     def _between(self, first: Any, second: Any) -> float:
         if self.device.type == "cuda":
@@ -223,13 +230,13 @@ class Draws:
 
     def alone(self, seconds: float) -> Row:
         """Images/s with nothing to feed."""
-        stream = endless(self.loader)
+        stream = feed.on_device(endless(self.loader), self.device)
         for _ in range(WARM_UP):
-            next(stream).to(self.device)
+            next(stream)
         synchronize(self.device)
         started, images = time.perf_counter(), 0
         while not images or time.perf_counter() - started < seconds:
-            images += len(next(stream).to(self.device))
+            images += len(next(stream))
         synchronize(self.device)
         rate = images / (time.perf_counter() - started)
         self.loader.close()

@@ -13,12 +13,10 @@ import argparse
 import json
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from yolodet.datasets.cache import ImageCache
 from yolodet.detector.config import TrainConfig
 from yolodet.detector.device import synchronize
 from yolodet.detector.log import Log
@@ -68,7 +66,7 @@ def main() -> None:
     parser.add_argument("--cache-budget", type=int, help="bytes that decoded images may take")
     options, words = parser.parse_known_args()
     if options.cache_budget is not None:
-        assembling.ImageCache = partial(ImageCache, budget=options.cache_budget)  # type: ignore
+        assembling.memory_budget = lambda *_: options.cache_budget
     words = read_words(["train", *words, "plots=False", "patience=0", "close_mosaic=0"]).words
     config, _ = parse(TrainConfig, words)
     log = Log(verbose=False)

@@ -43,9 +43,10 @@ class ImageCache:
     ``ram``, ``disk`` (needs a folder), ``none``, or ``auto``: ram where all images fit the
     budget, else disk where a folder with room is given, else as many as fit in ram.  folder:
     where a cache on disk goes; never the user's data folder.  fingerprint: changes whenever the
-    images do.  budget: bytes of memory.  neighbours: processes on this machine that keep the same
-    images in memory of their own. Raises ValueError for an unknown mode, or for disk without a
-    folder.
+    images do.  budget: bytes of memory; None: what ``memory_budget`` says.
+
+    memory: bytes of it that are taken once every image is held.  Raises ValueError for an unknown
+    mode, or for disk without a folder.
     """
 
     def __init__(
@@ -57,7 +58,6 @@ class ImageCache:
         folder: Path | None = None,
         fingerprint: str = "",
         budget: int | None = None,
-        neighbours: int = 1,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"cache={mode}: expected one of {', '.join(MODES)}")
@@ -72,10 +72,14 @@ class ImageCache:
         self._touched = 0
         self._note = "no cache, images are decoded each time they are needed"
         if mode != "none" and len(self._sizes):
-            share = _RAM_SHARE if mode == "ram" else _SHARE
-            if budget is None:
-                budget = int(available_memory() * share) // neighbours
-            self._choose(mode, folder, fingerprint, budget)
+            self._choose(
+                mode, folder, fingerprint, memory_budget(mode) if budget is None else budget
+            )
+
+    @property
+    def memory(self) -> int:
+        file = self._file
+        return file.size if file is not None and file.path is None else 0
 
     def _choose(self, mode: str, folder: Path | None, fingerprint: str, budget: int) -> None:
         whole = self._lay_out(np.arange(len(self)))
@@ -172,6 +176,14 @@ class ImageCache:
     def describe(self) -> str:
         """What was chosen, in a line: ``in memory, 64 MB`` or ``on disk, 9.1 GB in ...``."""
         return self._note
+
+
+def memory_budget(mode: str, neighbours: int = 1) -> int:
+    """Bytes that decoded images may take in memory, of all caches of a process together.
+
+    neighbours: processes on this machine that keep the same images in memory of their own.
+    """
+    return int(available_memory() * (_RAM_SHARE if mode == "ram" else _SHARE)) // neighbours
 
 
 def _bytes(count: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 import platform
 from collections.abc import Iterator
 
 import torch
+
+from ..datasets.limits import usable_cores
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of mallopt(3): never return the top of the heap, never map a block by itself."""
@@ -51,12 +52,9 @@ def describe_device(device: torch.device) -> str:
 
 
 def use_all_cores(neighbours: int = 1) -> None:
-    """Let torch use every core this process may run on (torch counts those of the machine), or its
+    """Let torch use every core this process may use (torch counts those of the machine), or its
     part of them: ``neighbours`` ranks of a run share the machine."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    cores = max(cores // neighbours, 1)
+    cores = max(usable_cores() // neighbours, 1)
     if torch.get_num_threads() != cores:
         torch.set_num_threads(cores)
 

@@ -113,7 +113,7 @@ def test_the_clock_tells_waiting_from_drawing(monkeypatch: pytest.MonkeyPatch) -
     clock = gpu_parts.Clock(torch.device("cpu"))
     for time, name in ((0, "end"), (1, "draw"), (3, "there"), (8, "end"), (10, "there")):
         clock.marks.append((name, float(time)))
-    assert clock.shares() == {"waits": 0.3, "draws": 0.2}
+    assert clock.shares() == {"waits": 0.5, "draws": 0.2}
 
 
 def test_growth_measures_as_many_images_on_every_row(tmp_path: Path) -> None:

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scenes import LIVELY, make_records
+from tiny import train_config, use_tiny_detector, write_tiny_data
 from yolodet.datasets import cache as cache_module
 from yolodet.datasets.cache import ImageCache
 from yolodet.datasets.dataset import DetectionDataset
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.image import read_image, resize_to
 from yolodet.datasets.limits import available_memory
+from yolodet.datasets.loader import Loader
+from yolodet.detector import device
+from yolodet.detector.config import TrainConfig
+from yolodet.detector.log import Log
+from yolodet.detector.train.assemble import assemble
 
 SIDE = 64
 
@@ -265,3 +272,39 @@ def test_available_memory_respects_control_groups(tmp_path: Path) -> None:
     assert available_memory(tmp_path, own, meminfo) == 1000000
     (tmp_path / "box" / "memory.stat").write_text("anon 5\ninactive_file 500000\n")
     assert available_memory(tmp_path, own, meminfo) == 1500000
+
+
+@pytest.mark.parametrize("mode", ["ram", "auto"])
+def test_two_caches_of_a_run_share_one_budget(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is taken when images come in, so the second cache can not see what the first has."""
+    use_tiny_detector(monkeypatch)
+    config, _ = train_config(write_tiny_data(tmp_path / "data"), tmp_path, cache=mode)
+    whole = [loader.dataset.cache.memory for loader in loaders_of(config)]
+    assert min(whole) > 0
+    free = int((whole[0] + whole[1] // 2) / {"ram": 0.75, "auto": 0.25}[mode])
+    monkeypatch.setattr(cache_module, "available_memory", lambda: free)
+    first, second = (loader.dataset.cache for loader in loaders_of(config))
+    assert first.memory == whole[0] and second.memory < whole[1] // 2
+    if mode == "auto":
+        assert "on disk" in second.describe() and second.memory == 0
+
+
+def loaders_of(config: TrainConfig) -> tuple[Loader, Loader]:
+    run = assemble(config, Log(verbose=False))
+    run.close()
+    return run.train_loader, run.val_loader
+
+
+def test_torch_computes_on_the_cores_that_a_container_grants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        for granted, neighbours, expected in ((3, 1, 3), (3, 2, 1), (1, 4, 1)):
+            monkeypatch.setattr(device, "usable_cores", lambda granted=granted: granted)
+            device.use_all_cores(neighbours)
+            assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

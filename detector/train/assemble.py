@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import torch
 
-from ...datasets.cache import ImageCache
+from ...datasets.cache import ImageCache, memory_budget
 from ...datasets.config import Dataset, cache_folder, load_dataset
 from ...datasets.dataset import Augment, DetectionDataset
 from ...datasets.device_augment import DevicePainter, choose_device
@@ -277,6 +277,7 @@ def make_loaders(
         close_epoch=close_epoch(length, config.close_mosaic),
     )
     on_device = draws_on_device(config, scans[0].records, image_size, device, log)
+    room = memory_budget(config.cache, neighbours)
     loaders = []
     for scan, augmentation in ((scans[0], augment), (scans[1], None)):
         painted = on_device and augmentation is not None
@@ -286,8 +287,11 @@ def make_loaders(
             mode="none" if painted and config.cache == "auto" else config.cache,
             folder=cache_folder() / "images",
             fingerprint=scan.fingerprint,
-            neighbours=neighbours,
+            budget=room,
         )
+        room -= cache.memory
+        what = "training" if augmentation else "validation"
+        log.info(f"{what} images: {cache.describe()}")
         data = DetectionDataset(
             scan.records,
             image_size,
@@ -311,7 +315,6 @@ def make_loaders(
                 neighbours=neighbours,
             )
         )
-    log.info(f"images: {cache.describe()}")
     return loaders[0], loaders[1]
 
 

@@ -33,6 +33,7 @@ from ..precision.precision import Precision
 from ..runs import BEST, LAST, RunError, write_csv
 from .assemble import Run
 from .describe import describe_run
+from .feed import on_device
 from .guard import Failure, Guard, Rollback, find_failure, worst
 from .optim import set_learning_rate
 from .position import Position
@@ -90,7 +91,8 @@ class Trainer:
         loader = self.run.train_loader
         self._training_mode()
         with self.log.progress(f"epoch {self.at.epoch + 1}/{self.length.epochs}", 0) as update:
-            for batch in loader.epoch(self.at.epoch, start_step=self.at.batch):
+            batches = loader.epoch(self.at.epoch, start_step=self.at.batch)
+            for batch in on_device(batches, self.run.device):
                 self._train_batch(batch, len(loader))
                 self.at.batch += 1
                 self.at.sums["seconds"] = time.perf_counter() - started
@@ -104,7 +106,7 @@ class Trainer:
         self.guard.before(boundary=at.batch % accumulate == 0)
         self.run.criterion.progress = at.epoch / max(self.length.epochs - 1, 1)
         set_learning_rate(self.run.optimizer, self._lr_factor())
-        batch = self._resize(batch.to(self.run.device))
+        batch = self._resize(batch)
         full = (at.batch + 1) % accumulate == 0 or at.batch + 1 == steps
         output = self.step(batch, update=full, eager=self.guard.eager)
         diagnose = partial(self._diagnose, batch, {"epoch": at.epoch, "batch": at.batch})
