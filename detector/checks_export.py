@@ -35,9 +35,7 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> N
     _check_folder(config)
 
 
-def check_bench_export(
-    config: BenchExportConfig, given: frozenset[str] = frozenset()
-) -> None:
+def check_bench_export(config: BenchExportConfig, given: frozenset[str] = frozenset()) -> None:
     """Raise UsageError where there is nothing to compare or it can not be meant so."""
     check_common(config)
     for_data = ("split", "fraction", "calibration", "seed", "max_drop")
@@ -53,9 +51,7 @@ def check_bench_export(
         ]
     )
     _check_checkpoint(config)
-    choose(
-        config.formats, data=config.data is not None, calibration=config.calibration
-    )
+    choose(config.formats, data=config.data is not None, calibration=config.calibration)
     if config.data is not None:
         online = config.download and not config.offline
         for split in (config.split, "train"):

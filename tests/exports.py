@@ -60,7 +60,7 @@ def enliven(model: Detector) -> Detector:
         for branch in model.branches:
             head = model.head.get_submodule(branch)
             for tower in (*head.boxes, *head.classes):
-                tower[-1].weight.normal_(0, 0.3 / tower[-1].in_channels**0.5)
+                tower[-1].weight.normal_(0, 0.3 / tower[-1].in_channels ** 0.5)
             for tower in head.classes:
                 tower[-1].bias.fill_(0.0)
         for branch, found in model.eval()(make_images(8, (96, 96), seed=50)).items():

@@ -244,9 +244,7 @@ def test_int8_without_a_box_to_judge_by_is_refused(run: Path, data: Path, capsys
 
 
 @pytest.mark.parametrize("name", FREE)
-def test_val_gives_the_same_ap_for_checkpoint_and_file(
-    name: str, run: Path, data: Path
-) -> None:
+def test_val_gives_the_same_ap_for_checkpoint_and_file(name: str, run: Path, data: Path) -> None:
     result = run_export(run, format=name, data=str(data), batch=4)
     (entry,) = result["exports"]
     ap, ap_here = entry["parity"]["ap"]

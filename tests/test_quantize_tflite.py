@@ -204,9 +204,7 @@ def test_the_file_may_be_called_as_its_twin(tmp_path: Path) -> None:
 
 def test_only_minmax_calibrates_tflite(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="format=tflite is calibrated by minmax"):
-        run_export(
-            tmp_path, format="tflite", int8=True, data="any.yaml", calibration="entropy"
-        )
+        run_export(tmp_path, format="tflite", int8=True, data="any.yaml", calibration="entropy")
 
 
 def test_the_bench_says_what_is_not_calibrated_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,9 +82,7 @@ def bench_export(
     rows = []
     for precision in WORDS:
         if names := [row.name for row, each in chosen if each == precision]:
-            each = replace(
-                told, output=str(folder), format=",".join(names), **WORDS[precision]
-            )
+            each = replace(told, output=str(folder), format=",".join(names), **WORDS[precision])
             result = export(
                 each, path, meta, model, fetched=False, log=log, examiner=examiner, images=images
             )
@@ -223,9 +221,7 @@ def summarise(
     """Seconds of runs, by rounds, as numbers for a table; base: those of what is compared with."""
     runs = sorted(seconds for turn in turns for seconds in turn)
     medians = [statistics.median(turn) for turn in turns]
-    ratios = [
-        statistics.median(its) / mine for its, mine in zip(base, medians, strict=True)
-    ]
+    ratios = [statistics.median(its) / mine for its, mine in zip(base, medians, strict=True)]
     return {
         "p50_ms": 1000 * statistics.median(runs),
         "p95_ms": 1000 * runs[min(len(runs) - 1, int(0.95 * len(runs)))],

@@ -139,9 +139,7 @@ def about_file(path: Path) -> About:
     return About.from_texts(WRITERS[row.name].read_about(path), path)
 
 
-def open_exported(
-    path: Path, device: torch.device, threads: int | None = None
-) -> ExportedDetector:
+def open_exported(path: Path, device: torch.device, threads: int | None = None) -> ExportedDetector:
     """The detector in an exported file.  threads: of its runtime; None for what it chooses.
 
     Raises what ``about_file`` raises, and ExportError where the runtime can not load it.

@@ -146,9 +146,7 @@ def network_of(graph: FloatGraph) -> Any:
     """The graph up to its ends: neither decoding nor choice of detections is calibrated."""
     from onnx.utils import Extractor
 
-    return Extractor(graph.model).extract_model(
-        [graph.model.graph.input[0].name], list(graph.ends)
-    )
+    return Extractor(graph.model).extract_model([graph.model.graph.input[0].name], list(graph.ends))
 
 
 def _ends(pair: tuple[Any, Any]) -> tuple[float, float]:
