@@ -231,9 +231,7 @@ def locate(description: Description, say: Message) -> Dataset | None:
     return None
 
 
-def _dataset(
-    description: Description, root: Path, splits: dict[str, list[Path | None]]
-) -> Dataset:
+def _dataset(description: Description, root: Path, splits: dict[str, list[Path | None]]) -> Dataset:
     checked: dict[str, list[Path]] = {}
     for split, places in splits.items():
         checked[split] = [place for place in places if place is not None]
@@ -298,7 +296,10 @@ def _fetch(
     limit = description.download_limit
     try:
         download_file(
-            url, archive, limit_bytes=limit, sha256=description.download_sha256,
+            url,
+            archive,
+            limit_bytes=limit,
+            sha256=description.download_sha256,
             on_progress=on_progress,
         )
         extract_zip(archive, folder, limit_bytes=limit * UNPACKED)
@@ -324,9 +325,7 @@ def _stand_in(
     return replace(stand_in, name=name, stand_in=description.name)
 
 
-def _drawn(
-    description: Description, say: Message, on_progress: Progress | None
-) -> Dataset:
+def _drawn(description: Description, say: Message, on_progress: Progress | None) -> Dataset:
     """The drawn data set of a description, from the cache folder or drawn into it now."""
     # The only late import: drawing needs OpenCV, and checking a command must not wait for that.
     from .shapes import SHAPES_VERSION, write_shapes
@@ -344,7 +343,9 @@ def _drawn(
                     f"{folder} cannot be written: {error.strerror}; set DET_CACHE to a folder"
                 ) from error
     files = read_description(folder / "data.yaml", say)
-    splits = {split: [_entry_path(folder, entry) for entry in entries]
-              for split, entries in files.entries.items()}
+    splits = {
+        split: [_entry_path(folder, entry) for entry in entries]
+        for split, entries in files.entries.items()
+    }
     drawn = replace(description, class_names=files.class_names)
     return _dataset(drawn, folder, splits)

@@ -341,9 +341,7 @@ def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, A
     return export_checkpoint(config, path, meta, model, fetched=config.model in ZOO, log=log)
 
 
-def bench_export(
-    config: BenchExportConfig, given: frozenset[str], log: Log
-) -> dict[str, Any]:
+def bench_export(config: BenchExportConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Write a checkpoint in every format and precision that can be run here, and compare the files.
 
     Leaves a run folder; returns what bench_export.json holds.

@@ -285,9 +285,7 @@ def _check_start(config: TrainConfig) -> None:
         )
     word = start_of(config)
     if word in ZOO:
-        check_obtainable(
-            str(word), offline=config.offline, accept_license=config.accept_license
-        )
+        check_obtainable(str(word), offline=config.offline, accept_license=config.accept_license)
     elif word in MODELS:
         raise UsageError(f"pretrained={word} is a model without weights: {_mend_names(str(word))}")
     elif config.pretrained not in (None, FRESH, FETCHED):

@@ -213,9 +213,7 @@ def test_loader_processes_end_with_a_run_that_fails(
 
 
 @pytest.mark.parametrize("batch", [2, 4])
-def test_small_batches_add_up_to_the_nominal_one(
-    squares: Path, tmp_path: Path, batch: int
-) -> None:
+def test_small_batches_add_up_to_the_nominal_one(squares: Path, tmp_path: Path, batch: int) -> None:
     """Equal numbers of updates, at equal rates, of equally long gradients."""
     lengths: dict[int, list[float]] = {}
     for size in (8, batch):

@@ -254,9 +254,7 @@ def write_scenes(folder: Path, numbers: Sequence[int]) -> Path:
         assert cv2.imwrite(str(folder / "images" / f"{number}.png"), image[..., ::-1])
         rows = np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
         rows /= (width, height, width, height)
-        lines = [
-            " ".join(map(str, (label, *row))) for label, row in zip(labels, rows, strict=True)
-        ]
+        lines = [" ".join(map(str, (label, *row))) for label, row in zip(labels, rows, strict=True)]
         (folder / "labels" / f"{number}.txt").write_text("\n".join(lines) + "\n")
     names = "\n".join(f"  {i}: {name}" for i, name in enumerate(SHAPE_CLASSES))
     (folder / "data.yaml").write_text(f"train: images\nval: images\nnames:\n{names}\n")
