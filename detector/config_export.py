@@ -56,9 +56,10 @@ class ExportConfig(DetectConfig):
 
     half: bool = knob(False, "Precision")
     """Store weights in float16: a file of half the size."""
-    int8: str = knob("false", "Precision", choices=("false", "true", "weights"))
+    int8: str = knob("false", "Precision", choices=("false", "true", "weights", "dynamic"))
     """Quantize: True computes in 8-bit integers, calibrated with training images of data=; weights
-    only stores weights in 8 bits and needs no data."""
+    only stores weights in 8 bits and needs no data; dynamic (tflite) stores weights so and rounds
+    what comes into a layer on the fly, without data too."""
     calibration: str = knob("minmax", "Precision", choices=("minmax", "entropy", "percentile"))
     """How ranges are found from calibration images (only with int8=True)."""
     seed: int = knob(0, "Precision", low=0)

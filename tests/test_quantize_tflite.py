@@ -194,6 +194,26 @@ def test_stored_weights_are_smaller_and_computed_in_float(
 
 
 @needs_tflite
+def test_dynamic_ranges_need_no_data_and_layers_take_floats(tmp_path: Path, network) -> None:
+    """A layer with int8 weights and floats in and out is the hybrid one, which rounds by itself."""
+    (entry,) = run_export(tmp_path, format="tflite", int8="dynamic")["exports"]
+    assert entry["passed"] and entry["file"].endswith("best-int8-dynamic.tflite")
+    assert entry["parity"]["score"] > 0 and entry["quantization"]["kind"] == "int8-dynamic"
+    file = Opened(Path(entry["file"]))
+    by_index = {each["index"]: each for each in file.details.values()}
+    layers = [each for each in file.operations if each["op_name"] in network.LAYERS]
+    kinds = {tuple(by_index[i]["dtype"] for i in each["inputs"][:2]) for each in layers}
+    assert kinds == {(np.float32, np.int8)} and len(layers) == entry["quantization"]["layers"]
+    assert not {"QUANTIZE", "DEQUANTIZE"} & set(file.kinds)
+    assert entry["bytes"] < network.source.stat().st_size
+
+
+def test_other_formats_are_not_quantized_on_the_fly(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"int8=dynamic: format=onnx is not .* use format=tflite"):
+        run_export(tmp_path, int8="dynamic")
+
+
+@needs_tflite
 def test_the_file_may_be_called_as_its_twin(tmp_path: Path) -> None:
     path = tmp_path / "twin.tflite"
     (entry,) = run_export(tmp_path, format="tflite", int8="weights", output=str(path))["exports"]

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 
 from ..evaluate.figure import ACCENT, INK, SOFT, new_figure, save_figure, style
 
-COLORS = {"fp32": "#9aa1ad", "fp16": "#f48c06", "int8": ACCENT, "int8-weights": "#2a9d5a"}
+COLORS = {
+    "fp32": "#9aa1ad", "fp16": "#f48c06", "int8": ACCENT, "int8-weights": "#2a9d5a",
+    "int8-dynamic": "#7b4bb3",
+}  # fmt: skip
 """By precision."""
 SPEEDS = {"one": "One thread", "all": "All threads", "side_by_side": "A call a core"}
 """Name in the results -> title."""

@@ -31,7 +31,7 @@ from ..runs import plain, write_json
 from .about import MARK, About
 from .examiner import Examiner, examiner_for
 from .exported import open_exported
-from .formats import FULL, WEIGHTS, ExportError, Format
+from .formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
 from .graph import ExportGraph, Shape
 from .interface import Settings
 from .options import check_writable, formats_of, precision_of, size_of, target_of
@@ -144,7 +144,7 @@ def write_one(
         started = time.perf_counter()
         draft = folder / target.name
         report = {}
-        if settings.precision in (FULL, WEIGHTS):
+        if settings.precision in (FULL, WEIGHTS, DYNAMIC):
             quantized = quantizer.write(row, graph, draft, settings, about.texts())
             parity, report = quantized.parity, {"quantization": quantized.report}
             seconds = time.perf_counter() - started

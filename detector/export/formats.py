@@ -24,8 +24,8 @@ class MissingPackage(ExportError):
     exit_code = 2
 
 
-FULL, WEIGHTS = "int8", "int8-weights"
-"""Precisions of int8=True (weights and what layers compute) and int8=weights."""
+FULL, WEIGHTS, DYNAMIC = "int8", "int8-weights", "int8-dynamic"
+"""Precisions of int8=True (weights and what layers compute), int8=weights and int8=dynamic."""
 MINMAX, ENTROPY, PERCENTILE = "minmax", "entropy", "percentile"
 """Ways to find what 8 bits are spread over."""
 
@@ -88,7 +88,8 @@ FORMATS = {
         Format(
             "tflite", "LiteRT", ".tflite", ("ai_edge_litert",),
             ("litert_torch", "litert_quantizer"),
-            "tflite", half_on=("cpu",), int8=(FULL, WEIGHTS), calibrations=(MINMAX,), dynamic=False,
+            "tflite", half_on=("cpu",), int8=(FULL, WEIGHTS, DYNAMIC),
+            calibrations=(MINMAX,), dynamic=False,
         ),
         Format(
             "coreml", "Core ML", ".mlpackage", ("coremltools",), (), "coreml",

@@ -16,7 +16,7 @@ from .graph import ExportGraph, Shape
 @dataclass(frozen=True)
 class Settings:
     """How a file is to be written.  shape: what it takes in.  precision: fp32 or fp16; int8
-    and int8-weights are made of fp32 by ``quantize.py``.  opset: of ONNX, for the formats that go
+    and its kinds are made of fp32 by ``quantize.py``.  opset: of ONNX, for the formats that go
     through it."""
 
     shape: Shape

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..parse import UsageError
-from .formats import FORMATS, FULL, MINMAX, WEIGHTS, Format, missing_packages
+from .formats import DYNAMIC, FORMATS, FULL, MINMAX, WEIGHTS, Format, missing_packages
 
 WORDS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "fp16": {"half": True},
     FULL: {"int8": "true"},
     WEIGHTS: {"int8": "weights"},
+    DYNAMIC: {"int8": "dynamic"},
 }
 """Precision -> options of det export."""
 

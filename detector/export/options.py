@@ -12,17 +12,18 @@ from pathlib import Path
 
 from ..config_export import ExportConfig
 from ..parse import UsageError, nearest
-from .formats import FORMATS, FULL, WEIGHTS, Format, require
+from .formats import DYNAMIC, FORMATS, FULL, WEIGHTS, Format, require
 
 CALIBRATING = ("calibration", "seed")
 """Options that are for int8=True alone."""
 
 
 def precision_of(config: ExportConfig) -> str:
-    """What the files compute in, or how they store weights: fp32, fp16, int8, int8-weights."""
+    """What the files compute in, or how they store weights: fp32, fp16, int8 and its kinds."""
     if config.half:
         return "fp16"
-    return {"false": "fp32", "true": FULL, "weights": WEIGHTS}[config.int8]
+    kinds = {"false": "fp32", "true": FULL, "weights": WEIGHTS, "dynamic": DYNAMIC}
+    return kinds[config.int8]
 
 
 def formats_of(config: ExportConfig) -> list[Format]:
@@ -142,7 +143,7 @@ def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple
             full and config.data is None,
             "int8=True is calibrated with images: name the data with data=, or use int8=weights",
         ),
-        (config.int8 == "weights" and "max_drop" in given and config.data is None,
+        (config.int8 in ("weights", "dynamic") and "max_drop" in given and config.data is None,
          "max_drop= has no effect without data="),
         (full and config.fraction == 0, "fraction=0 leaves no image to calibrate with"),
         (full and not square, f"int8=True is judged by its AP, which is measured on square inputs: "
@@ -166,7 +167,7 @@ def _check_format(row: Format, config: ExportConfig) -> None:
     if config.int8 != "false" and precision_of(config) not in row.int8:
         able = [other.name for other in FORMATS.values() if precision_of(config) in other.int8]
         raise UsageError(
-            f"int8={config.int8.replace('true', 'True')}: format={row.name} is not quantized by "
+            f"int8={config.int8.replace('true', 'True')}: format={row.name} is not quantized so by "
             f"det: use format={' or '.join(able)}"
         )
     if config.int8 == "true" and config.calibration not in row.calibrations:

@@ -39,6 +39,7 @@ TOLERANCES = {
     "fp16": Tolerance(pixels=2.0, score=0.02, ap=0.002),
     "int8": Tolerance(pixels=16.0, score=0.2, ap=0.01, ap_alone=True),
     "int8-weights": Tolerance(pixels=8.0, score=0.1, ap=0.01, ap_alone=True),
+    "int8-dynamic": Tolerance(pixels=16.0, score=0.2, ap=0.01, ap_alone=True),
 }
 """By precision of the file.  One of fp32 differs by the order of its sums; one of fp16 by the
 rounding of its weights, 2^-11 of each.  One of int8 moves boxes, and what that costs is for the AP

@@ -57,7 +57,8 @@ class Quantized:
 class Quantizer:
     """Writes files in 8 bits of one checkpoint.
 
-    images: [N,3,H,W] uint8 to calibrate with; none are needed for int8=weights.
+    images: [N,3,H,W] uint8 to calibrate with; none are needed for int8=weights and
+    int8=dynamic.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Quantizer:
             found |= {"calibration": self.config.calibration, "images": len(self.images),
                       "seed": self.config.seed, "max_drop": self.config.max_drop}  # fmt: skip
         else:
-            found = search.weights_only()
+            found = search.weights_only(settings.precision)
             pictures = self.examiner.images[0][:LOOKED_AT].numpy()
             few = list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
         gain = compare_cost(row, network.twin(), path, few)

@@ -157,8 +157,10 @@ class Network(ABC):
         """Write ``path`` with ``layers`` and the glue between them in 8 bits."""
 
     @abstractmethod
-    def save_weights(self, path: Path, texts: Mapping[str, str]) -> int:
-        """Write ``path`` with only the weights stored in 8 bits; returns of how many layers."""
+    def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
+        """Write ``path`` with only the weights stored in 8 bits; returns of how many layers.
+        dynamic: layers compute in 8 bits all the same, with what comes in rounded on the fly.
+        """
 
     @abstractmethod
     def twin(self) -> Path:

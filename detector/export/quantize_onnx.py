@@ -58,10 +58,12 @@ class OnnxNetwork(FloatGraph):
         """With what layers and glue say in 8 bits too."""
         self.write(self.quantized(ranges, layers), path, texts)
 
-    def save_weights(self, path: Path, texts: Mapping[str, str]) -> int:
-        """From the float file itself, not from what was prepared to be calibrated."""
+    def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
+        """From the float file itself, not from what was prepared to be calibrated.  Not dynamic:
+        ONNX Runtime's integer convolution is slower than that of floats (docs/log.md)."""
         from onnx import load
 
+        assert not dynamic
         model = load(self.source)
         count = store_int8(model)
         self.write(model, path, texts)

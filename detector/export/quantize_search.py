@@ -19,7 +19,7 @@ import torch
 from ..log import Log
 from .examiner import Examiner
 from .exported import open_exported
-from .formats import FULL
+from .formats import DYNAMIC, FULL
 from .parity import Parity, Tolerance
 from .quantize_layers import Effect, measure_effects
 from .quantize_network import Network
@@ -71,11 +71,11 @@ class Search:
             "trials": self.trials,
         }
 
-    def weights_only(self) -> dict[str, Any]:
-        """Only store the weights in 8 bits."""
-        count = self.graph.save_weights(self.path, self.texts)
+    def weights_only(self, kind: str) -> dict[str, Any]:
+        """Only store the weights in 8 bits.  kind: WEIGHTS or DYNAMIC."""
+        count = self.graph.save_weights(self.path, self.texts, dynamic=kind == DYNAMIC)
         self._compare()
-        return {"kind": "weights", "layers": count, "float": [], "trials": []}
+        return {"kind": kind, "layers": count, "float": [], "trials": []}
 
     def _fewest(self, ranges: Any, effects: Sequence[Effect], max_drop: float) -> int:
         """How many of ``effects`` stay in float.  The file at ``path`` is that one; the one without

@@ -122,10 +122,11 @@ class TfliteNetwork(Network):
             self.source, path, lambda it: it.add_static_config(exactly, "*", BITS, BITS), ranges
         )
 
-    def save_weights(self, path: Path, texts: Mapping[str, str]) -> int:
-        """Widened again in front of each layer, once, when the file is loaded."""
+    def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
+        """Widened again in front of each layer, once, when the file is loaded; or not at all."""
+        name = "add_dynamic_config" if dynamic else "add_weight_only_config"
         tflite.rewrite(
-            self.source, path, lambda it: it.add_weight_only_config(tflite.EVERYWHERE, "*", BITS)
+            self.source, path, lambda it: getattr(it, name)(tflite.EVERYWHERE, "*", BITS)
         )
         tflite.add_texts(path, texts)
         return len(self.layers) + len(self.fixed)
@@ -172,9 +173,7 @@ def module_of(tensor: str) -> str:
     return ".".join(each for each in owners if each not in ("", "model", "conv")) or tensor
 
 
-def answers_of(
-    path: Path, ends: Sequence[str], inputs: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def answers_of(path: Path, ends: Sequence[str], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What the tensors ``ends`` of a TFLite file say, over all inputs."""
     rows = list(_run_through(path, ends, inputs))
     return [np.concatenate([each.ravel() for each in column]) for column in zip(*rows, strict=True)]
