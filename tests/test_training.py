@@ -57,7 +57,6 @@ def test_names_in_another_order_are_matched_and_other_names_are_pointed_out(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     best, names = train(shapes, tmp_path, epochs=1)["best"], list(SHAPE_CLASSES)
-    model, _ = restore(Path(best))
     order = list(range(len(names)))
     turned = renamed(shapes, tmp_path / "turned", names[::-1], order[::-1])
     words = {"model": best, "project": str(tmp_path), "save_json": True}
