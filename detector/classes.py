@@ -46,7 +46,7 @@ def relabelled(
     if not difference:
         return records
     if len(names) != len(known):
-        raise UsageError(f"{difference}: validate on the data it was trained for")
+        raise UsageError(f"{difference}: use the data it was trained for")
     if set(names) != set(known) or len(set(names)) < len(names):
         warn(f"{difference}: the numbers are compared, not the names; is this the right data?")
         return records

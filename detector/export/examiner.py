@@ -22,6 +22,7 @@ from ...datasets.loader import Loader
 from ...datasets.scan import scan_split, summarise_findings
 from ...datasets.shapes import draw_scene
 from ...weights.checkpoint import Meta
+from ..classes import relabelled
 from ..config_export import ExportConfig
 from ..evaluate.evaluator import evaluate
 from ..evaluate.postprocess import Detections, branches_for, postprocess
@@ -188,10 +189,8 @@ def records_of(config: ExportConfig, meta: Meta, log: Log) -> list[Record]:
     records = scan.records
     if meta.config.get("single_cls"):
         records = [record.single_class() for record in records]
-    elif len(dataset.class_names) != meta.num_classes:
-        raise UsageError(
-            f"data={config.data} has {len(dataset.class_names)} classes, the checkpoint knows "
-            f"{meta.num_classes}: compare on the data it was trained for"
-        )
+    else:
+        names = dataset.class_names, "the checkpoint", meta.class_names
+        records = relabelled(records, f"data={config.data}", *names, log.warn)
     count = max(1, round(len(records) * config.fraction))
     return [records[i * len(records) // count] for i in range(count)]
