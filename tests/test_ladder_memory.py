@@ -169,6 +169,16 @@ def test_a_large_batch_is_checked_in_part(checks: Checks) -> None:
     assert checks.sizes == [ladder.CHECK_IMAGES]
 
 
+@pytest.mark.parametrize(
+    ("count", "side", "checked"),
+    [(20, 64, 16), (20, 320, 16), (20, 448, 8), (20, 640, 4), (20, 1280, 4), (3, 1280, 3)],
+)
+def test_large_images_are_checked_in_smaller_parts(count: int, side: int, checked: int) -> None:
+    images = torch.empty(count, 3, side, side, dtype=torch.uint8, device="meta")
+    batch = replace(make_batch(count), images=images)
+    assert len(ladder.part_to_check(batch)) == checked
+
+
 # ---------------------------------------------------------------- with the real check
 
 

@@ -21,10 +21,10 @@ from ..device import describe_device
 from ..log import Log
 from ..precision.hardware import candidates, traits_of
 from ..precision.ladder import (
-    CHECK_IMAGES,
     Decision,
     choose_precision,
     conclude,
+    part_to_check,
     with_what_fits,
 )
 from ..precision.ladder import report as print_trials
@@ -88,7 +88,7 @@ def _measure(
 ) -> tuple[Decision, LayerReport, Batch]:
     """The decision on fresh trials, the layers, and the batch: fewer images where memory is
     short."""
-    batch = next(iter(run.train_loader.epoch(0))).to(run.device).first(CHECK_IMAGES)
+    batch = part_to_check(next(iter(run.train_loader.epoch(0))).to(run.device))
 
     def measure(part: Batch) -> tuple[Decision, LayerReport, Batch]:
         decision = _decide(train, run, part, outline, names)

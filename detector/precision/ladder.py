@@ -35,9 +35,9 @@ from .sanity import SanityCheck, Trial
 
 Result = TypeVar("Result")
 
-CHECK_IMAGES = 16
-"""Images of the checked batch at most: a check is to cost steps, not minutes."""
-CACHE_VERSION = 2
+CHECK_IMAGES, CHECK_PIXELS, LEAST_IMAGES = 16, 16 * 320**2, 4
+"""Of the checked batch at most, and images in any case: a check is to cost steps, not minutes."""
+CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _evidence(
 ) -> tuple[list[Trial], bool]:
     """Trials of float32 and ``names``, from the cache where the same work was checked before (on
     every rank: else all measure, at the same time)."""
-    batch = next(iter(batches())).to(device).first(CHECK_IMAGES)
+    batch = part_to_check(next(iter(batches())).to(device))
     path = _cache_path(model, batch, names, device, fresh)
     known = _load(path, names)
     if all(group.gather(known is not None)) and known is not None:
@@ -203,6 +203,12 @@ def _evidence(
     if all(trial.problem is None for trial in trials):
         _store(path, trials)
     return trials, False
+
+
+def part_to_check(batch: Batch) -> Batch:
+    """As many images of a batch as show what a precision does: fewer where they are large."""
+    pixels = batch.images.shape[-2] * batch.images.shape[-1]
+    return batch.first(min(CHECK_IMAGES, max(CHECK_PIXELS // pixels, LEAST_IMAGES)))
 
 
 def with_what_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result:
@@ -279,7 +285,7 @@ def report(decision: Decision, log: Log) -> None:
     base = decision.trials[0]
     columns = (
         "precision", "ms/step", "speed", "saved MB", "loss differs", "worst output", "worst cosine",
-        "boxes px", "lost", "unscaled", "verdict",
+        "box cells", "lost", "unscaled", "verdict",
     )  # fmt: skip
     rows = []
     for trial in decision.trials:

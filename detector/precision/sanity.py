@@ -7,7 +7,7 @@ candidate precision.  Compared are
   whether every gradient is finite;
 - every stage by itself, on equal inputs (probe.py says why): error of its output, cosine of its
   gradient with float32's, share of gradient numbers lost to zero without and with loss scaling;
-- the boxes that the head says, in pixels, on equal features;
+- the boxes that the head says, in cells of their level, on equal features;
 - the time of a step, and the bytes that autograd keeps for the backward pass.
 
 All passes share the positives that the float32 pass was assigned: the assigner ranks nearly equal
@@ -42,7 +42,7 @@ MAX_LOSS_ERROR = 0.10
 MAX_HEAD_LOSS_ERROR = 0.01
 MAX_OUTPUT_ERROR = 0.10
 MIN_COSINE = 0.90
-MAX_BOX_ERROR = 4.0
+MAX_BOX_ERROR = 0.5
 MAX_LOST = 0.05
 FIRST_SCALE = 2.0**16
 LAST_SCALE = 2.0**4
@@ -57,7 +57,7 @@ class Trial:
     loss_error: relative to float32.  head_loss_error: likewise, of the head and the loss alone, on
     the features of the float32 pass.  scale: loss scale that gave finite gradients.  stages: each
     stage on equal inputs.  unscaled_lost: share of gradient numbers lost without loss scaling.
-    box_error: pixels.  step_ms: forward, loss and backward.  saved_bytes: kept by autograd for the
+    box_error: cells.  step_ms: forward, loss and backward.  saved_bytes: kept by autograd for the
     backward pass.  peak_bytes: of device memory (CUDA only).  problem: why not to use it, or None.
     """
 
@@ -166,7 +166,8 @@ class SanityCheck:
             }
 
     def _box_error(self, heads: dict[str, Predictions], reference: Pass) -> float:
-        """99th percentile of how far a side of a box at a positive point moves, in pixels."""
+        """99th percentile of how far a side of a box at a positive point moves, in cells of the
+        point's level: what is a step for a small box is none for a large one."""
         worst = [0.0]
         for branch, assignment in (self.criterion.frozen or {}).items():
             positives = assignment.positives()
@@ -176,7 +177,8 @@ class SanityCheck:
             exact = replace(found, logits=logits, distances=distances)
             moved = decode_boxes(found) - decode_boxes(exact)
             pixels = moved[positives.image, positives.point].abs().amax(1)
-            worst.append(pixels.quantile(0.99).item() if pixels.isfinite().all() else math.inf)
+            cells = pixels / found.strides[positives.point]
+            worst.append(cells.quantile(0.99).item() if cells.isfinite().all() else math.inf)
         return max(worst)
 
     def _time(self, names: tuple[str, ...], rounds: int = 4) -> dict[str, float]:
@@ -240,7 +242,7 @@ def find_problem(trial: Trial) -> str | None:
     if not trial.loss_error <= MAX_LOSS_ERROR:
         return f"the loss differs by {trial.loss_error:.1%} (at most {MAX_LOSS_ERROR:.0%})"
     if not trial.box_error <= MAX_BOX_ERROR:
-        return f"boxes move by {trial.box_error:.1f} pixels (at most {MAX_BOX_ERROR:.0f})"
+        return f"boxes move by {trial.box_error:.2f} cells (at most {MAX_BOX_ERROR})"
     if not trial.lost <= MAX_LOST:
         return f"{trial.lost:.1%} of the gradient is lost to zero (at most {MAX_LOST:.0%})"
     return None
