@@ -29,8 +29,6 @@ from .config import MODELS, AmpConfig, PredictConfig, TrainConfig, ValConfig
 from .config_export import BenchExportConfig, ExportConfig
 from .device import pick_device, use_all_cores
 from .evaluate.evaluator import Evaluation, evaluate
-from .examine.amp_report import examine
-from .examine.export_bench import bench_export as compare_exports
 from .export.export import export as export_checkpoint
 from .loading import Loaded, find_weights, load_checkpoint, load_for_use, trained_on
 from .log import Log
@@ -346,10 +344,12 @@ def bench_export(config: BenchExportConfig, given: frozenset[str], log: Log) -> 
 
     Leaves a run folder; returns what bench_export.json holds.
     """
+    from .examine.export_bench import bench_export as compare  # here, for its plots take a while
+
     use_all_cores()
     path = find_weights(config, log)
     model, meta = load_checkpoint(path, pick_device("cpu"), log)
-    return compare_exports(config, path, meta, model, log)
+    return compare(config, path, meta, model, log)
 
 
 def amp(config: AmpConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
@@ -357,6 +357,8 @@ def amp(config: AmpConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
 
     Leaves a run folder; returns what amp.json holds.  ``passed``: no precision by name failed.
     """
+    from .examine.amp_report import examine
+
     return examine(config, log)
 
 

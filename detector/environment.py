@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
+from importlib.metadata import version
 from typing import Any
 
 import torch
-import torchvision
 
 from .device import describe_device
 
@@ -16,7 +16,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "cuda": torch.version.cuda,
         "system": platform.platform(),
         "devices": [_describe(device) for device in _devices()],

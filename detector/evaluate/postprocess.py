@@ -21,7 +21,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torchvision.ops import batched_nms, nms
 
 from ...datasets.sample import Letterbox
 from ..models.head import decode_boxes
@@ -198,6 +197,9 @@ def _suppress(detections: Detections, iou: float, agnostic: bool, max_det: int) 
     """Greedy NMS on candidates sorted by score."""
     if len(detections) == 0:
         return detections
+    # takes more than a second, and a head without NMS does without
+    from torchvision.ops import batched_nms, nms
+
     on_mps = detections.boxes.device.type == "mps"  # no float64 there
     work = detections.cpu() if on_mps else detections
     boxes, scores = work.boxes.double(), work.scores.double()
