@@ -49,7 +49,7 @@ def main() -> None:
     said = f"Median, least and most of {options.rounds} rounds; each command is a new process."
     write_page(
         options.out, "startup", "", hardware(), [title, said, table(("command", "seconds"), rows)],
-        {"data": options.data, "seconds": times},
+        {"data": Path(options.data).name, "seconds": times},
     )  # fmt: skip
 
 
