@@ -7,7 +7,8 @@ and stores it there; loader processes share the file.  Two of them decoding the 
 write the same bytes, which does no harm and needs no lock.
 
 A cache on disk gets its final name when every image is in it; the name holds a hash of the data
-set's fingerprint and of the layout.  Images that do not fit the budget are decoded every time.
+set's fingerprint and of the layout.  One that no run has used for a month is removed when room for
+another is wanted.  Images that do not fit the budget are decoded every time.
 
 Left out: sharing a cache between the ranks of a run on several devices (each has one of its own,
 and in memory its part of the budget), and caches that grow.
@@ -15,8 +16,11 @@ and in memory its part of the budget), and caches that grow.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +37,7 @@ _PAGE = 4096
 _SHARE = 0.25  # of the available memory, unless a budget is stated ...
 _RAM_SHARE = 0.75  # ... and where memory was asked for by name
 _KEEP_FREE = 1.1  # a file on disk is made where this times its size is free
+_UNUSED = 30 * 86400.0  # seconds after which a file on disk that no run has opened may go
 _RESIDENT = 256 * 2**20  # bytes of a file on disk that stay mapped into a process
 
 
@@ -117,10 +122,14 @@ class ImageCache:
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_unused(path.parent)
                 free = shutil.disk_usage(path.parent).free
                 if free < size * _KEEP_FREE:
                     return f", {path.parent} has only {_bytes(free)} free"
             self._file = SharedFile(size, path)
+            if self._file.finished:
+                with contextlib.suppress(OSError):  # somebody else's cache is only read
+                    os.utime(path)
         except OSError as error:
             return f", {path.parent} cannot be used ({error.strerror})"
         ready = "complete since an earlier run" if self._file.finished else "filled on the way"
@@ -176,6 +185,14 @@ class ImageCache:
     def describe(self) -> str:
         """What was chosen, in a line: ``in memory, 64 MB`` or ``on disk, 9.1 GB in ...``."""
         return self._note
+
+
+def _remove_unused(folder: Path) -> None:
+    """Caches that were not opened for long: their data set has changed, or is done with."""
+    for file in folder.glob("images-*.rgb"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > _UNUSED:
+                file.unlink()
 
 
 def memory_budget(mode: str, neighbours: int = 1) -> int:

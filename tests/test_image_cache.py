@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -272,6 +273,24 @@ def test_available_memory_respects_control_groups(tmp_path: Path) -> None:
     assert available_memory(tmp_path, own, meminfo) == 1000000
     (tmp_path / "box" / "memory.stat").write_text("anon 5\ninactive_file 500000\n")
     assert available_memory(tmp_path, own, meminfo) == 1500000
+
+
+def test_files_that_no_run_has_used_for_a_month_make_room(
+    records: list[Record], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cache"
+    long_ago = time.time() - 31 * 86400
+    for name in "ab":
+        fill(ImageCache(records, SIDE, mode="disk", folder=folder, fingerprint=name), records)
+    for file in folder.iterdir():
+        os.utime(file, (long_ago, long_ago))
+    (folder / "notes.txt").write_text("not ours")
+    os.utime(folder / "notes.txt", (long_ago, long_ago))
+    again = ImageCache(records, SIDE, mode="disk", folder=folder, fingerprint="a")
+    assert len(list(folder.glob("*.rgb"))) == 2, "opening one makes no room, and marks it as used"
+    third = ImageCache(records, SIDE, mode="disk", folder=folder, fingerprint="c")
+    assert len(list(folder.glob("*.rgb"))) == 1 and (folder / "notes.txt").exists()
+    assert held(again) == list(range(8)) and held(third) == []
 
 
 @pytest.mark.parametrize("mode", ["ram", "auto"])
