@@ -3,6 +3,7 @@ and that all of it together learns."""
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -277,3 +278,22 @@ def test_four_images_are_learnt_by_heart(
     assert results["metrics"]["map_50"] >= 0.95
     again = val(model=results["best"], project=str(tmp_path))
     assert again["metrics"]["map"] == pytest.approx(results["metrics"]["map"], abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_model_learns_what_the_plain_one_learns(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+    right = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or right(model))
+    losses = []
+    for compiles in (False, True):
+        words = {"epochs": 2, "plots": False, "compile": compiles, "name": str(compiles)}
+        folder = Path(train(shapes, tmp_path, **words)["folder"])
+        rows = csv.DictReader((folder / "results.csv").open())
+        names = ("train/box_loss", "train/cls_loss", "train/dfl_loss")
+        losses.append([[float(row[name]) for name in names] for row in rows])
+    assert len(compiled) == 1
+    assert np.allclose(*losses, rtol=1e-3) and np.shape(losses) == (2, 2, 3)
