@@ -44,7 +44,7 @@ def main() -> None:
                 spent = seconds(command, folder, caches)
                 if turn:
                     times[name].append(spent)
-    rows = [[f"`{name}`", shown(spread(values))] for name, values in times.items()]
+    rows = [[name, shown(spread(values))] for name, values in times.items()]
     title = "# From the command to what it is there for"
     said = f"Median, least and most of {options.rounds} rounds; each command is a new process."
     write_page(
@@ -60,11 +60,11 @@ def make_commands(folder: Path, data: str) -> dict[str, list[str]]:
     save_weights(folder / "best.safetensors", model.state_dict(), meta)
     det = [sys.executable, "-m", "yolodet.cli"]
     step = [sys.executable, str(Path(__file__).resolve()), FIRST_STEP, f"data={data}"]
-    train = f"det train data={Path(data).name}, first step"
+    train = f"`det train data={Path(data).name}`, first step"
     return {
-        "det --help": [*det, "--help"],
-        "det train --help": [*det, "train", "--help"],
-        "det weights info best.safetensors": [*det, "weights", "info", "best.safetensors"],
+        "`det --help`": [*det, "--help"],
+        "`det train --help`": [*det, "train", "--help"],
+        "`det weights info best.safetensors`": [*det, "weights", "info", "best.safetensors"],
         f"{train}, precision to be checked": step,
         train: step,
     }

@@ -157,7 +157,9 @@ def test_ours_is_timed_epoch_by_epoch(
     tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import ours_train
+    from yolodet.detector.train import assemble
 
+    monkeypatch.setattr(assemble, "memory_budget", assemble.memory_budget)  # it is put back
     words = [*tiny, "epochs=3", "save=False", "--cache-budget", "40000", "cache=ram"]
     facts = json.loads(run_here(ours_train, words, monkeypatch, capsys))
     assert (facts["images"], facts["val_images"], facts["precision"]) == (6, 3, "fp32")
