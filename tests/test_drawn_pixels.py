@@ -3,8 +3,8 @@
 Runs under way and results in docs/log.md rest on these pixels.  The hashes of boxes, and of pixels
 without colour, were recorded before planning and drawing were taken apart, the others when colour
 became a rotation (docs/log.md, 2026-11-28); they are of plain noise, which shows every rounding.
-Other versions of OpenCV round otherwise, so pixels are compared only where OpenCV's own functions give
-what they gave then; boxes are compared everywhere.
+Other versions of OpenCV round otherwise, so pixels are compared only where OpenCV's own functions
+give what they gave then; boxes are compared everywhere.
 """
 
 import hashlib

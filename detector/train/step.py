@@ -53,7 +53,7 @@ class TrainStep:
     ) -> None:
         self.model = model
         self.group = group
-        self.forward = forward or model
+        self.forward = model if forward is None else forward
         self.criterion = criterion
         self.optimizer = optimizer
         self.ema = ema
