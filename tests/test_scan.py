@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 
@@ -226,3 +227,20 @@ def test_real_data_sets() -> None:
     assert not [f for scan in scans for f in scan.findings if f.severity == "error"]
     coco8 = load_dataset(DATA / "coco8/coco8.yaml")
     assert [len(scan_split(coco8, split).records) for split in ("train", "val")] == [4, 4]
+
+
+def test_the_collector_rests_while_a_split_is_read_and_goes_on_as_before(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    add_image(root / "images/train/a.jpg")
+    seen: list[bool] = []
+    scan_split(data_set(root), "train", on_progress=lambda *_: seen.append(gc.isenabled()))
+    assert seen and not any(seen) and gc.isenabled()
+    with pytest.raises(DatasetError):
+        scan_split(data_set(root), "train", fraction=2.0)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        scan_split(data_set(root), "train")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
