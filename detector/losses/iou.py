@@ -20,8 +20,11 @@ def matched_ciou(a: Tensor, b: Tensor) -> Tensor:
     """Complete IoU of row i of ``a`` with row i of ``b``: [N,4], [N,4] -> [N], at most 1, may be
     negative."""
     a, b = a.float(), b.float()
-    intersection, union = _intersection_union(a, b)
-    iou = intersection / union
+    overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
+    intersection = overlap.prod(1)
+    area_a = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(1)
+    area_b = (b[:, 2:] - b[:, :2]).clamp(min=0).prod(1)
+    iou = intersection / (area_a + area_b - intersection + EPS)
     enclosing = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])  # [N,2]
     diagonal = enclosing.square().sum(1) + EPS
     centre_distance = ((a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]) / 2).square().sum(1)
@@ -31,11 +34,3 @@ def matched_ciou(a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         alpha = v / (1 - iou + v + EPS)
     return iou - centre_distance / diagonal - alpha * v
-
-
-def _intersection_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
-    intersection = overlap.prod(1)
-    area_a = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(1)
-    area_b = (b[:, 2:] - b[:, :2]).clamp(min=0).prod(1)
-    return intersection, area_a + area_b - intersection + EPS
