@@ -51,7 +51,7 @@ test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow
 
 gate: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m gate tests/test_accuracy_gate.py
+	$(BIN)/python -m pytest -m gate tests/train/test_accuracy_gate.py
 
 # The root folder is the package: mypy sees it under its name through a link.
 check: $(VENV)/dev.stamp

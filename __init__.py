@@ -7,7 +7,7 @@ torch.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .detector.api import YOLO as YOLO
+    from .detector.api import YOLO
 
 __version__ = "0.1.0"
 __all__ = ["YOLO", "__version__"]

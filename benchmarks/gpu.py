@@ -29,9 +29,9 @@ from typing import Any
 import torch
 from gpu_parts import Draws, Fed, Step, make_data
 from pages import add_out, hardware, table, write_page
-from yolodet.datasets.limits import usable_cores
-from yolodet.detector.config import TrainConfig
+from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.train.assemble import prepare_process
+from yolodet.files.limits import usable_cores
 
 Row = dict[str, Any]
 Job = tuple[str, Callable[[], Row]]

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 from loader import DEFAULT, make_records
-from yolodet.datasets.cache import ImageCache
-from yolodet.datasets.dataset import DetectionDataset
-from yolodet.datasets.device_augment import DevicePainter
-from yolodet.datasets.loader import Loader
-from yolodet.datasets.sample import Batch
-from yolodet.detector.config import TrainConfig
-from yolodet.detector.device import memory_in_use, synchronize
+from yolodet.datasets.batches.dataset import DetectionDataset
+from yolodet.datasets.batches.device_draw import DevicePainter
+from yolodet.datasets.batches.loader import Loader
+from yolodet.datasets.images.cache import ImageCache
+from yolodet.datasets.nouns import Batch
 from yolodet.detector.losses.detection import DetectionLoss, Gains
 from yolodet.detector.models.build import build
+from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.precision import Precision
+from yolodet.detector.run.device import memory_in_use, synchronize
 from yolodet.detector.train import feed
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer

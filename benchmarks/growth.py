@@ -21,7 +21,7 @@ from typing import Any
 
 from children import run
 from pages import add_out, hardware, shown, spread, table, write_page
-from yolodet.datasets.shapes import write_shapes
+from yolodet.datasets.drawn.shapes import write_shapes
 
 HERE = Path(__file__).parent
 

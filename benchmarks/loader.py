@@ -34,11 +34,11 @@ import numpy as np
 import torch
 from children import run
 from pages import add_out, hardware, shown, spread, table, write_page
-from yolodet.datasets.cache import ImageCache
-from yolodet.datasets.dataset import Augment, DetectionDataset
+from yolodet.datasets.augment.transforms import translated, warp_boxes
+from yolodet.datasets.batches.dataset import Augment, DetectionDataset
+from yolodet.datasets.batches.loader import Loader
 from yolodet.datasets.formats.record import Record
-from yolodet.datasets.loader import Loader
-from yolodet.datasets.transforms import translated, warp_boxes
+from yolodet.datasets.images.cache import ImageCache
 from yolodet.detector.models.build import build
 
 HERE = Path(__file__).parent

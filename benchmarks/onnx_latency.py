@@ -21,9 +21,9 @@ from statistics import median
 import numpy as np
 import onnxruntime
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
-from yolodet.datasets.limits import usable_cores
-from yolodet.detector.export.interface import Runner
-from yolodet.detector.export.speed import take_turns
+from yolodet.detector.export.formats.interface import Runner
+from yolodet.detector.export.proof.speed import take_turns
+from yolodet.files.limits import usable_cores
 
 PEER = """
 import shutil, sys

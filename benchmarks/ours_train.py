@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yolodet.detector.config import TrainConfig
-from yolodet.detector.device import synchronize
-from yolodet.detector.log import Log
-from yolodet.detector.parse import parse
+from yolodet.detector.options.argv import read_words
+from yolodet.detector.options.parse import parse
+from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.ladder import choose_precision
+from yolodet.detector.run.device import synchronize
+from yolodet.detector.run.log import Log
 from yolodet.detector.train import assemble as assembling
 from yolodet.detector.train.trainer import Trainer
-from yolodet.detector.words import read_words
 
 
 class TimedTrainer(Trainer):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yolodet.datasets.limits import usable_cores
+from yolodet.files.limits import usable_cores
 
 PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 from yolodet import YOLO
-from yolodet.datasets.shapes import write_shapes
+from yolodet.datasets.drawn.shapes import write_shapes
 from yolodet.detector.evaluate.draw import tile_images
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "detections.jpg"

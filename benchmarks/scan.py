@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from pages import add_out, hardware, shown, spread, table, write_page
-from yolodet.datasets.config import load_dataset
-from yolodet.datasets.scan import scan_split
+from yolodet.datasets.scan.scan import scan_split
+from yolodet.datasets.sets.locate import load_dataset
 
 CLASSES = 80
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from children import run
 from pages import add_out, add_training, hardware, ratios, shown, spread, table, write_page
-from yolodet.datasets.limits import usable_cores
+from yolodet.files.limits import usable_cores
 
 HERE = Path(__file__).parent
 OURS = {"ours, amp=True": "amp=true", "ours, amp=False": "amp=false"}

@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that are really read."""
-    from yolodet.datasets import scan as scan_module
+    from yolodet.datasets.scan import scan as scan_module
 
     names: list[str] = []
     read = scan_module.image_size

@@ -14,20 +14,20 @@ instant there is either the old file or the new one, whole.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import pickle
 import re
-import secrets
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+
+from ..files.atomic import write_atomically
+from ..files.errors import DetError
 
 if TYPE_CHECKING:  # reading a header needs no torch
     from torch import Tensor
@@ -41,10 +41,8 @@ DAMAGE = (
 """What zipfile and torch raise on broken bytes."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DetError):
     """A file that is no checkpoint of ours, is damaged, or is newer than this program."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -225,43 +223,6 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise CheckpointError(f"{path} is refused: it would unpack to more than it is (a zip bomb)")
-
-
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Call ``write`` on a temporary file beside ``path``, flush it to the disk and rename it over
-    ``path``.  On any error the old file stays and nothing is left behind."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_beside(path) as temporary:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    except OSError as error:  # say which file: a failed write itself names none
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself must survive a power cut
-    finally:
-        os.close(folder)
-
-
-@contextlib.contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
-    """Name of a new file in the folder of ``path``; removed at the end if it is still there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_partials(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder and those below it."""
-    for path in folder.rglob(".*.partial"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.partial", path.name):
-            path.unlink(missing_ok=True)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

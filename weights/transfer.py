@@ -17,15 +17,15 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
+from ..files.errors import InputError
+
 NOT_IN_MODEL = "the model has no tensor of this name"
 NOT_IN_CHECKPOINT = "not in the checkpoint; keeps its initial value"
 NO_EQUAL_CLASS = "no class of the checkpoint has the name of a class here; keeps its initial value"
 
 
-class TransferError(Exception):
+class TransferError(InputError):
     """A checkpoint of which nothing fits."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

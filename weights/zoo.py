@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..files.errors import InputError
+
 PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
 """SPDX names of licences that ask for no more than a notice."""
 
@@ -16,10 +18,8 @@ _YOLOV9 = "https://github.com/MultimediaTechLab/YOLO/releases/download/v1.0-alph
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 
 
-class LicenceError(ValueError):
+class LicenceError(InputError):
     """Weights whose licence has not been accepted."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .figure import (
-    ACCENT,
-    INK,
-    legend,
-    new_figure,
-    note,
-    save_figure,
-    say_nothing_to_show,
-    style,
-)
+from .figure import ACCENT, INK, legend, new_figure, note, save_figure, say_nothing_to_show, style
 
 BANDS = {"fp32": "#6b7180", "bf16": "#2a9d5a", "fp16": "#f48c06"}
 

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from ...datasets.formats.record import Record
-from ...datasets.sample import Batch
-from ..device import synchronize
+from ...datasets.nouns import Batch
+from ...files.errors import DetError
 from ..models.finder import Finder
+from ..run.device import synchronize
 from .labels import write_label_files
 from .metrics import DetectionCollector, Metrics
 from .postprocess import Detections, branches_for, postprocess
@@ -30,10 +31,8 @@ MAX_PICTURES = 12
 """Images kept with their boxes for the plot of truth beside detections."""
 
 
-class EvaluationError(RuntimeError):
+class EvaluationError(DetError):
     """Nothing could be measured."""
-
-    exit_code = 1
 
 
 class BatchSource(Protocol):

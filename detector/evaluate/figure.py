@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from ...weights.checkpoint import write_atomically
+from ...files.atomic import write_atomically
 from .draw import class_color
 
 INK = "#23262f"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...weights.checkpoint import temporary_beside
+from ...files.atomic import temporary_beside
 from .metrics import DetectionCollector
 from .tables import BoxTable
 

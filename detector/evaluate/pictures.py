@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...datasets.formats.record import Record
-from ...datasets.sample import Batch
+from ...datasets.nouns import Batch
 from .draw import BACKGROUND, FONT, draw_detections, fit, tile_images
 from .evaluator import Evaluation, Picture
 from .figure import (

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ...datasets.sample import Letterbox
+from ...datasets.nouns import Letterbox
+from ...files.errors import InputError
 from ..models.head import decode_boxes
 from ..models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
 
@@ -30,10 +31,8 @@ MAX_CANDIDATES = 30_000
 """Most (anchor, class) pairs of an image that enter NMS, the best scored first."""
 
 
-class BranchError(ValueError):
+class BranchError(InputError):
     """The detections asked for need a head branch that the model does not have."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

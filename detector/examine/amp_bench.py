@@ -18,14 +18,16 @@ from typing import Any
 
 import torch
 
-from ...datasets.sample import Batch
-from ..config import PRECISIONS, BenchAmpConfig
-from ..device import describe_device, pick_device
-from ..environment import describe_machine
-from ..log import Log
-from ..parse import UsageError
-from ..precision.hardware import DeviceTraits, objection, traits_of
-from ..runs import new_run_folder, plain, write_args, write_json, write_text
+from ...datasets.nouns import Batch
+from ..options.amp import BenchAmpConfig
+from ..options.errors import UsageError
+from ..options.names import PRECISIONS
+from ..run.device import describe_device, pick_device
+from ..run.files import plain, write_args, write_json, write_text
+from ..run.folder import new_run_folder
+from ..run.hardware import DeviceTraits, objection, traits_of
+from ..run.log import Log
+from ..run.machine import describe_machine
 from ..train.assemble import Run, assemble
 from .amp_plots import plot_bench_amp
 from .contest import Contender, as_training, largest_batch, measure_memory

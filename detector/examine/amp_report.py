@@ -15,22 +15,18 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from ...datasets.sample import Batch
-from ..config import AmpConfig, TrainConfig
-from ..device import describe_device
-from ..log import Log
-from ..precision.hardware import candidates, traits_of
-from ..precision.ladder import (
-    Decision,
-    choose_precision,
-    conclude,
-    part_to_check,
-    with_what_fits,
-)
+from ...datasets.nouns import Batch
+from ..options.amp import AmpConfig
+from ..options.train import TrainConfig
+from ..precision.ladder import Decision, choose_precision, conclude, part_to_check, with_what_fits
 from ..precision.ladder import report as print_trials
 from ..precision.precision import DTYPES
 from ..precision.sanity import SanityCheck
-from ..runs import new_run_folder, plain, write_args, write_json
+from ..run.device import describe_device
+from ..run.files import plain, write_args, write_json
+from ..run.folder import new_run_folder
+from ..run.hardware import candidates, traits_of
+from ..run.log import Log
 from ..train.assemble import Run, assemble
 from ..train.describe import versions
 from .amp_plots import plot_amp

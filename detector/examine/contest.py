@@ -17,12 +17,13 @@ from dataclasses import asdict, fields, replace
 import torch
 from torch import Tensor
 
-from ...datasets.sample import Batch
-from ..config import ProbeConfig, TrainConfig
-from ..device import synchronize
+from ...datasets.nouns import Batch
+from ..options.amp import ProbeConfig
+from ..options.names import FRESH
+from ..options.train import TrainConfig
 from ..precision.precision import Precision
 from ..precision.probe import count_saved_bytes
-from ..pretrained import FRESH
+from ..run.device import synchronize
 from ..train.assemble import Run
 from ..train.ema import ModelEma
 from ..train.optim import build_optimizer, choose_optimizer, set_learning_rate

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import torch
 
+from ...files.errors import DetError
+
 POWERCAP = Path("/sys/class/powercap")
 """Where Linux shows RAPL: a folder ``intel-rapl:N`` a package, also on AMD."""
 NVML = "libnvidia-ml.so.1"
@@ -33,10 +35,8 @@ class EnergyMeter(Protocol):
         ...
 
 
-class NotMeasurable(RuntimeError):
+class NotMeasurable(DetError):
     """There is no counter, or it may not be read; the message says why."""
-
-    exit_code = 1
 
 
 def find_meter(

@@ -22,25 +22,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...datasets.image import letterbox
-from ...datasets.limits import usable_cores
-from ...datasets.shapes import draw_scene
+from ...datasets.drawn.shapes import draw_scene
+from ...datasets.images.image import letterbox
+from ...files.limits import usable_cores
 from ...weights.checkpoint import Meta
-from ..config_export import BenchExportConfig, ExportConfig
-from ..device import describe_device
-from ..environment import describe_machine
-from ..export.examiner import examiner_for
 from ..export.export import export
 from ..export.exported import ExportedDetector, open_exported
-from ..export.formats import FORMATS, FULL
 from ..export.graph import Shape
-from ..export.kinds import WORDS, choose, name_of
-from ..export.options import size_of
-from ..export.quantize_ranges import calibration_images, inputs_of
-from ..export.speed import side_by_side, take_turns
-from ..log import Log
+from ..export.int8.ranges import calibration_images, inputs_of
+from ..export.proof.examiner import examiner_for
+from ..export.proof.speed import side_by_side, take_turns
+from ..export.targets import WORDS, choose, name_of, size_of
 from ..models.detector import Detector
-from ..runs import new_run_folder, plain, write_args, write_json, write_text
+from ..options.export import BenchExportConfig, ExportConfig
+from ..options.formats import FORMATS, FULL
+from ..run.device import describe_device
+from ..run.files import plain, write_args, write_json, write_text
+from ..run.folder import new_run_folder
+from ..run.log import Log
+from ..run.machine import describe_machine
 from .amp_bench import hardware_name
 from .export_plots import plot_bench_export
 from .page import as_page

@@ -25,14 +25,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...datasets.sample import Batch
-from ..device import synchronize
+from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
 from ..models.blocks import Attention, Fusable
 from ..models.detector import Detector
 from ..precision.precision import Precision
 from ..precision.probe import Recording, StageError, recording, replay, tensors_in
 from ..precision.sanity import FIRST_SCALE, untouched
+from ..run.device import synchronize
 
 FP16_MAX = torch.finfo(torch.float16).max
 """65504: a larger number becomes infinite in fp16."""

@@ -21,24 +21,25 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
-from ...datasets.image import FILL
+from ...datasets.images.image import FILL
 from ...weights.checkpoint import Meta
-from ..config_export import ExportConfig
-from ..log import Log
 from ..models.detector import Detector
-from ..parse import UsageError
-from ..runs import plain, write_json
-from .about import MARK, About
-from .examiner import Examiner, examiner_for
+from ..options.errors import UsageError
+from ..options.export import ExportConfig
+from ..options.formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
+from ..run.files import plain, write_json
+from ..run.log import Log
+from .check import check_writable
 from .exported import open_exported
-from .formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
+from .formats.about import MARK, About
+from .formats.interface import Settings
+from .formats.writers import WRITERS
 from .graph import ExportGraph, Shape
-from .interface import Settings
-from .options import check_writable, formats_of, precision_of, size_of, target_of
-from .parity import TOLERANCES
-from .quantize import Quantizer
-from .quantize_ranges import calibration_images
-from .writers import WRITERS
+from .int8.quantizer import Quantizer
+from .int8.ranges import calibration_images
+from .proof.examiner import Examiner, examiner_for
+from .proof.parity import TOLERANCES
+from .targets import formats_of, precision_of, size_of, target_of
 
 FAILED = ".failed"
 """Behind the name of a file that does not answer as its checkpoint."""

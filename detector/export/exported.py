@@ -16,18 +16,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...files.errors import InputError
 from ..models.finder import fitting_size
 from ..models.predictions import ONE_TO_ONE, Predictions
-from .about import About
-from .formats import ExportError, format_of, require
-from .interface import Runner
-from .writers import WRITERS
+from ..options.formats import ExportError, format_of, require
+from .formats.about import About
+from .formats.interface import Runner
+from .formats.writers import WRITERS
 
 
-class SizeError(ValueError):
+class SizeError(InputError):
     """An input that the file was not made for."""
-
-    exit_code = 2
 
 
 class ExportedDetector(nn.Module):

@@ -30,10 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...datasets.sample import Batch
-from ..group import ALONE, Group
+from ...datasets.nouns import Batch
 from ..models.head import decode_boxes
 from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
+from ..run.ranks import ALONE, Group
 from .assign import Assigner, Assignment, candidate_pairs
 from .iou import matched_ciou
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...datasets.image import FILL
+from ...datasets.images.image import FILL
 from .blocks import Fusable
 from .finder import fitting_size
 from .head import Head

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..group import Group
-from .hardware import DeviceTraits, objection
+from ..run.hardware import DeviceTraits, objection
+from ..run.ranks import Group
 from .precision import DTYPES
 from .sanity import Trial
 

@@ -18,17 +18,18 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...datasets.config import cache_folder
-from ...datasets.sample import Batch
-from ..config import TrainConfig
-from ..group import ALONE, Group
-from ..log import Log
+from ...datasets.nouns import Batch
+from ...files.folders import cache_folder
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
-from ..parse import UsageError
-from ..runs import RunError, plain, write_json
+from ..options.errors import UsageError
+from ..options.train import TrainConfig
+from ..run.files import plain, write_json
+from ..run.folder import RunError
+from ..run.hardware import DeviceTraits, candidates, traits_of
+from ..run.log import Log
+from ..run.ranks import ALONE, Group
 from .agree import agree, objections
-from .hardware import DeviceTraits, candidates, traits_of
 from .precision import DTYPES, Precision
 from .probe import StageError
 from .sanity import SanityCheck, Trial

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from ...weights.checkpoint import Meta
-from .hardware import candidates, objection, traits_of
+from ..run.hardware import candidates, objection, traits_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

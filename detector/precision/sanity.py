@@ -29,12 +29,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...datasets.sample import Batch
-from ..device import synchronize
+from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
 from ..models.head import decode_boxes
 from ..models.predictions import Predictions
+from ..run.device import synchronize
 from .precision import Precision
 from .probe import Recording, StageError, count_saved_bytes, recording, replay
 

@@ -17,7 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 
-from ...datasets.listing import IMAGE_SUFFIXES
+from ...datasets.sets.listing import IMAGE_SUFFIXES
+from ...files.errors import InputError
 
 VIDEO_SUFFIXES = (
     *(".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
@@ -30,10 +31,8 @@ EXPECTED = (
 )
 
 
-class SourceError(Exception):
+class SourceError(InputError):
     """A source that is not there or can not be read; the message says what was looked for."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

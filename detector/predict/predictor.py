@@ -19,11 +19,11 @@ from itertools import islice
 import numpy as np
 import torch
 
-from ...datasets.image import letterbox
-from ..device import synchronize
+from ...datasets.images.image import letterbox
 from ..evaluate.postprocess import Detections, branches_for, postprocess
 from ..models.finder import Finder, fitting_size
 from ..models.predictions import Predictions
+from ..run.device import synchronize
 from .results import Result
 from .sources import Frame
 

@@ -28,8 +28,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from ...datasets.image import ImageError, read_image
-from ...datasets.listing import IMAGE_SUFFIXES
+from ...datasets.images.image import ImageError, read_image
+from ...datasets.sets.listing import IMAGE_SUFFIXES
 from .locate import Item, SourceError, locate
 from .video import VideoError, VideoReader
 

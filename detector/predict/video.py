@@ -18,6 +18,8 @@ from types import TracebackType
 import cv2
 import numpy as np
 
+from ...files.errors import DetError
+
 TIMEOUT_MS = 5000
 """How long to wait for a network stream to open, and for each of its frames."""
 CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
@@ -26,10 +28,8 @@ DEFAULT_FPS = 25.0
 """Frame rate of what is written where the source does not know its own (cameras)."""
 
 
-class VideoError(Exception):
+class VideoError(DetError):
     """A video that can not be opened or written."""
-
-    exit_code = 1
 
 
 @contextmanager

@@ -12,24 +12,25 @@ from dataclasses import dataclass, replace
 import cv2
 import torch
 
-from ...datasets.cache import ImageCache, memory_budget
-from ...datasets.config import Dataset, cache_folder, load_dataset
-from ...datasets.dataset import Augment, DetectionDataset
-from ...datasets.device_augment import DevicePainter, choose_device
+from ...datasets.batches.dataset import Augment, DetectionDataset
+from ...datasets.batches.device_draw import DevicePainter, choose_device
+from ...datasets.batches.device_plan import Layout
+from ...datasets.batches.loader import Loader
 from ...datasets.formats.record import Record
-from ...datasets.loader import Loader
-from ...datasets.planned import Layout
-from ...datasets.scan import Scan, scan_split, summarise_findings
+from ...datasets.images.cache import ImageCache, memory_budget
+from ...datasets.scan.scan import Scan, scan_split, summarise_findings
+from ...datasets.sets.locate import Dataset, load_dataset
+from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
-from ..config import TrainConfig
-from ..device import describe_device, keep_freed_memory, pick_device, use_all_cores
-from ..group import ALONE, Group
-from ..log import Log
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
-from ..parse import UsageError
-from .distributed import own_device, place
+from ..options.errors import UsageError
+from ..options.train import TrainConfig
+from ..run.device import describe_device, keep_freed_memory, pick_device, use_all_cores
+from ..run.log import Log
+from ..run.place import own_device, place
+from ..run.ranks import ALONE, Group
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
 from .schedule import (

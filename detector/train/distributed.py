@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..parse import UsageError
-from .signals import Interrupted
+from ...files.errors import DetError
+from ..run.place import Place, place
+from ..run.signals import Interrupted
 
 if TYPE_CHECKING:
-    from ..group import Group
+    from ..run.ranks import Group
 
 TIMEOUT = timedelta(hours=3)
 """Before a rank gives up on the others.  They wait as long for the first one to fetch and scan the
@@ -38,17 +37,7 @@ POLL_SECONDS, GRACE_SECONDS = 0.5, 5.0
 FAILED, CODE, SEEN = "det/failed", "det/code", "det/seen"
 
 
-@dataclass(frozen=True)
-class Place:
-    """rank: of ``size`` in the run; local_rank: of ``local_size`` on this machine."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-
-class Elsewhere(Exception):
+class Elsewhere(DetError):
     """This rank ends because the run does; another rank says why."""
 
     silent = True
@@ -58,97 +47,7 @@ class Elsewhere(Exception):
         self.exit_code = exit_code
 
 
-def place() -> Place:
-    """As the launcher says; alone where there is none.  Raises UsageError where it says half."""
-    words = os.environ
-    if words.get("WORLD_SIZE", "1") == "1":
-        return Place()
-    size, rank = _number("WORLD_SIZE"), _number("RANK")
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in words]
-    if missing:
-        raise UsageError(f"WORLD_SIZE={size} is set, but not {missing[0]}: start with torchrun")
-    local = "LOCAL_WORLD_SIZE" in words
-    return Place(
-        rank,
-        size,
-        _number("LOCAL_RANK") if "LOCAL_RANK" in words else rank,
-        _number("LOCAL_WORLD_SIZE") if local else size,
-    )
-
-
-def _number(name: str) -> int:
-    text = os.environ.get(name, "")
-    if not text.isdigit():
-        size = os.environ["WORLD_SIZE"]
-        raise UsageError(
-            f"WORLD_SIZE={size} is set, and {name} is {text!r}: expected a number; start with "
-            "torchrun"
-        )
-    return int(text)
-
-
-def environment_of(here: Place, address: str, port: int) -> dict[str, str]:
-    """The environment of a rank: this process's, and its place."""
-    return dict(os.environ) | {
-        "RANK": str(here.rank),
-        "WORLD_SIZE": str(here.size),
-        "LOCAL_RANK": str(here.local_rank),
-        "LOCAL_WORLD_SIZE": str(here.local_size),
-        "MASTER_ADDR": address,
-        "MASTER_PORT": str(port),
-    }
-
-
 # ---------------------------------------------------------------- which device, which batch
-
-
-def several(device: str | None) -> tuple[str, ...]:
-    """The GPUs that ``device=0,1`` or ``device=cuda:0,1`` names; empty where it names one device or
-    none."""
-    if device is None or not re.fullmatch(r"(cuda:)?\d+(,\d+)+", device):
-        return ()
-    return tuple(device.removeprefix("cuda:").split(","))
-
-
-def own_device(device: str | None, here: Place, *, cuda: bool) -> str | None:
-    """What ``device=`` means for this rank: with several, its own GPU by its number on the machine.
-
-    cuda: torch can use one.  Raises UsageError where one device is named for several ranks, or the
-    other way round.
-    """
-    named = several(device)
-    if here.size == 1:
-        if named:
-            raise UsageError(
-                f"device={device} needs {len(named)} ranks, and this process is one: use det train "
-                f"device={device}, or torchrun --nproc_per_node={len(named)} your_script.py"
-            )
-        return device
-    if named:
-        if len(named) != here.local_size:
-            raise UsageError(
-                f"device={device} names {len(named)} GPUs, and torchrun has started "
-                f"{here.local_size} ranks: use device=cuda, each rank takes its own"
-            )
-        return named[here.local_rank]
-    if device == "cpu" or (device is None and not cuda):
-        return "cpu"
-    if device in (None, "cuda"):
-        return f"cuda:{here.local_rank}"
-    raise UsageError(
-        f"device={device} is one device for {here.size} ranks: use device=cuda, each rank takes "
-        "its own, or device=cpu"
-    )
-
-
-def check_batch(batch: int, ranks: int) -> None:
-    """Raise UsageError where a batch can not be shared equally."""
-    if batch % ranks:
-        mend = max(round(batch / ranks), 1) * ranks
-        raise UsageError(
-            f"batch={batch} is the total over {ranks} ranks and can not be shared equally by them: "
-            f"use a multiple of {ranks}, e.g. batch={mend}"
-        )
 
 
 # ---------------------------------------------------------------- together to the end
@@ -163,7 +62,7 @@ def join(device: str | None) -> Iterator[Group]:
     typed.  Raises UsageError.
     """
     here = place()
-    from ..group import ALONE, Group
+    from ..run.ranks import ALONE, Group
 
     if here.size == 1:
         yield ALONE
@@ -205,7 +104,7 @@ def _meet(device: str | None) -> Any:
 def _failed_before(store: Any, here: Place, error: BaseException) -> int | None:
     """The exit code of the rank that failed before this one; None where this is the first to fail,
     which all others have then seen, if they can."""
-    from ..group import RankLost
+    from ..run.ranks import RankLost
 
     try:
         if store.add(FAILED, 1) > 1:

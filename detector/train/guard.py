@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...datasets.sample import Batch
+from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
 from ..precision.precision import Precision
 from ..precision.probe import tensors_in

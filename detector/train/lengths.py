@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...datasets.description import DatasetError
-from ...datasets.listing import count_images
-from ..config import TrainConfig
+from ...datasets.sets.description import DatasetError
+from ...datasets.sets.listing import count_images
+from ..options.train import TrainConfig
 from .schedule import (
     batch_norm_momentum,
     batches_an_epoch,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import TrainConfig
+from ..options.train import TrainConfig
 from .muon import MuSGD
 
 AUTO = "MuSGD"

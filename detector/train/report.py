@@ -7,14 +7,15 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...weights.checkpoint import remove_partials
-from ..device import describe_device
+from ...files.atomic import remove_partials
 from ..evaluate import pictures, plots
 from ..evaluate.evaluator import Evaluation
 from ..evaluate.postprocess import head_in_use
-from ..log import Log
+from ..evaluate.report import evaluation_plots
 from ..precision.ladder import Decision, write_decision
-from ..runs import write_args, write_json, write_text
+from ..run.device import describe_device
+from ..run.files import write_args, write_json, write_text
+from ..run.log import Log
 from .assemble import Run
 from .describe import describe_data, versions
 
@@ -31,36 +32,6 @@ def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log)
         write_text(folder / "transfer.txt", run.transferred.details())
     if decision is not None:
         write_decision(folder / "amp.json", decision)
-
-
-def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
-    """The final table: all classes together, then each."""
-    metrics = evaluation.metrics
-    columns = ("class", "images", "boxes", "precision", "recall", "F1", "AP50", "AP")
-    rows = [
-        (
-            "all",
-            metrics.num_images,
-            metrics.num_boxes,
-            metrics.precision,
-            metrics.recall,
-            metrics.f1,
-            metrics.map_50,
-            metrics.map,
-        )
-    ]
-    rows += [
-        (c.name, c.images, c.boxes, c.precision, c.recall, c.f1, c.ap_50, c.ap)
-        for c in metrics.per_class
-        if c.boxes
-    ]
-    texts = [
-        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
-        for row in rows
-    ]
-    log.table(title, columns, texts)
-    speed = ", ".join(f"{name} {ms:.1f}" for name, ms in evaluation.speed.items())
-    log.info(f"ms an image: {speed}")
 
 
 def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
@@ -98,11 +69,3 @@ def write_plots(folder: Path, run: Run, evaluation: Evaluation) -> None:
     pictures.plot_labels(run.train.records, names, folder / "labels.png")
     evaluation_plots(folder, evaluation, names)
     plots.plot_results(folder / "results.csv", folder / "results.png")
-
-
-def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...]) -> None:
-    """Curves, confusion matrix and pictures with truth beside detections."""
-    plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
-    plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
-    plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
-    pictures.plot_detections(evaluation, names, folder / "val_batch.jpg")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ...weights.checkpoint import load_state
-from ..config import TrainConfig
-from ..log import Log
-from ..parse import UsageError
-from ..runs import LAST, RunNotFound, newest_run
+from ..options.errors import UsageError
+from ..options.train import TrainConfig
+from ..run.folder import LAST, RunNotFound, newest_run
+from ..run.log import Log
 
 MAY_CHANGE = frozenset(
     (

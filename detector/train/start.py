@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer, transfer
 from ...weights.zoo import licence_notice
-from ..classes import first_difference
-from ..config import MODELS, TrainConfig
-from ..log import Log
+from ..checkpoints.check import start_of
+from ..checkpoints.fetch import obtain
+from ..checkpoints.restore import letterbox_of, restore
+from ..evaluate.class_names import first_difference
 from ..models.build import build, class_width_of
 from ..models.detector import Detector
-from ..models.obtain import obtain
-from ..models.restore import letterbox_of, restore
-from ..parse import UsageError
-from ..pretrained import start_of
-from ..runs import BEST
+from ..options.errors import UsageError
+from ..options.names import MODELS
+from ..options.train import TrainConfig
+from ..run.folder import BEST
+from ..run.log import Log
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...datasets.sample import Batch
-from ..group import ALONE, Group
+from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
 from ..precision.precision import Precision
+from ..run.ranks import ALONE, Group
 from .ema import ModelEma
 
 

@@ -22,15 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...datasets.sample import Batch
+from ...datasets.nouns import Batch
 from ...weights.checkpoint import Meta, save_state, save_weights
-from ..device import memory_in_use, settled_objects
 from ..evaluate.evaluator import Evaluation, evaluate
-from ..log import Log
 from ..models.detector import Detector
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
-from ..runs import BEST, LAST, RunError, write_csv
+from ..run.device import memory_in_use, settled_objects
+from ..run.files import write_csv
+from ..run.folder import BEST, LAST, RunError
+from ..run.log import Log
+from ..run.signals import Interrupted, StopRequest, stop_request
 from .assemble import Run
 from .describe import describe_run
 from .feed import on_device
@@ -38,7 +40,6 @@ from .guard import Failure, Guard, Rollback, find_failure, worst
 from .optim import set_learning_rate
 from .position import Position
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
-from .signals import Interrupted, StopRequest, stop_request
 from .step import TrainStep
 
 PARTS = ("box", "cls", "dfl")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...files.errors import DetError
+
 
 @dataclass(frozen=True)
 class Name:
@@ -17,10 +19,8 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-class ImportFailed(Exception):
+class ImportFailed(DetError):
     """The file is no checkpoint that can be read; the message names the file and what is wrong."""
-
-    exit_code = 1
 
 
 class RefusedPickle(ImportFailed):

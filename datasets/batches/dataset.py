@@ -1,0 +1,273 @@
+"""Records to Samples: the data set as training and validation see it.
+
+A sample is asked for by (epoch, index, repeat), and everything random about it comes from a
+generator seeded with (seed, epoch, index, repeat): who asks, in which order and in how many
+processes changes nothing.  ``plan`` draws all random numbers and decides what goes where from the
+sizes of the images alone; ``__getitem__`` reads the images and draws the plan.  Without
+augmentation an image is letterboxed, and the Sample carries the way back.  ``drawing`` settles a
+plan to the pixel, boxes included, for whoever draws it: this class on the CPU, device_augment.py
+elsewhere.
+
+The records are packed into a few flat arrays: forked loader processes then share them for good,
+where a hundred thousand small Python objects would be copied page by page as their reference
+counts change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..augment.draw_cpu import paint
+from ..augment.mosaic import Placement, Tile, follow, place_mosaic, place_single, settle
+from ..augment.transforms import (
+    Augment,
+    blend,
+    random_affine,
+    random_colour,
+    random_flips,
+    shift_colour,
+)
+from ..formats.record import Record
+from ..images.cache import ImageCache
+from ..images.image import CENTER, ImageError, fit, letterbox_boxes, place, read_image, resize_to
+from ..nouns import Sample
+
+__all__ = ["Augment", "DetectionDataset", "Drawing", "Key", "Plan"]
+
+Key = tuple[int, int, int]
+"""(epoch, index, repeat): names one sample."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything random about one augmented sample, decided without looking at pixels.
+
+    placements: what is drawn.  colour: hue shift, saturation and value factors.  mixed: a second
+    set of placements to blend in, and share: the weight of the first (1 without a second).
+    """
+
+    placements: list[Placement]
+    colour: tuple[float, float, float]
+    mixed: list[Placement]
+    share: float
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plan down to the pixel: all that is needed to draw the image, and the boxes in it.
+
+    index: place in the data set.  tiles: drawn one over the other.  mixed: of a second image to
+    blend in, and share: the weight of the first.  colour: as in Plan.  boxes: [N,4] float32 pixels
+    of the output.  labels: [N] int64.
+    """
+
+    index: int
+    tiles: list[Tile]
+    mixed: list[Tile]
+    share: float
+    colour: tuple[float, float, float]
+    boxes: np.ndarray
+    labels: np.ndarray
+
+
+class DetectionDataset:
+    """Images and boxes of a split, at a network input of ``image_size`` x ``image_size``.
+
+    records: the images.  augment: None letterboxes (validation).  cache: decoded images, made for
+    the same records and image_size; without one every image is decoded whenever it is needed.
+    align: where a letterboxed image lies (image.CENTER, image.CORNER).
+    Raises ValueError for an empty list of records or a cache made for something else.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_size: int,
+        *,
+        augment: Augment | None,
+        seed: int = 0,
+        cache: ImageCache | None = None,
+        align: str = CENTER,
+    ) -> None:
+        if not records:
+            raise ValueError("a data set needs at least one record")
+        cache = cache or ImageCache(records, image_size, mode="none")
+        if cache.image_size != image_size or len(cache) != len(records):
+            raise ValueError(
+                f"the image cache holds {len(cache)} images at {cache.image_size} px, the data set "
+                f"has {len(records)} at {image_size} px: make the cache from the same records"
+            )
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = seed
+        self.cache = cache
+        self.align = align
+        self._packed = _PackedRecords(records)
+        self._kept_boxes = self._packed.boxes if augment is None else self._scale_boxes()
+
+    def __len__(self) -> int:
+        return len(self._packed.sizes)
+
+    def record(self, index: int) -> Record:
+        """The record at ``index``, as it was given."""
+        return self._packed[index]
+
+    def facts(self, index: int) -> tuple[Path, tuple[int, int]]:
+        """Path and original size (h, w) of an image."""
+        return self._packed.path(index), self._packed.size(index)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """The sample of (epoch, index, repeat); ImageError where its image cannot be read."""
+        return self.draw(key, np.empty((self.image_size, self.image_size, 3), np.uint8))
+
+    def draw(self, key: Key, output: np.ndarray) -> Sample:
+        """The same sample with its image drawn into ``output`` [image_size,image_size,3] uint8."""
+        if self.augment is None:
+            return self._letterboxed(key[1], output)
+        return self._augmented(self.drawing(key), output)
+
+    def read(self, index: int) -> np.ndarray:
+        """[H,W,3] uint8 RGB with its long side image_size pixels; not to be written to.
+
+        From the cache, or decoded and put there. Raises ImageError.
+        """
+        image = self.cache.get(index)
+        if image is not None:
+            return image
+        path = self._packed.path(index)
+        original = read_image(path)
+        height, width = self._packed.size(index)
+        if original.shape[:2] != (height, width):
+            raise ImageError(
+                f"{path}: is {original.shape[1]} x {original.shape[0]} px, was {width} x {height} "
+                "when the data set was scanned; scan it again"
+            )
+        image = resize_to(original, self.image_size)
+        self.cache.put(index, image)
+        return image
+
+    def plan(self, key: Key) -> Plan:
+        """The random decisions of an augmented sample; ValueError without augmentation."""
+        augment = self.augment
+        if augment is None:
+            raise ValueError("a data set without augmentation has nothing to plan")
+        epoch, index, repeat = key
+        rng = np.random.default_rng((self.seed, epoch, index, repeat))
+        closed = epoch >= augment.close_epoch
+        flips = random_flips(rng, augment)
+        colour = random_colour(rng, augment)
+        placements = self._placements(rng, index, flips, closed)
+        if closed or rng.random() >= augment.mixup:
+            return Plan(placements, colour, [], 1.0)
+        partner = int(rng.integers(len(self)))
+        share = float(rng.beta(32.0, 32.0))
+        return Plan(placements, colour, self._placements(rng, partner, flips, closed), share)
+
+    def drawing(self, key: Key) -> Drawing:
+        """The plan of a sample down to the pixel; ValueError without augmentation."""
+        plan = self.plan(key)
+        tiles, boxes, labels = self._settled(plan.placements)
+        mixed: list[Tile] = []
+        if plan.mixed:
+            mixed, other_boxes, other_labels = self._settled(plan.mixed)
+            boxes = np.concatenate((boxes, other_boxes))
+            labels = np.concatenate((labels, other_labels))
+        return Drawing(key[1], tiles, mixed, plan.share, plan.colour, boxes, labels)
+
+    def _settled(
+        self, placements: Sequence[Placement]
+    ) -> tuple[list[Tile], np.ndarray, np.ndarray]:
+        """Tiles, boxes and labels of placements."""
+        size = (self.image_size, self.image_size)
+        parts = [self._packed.of(placement.index) for placement in placements]
+        tiles = [settle(placement, size) for placement in placements]
+        boxes = [self._kept_boxes[part] for part in parts]
+        return tiles, *follow(tiles, boxes, [self._packed.labels[part] for part in parts], size)
+
+    def _placements(
+        self, rng: np.random.Generator, index: int, flips: tuple[bool, bool], closed: bool
+    ) -> list[Placement]:
+        augment, size = self.augment, self.image_size
+        assert augment is not None
+        if closed or rng.random() >= augment.mosaic:
+            matrix = random_affine(rng, augment, size, size, flips)
+            return [place_single(index, self.cache.size(index), size, matrix)]
+        indices = [index, *rng.integers(len(self), size=3).tolist()]
+        x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
+        matrix = random_affine(rng, augment, 2 * size, size, flips)
+        sizes = [self.cache.size(i) for i in indices]
+        return place_mosaic(indices, sizes, (int(x), int(y)), 2 * size, matrix)
+
+    def _scale_boxes(self) -> np.ndarray:
+        """[M,4] all boxes in pixels of the images as kept in the cache."""
+        kept = np.array([self.cache.size(index) for index in range(len(self))])
+        gains = (kept / self._packed.sizes)[:, [1, 0, 1, 0]]  # [N,4]
+        scaled = self._packed.boxes * np.repeat(gains, np.diff(self._packed.starts), 0)
+        return scaled.astype(np.float32)
+
+    def _letterboxed(self, index: int, output: np.ndarray) -> Sample:
+        original = self._packed.size(index)
+        box = fit(original, self.image_size, self.align)
+        return Sample(
+            image=place(self.read(index), self.image_size, align=self.align, output=output),
+            boxes=letterbox_boxes(self._packed.boxes[self._packed.of(index)], box),
+            labels=self._packed.labels[self._packed.of(index)],
+            path=self._packed.path(index),
+            original_size=original,
+            letterbox=box,
+        )
+
+    def _augmented(self, drawing: Drawing, output: np.ndarray) -> Sample:
+        self._paint(drawing.tiles, output)
+        if drawing.mixed:
+            other = np.empty_like(output)
+            self._paint(drawing.mixed, other)
+            blend(output, other, drawing.share)
+        if drawing.colour != (0.0, 1.0, 1.0):
+            shift_colour(output, drawing.colour)
+        return Sample(
+            image=output,
+            boxes=drawing.boxes,
+            labels=drawing.labels,
+            path=self._packed.path(drawing.index),
+            original_size=self._packed.size(drawing.index),
+        )
+
+    def _paint(self, tiles: Sequence[Tile], output: np.ndarray) -> None:
+        paint([(tile, self.read(tile.index)) for tile in tiles], output)
+
+
+class _PackedRecords:
+    """Records as flat arrays.  sizes: [N,2] (h, w).  boxes: [M,4].  labels: [M].  starts: [N+1]."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        counts = [len(record.boxes) for record in records]
+        names = [bytes(str(record.path), "utf-8", "surrogateescape") for record in records]
+        self.sizes = np.array([record.size for record in records], np.int64).reshape(-1, 2)
+        self.starts = np.concatenate(((0,), np.cumsum(counts, dtype=np.int64)))
+        self.boxes = np.concatenate([np.zeros((0, 4)), *(r.boxes for r in records)])
+        self.boxes = self.boxes.astype(np.float32)
+        self.labels = np.concatenate([np.zeros(0, np.int64), *(r.labels for r in records)])
+        self.labels = self.labels.astype(np.int64)
+        self.names = b"".join(names)
+        self.name_starts = np.concatenate(((0,), np.cumsum([len(name) for name in names])))
+
+    def __getitem__(self, index: int) -> Record:
+        own = self.of(index)
+        return Record(self.path(index), self.size(index), self.boxes[own], self.labels[own])
+
+    def path(self, index: int) -> Path:
+        name = self.names[self.name_starts[index] : self.name_starts[index + 1]]
+        return Path(name.decode("utf-8", "surrogateescape"))
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width = self.sizes[index].tolist()
+        return height, width
+
+    def of(self, index: int) -> slice:
+        """Where the boxes and labels of an image are."""
+        return slice(self.starts[index], self.starts[index + 1])

@@ -1,0 +1,212 @@
+"""Decoded images, kept: uint8 RGB with the long side at image_size, in memory or in a mapped file.
+
+Decoding costs several times what augmentation costs, and a mosaic needs four images.  The sizes
+of all images are known from the records, so every image has its place from the start: one flat
+file with a flag for each image and then their pixels.  Whoever first needs an image decodes it
+and stores it there; loader processes share the file.  Two of them decoding the same image at once
+write the same bytes, which does no harm and needs no lock.
+
+A cache on disk gets its final name when every image is in it; the name holds a hash of the data
+set's fingerprint and of the layout.  One that no run has used for a month is removed when room for
+another is wanted.  Images that do not fit the budget are decoded every time.
+
+Left out: sharing a cache between the ranks of a run on several devices (each has one of its own,
+and in memory its part of the budget), and caches that grow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...files.limits import available_memory
+from ...files.shared_memory import SharedFile
+from ..formats.record import Record
+from .image import scaled_size
+
+MODES = ("auto", "ram", "disk", "none")
+_LAYOUT = 1  # raise when the file's layout, or the way images are decoded and scaled, changes
+_PAGE = 4096
+_SHARE = 0.25  # of the available memory, unless a budget is stated ...
+_RAM_SHARE = 0.75  # ... and where memory was asked for by name
+_KEEP_FREE = 1.1  # a file on disk is made where this times its size is free
+_UNUSED = 30 * 86400.0  # seconds after which a file on disk that no run has opened may go
+_RESIDENT = 256 * 2**20  # bytes of a file on disk that stay mapped into a process
+
+
+class ImageCache:
+    """Places for the decoded images of a data set, by their index.
+
+    records: the images (only their sizes are used).  image_size: long side in pixels.  mode:
+    ``ram``, ``disk`` (needs a folder), ``none``, or ``auto``: ram where all images fit the
+    budget, else disk where a folder with room is given, else as many as fit in ram.  folder:
+    where a cache on disk goes; never the user's data folder.  fingerprint: changes whenever the
+    images do.  budget: bytes of memory; None: what ``memory_budget`` says.
+
+    memory: bytes of it that are taken once every image is held.  Raises ValueError for an unknown
+    mode, or for disk without a folder.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        image_size: int,
+        *,
+        mode: str = "auto",
+        folder: Path | None = None,
+        fingerprint: str = "",
+        budget: int | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"cache={mode}: expected one of {', '.join(MODES)}")
+        if mode == "disk" and folder is None:
+            raise ValueError("cache=disk: a folder is needed to keep the decoded images in")
+        self.image_size = image_size
+        sizes = [scaled_size(record.size, image_size) for record in records]
+        self._sizes = np.array(sizes, np.int64).reshape(-1, 2)
+        self._lengths = self._sizes.prod(1) * 3  # bytes
+        self._offsets = np.full(len(self._sizes), -1, np.int64)
+        self._file: SharedFile | None = None
+        self._touched = 0
+        self._note = "no cache, images are decoded each time they are needed"
+        if mode != "none" and len(self._sizes):
+            self._choose(
+                mode, folder, fingerprint, memory_budget(mode) if budget is None else budget
+            )
+
+    @property
+    def memory(self) -> int:
+        file = self._file
+        return file.size if file is not None and file.path is None else 0
+
+    def _choose(self, mode: str, folder: Path | None, fingerprint: str, budget: int) -> None:
+        whole = self._lay_out(np.arange(len(self)))
+        if mode != "disk" and whole <= budget:
+            self._file = SharedFile(whole)
+            self._note = f"in memory, {_bytes(whole)}"
+            return
+        trouble = ""
+        if mode != "ram" and folder is not None:
+            trouble = self._open_on_disk(folder / self._name(fingerprint), whole)
+            if self._file is not None:
+                return
+        held = np.random.default_rng(0).permutation(len(self))
+        held = held[_PAGE + len(self) + np.cumsum(self._lengths[held]) <= budget]
+        self._offsets[:] = -1
+        if not len(held):
+            self._note += f" (all of them are {_bytes(whole)}, the budget is {_bytes(budget)})"
+            return
+        self._file = SharedFile(self._lay_out(np.sort(held)))
+        share = 100 * len(held) // len(self)
+        self._note = (
+            f"in memory, {_bytes(self._file.size)}: {share} % of the images, "
+            f"all of them are {_bytes(whole)}{trouble}"
+        )
+
+    def _lay_out(self, held: np.ndarray) -> int:
+        """Give the images ``held`` their places; returns the size of the file."""
+        start = -(-len(self) // _PAGE) * _PAGE  # flags first, then pixels from a page's start
+        ends = start + np.cumsum(self._lengths[held])
+        self._offsets[held] = ends - self._lengths[held]
+        return int(ends[-1])
+
+    def _open_on_disk(self, path: Path, size: int) -> str:
+        """Open or make the file; says what was in the way."""
+        try:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_unused(path.parent)
+                free = shutil.disk_usage(path.parent).free
+                if free < size * _KEEP_FREE:
+                    return f", {path.parent} has only {_bytes(free)} free"
+            self._file = SharedFile(size, path)
+            if self._file.finished:
+                with contextlib.suppress(OSError):  # somebody else's cache is only read
+                    os.utime(path)
+        except OSError as error:
+            return f", {path.parent} cannot be used ({error.strerror})"
+        ready = "complete since an earlier run" if self._file.finished else "filled on the way"
+        self._note = f"on disk, {_bytes(size)} in {path.parent}, {ready}"
+        return ""
+
+    def _name(self, fingerprint: str) -> str:
+        layout = f"{_LAYOUT} {self.image_size} {fingerprint}".encode() + self._sizes.tobytes()
+        digest = hashlib.blake2b(layout, digest_size=12).hexdigest()
+        return f"images-{self.image_size}-{digest}.rgb"
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) of a kept image."""
+        height, width = self._sizes[index].tolist()
+        return height, width
+
+    def get(self, index: int) -> np.ndarray | None:
+        """[H,W,3] uint8 RGB, read-only; None where the image is not kept (yet)."""
+        if self._file is None or self._offsets[index] < 0 or not self._file.data[index]:
+            return None
+        image = self._place(self._file, index)
+        image.flags.writeable = False
+        return image
+
+    def put(self, index: int, image: np.ndarray) -> None:
+        """Keep ``image`` [H,W,3] uint8 where there is a place for it.
+
+        Raises ValueError where it is not of the size that its record leads to.
+        """
+        height, width = self.size(index)
+        if image.shape != (height, width, 3):
+            got = f"{image.shape[1]} x {image.shape[0]}"
+            raise ValueError(f"image {index}: expected {width} x {height} px, got {got}")
+        file = self._file
+        if file is None or file.finished or self._offsets[index] < 0:
+            return
+        self._place(file, index)[:] = image
+        file.data[index] = 1
+        if file.path is not None and file.data[: len(self)].all():
+            file.publish()
+
+    def _place(self, file: SharedFile, index: int) -> np.ndarray:
+        start, length = int(self._offsets[index]), int(self._lengths[index])
+        self._touched += length
+        if self._touched > _RESIDENT:  # a file larger than memory must not look like a leak
+            file.forget_pages()
+            self._touched = 0
+        return file.data[start : start + length].reshape(*self.size(index), 3)
+
+    def describe(self) -> str:
+        """What was chosen, in a line: ``in memory, 64 MB`` or ``on disk, 9.1 GB in ...``."""
+        return self._note
+
+
+def _remove_unused(folder: Path) -> None:
+    """Caches that were not opened for long: their data set has changed, or is done with."""
+    for file in folder.glob("images-*.rgb"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > _UNUSED:
+                file.unlink()
+
+
+def memory_budget(mode: str, neighbours: int = 1) -> int:
+    """Bytes that decoded images may take in memory, of all caches of a process together.
+
+    neighbours: processes on this machine that keep the same images in memory of their own.
+    """
+    return int(available_memory() * (_RAM_SHARE if mode == "ram" else _SHARE)) // neighbours
+
+
+def _bytes(count: int) -> str:
+    """A size for people: 830 kB, 64 MB, 9.1 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            value = count / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{count / 1e3:.0f} kB"

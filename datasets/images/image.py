@@ -1,0 +1,191 @@
+"""Image files to RGB arrays, and fitting an image into the network's input.
+
+One way to read (``read_image``) and one way to fit (``letterbox``), used by training, validation,
+prediction and export alike, so that what is measured is what is used.  The orientation is read and
+applied here and not left to the decoder, whose versions differ in which formats they turn.
+Coordinates are continuous: pixel i covers [i, i + 1].
+
+Left out: animated images (the first frame is used) and formats that OpenCV was built without.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...files.errors import DetError
+from ..nouns import Letterbox
+from .header import Header, read_header
+
+FILL = 114
+"""Grey level around letterboxed and composed images."""
+CENTER, CORNER = "center", "top-left"
+"""Where an image lies in the network's input, by the names that checkpoints use."""
+
+
+class ImageError(DetError):
+    """An image file that cannot be used; the message names the file."""
+
+
+def read_image(path: Path) -> np.ndarray:
+    """[H,W,3] uint8 RGB, contiguous, turned as its EXIF orientation says.
+
+    Grey, 16-bit and alpha images become 8-bit RGB.
+    Raises ImageError for a file that is missing, empty, cut short or not an image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    header = read_header(io.BytesIO(data))
+    _check_whole(path, header)
+    image = _decode(path, data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0))
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return orient(image, header.orientation) if header else image
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) after EXIF orientation, from the header or, of a rare format, by decoding.
+
+    Raises ImageError for a file that is missing, empty, cut short or not an image.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = read_header(file)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
+    if header is None:
+        height, width = read_image(path).shape[:2]
+        return height, width
+    _check_whole(path, header)
+    return header.size
+
+
+def _check_whole(path: Path, header: Header | None) -> None:
+    if header is not None and not header.whole:
+        raise ImageError(f"{path}: cut short (the end of the image is missing); copy it again")
+
+
+def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise ImageError(f"{path}: cannot be decoded ({error.err})") from None
+    if image is None:
+        raise ImageError(f"{path}: not an image that OpenCV can decode ({len(data)} bytes)")
+    return image
+
+
+def orient(image: np.ndarray, orientation: int) -> np.ndarray:
+    """The image as seen from the image as stored, orientations 1..8 (Exif 2.32, tag 0x0112)."""
+    if orientation == 2:
+        return cv2.flip(image, 1)
+    if orientation == 3:
+        return cv2.rotate(image, cv2.ROTATE_180)
+    if orientation == 4:
+        return cv2.flip(image, 0)
+    if orientation == 5:
+        return cv2.transpose(image)
+    if orientation == 6:
+        return cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
+    if orientation == 7:
+        return cv2.flip(cv2.transpose(image), -1)
+    if orientation == 8:
+        return cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return image
+
+
+def scaled_size(size: tuple[int, int], image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of an image of ``size`` scaled to just fit ``image_size`` (a side, or h and w)."""
+    gain = _gain(size, image_size)
+    return max(1, round(size[0] * gain)), max(1, round(size[1] * gain))
+
+
+def _gain(size: tuple[int, int], image_size: int | tuple[int, int]) -> float:
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return min(height / size[0], width / size[1])
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H,W,3] to ``size`` (h, w): by area when it shrinks (no aliasing), bilinear when it grows."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (size[1], size[0]), interpolation=how)
+
+
+def resize_to(image: np.ndarray, image_size: int) -> np.ndarray:
+    """[H,W,3] scaled so that its long side is ``image_size`` pixels, aspect kept."""
+    height, width = image.shape[:2]
+    return resize(image, scaled_size((height, width), image_size))
+
+
+def fit(
+    size: tuple[int, int], image_size: int | tuple[int, int], align: str = CENTER
+) -> Letterbox:
+    """How an image of ``size`` (h, w) lies in an input of ``image_size``: CENTER or CORNER.
+
+    The scaled image is a whole number of pixels high and wide while the gain is exact: the pads are
+    fractional so that the difference is shared between opposite edges, at most 0.25 px each.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    gain = _gain(size, image_size)
+    new_height, new_width = scaled_size(size, image_size)
+    top, left = _offsets((height - new_height, width - new_width), align)
+    pad_y = top + (new_height - size[0] * gain) / 2
+    pad_x = left + (new_width - size[1] * gain) / 2
+    return Letterbox(gain=gain, pad_x=pad_x, pad_y=pad_y)
+
+
+def _offsets(spare: tuple[int, int], align: str) -> tuple[int, int]:
+    """(top, left) of an image that leaves ``spare`` (h, w) pixels of its input free."""
+    if align not in (CENTER, CORNER):
+        raise ValueError(f"align={align!r}: expected {CENTER} or {CORNER}")
+    return (spare[0] // 2, spare[1] // 2) if align == CENTER else (0, 0)
+
+
+def letterbox(
+    image: np.ndarray,
+    image_size: int | tuple[int, int],
+    *,
+    fill: int = FILL,
+    align: str = CENTER,
+) -> tuple[np.ndarray, Letterbox]:
+    """The image scaled to fit ``image_size`` (a side, or h and w), on grey.
+
+    image: [H,W,3] uint8.  Returns [h,w,3] uint8 and the Letterbox that maps the image to it.
+    """
+    height, width = image.shape[:2]
+    scaled = resize(image, scaled_size((height, width), image_size))
+    return (
+        place(scaled, image_size, fill=fill, align=align),
+        fit((height, width), image_size, align),
+    )
+
+
+def place(
+    image: np.ndarray,
+    image_size: int | tuple[int, int],
+    *,
+    fill: int = FILL,
+    align: str = CENTER,
+    output: np.ndarray | None = None,
+) -> np.ndarray:
+    """An image that already fits, on grey of ``image_size``; in ``output`` if given."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    new_height, new_width = image.shape[:2]
+    top, left = _offsets((height - new_height, width - new_width), align)
+    bottom, right = height - new_height - top, width - new_width - left
+    grey = (fill, fill, fill)
+    how = cv2.BORDER_CONSTANT
+    return cv2.copyMakeBorder(image, top, bottom, left, right, how, dst=output, value=grey)
+
+
+def letterbox_boxes(boxes: np.ndarray, letterbox: Letterbox) -> np.ndarray:
+    """[N,4] xyxy pixels of the original image -> [N,4] float32 xyxy pixels of the input."""
+    pads = (letterbox.pad_x, letterbox.pad_y) * 2
+    return (np.asarray(boxes, np.float64).reshape(-1, 4) * letterbox.gain + pads).astype(np.float32)

@@ -1,0 +1,335 @@
+"""From what the user typed after ``data=`` to folders that exist: a Dataset.
+
+1. the word becomes a YAML (a path, a folder that holds one, or a built-in name);
+2. the YAML is read and checked (description.py);
+3. its folders are looked for: beside the YAML, in the current folder, in DET_DATASETS, in the
+   cache folder; what is on disk is used without asking the network;
+4. otherwise the YAML's archive is downloaded; where that fails and the YAML names a stand-in,
+   the stand-in is taken, called what it is, and the user is told.
+
+This is the only file that reads the environment for the location of data: DET_DATASETS (folders
+that hold data sets), DET_CACHE and XDG_CACHE_HOME (where the cache folder is).  Nothing heavy is
+imported, so that a command can check its data set before it loads torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...files.download import DownloadError, Progress, check_url, download_file, extract_zip
+from ...files.folders import cache_folder
+from .description import DatasetError, Description, Message, read_description
+
+__all__ = [
+    "Dataset", "DatasetError", "cache_folder", "dataset_folders", "find_yaml", "load_dataset",
+]  # fmt: skip
+
+BUILT_IN = Path(__file__).parent
+NEEDED = ("train", "val")
+"""Splits whose files must exist where the YAML names them; a test split may be absent."""
+UNPACKED = 4
+"""An archive may unpack to this many times its download limit."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that is on disk.
+
+    splits: split name -> its sources (folders of images, or .txt files that list images).
+    root: the folder that relative paths in list files fall back to.  yaml: where it is described.
+    stand_in: the name of the data set that this one stands in for, None for the real one.
+    licence: what the description says about it.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: dict[str, list[Path]]
+    root: Path
+    yaml: Path
+    stand_in: str | None = None
+    licence: str | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def sources(self, split: str) -> list[Path]:
+        """The sources of a split; raises DatasetError that names those there are."""
+        if split not in self.splits:
+            there = ", ".join(self.splits)
+            raise DatasetError(f"{self.yaml}: there is no split {split!r}; there is {there}")
+        return self.splits[split]
+
+
+def dataset_folders() -> list[Path]:
+    """The folders in DET_DATASETS, separated as in PATH."""
+    words = os.environ.get("DET_DATASETS", "").split(os.pathsep)
+    return [Path(os.path.abspath(os.path.expanduser(word))) for word in words if word]
+
+
+def load_dataset(
+    data: str | Path,
+    *,
+    download: bool = True,
+    on_message: Message | None = None,
+    on_progress: Progress | None = None,
+) -> Dataset:
+    """Find, and where needed fetch or draw, the data set that ``data`` names.
+
+    data: a YAML, a folder that holds exactly one, or a built-in name (coco8, shapes.yaml).
+    download: allow the network where the files are not on disk.  on_message: takes remarks and
+    warnings.  on_progress: (done, total) in bytes while downloading, in images while drawing.
+    Raises DatasetError, and DownloadError where the archive cannot be had.
+    """
+    say = on_message or _silent
+    description = read_description(find_yaml(str(data)), say)
+    if description.shapes is not None:
+        return _drawn(description, say, on_progress)
+    found = locate(description, say)
+    if found is not None:
+        return found
+    if description.download is None:
+        raise DatasetError(_not_found(description))
+    try:
+        _fetch(description, download, say, on_progress)
+    except DownloadError as error:
+        if description.stand_in is None:
+            raise DownloadError(f"{_not_found(description)}; {error}") from error
+        return _stand_in(description, str(error), say, on_progress)
+    found = locate(description, say)
+    if found is None:
+        raise DatasetError(f"{description.download} holds other folders: {_not_found(description)}")
+    return found
+
+
+def _silent(text: str) -> None:
+    """Takes remarks where nobody listens."""
+
+
+def _built_in_names() -> list[str]:
+    return sorted(path.name for path in BUILT_IN.glob("*.yaml"))
+
+
+def find_yaml(data: str) -> Path:
+    """The YAML that a word names; the current folder goes before the built-in ones.
+
+    data: a path, a folder that holds one YAML, or a built-in name.  Raises DatasetError.
+    """
+    if not data.strip():
+        raise DatasetError("data is empty; expected a data set's YAML, or coco8.yaml")
+    given = Path(os.path.abspath(os.path.expanduser(data)))
+    name = data if data.endswith((".yaml", ".yml")) else f"{data}.yaml"
+    built_in = BUILT_IN / name if name in _built_in_names() else None
+    if os.path.isfile(given):
+        if given.suffix not in (".yaml", ".yml"):
+            raise DatasetError(f"data: {given} is no YAML; expected a file that ends in .yaml")
+        return given
+    if os.path.isfile(beside := given.with_name(given.name + ".yaml")):
+        return beside
+    if os.path.isdir(given):
+        inside = sorted((*given.glob("*.yaml"), *given.glob("*.yml")))
+        if len(inside) == 1:
+            return inside[0]
+        if built_in is None:
+            raise DatasetError(f"data: the folder {given} {_which_yaml(inside)}")
+    if built_in is not None:
+        return built_in
+    close = difflib.get_close_matches(name, _built_in_names(), n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    names = ", ".join(_built_in_names())
+    raise DatasetError(f"data: {given} does not exist; built in are {names}{hint}")
+
+
+def _which_yaml(inside: list[Path]) -> str:
+    """What is wrong with a folder that holds these YAMLs, and the mend."""
+    if inside:
+        found = ", ".join(path.name for path in inside)
+        return f"must hold one YAML; found {found}: name one of them"
+    lines = "train: images/train, val: images/val and names: [cat, dog]"
+    return f"must hold one YAML; found none: write data.yaml there, with the lines {lines}"
+
+
+def _downloads() -> Path:
+    return cache_folder() / "datasets"
+
+
+def _archive_folder(description: Description) -> Path:
+    """Where the archive of a description is unpacked: another address is another folder."""
+    url = description.download or ""
+    name = Path(urllib.parse.urlsplit(url).path).stem
+    return _downloads() / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def _roots(description: Description) -> Iterator[Path]:
+    """Every folder that may be the data set's root, best first."""
+    path = os.path.expanduser(description.path)
+    if os.path.isabs(path):
+        yield Path(path)
+    else:
+        beside = [] if description.yaml.parent == BUILT_IN else [description.yaml.parent]
+        for base in (*beside, Path.cwd(), *dataset_folders(), _downloads()):
+            yield Path(os.path.normpath(base / path))
+    if _is_archive(description.download):
+        unpacked = _archive_folder(description)
+        yield unpacked
+        if os.path.isdir(unpacked):  # most archives hold one folder with everything in it
+            yield from sorted(child for child in unpacked.iterdir() if child.is_dir())
+
+
+def _entry_path(root: Path, entry: str) -> Path | None:
+    """Where an entry of a split is under ``root``, or None.
+
+    Some exporters write ``../train/images`` for a folder beside the YAML: without its dots, too.
+    """
+    entry = os.path.expanduser(entry)
+    plain = entry
+    while plain.startswith("../"):
+        plain = plain.removeprefix("../")
+    for candidate in dict.fromkeys((entry, plain)):
+        place = os.path.normpath(root / candidate)
+        if os.path.exists(place):
+            return Path(place)
+    return None
+
+
+def locate(description: Description, say: Message) -> Dataset | None:
+    """The data set under the first root that holds all of train and val, or None."""
+    for root in dict.fromkeys(_roots(description)):
+        splits = {
+            split: [_entry_path(root, entry) for entry in entries]
+            for split, entries in description.entries.items()
+        }
+        missing = [split for split, places in splits.items() if None in places]
+        if any(split in NEEDED for split in missing) or len(missing) == len(splits):
+            continue
+        for split in missing:
+            say(f"{description.yaml}: {split}: not found under {root}; left out")
+        whole = {split: places for split, places in splits.items() if split not in missing}
+        return _dataset(description, root, whole)
+    return None
+
+
+def _dataset(description: Description, root: Path, splits: dict[str, list[Path | None]]) -> Dataset:
+    checked: dict[str, list[Path]] = {}
+    for split, places in splits.items():
+        checked[split] = [place for place in places if place is not None]
+        for place in checked[split]:
+            if not place.is_dir() and place.suffix != ".txt":
+                wanted = "a folder of images or a .txt file that lists images"
+                raise DatasetError(f"{description.yaml}: {split}: {place} is not {wanted}")
+    return Dataset(
+        name=description.name,
+        class_names=description.class_names,
+        splits=checked,
+        root=root,
+        yaml=description.yaml,
+        licence=description.licence,
+    )
+
+
+def _not_found(description: Description) -> str:
+    """One line: the entry that is missing where most is there, and every place tried for it."""
+    roots = list(dict.fromkeys(_roots(description)))
+    every = [(split, entry) for split, some in description.entries.items() for entry in some]
+    wanted = [pair for pair in every if pair[0] in NEEDED] or every
+    gaps = [[pair for pair in wanted if _entry_path(root, pair[1]) is None] for root in roots]
+    split, entry = min(gaps, key=len)[0]
+    places = dict.fromkeys(os.path.normpath(root / os.path.expanduser(entry)) for root in roots)
+    return (
+        f"{description.yaml}: {split}: {entry!r} was not found; looked for {', '.join(places)}"
+        f" (mend 'path', or set DET_DATASETS to the folder that holds the data set)"
+    )
+
+
+def _is_archive(text: str | None) -> bool:
+    """Whether a ``download`` is the address of a zip, and not a script or a file's name."""
+    if text is None or len(text.split()) != 1 or "://" not in text:
+        return False
+    try:
+        return urllib.parse.urlsplit(text).path.endswith(".zip")
+    except ValueError:
+        return False
+
+
+def _fetch(
+    description: Description, allowed: bool, say: Message, on_progress: Progress | None
+) -> None:
+    """Download and unpack the archive of a description; raises DownloadError or DatasetError."""
+    url = description.download or ""
+    if not _is_archive(url):
+        shown = url.strip().splitlines()[0][:60] if url.strip() else ""
+        raise DatasetError(
+            f"{_not_found(description)}; and download: {shown!r} is not the address of a .zip file:"
+            f" scripts are never run, fetch the data by hand"
+        )
+    check_url(url)
+    if not allowed:
+        raise DownloadError("downloads are off (download=False)")
+    folder = _archive_folder(description)
+    if folder.is_dir():  # unpacked before, and what is looked for is not in it
+        return
+    archive = folder.with_name(f".{folder.name}.{os.getpid()}.zip")
+    licence = f"; licence: {description.licence}" if description.licence else ""
+    say(f"downloading {url} into {folder}{licence}")
+    limit = description.download_limit
+    try:
+        download_file(
+            url,
+            archive,
+            limit_bytes=limit,
+            sha256=description.download_sha256,
+            on_progress=on_progress,
+        )
+        extract_zip(archive, folder, limit_bytes=limit * UNPACKED)
+    except DownloadError:
+        if not folder.is_dir():  # unless another process was faster
+            raise
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _stand_in(
+    description: Description, reason: str, say: Message, on_progress: Progress | None
+) -> Dataset:
+    yaml = BUILT_IN / f"{description.stand_in}.yaml"
+    stand_in = load_dataset(yaml, download=False, on_message=say, on_progress=on_progress)
+    name = f"{stand_in.name}-as-{description.name}"
+    say(
+        f"WARNING: {description.name} is not on disk and could not be had: {reason}. "
+        f"Going on with the stand-in {name}: {stand_in.num_classes} classes of drawn objects. "
+        f"Its results are NOT results of {description.name}. For the real one put the folder "
+        f"{description.path or description.name} here or into a folder named by DET_DATASETS."
+    )
+    return replace(stand_in, name=name, stand_in=description.name)
+
+
+def _drawn(description: Description, say: Message, on_progress: Progress | None) -> Dataset:
+    """The drawn data set of a description, from the cache folder or drawn into it now."""
+    # The only late import: drawing needs OpenCV, and checking a command must not wait for that.
+    from ..drawn.shapes import SHAPES_VERSION, write_shapes
+
+    numbers = description.shapes or {}
+    words = "-".join(f"{key}{value}" for key, value in numbers.items())
+    folder = _downloads() / f"shapes-v{SHAPES_VERSION}-{words}"
+    if not (folder / "data.yaml").is_file():
+        say(f"drawing {description.name} into {folder}")
+        try:
+            write_shapes(folder, **numbers, on_progress=on_progress)
+        except OSError as error:
+            if not (folder / "data.yaml").is_file():  # unless another process was faster
+                raise DatasetError(
+                    f"{folder} cannot be written: {error.strerror}; set DET_CACHE to a folder"
+                ) from error
+    files = read_description(folder / "data.yaml", say)
+    splits = {
+        split: [_entry_path(folder, entry) for entry in entries]
+        for split, entries in files.entries.items()
+    }
+    drawn = replace(description, class_names=files.class_names)
+    return _dataset(drawn, folder, splits)

@@ -1,0 +1,103 @@
+"""A checkpoint or an exported file, measured on a data set; leaves a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from ...datasets.batches.dataset import DetectionDataset
+from ...datasets.batches.loader import Loader
+from ...datasets.scan.scan import scan_split, summarise_findings
+from ...datasets.sets.locate import load_dataset
+from ..evaluate.class_names import relabelled
+from ..evaluate.evaluator import Evaluation, evaluate
+from ..evaluate.report import evaluation_plots, metrics_table
+from ..options.errors import UsageError
+from ..options.val import ValConfig
+from ..run.files import plain, write_json
+from ..run.folder import RunNotFound, new_run_folder
+from ..run.log import Log
+from .load import Loaded, load_for_use, trained_on
+
+
+def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Measure a checkpoint on a data set and leave a run folder."""
+    used = load_for_use(config, log)
+    path, meta, model = used.path, used.meta, used.model
+    data = config.data or trained_on(path, meta)
+    if data is None:
+        raise RunNotFound(
+            f"{path} does not say what it was trained on: name the data with data=..."
+        )
+    online = config.download and not config.offline
+    dataset = load_dataset(data, download=online, on_message=log.message)
+    scan = scan_split(dataset, config.split)
+    for line in summarise_findings(scan):
+        log.warn(line)
+    single = config.single_cls or bool(meta.config.get("single_cls"))
+    if single:
+        records = [record.single_class() for record in scan.records]
+    else:
+        names = dataset.class_names, str(path), meta.class_names
+        records = relabelled(scan.records, data, *names, log.warn)
+    height, width = used.input_size(config.imgsz)
+    if height != width:
+        raise UsageError(
+            f"{path} takes images of {height}x{width}: det val measures on square inputs"
+        )
+    loader = Loader(
+        DetectionDataset(records, height, augment=None, align=model.letterbox),
+        config.batch,
+        shuffle=False,
+        workers=config.workers,
+        device_type=used.device.type,
+    )
+    log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
+    if loader.cut:
+        log.info(loader.cut)
+    with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
+        evaluation = evaluate(
+            model,
+            loader,
+            records,
+            meta.class_names,
+            device=used.device,
+            nms=config.nms,
+            conf=config.conf,
+            iou=config.iou,
+            max_det=config.max_det,
+            agnostic_nms=config.agnostic_nms,
+            autocast=used.precision.autocast,
+            channels_last=config.channels_last,
+            on_progress=update,
+        )
+    metrics_table(log, evaluation, f"{dataset.name} {config.split}")
+    return save_evaluation(config, used, evaluation, dataset.name)
+
+
+def save_evaluation(
+    config: ValConfig, used: Loaded, evaluation: Evaluation, data: str
+) -> dict[str, Any]:
+    """Write what was measured into a new run folder.  Returns results.json's content and where it
+    is."""
+    folder = new_run_folder(config, "val")
+    results = plain(
+        {
+            "model": used.meta.model,
+            "checkpoint": str(used.path),
+            "data": data,
+            "split": config.split,
+            "head": used.head(config.nms),
+            "precision": used.precision.name,
+            "metrics": evaluation.metrics.to_dict(),
+            "speed_ms": evaluation.speed,
+        }
+    )
+    write_json(folder / "results.json", results)
+    if config.save_json:
+        write_json(folder / "predictions.json", evaluation.collector.coco_results())
+    if config.save_txt:
+        evaluation.write_labels(folder / "labels")
+    if config.plots:
+        evaluation_plots(folder, evaluation, used.meta.class_names)
+    return results | {"folder": str(folder)}

@@ -1,0 +1,74 @@
+"""A word after ``model=`` -> a checkpoint on disk: a name of the zoo is fetched and converted once.
+
+What was fetched lies in the weights folder (``pretrained.weights_folder``) as a checkpoint like any
+other.  A published file that was put there by hand is converted without asking the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...files.resumable import DownloadFailed, Progress, download, sha256_of
+from ...weights.checkpoint import CheckpointError
+from ...weights.importers import ImportFailed
+from ...weights.shelf import check_obtainable, converted
+from ...weights.zoo import ZOO, ZooEntry
+from .adopt import convert
+
+
+def obtain(
+    word: str,
+    *,
+    offline: bool = False,
+    accept_license: str | None = None,
+    on_message: Callable[[str], None] | None = None,
+    on_progress: Progress | None = None,
+) -> Path:
+    """The checkpoint that ``word`` means: a path as it is, a name of the zoo in the weights folder.
+
+    offline: ask no network.  accept_license: of weights whose licence binds what is made of them.
+    on_message: takes remarks.  on_progress: takes bytes done and in all.  Raises LicenceError,
+    DownloadFailed, ImportFailed or CheckpointError.
+    """
+    entry = ZOO.get(word)
+    if entry is None:
+        return Path(word)
+    target = converted(word)
+    if target.is_file():
+        return target
+    check_obtainable(word, offline=offline, accept_license=accept_license)
+    original = target.with_name(entry.file)
+    by_hand = original.is_file()
+    if not by_hand:
+        if on_message is not None:
+            on_message(f"downloading the weights of {word} ({entry.licence}) from {entry.url}")
+        _fetch(entry, original, on_progress)
+    try:
+        _convert(entry, original, target)
+    except (ImportFailed, CheckpointError):
+        if not by_hand:
+            original.unlink(missing_ok=True)  # or the next attempt would find it again
+        raise
+    if not by_hand:
+        original.unlink()
+    return target
+
+
+def _fetch(entry: ZooEntry, original: Path, on_progress: Progress | None) -> None:
+    try:
+        download(entry.url, original, sha256=entry.sha256, on_progress=on_progress)
+    except DownloadFailed as error:
+        mend = f"without the network: put {entry.file} into {original.parent}"
+        raise DownloadFailed(f"{error}; {mend}") from error
+
+
+def _convert(entry: ZooEntry, original: Path, target: Path) -> None:
+    origin = f"{entry.project}: {entry.url}, sha256 {sha256_of(original)}"
+    about = {
+        "image_size": entry.image_size,
+        "provenance": origin,
+        "data": {"name": entry.trained_on},
+        "metrics": {"map_published": entry.ap / 100},
+    }
+    convert(original, target, expected=entry.name, about=about)

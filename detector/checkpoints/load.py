@@ -1,0 +1,163 @@
+"""What det val, det predict and det export work on: a checkpoint or an exported file, found and
+loaded.
+
+An exported file answers like a detector (``export/exported.py``); what differs is said here, once:
+which runtime and precision it has, and which sizes it takes.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from ...weights.checkpoint import Meta
+from ...weights.zoo import licence_notice
+from ..evaluate.postprocess import head_in_use
+from ..export.exported import ExportedDetector, about_file, open_exported
+from ..export.formats.about import About
+from ..models.detector import Detector
+from ..models.predictions import ONE_TO_ONE
+from ..options.errors import UsageError
+from ..options.export import BenchExportConfig, ExportConfig
+from ..options.fields import knobs
+from ..options.formats import FORMATS, format_of
+from ..options.predict import PredictConfig
+from ..options.val import ValConfig
+from ..precision.precision import Precision, use_precision
+from ..run.device import describe_device, pick_device, use_all_cores
+from ..run.folder import BEST, newest_run
+from ..run.log import Log
+from .fetch import obtain
+from .restore import restore
+
+
+class OwnPrecision(Precision):
+    """Of an exported file: it computes as it was written, and there is nothing to choose."""
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be used.  path: its file.  meta: what its checkpoint says about itself."""
+
+    path: Path
+    meta: Meta
+    model: Detector | ExportedDetector
+    device: torch.device
+    precision: Precision
+
+    def input_size(self, wanted: int | None) -> tuple[int, int]:
+        """(height, width) of the input for ``imgsz=``.  Raises SizeError for an exported file that
+        does not have it."""
+        if isinstance(self.model, ExportedDetector):
+            return self.model.input_size(wanted)
+        side = self.model.fitting_size(wanted or self.meta.image_size)
+        return side, side
+
+    def head(self, nms: bool) -> str:
+        """Where detections come from, as results and logs say it."""
+        if isinstance(self.model, ExportedDetector) and self.model.about.output != "raw":
+            return head_in_use(self.model.about.nms, (self.model.about.head,))
+        return head_in_use(nms, self.model.branches)
+
+    def line(self, nms: bool) -> str:
+        """What is used, in one line."""
+        where = describe_device(self.device)
+        if isinstance(self.model, ExportedDetector):
+            where = f"{FORMATS[self.model.about.format].runtime}, {where}"
+        return f"{self.path}: {self.meta.model}, {self.head(nms)}, {where}, {self.precision.name}"
+
+
+def find_weights(
+    config: ValConfig | PredictConfig | ExportConfig | BenchExportConfig, log: Log
+) -> Path:
+    """The file that is named, weights of the zoo (fetched where needed), or the best of the newest
+    run."""
+    if config.model is None:
+        path = newest_run(config.project) / BEST
+        log.info(f"using the newest run's best weights: {path}")
+        return path
+    if format_of(config.model) is not None:
+        return Path(config.model)
+    with log.progress("weights", 0) as update:
+        return obtain(
+            config.model,
+            offline=config.offline,
+            accept_license=config.accept_license,
+            on_message=log.message,
+            on_progress=update,
+        )
+
+
+def load_checkpoint(path: Path, device: torch.device, log: Log) -> tuple[Detector, Meta]:
+    """The detector of a checkpoint on ``device``, in evaluation mode."""
+    model, meta = restore(path)
+    notify(path, meta, log)
+    return model.to(device).eval(), meta
+
+
+def notify(path: Path, meta: Meta, log: Log) -> None:
+    """Say it where a licence asks for something."""
+    if notice := licence_notice(path.name, meta.licence, meta.provenance):
+        log.warn(notice)
+
+
+def load_for_use(config: ValConfig | PredictConfig, log: Log) -> Loaded:
+    """What ``model=`` names, ready on its device."""
+    use_all_cores()
+    if config.model is not None and format_of(config.model) is not None:
+        return _load_exported(Path(config.model), config, log)
+    device = pick_device(config.device)
+    path = find_weights(config, log)
+    model, meta = load_checkpoint(path, device, log)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return Loaded(path, meta, model, device, use_precision(config.amp, meta, device))
+
+
+def _load_exported(path: Path, config: ValConfig | PredictConfig, log: Log) -> Loaded:
+    """An exported file, on the device that it was written for unless another one is named."""
+    about = about_file(path)
+    device = pick_device(config.device or about.device)
+    notify(path, about.meta, log)
+    precision = OwnPrecision(about.precision, device.type, "as exported")
+    _refuse_decided(path, about, config)
+    return Loaded(path, about.meta, open_exported(path, device), device, precision)
+
+
+def _refuse_decided(path: Path, about: About, config: ValConfig | PredictConfig) -> None:
+    """Raise UsageError for what was decided when the file was exported, and for settings of NMS on
+    a raw file whose head needs none."""
+    options = knobs(type(config))
+    changed = [name for name in options if getattr(config, name) != options[name].default]
+    of_nms = {"iou", "agnostic_nms"}
+    decided = {"amp"} if about.output == "raw" else {"amp", "nms", *of_nms}
+    free = about.output == "raw" and about.head == ONE_TO_ONE and not config.nms
+    for name in changed:
+        if name in decided:
+            raise UsageError(
+                f"{name}= has no effect on {path}: it was decided when the file was exported"
+            )
+        if free and name in of_nms:
+            raise UsageError(
+                f"{name}={getattr(config, name)} has no effect on the NMS-free head of {path}: "
+                "leave it out, or export with nms=True"
+            )
+    usual = options["max_det"].default
+    if about.output != "raw" and about.max_det < config.max_det != usual:
+        raise UsageError(f"max_det={config.max_det}: {path} answers with {about.max_det} at most")
+
+
+def trained_on(path: Path, meta: Meta) -> str | None:
+    """The data a checkpoint was trained on: as its run's args.yaml says, or its own header."""
+    arguments = path.parents[1] / "args.yaml" if len(path.parents) > 1 else None
+    if arguments is not None and arguments.is_file():
+        return str(yaml.safe_load(arguments.read_text())["data"])
+    name = meta.data.get("yaml")
+    return str(name) if name else None

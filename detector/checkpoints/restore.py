@@ -1,0 +1,40 @@
+"""From a checkpoint file, ours or another project's, to a Detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...datasets.images.image import CENTER, CORNER
+from ...weights.checkpoint import CheckpointError, Meta, load_weights
+from ..models.build import build
+from ..models.detector import Detector
+from ..options.names import FOREIGN
+from .adopt import adopt, fill
+
+
+def restore(path: Path) -> tuple[Detector, Meta]:
+    """The detector that a checkpoint holds, and what the file says about itself.
+
+    path: a ``.safetensors`` of det, or a ``.pt`` or ``.pth`` of a project that can be imported.
+    Raises CheckpointError where the file is damaged or its tensors are not those of the model it
+    names, ImportFailed where a file of another project can not be read.
+    """
+    if path.suffix in FOREIGN:
+        model, meta = adopt(path)
+    else:
+        tensors, meta = load_weights(path)
+        model = build(meta.model, meta.num_classes, meta.class_width)
+        fill(model, tensors, path)
+    model.letterbox = letterbox_of(meta, model.letterbox)
+    return model, meta
+
+
+def letterbox_of(meta: Meta, usual: str) -> str:
+    """Where a checkpoint wants an image in its input; ``usual`` where it does not say."""
+    wanted = meta.preprocess.get("letterbox", usual)
+    if wanted not in (CENTER, CORNER):
+        raise CheckpointError(
+            f"a checkpoint of {meta.model} wants the letterbox {wanted!r}: known are {CENTER} and "
+            f"{CORNER}; update yolodet"
+        )
+    return str(wanted)

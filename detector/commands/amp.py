@@ -1,0 +1,50 @@
+"""``det amp`` and ``det bench amp``: which precision is correct and fast here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..checkpoints.check import check_model
+from ..options.amp import AmpConfig, BenchAmpConfig, ProbeConfig
+from ..options.catalogue import Command
+from ..options.names import PRECISIONS
+from ..run.check import check_common, check_data, refuse
+from ..run.log import Log
+from .outcome import Outcome
+from .show import show_measured
+
+
+def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    """Check, measure, and show the verdict."""
+    if command.path[0] == "bench":
+        check_bench_amp(config)
+        from ..examine.amp_bench import bench_amp  # torch, only now
+
+        result = bench_amp(config, log)
+        return Outcome(result, show_measured(result))
+    check_amp(config)
+    from ..examine.amp_report import examine
+
+    result = examine(config, log)
+    return Outcome(result, show_measured(result), 0 if result["passed"] else 1)
+
+
+def check_amp(config: AmpConfig) -> None:
+    """Raise UsageError where there is nothing to examine, or nothing to examine it on."""
+    _check_probe(config)
+    forced = config.amp_force and config.amp in ("auto", "true", "false")
+    refuse([(forced, f"amp_force=True needs a precision by name, not amp={config.amp}")])
+
+
+def check_bench_amp(config: BenchAmpConfig) -> None:
+    """Raise UsageError where there is nothing to measure, or an unknown precision is named."""
+    _check_probe(config)
+    for name in (part.strip() for part in (config.precisions or "fp32").split(",")):
+        hint = f"{name!r} is no precision of these: {', '.join(PRECISIONS)}"
+        refuse([(name not in PRECISIONS, f"precisions={config.precisions}: {hint}")])
+
+
+def _check_probe(config: ProbeConfig) -> None:
+    check_common(config)
+    check_model(config.model)
+    check_data(config.data, download=not config.offline)

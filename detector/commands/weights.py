@@ -1,0 +1,165 @@
+"""``det weights``: what can be downloaded, what a file says about itself, other people's files made
+ours.
+
+Torch, and all else that takes long to import, is left alone until tensors are needed: listing, and
+a look into a ``.safetensors``, answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ...weights.describe import describe_file
+from ...weights.shelf import check_obtainable, converted, weights_folder
+from ...weights.zoo import ZOO, licence_notice
+from ..options.catalogue import Command
+from ..options.errors import UsageError, nearest
+from ..options.formats import format_of
+from ..options.names import FOREIGN, MODELS
+from ..options.weights import (
+    InfoConfig,
+    WeightsConvertConfig,
+    WeightsDownloadConfig,
+    WeightsInfoConfig,
+)
+from ..run.log import Log
+from .outcome import Outcome
+from .show import as_lines
+
+SUFFIX = ".safetensors"
+COLUMNS = ("name", "task", "imgsz", "AP", "params M", "licence", "trained on", "here", "source")
+
+
+def describe(model: str) -> dict[str, Any]:
+    """What a model name or a checkpoint file is.  Raises UsageError where it is neither."""
+    if model in MODELS:
+        from ..models.build import build  # torch
+
+        return build(model, 80).describe()
+    return _describe_path(Path(model))
+
+
+def _describe_path(path: Path) -> dict[str, Any]:
+    if format_of(path) is not None and path.exists():
+        from ..export.exported import about_file  # torch
+
+        return {"file": path.name, "kind": "exported file", **asdict(about_file(path))}
+    if path.suffix not in (SUFFIX, *FOREIGN) or not path.is_file():
+        from ..checkpoints.check import (
+            check_model,  # it knows what to say, but takes long to import
+        )
+
+        check_model(str(path))
+    return describe_file(path)
+
+
+def list_weights() -> dict[str, Any]:
+    """Everything in the zoo, and whether it is on disk."""
+    rows = [
+        asdict(entry) | {"url": entry.url, "downloaded": converted(name).is_file()}
+        for name, entry in ZOO.items()
+    ]
+    return {"folder": str(weights_folder()), "weights": rows}
+
+
+def as_table(listing: dict[str, Any]) -> str:
+    """``list_weights`` for people: AP is COCO val 0.50:0.95 as published."""
+    rows = [COLUMNS]
+    for row in listing["weights"]:
+        numbers = (str(row["image_size"]), f"{row['ap']:.1f}", f"{row['parameters']:g}")
+        here = "yes" if row["downloaded"] else "no"
+        facts = (row["licence"], row["trained_on"], here, row["url"])
+        rows.append((row["name"], row["task"], *numbers, *facts))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    note = f"folder: {listing['folder']}\nuse one: det train model=yolov9s data=..."
+    return "\n".join([*lines, note])
+
+
+def info(config: WeightsInfoConfig, log: Log) -> dict[str, Any]:
+    """What a checkpoint, or a name of the zoo, is.  Raises UsageError, and what reading raises."""
+    word = _needed(config.model, "info FILE")
+    if word in ZOO:
+        path = converted(word)
+        entry = asdict(ZOO[word]) | {"url": ZOO[word].url}
+        return describe_file(path) if path.is_file() else entry | {"downloaded": False}
+    if word in MODELS:
+        raise UsageError(f"{word} has no weights yet: det info {word} describes the model")
+    return _describe_path(Path(word))
+
+
+def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
+    """Write a checkpoint of another project as one of ours.  Raises UsageError, and what reading
+    and writing raise."""
+    usage = "convert IN.pt OUT.safetensors"
+    source, target = Path(_needed(config.file, usage)), Path(_needed(config.out, usage))
+    if not source.is_file() or source.suffix not in FOREIGN:
+        raise UsageError(f"{source}: expected a file that ends in {' or '.join(FOREIGN)}")
+    if target.suffix != SUFFIX:
+        raise UsageError(f"out={target}: expected a name that ends in {SUFFIX}")
+    if target.exists():
+        raise UsageError(f"out={target} exists: take another name, or remove it")
+    from ..checkpoints.adopt import convert  # torch
+
+    meta = convert(source, target)
+    if notice := licence_notice(source.name, meta.licence, meta.provenance):
+        log.warn(notice)
+    return describe_file(target) | {"written": str(target)}
+
+
+def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
+    """Download and convert weights of the zoo.  Raises UsageError, LicenceError, DownloadFailed."""
+    name = _needed(config.model, "download NAME")
+    if name not in ZOO:
+        near = " or ".join(nearest(name, ZOO))
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(ZOO)}"
+        raise UsageError(f"there are no weights of {name}: {hint}")
+    offline, accepted = config.offline, config.accept_license
+    check_obtainable(name, offline=offline, accept_license=accepted)
+    from ..checkpoints.fetch import obtain  # torch
+
+    with log.progress(f"fetching {name}", 0) as update:
+        path = obtain(
+            name,
+            offline=offline,
+            accept_license=accepted,
+            on_message=log.message,
+            on_progress=update,
+        )
+    return describe_file(path) | {"path": str(path)}
+
+
+def _needed(word: str | None, usage: str) -> str:
+    if word is None:
+        raise UsageError(f"say which: det weights {usage}")
+    return word
+
+
+def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
+    """``det info`` and ``det weights list | info | convert | download``."""
+    if command.path == ("weights", "list"):
+        result = list_weights()
+        return Outcome(result, as_table(result))
+    run: dict[str, Callable[[Any, Log], dict[str, Any]]] = {
+        "info": _machine_or_model,
+        "weights info": info,
+        "weights convert": convert_file,
+        "weights download": fetch,
+    }
+    result = run[command.name](config, log)
+    return Outcome(result, "\n".join(as_lines(result)))
+
+
+def _machine_or_model(config: InfoConfig, log: Log) -> dict[str, Any]:
+    if config.model is not None:
+        return describe(config.model)
+    from ..run.machine import describe_machine
+
+    return {"yolodet": __version__, **describe_machine()}

@@ -1,0 +1,47 @@
+"""The table and the plots of one evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..run.log import Log
+from . import pictures, plots
+from .evaluator import Evaluation
+
+
+def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
+    """The final table: all classes together, then each."""
+    metrics = evaluation.metrics
+    columns = ("class", "images", "boxes", "precision", "recall", "F1", "AP50", "AP")
+    rows = [
+        (
+            "all",
+            metrics.num_images,
+            metrics.num_boxes,
+            metrics.precision,
+            metrics.recall,
+            metrics.f1,
+            metrics.map_50,
+            metrics.map,
+        )
+    ]
+    rows += [
+        (c.name, c.images, c.boxes, c.precision, c.recall, c.f1, c.ap_50, c.ap)
+        for c in metrics.per_class
+        if c.boxes
+    ]
+    texts = [
+        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        for row in rows
+    ]
+    log.table(title, columns, texts)
+    speed = ", ".join(f"{name} {ms:.1f}" for name, ms in evaluation.speed.items())
+    log.info(f"ms an image: {speed}")
+
+
+def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...]) -> None:
+    """Curves, confusion matrix and pictures with truth beside detections."""
+    plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
+    plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
+    plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
+    pictures.plot_detections(evaluation, names, folder / "val_batch.jpg")

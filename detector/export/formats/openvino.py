@@ -1,0 +1,78 @@
+"""OpenVINO IR, for Intel's CPUs, GPUs and NPUs: ``NAME.xml`` and, beside it, ``NAME.bin``.
+
+float16 is how weights are stored; the plugin of a device decides what it computes in, on CPUs
+float32 unless it is told otherwise.  Metadata are ``rt_info`` of the model, under ``det``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+
+from ...options.formats import ExportError
+from ..graph import ExportGraph
+from . import onnx
+from .interface import Runner, Settings
+from .signal_stack import same_signal_stack
+
+SECTION = "det"
+
+
+def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
+    """Write the two files.  The graph is handed over as ONNX: what is converted is what
+    ``format=onnx`` has proven."""
+    with tempfile.TemporaryDirectory() as folder:
+        middle = Path(folder) / "graph.onnx"
+        onnx.write(graph, middle, Settings(settings.shape, opset=settings.opset), {})
+        convert(middle, path, texts, half=settings.precision == "fp16")
+
+
+def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
+    """Make the two files of an ONNX file, with ``texts`` as their metadata.  half: of weights."""
+    import openvino
+
+    model = openvino.convert_model(source)
+    for name, text in texts.items():
+        model.set_rt_info(text, [SECTION, name])
+    openvino.save_model(model, path, compress_to_fp16=half)
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """The section of ``rt_info``, read from the XML.  Raises ExportError for what is no IR."""
+    try:
+        section = ElementTree.parse(path).getroot().find(f"rt_info/{SECTION}")
+    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} is not a whole OpenVINO file ({error})") from error
+    return {entry.tag: entry.get("value", "") for entry in section} if section is not None else {}
+
+
+def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
+    """A model compiled for the CPU, in float32.  Raises ExportError."""
+    import openvino
+
+    if device.type != "cpu":
+        raise ExportError(f"device={device}: det runs OpenVINO files on the CPU; use device=cpu")
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        # not pinned: of two such files in one process each would wait for the same first core
+        settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
+    if not path.with_suffix(".bin").is_file():
+        raise ExportError(f"{path} needs {path.with_suffix('.bin').name} beside it")
+    try:
+        with same_signal_stack():
+            compiled = openvino.Core().compile_model(path, "CPU", settings)
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[-1]
+        raise ExportError(f"{path}: OpenVINO can not load it ({reason})") from error
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        found = request.infer([images])
+        return [found[output].copy() for output in compiled.outputs]
+
+    return run

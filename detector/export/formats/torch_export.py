@@ -1,0 +1,53 @@
+"""torch.export's ``.pt2``: the graph of operators as torch sees it, for AOTInductor and torch.
+
+It keeps the ranges of dynamic sizes and refuses others.  Metadata are extra files of the archive.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ...options.formats import ExportError
+from ..graph import ExportGraph
+from .about import FIELDS
+from .interface import Runner, Settings
+from .torch_runner import TorchRunner
+
+
+def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
+    """Save the exported program."""
+    torch.export.save(graph.program(settings.shape), path, extra_files=dict(texts))
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """The extra files, without loading the program.  Raises ExportError for what is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = {Path(name).name: name for name in archive.namelist()}
+            found = {name: inside[name] for name in FIELDS if name in inside}
+            return {name: archive.read(place).decode() for name, place in found.items()}
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} is not a whole .pt2 file ({error})") from error
+
+
+def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
+    """The program as a module; it runs on the device that it was written on.
+
+    Raises ExportError for another device or a broken file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = torch.export.load(path).module()
+    except (RuntimeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ExportError(f"{path} can not be loaded by torch.export ({reason})") from error
+    home = next((p.device.type for p in module.parameters()), device.type)
+    if home != device.type:
+        raise ExportError(f"{path} was written on {home} and runs there only, not on {device}")
+    return TorchRunner(module, device, threads)

@@ -1,0 +1,164 @@
+"""Calibration: which images are shown to the float network, and what ranges its tensors get.
+
+The images are drawn from the training split by a seed, letterboxed as in validation.  They are held
+as uint8; batches of float32 are made one at a time, and ONNX Runtime's calibrators look at one at a
+time.
+min-max takes the smallest and largest number seen; percentile leaves out the last 0.001 %; entropy
+looks for the range whose 8-bit histogram tells most of the float one (KL divergence).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....datasets.images.image import letterbox, read_image
+from ....datasets.scan.scan import scan_split, summarise_findings
+from ....datasets.sets.locate import load_dataset
+from ...options.errors import UsageError
+from ...options.export import ExportConfig
+from ...run.log import Log
+from ..graph import Shape
+from .onnx_graph import GLUE, LAYER, FloatGraph, silent
+
+SPLIT = "train"
+FEW = 100
+"""Images below which ranges are a matter of luck."""
+MOST = 300
+"""More images change ranges by less than a rounding, and take time."""
+PERCENTILE = 99.999
+BINS = 2048
+"""Of the histogram that the percentile is read from."""
+
+
+def calibration_images(
+    config: ExportConfig, size: tuple[int, int], align: str, log: Log
+) -> np.ndarray:
+    """[N,3,H,W] uint8: training images of ``data=``, drawn by ``seed=``.
+
+    ``fraction`` of them, MOST at most.  Warns below FEW, and of what is wrong with the data unless
+    they are those that are compared on.  Raises UsageError where none is left, and
+    what reading the data raises.
+    """
+    dataset = load_dataset(
+        str(config.data), download=config.download and not config.offline, on_message=log.message
+    )
+    scan = scan_split(dataset, SPLIT)
+    if config.split != SPLIT:  # the examiner has told of that split
+        for line in summarise_findings(scan):
+            log.warn(f"{SPLIT}: {line}")
+    records = scan.records
+    count = min(round(len(records) * config.fraction), MOST)
+    if count == 0:
+        raise UsageError(
+            f"fraction={config.fraction:g} of the {len(records)} training images of "
+            f"data={config.data} leaves none to calibrate with: use a larger fraction="
+        )
+    if count < FEW:
+        log.warn(
+            f"int8: calibrated with {count} images; with fewer than {FEW} the ranges of rare "
+            "objects may be missed"
+        )
+    drawn = np.random.default_rng(config.seed).permutation(len(records))[:count]
+    pictures = (read_image(records[index].path) for index in drawn)
+    fitted = [letterbox(picture, size, align=align)[0] for picture in pictures]
+    return np.ascontiguousarray(np.stack(fitted).transpose(0, 3, 1, 2))
+
+
+class Batches(Sequence[np.ndarray]):
+    """Images [N,3,H,W] uint8 as a file takes them: in batches and in its type, each made when it is
+    asked for.  The last is filled up with the first images again: black ones would be seen too, and
+    widen ranges."""
+
+    def __init__(self, images: np.ndarray, batch: int, *, uint8: bool) -> None:
+        self.images, self.batch, self.uint8 = images, batch, uint8
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch)
+
+    def __getitem__(self, number: Any) -> Any:
+        """The batch of that number.  Raises IndexError behind the last."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        rows = np.arange(number * self.batch, (number + 1) * self.batch) % len(self.images)
+        images = self.images[rows]
+        return images if self.uint8 else images.astype(np.float32) / 255
+
+
+def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool) -> Batches:
+    """Images as a file of this shape takes them; a dynamic one is shown them one by one."""
+    return Batches(images, 1 if shape.dynamic else shape.batch, uint8=uint8)
+
+
+def find_ranges(
+    graph: FloatGraph,
+    inputs: Sequence[np.ndarray],
+    method: str,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, tuple[float, float]]:
+    """Ranges of all tensors that may be quantized.  method: minmax, entropy or percentile."""
+    import onnx
+    from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+
+    methods = {
+        "minmax": (CalibrationMethod.MinMax, {}),
+        "entropy": (CalibrationMethod.Entropy, {}),
+        "percentile": (
+            CalibrationMethod.Percentile,
+            {"symmetric": False, "percentile": PERCENTILE, "num_bins": BINS},
+        ),
+    }
+    kind, options = methods[method]
+    with tempfile.TemporaryDirectory() as folder, silent():
+        path = Path(folder) / "network.onnx"
+        onnx.save(network_of(graph), path)
+        watched = Path(folder) / "watched.onnx"
+        calibrator = create_calibrator(
+            path, [LAYER, *GLUE], str(watched), kind, extra_options=options
+        )
+        calibrator.infer_session = open_session(watched)
+        for done, images in enumerate(inputs, 1):
+            calibrator.collect_data(_One(images))
+            if on_progress is not None:
+                on_progress(done, len(inputs))
+        found = calibrator.compute_data()
+    return {name: _ends(data.range_value) for name, data in found.items()}
+
+
+def open_session(model: Path | bytes) -> Any:
+    """A session on the CPU whose threads sleep while they wait: where cores are shared, threads
+    that spin take the time of those they wait for."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def network_of(graph: FloatGraph) -> Any:
+    """The graph up to its ends: neither decoding nor choice of detections is calibrated."""
+    from onnx.utils import Extractor
+
+    return Extractor(graph.model).extract_model([graph.model.graph.input[0].name], list(graph.ends))
+
+
+def _ends(pair: tuple[Any, Any]) -> tuple[float, float]:
+    low, high = (float(np.ravel(each)[0]) for each in pair)
+    return min(low, 0.0), max(high, 0.0)
+
+
+class _One:
+    """What calibrators read from: one batch."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self._left = [images]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return {"images": self._left.pop()} if self._left else None

@@ -1,0 +1,140 @@
+"""What was typed after det export, read and checked: formats, size, where the file goes.
+
+No torch here: all that can be refused is refused before it is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..options.errors import UsageError, nearest
+from ..options.export import ExportConfig
+from ..options.formats import (
+    DYNAMIC,
+    FORMATS,
+    FULL,
+    MINMAX,
+    WEIGHTS,
+    Format,
+    missing_packages,
+)
+
+
+def precision_of(config: ExportConfig) -> str:
+    """What the files compute in, or how they store weights: fp32, fp16, int8 and its kinds."""
+    if config.half:
+        return "fp16"
+    kinds = {"false": "fp32", "true": FULL, "weights": WEIGHTS, "dynamic": DYNAMIC}
+    return kinds[config.int8]
+
+
+def formats_of(config: ExportConfig) -> list[Format]:
+    """The formats named, in that order.  Raises UsageError for one that does not exist."""
+    rows = []
+    for name in (part.strip().lower() for part in config.format.split(",")):
+        if name not in FORMATS:
+            near = nearest(name, FORMATS)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(FORMATS)}"
+            raise UsageError(f"format={config.format}: there is no format {name!r}; {hint}")
+        if FORMATS[name] not in rows:
+            rows.append(FORMATS[name])
+    return rows
+
+
+def size_of(text: str | None, usual: int, stride: int) -> tuple[int, int]:
+    """(height, width) that ``imgsz=`` names; None: a square of the usual side, which must fit.
+
+    Raises UsageError where it is no size or a side is no multiple of the stride.
+    """
+    if text is None:
+        return usual, usual
+    sides = re.fullmatch(r"\s*(\d+)(?:\s*[,x]\s*(\d+))?\s*", text)
+    if sides is None:
+        raise UsageError(f"imgsz={text}: expected a side or height,width, e.g. imgsz=640,512")
+    height, width = int(sides[1]), int(sides[2] or sides[1])
+    for side in (height, width):
+        if side < stride or side % stride:
+            near = max(1, round(side / stride)) * stride
+            raise UsageError(
+                f"imgsz={text}: sides must be multiples of the stride {stride}, such as {near}"
+            )
+    return height, width
+
+
+def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: bool) -> Path:
+    """Where the file of a format goes: beside the checkpoint under its name, or as ``output=``
+    says.  fetched: weights of the zoo, which lie in a cache, are exported into the current folder.
+    Raises UsageError for an ``output`` that can not be."""
+    precision = precision_of(config)
+    usual = f"{checkpoint.stem}{'' if precision == 'fp32' else f'-{precision}'}{row.suffix}"
+    if config.output is None:
+        return (Path() if fetched else checkpoint.parent) / usual
+    output = Path(config.output)
+    if output.is_dir() or len(formats_of(config)) > 1:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"output={output} is a file: several formats need a folder")
+        return output / usual
+    if output.suffix != row.suffix:
+        raise UsageError(
+            f"output={output}: a file of format={row.name} ends in {row.suffix}, or name a folder "
+            "that exists"
+        )
+    return output
+
+
+WORDS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "fp16": {"half": True},
+    FULL: {"int8": "true"},
+    WEIGHTS: {"int8": "weights"},
+    DYNAMIC: {"int8": "dynamic"},
+}
+"""Precision -> options of det export."""
+
+
+def name_of(row: Format, precision: str) -> str:
+    """``onnx``, ``onnx-int8``: how a file is called here."""
+    return row.name if precision == "fp32" else f"{row.name}-{precision}"
+
+
+def choose(
+    wanted: str | None, *, data: bool, calibration: str = MINMAX
+) -> tuple[list[tuple[Format, str]], dict[str, str]]:
+    """What to measure, format by format, and why the rest is not.  data: whether there are images
+    to calibrate with; calibration: how.  Raises UsageError for a name that does not exist or can
+    not be measured."""
+    chosen, against = [], {}
+    for row in FORMATS.values():
+        for precision in WORDS:
+            name, why = name_of(row, precision), _objection(row, precision, data, calibration)
+            if why is None:
+                chosen.append((row, precision))
+            elif why:
+                against[name] = why
+    if wanted is None:
+        return chosen, against
+    known = {name_of(row, precision): (row, precision) for row, precision in chosen}
+    told = [part.strip() for part in wanted.split(",")]
+    for name in told:
+        if name not in known:
+            why = against.get(name, f"there is no such file; known: {', '.join(known)}")
+            raise UsageError(f"formats={wanted}: {name}: {why}")
+    return [pair for name, pair in known.items() if name in told], {}
+
+
+def _objection(row: Format, precision: str, data: bool, calibration: str) -> str | None:
+    """Why a file is not measured; None: it is; empty: det does not write such a file."""
+    written = {"fp32": True, "fp16": "cpu" in row.half_on}.get(precision, precision in row.int8)
+    if not written:
+        return ""
+    if missing := missing_packages(row):
+        return f"{', '.join(missing)} is not installed: pip install 'yolodet[{row.extra}]'"
+    if not row.run_here:
+        return "det does not run it on a CPU"
+    if precision == FULL and not data:
+        return "int8 is calibrated with images: name the data with data="
+    if precision == FULL and calibration not in row.calibrations:
+        return f"it is calibrated by {' or '.join(row.calibrations)}, not by {calibration}"
+    return None

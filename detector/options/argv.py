@@ -1,0 +1,195 @@
+"""What was typed -> a command and its words: both grammars, mixed freely.
+
+``epochs=50``, ``--epochs 50`` and ``--epochs=50`` are the same; so are ``amp=False`` and
+``--no-amp``.  A space around ``=`` and inside brackets is forgiven.  Values stay texts here:
+``parse.py`` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .catalogue import COMMANDS, Command
+from .errors import UsageError, nearest
+from .fields import Knob
+from .parse import FALSE, TRUE, find_knob
+
+ASSIGNMENT = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)
+HELP = ("-h", "--help")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command as typed.  path: the command words, () for none.  words: option -> text."""
+
+    path: tuple[str, ...]
+    words: dict[str, str] = field(default_factory=dict)
+    help: bool = False
+
+
+def read_words(arguments: Sequence[str]) -> Call:
+    """Split what was typed after ``det``.  Raises UsageError where it can not be understood."""
+    tokens = _join(arguments)
+    help_asked = "help" in tokens[:2] or any(token in HELP for token in tokens)
+    tokens = [token for token in tokens if token not in (*HELP, *["help"] * help_asked)]
+    path, rest = _take_command(tokens)
+    command = next((command for command in COMMANDS if command.path == path), None)
+    if help_asked or not tokens or (command is None and not rest):
+        return Call(path, help=True)
+    if command is None:
+        raise _no_command(path, rest)
+    return Call(path, _Reader(command, rest).read())
+
+
+def _join(arguments: Sequence[str]) -> list[str]:
+    """Undo the shell's splitting of ``a = b``, ``a= b``, ``a =b`` and ``classes=[0, 2]``."""
+    joined: list[str] = []
+    for token in arguments:
+        open_bracket = joined and _is_open(joined[-1])
+        if joined and (token.startswith("=") or _wants_value(joined[-1], token) or open_bracket):
+            joined[-1] += token
+        else:
+            joined.append(token)
+    if joined and _is_open(joined[-1]):
+        raise UsageError(f"'{joined[-1]}' has no closing bracket")
+    return joined
+
+
+def _is_open(token: str) -> bool:
+    return "=[" in token and "]" not in token
+
+
+def _wants_value(last: str, token: str) -> bool:
+    return last.endswith("=") and not ASSIGNMENT.fullmatch(token) and not token.startswith("--")
+
+
+def _take_command(tokens: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The command words and everything else; options may stand before the command too."""
+    start = 0
+    while start < len(tokens) and (tokens[start].startswith("-") or "=" in tokens[start]):
+        start += 1
+    path: tuple[str, ...] = ()
+    end = start
+    while end < len(tokens) and any(_starts(command, (*path, tokens[end])) for command in COMMANDS):
+        path = (*path, tokens[end])
+        end += 1
+    return path, tokens[:start] + tokens[end:]
+
+
+def _starts(command: Command, path: tuple[str, ...]) -> bool:
+    return command.path[: len(path)] == path
+
+
+def _no_command(path: tuple[str, ...], rest: list[str]) -> UsageError:
+    """Why no command was found: none was said, or a word that is none."""
+    depth = len(path)
+    below = [command.path for command in COMMANDS if _starts(command, path)]
+    names = {words[depth]: None for words in below if len(words) > depth}
+    typed = " ".join(("det", *path))
+    word = next((token for token in rest if not token.startswith("-") and "=" not in token), None)
+    known = ", ".join(names)
+    if word is None:
+        return UsageError(f"say what to do: {typed} needs one of {known} before '{rest[0]}'")
+    if word == "detect":
+        return UsageError("det only detects: leave 'detect' out, as in det train data=coco8.yaml")
+    close = nearest(word, names)
+    mend = f"did you mean '{typed} {close[0]}'?" if close else f"{typed} knows {known}"
+    return UsageError(f"unknown command '{typed} {word}': {mend}")
+
+
+class _Reader:
+    """Reads the tokens after a command, left to right."""
+
+    def __init__(self, command: Command, tokens: list[str]) -> None:
+        self.command = command
+        self.tokens = tokens
+        self.words: dict[str, str] = {}
+
+    def read(self) -> dict[str, str]:
+        while self.tokens:
+            token = self.tokens.pop(0)
+            match = ASSIGNMENT.fullmatch(token)
+            if match and not (self.command.bare and Path(token).exists()):
+                self._put(self._knob(match[1]).name, match[2])
+            elif token.startswith("--") and len(token) > 2:
+                self._option(token[2:])
+            else:
+                self._bare(token)
+        return self.words
+
+    def _knob(self, typed: str) -> Knob:
+        name = typed.replace("-", "_")
+        known = self.command.options
+        return known[name] if name in known else find_knob(self.command.config, name)
+
+    def _put(self, name: str, value: str) -> None:
+        before = self.words.setdefault(name, value)
+        if before != value:
+            raise UsageError(f"{name} is given twice: {name}={before} and {name}={value}")
+
+    def _option(self, typed: str) -> None:
+        """``--name value``, ``--switch``, ``--switch value`` or ``--no-switch``."""
+        name = typed.replace("-", "_")
+        if name.startswith("no_") and name not in self.command.options:
+            knob = self._knob(name[3:])
+            if not knob.is_switch:
+                raise UsageError(f"--{typed}: {knob.name} is no switch; write {knob.example}")
+            self._put(knob.name, "false")
+            return
+        knob = self._knob(name)
+        following = self.tokens[0] if self.tokens else None
+        if knob.is_switch and not _is_word_of(knob, following):
+            self._put(knob.name, "true")
+        elif following is None or self._is_option(following):
+            raise UsageError(f"--{typed} needs a value: {knob.wanted}")
+        else:
+            self._put(knob.name, self.tokens.pop(0))
+
+    def _is_option(self, token: str) -> bool:
+        match = ASSIGNMENT.fullmatch(token)
+        return token.startswith("--") or (match is not None and match[1] in self.command.options)
+
+    def _bare(self, word: str) -> None:
+        """A word without ``=``: what the command takes so, or an error with the likely mend."""
+        knob = self.command.options.get(word.replace("-", "_"))
+        if knob is None or Path(word).exists():
+            fitting = [(s, n) for s, n in self.command.bare if word.endswith(s)]
+            names = [name for suffix, name in fitting if suffix == fitting[0][0]]
+            if names and not word.startswith("-"):
+                self._put_bare(next((n for n in names if n not in self.words), names[-1]), word)
+                return
+        if any(command.path[:-1] == self.command.path for command in COMMANDS):  # a group
+            raise _no_command(self.command.path, [word])
+        typed = f"det {self.command.name}"
+        raise UsageError(f"'{word}' is not understood by {typed}: {self._mend(word)}")
+
+    def _mend(self, word: str) -> str:
+        knob = self.command.options.get(word.replace("-", "_"))
+        if knob is not None:
+            return "write " + (f"{knob.name}=True" if knob.is_switch else knob.example)
+        for suffixes, name in _SUFFIXES:
+            if word.lower().endswith(suffixes) and name in self.command.options:
+                return f"write {name}={word}"
+        return f"write option=value, e.g. {self.command.example}"
+
+    def _put_bare(self, name: str, word: str) -> None:
+        """Several lone words are several sources: the shell wrote out a pattern for us."""
+        if name == "source" and name in self.words:
+            self.words[name] += f",{word}"
+        else:
+            self._put(name, word)
+
+
+_SUFFIXES = (
+    ((".pt", ".safetensors"), "model"),
+    ((".yaml", ".yml"), "cfg"),
+    ((".jpg", ".jpeg", ".png", ".bmp", ".mp4"), "source"),
+)
+
+
+def _is_word_of(knob: Knob, token: str | None) -> bool:
+    """Whether ``token`` is a value of a switch, rather than whatever comes next."""
+    return token is not None and token.lower() in (*TRUE, *FALSE, *knob.choices)

@@ -1,0 +1,119 @@
+"""The catalogue of commands: each one's words on the command line, its knobs and an example.
+
+The knobs of train, val and predict live in ``config.py``; the small commands that run no model keep
+theirs here.  The parser, the help, ``det config`` and the docs page all read this table; a new
+command is one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .amp import AmpConfig, BenchAmpConfig
+from .data import DataCheckConfig, ShapesConfig
+from .export import BenchExportConfig, ExportConfig
+from .fields import CFG, Knob, knob, knobs
+from .predict import PredictConfig
+from .shared import FlagsConfig
+from .train import TrainConfig
+from .val import ValConfig
+from .weights import (
+    InfoConfig,
+    WeightsConvertConfig,
+    WeightsDownloadConfig,
+    WeightsInfoConfig,
+    WeightsListConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigConfig:
+    """det config: print every knob with its default as YAML."""
+
+    markdown: bool = knob(False, "Output")
+    """Print the page docs/configuration.md instead."""
+    options: bool = knob(False, "Output")
+    """Print the list of all options, one a line, instead."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    path: its words.  config: its knobs.  bare: suffixes of a lone word and the knob it stands for;
+    the suffix "" takes any word, a suffix that is there twice takes two words in turn.  cfg:
+    whether ``cfg=file.yaml`` is understood.
+    """
+
+    path: tuple[str, ...]
+    config: type[Any]
+    example: str
+    bare: tuple[tuple[str, str], ...] = ()
+    cfg: bool = False
+
+    @property
+    def module(self) -> str:
+        """The file in ``detector/commands`` that runs it."""
+        homes = {"info": "weights", "bench": self.path[-1]}
+        return homes.get(self.path[0], self.path[0])
+
+    @property
+    def name(self) -> str:
+        """The command as typed after ``det``."""
+        return " ".join(self.path)
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one sentence: the docstring of its config after ``det name:``."""
+        text = (self.config.__doc__ or "").partition(": ")[2].partition("\n")[0]
+        return text[:1].upper() + text[1:]
+
+    @property
+    def options(self) -> dict[str, Knob]:
+        """Everything that may be typed after it: its knobs, ``cfg`` and the common switches."""
+        cfg = {CFG.name: CFG} if self.cfg else {}
+        return {**knobs(self.config), **cfg, **knobs(FlagsConfig)}
+
+
+_DATA = ((".yaml", "data"), (".yml", "data"))
+_SOURCE = (("", "source"),)
+_MODEL = (("", "model"),)
+_PROBE = (*_DATA, *_MODEL)
+_TRAIN = "det train data=coco8.yaml amp=True epochs=50"
+
+COMMANDS: tuple[Command, ...] = (
+    Command(("train",), TrainConfig, _TRAIN, _DATA, cfg=True),
+    Command(("val",), ValConfig, "det val data=coco8.yaml split=val", _DATA, cfg=True),
+    Command(("predict",), PredictConfig, "det predict image.jpg conf=0.3", _SOURCE, cfg=True),
+    Command(("export",), ExportConfig, "det export model=best.safetensors format=onnx", _MODEL),
+    Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
+    Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
+    Command(("info",), InfoConfig, "det info yolo26n", _MODEL),
+    Command(("weights", "list"), WeightsListConfig, "det weights list"),
+    Command(("weights", "info"), WeightsInfoConfig, "det weights info best.safetensors", _MODEL),
+    Command(
+        ("weights", "convert"), WeightsConvertConfig,
+        "det weights convert theirs.pt ours.safetensors", (("", "file"), ("", "out")),
+    ),
+    Command(("weights", "download"), WeightsDownloadConfig, "det weights download yolov9s", _MODEL),
+    Command(("config",), ConfigConfig, "det config train epochs=3 > my.yaml"),
+    Command(("config", "train"), TrainConfig, "det config train epochs=3", _DATA, cfg=True),
+    Command(("config", "val"), ValConfig, "det config val", _DATA, cfg=True),
+    Command(("config", "predict"), PredictConfig, "det config predict", _SOURCE, cfg=True),
+    Command(("amp",), AmpConfig, "det amp yolo26n data=shapes.yaml", _PROBE),
+    Command(("bench", "amp"), BenchAmpConfig, "det bench amp yolo26n imgsz=320", _PROBE),
+    Command(
+        ("bench", "export"), BenchExportConfig,
+        "det bench export best.safetensors data=coco8.yaml", _PROBE,
+    ),
+)
+"""Every command, in the order of the help."""
+
+MODEL_COMMANDS: tuple[Command, ...] = COMMANDS[:3]
+"""The commands that run a model: they are what ``det config`` prints and what ``cfg=`` reads."""
+
+
+def command_of(config_class: type[Any]) -> Command | None:
+    """The first command whose knobs are ``config_class``; None where there is none."""
+    return next((command for command in COMMANDS if command.config is config_class), None)

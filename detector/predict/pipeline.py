@@ -1,0 +1,77 @@
+"""A source, a model and the files that are written: the whole way of a prediction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.load import load_for_use
+from ..evaluate.class_names import class_numbers
+from ..options.errors import UsageError
+from ..options.predict import PredictConfig
+from ..run.folder import new_run_folder
+from ..run.log import Log
+from .predictor import Predictor
+from .results import Result, ResultWriter
+from .sources import open_source
+
+
+def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
+    """Find objects in a source and write pictures and files into a run folder."""
+    if config.source is None:
+        raise UsageError(
+            "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
+        )
+    results, folder = writing(config, predict_stream(config, config.source, log))
+    images = detections = 0
+    for result in results:
+        log.info(f"{result.path.name}: {result.summary()}")
+        images, detections = images + 1, detections + len(result)
+    return {"folder": str(folder), "images": images, "detections": detections}
+
+
+def writing(config: PredictConfig, results: Iterator[Result]) -> tuple[Iterator[Result], Path]:
+    """The same results, each written into a new run folder as it passes; and the folder."""
+    first = next(results)  # proves that model and source are sound, before a folder is made
+    folder = new_run_folder(config, "predict")
+
+    def passing() -> Iterator[Result]:
+        with ResultWriter(
+            folder,
+            save=config.save,
+            save_txt=config.save_txt,
+            save_conf=config.save_conf,
+            save_json=config.save_json,
+            save_crop=config.save_crop,
+            line_width=config.line_width,
+        ) as writer:
+            for result in itertools.chain((first,), results):
+                writer.write(result)
+                yield result
+
+    return passing(), folder
+
+
+def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Result]:
+    """Results of a source, one at a time."""
+    frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn)
+    used = load_for_use(config, log)
+    predictor = Predictor(
+        used.model,
+        used.meta.class_names,
+        image_size=used.input_size(config.imgsz),
+        device=used.device,
+        nms=config.nms,
+        conf=config.conf,
+        iou=config.iou,
+        max_det=config.max_det,
+        agnostic_nms=config.agnostic_nms,
+        classes=class_numbers(config.classes, used.meta.class_names),
+        autocast=used.precision.autocast,
+        channels_last=config.channels_last,
+        batch=config.batch,
+    )
+    log.info(used.line(config.nms))
+    yield from predictor.stream(frames)

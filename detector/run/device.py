@@ -1,0 +1,99 @@
+"""The device of a run: choosing it, describing it, measuring on it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import platform
+from collections.abc import Iterator
+
+import torch
+
+from ...files.errors import InputError
+from ...files.limits import usable_cores
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of mallopt(3): never return the top of the heap, never map a block by itself."""
+
+
+class DeviceError(InputError):
+    """A device that this machine does not have."""
+
+
+def pick_device(text: str | None) -> torch.device:
+    """``None``: the first GPU, else Apple's, else the CPU; or what ``text`` names.  Raises
+    DeviceError."""
+    if text is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    name = f"cuda:{text}" if text.isdigit() else text
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device={text}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device=mps: this machine has no Apple GPU; use device=cpu")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """One line, such as ``cpu (AVX512, 2 threads)`` or ``cuda:0 (NVIDIA H200, 139.8 GiB)``."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
+    if device.type == "cpu":
+        return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+    return f"{device} ({platform.machine()})"
+
+
+def use_all_cores(neighbours: int = 1) -> None:
+    """Let torch use every core this process may use (torch counts those of the machine), or its
+    part of them: ``neighbours`` ranks of a run share the machine."""
+    cores = max(usable_cores() // neighbours, 1)
+    if torch.get_num_threads() != cores:
+        torch.set_num_threads(cores)
+
+
+def keep_freed_memory() -> None:
+    """Let the allocator keep what is freed for the next step (glibc, for the whole process).
+
+    It would give large blocks back to the system, which clears them page by page when they are
+    asked for again: a tenth of a training step on a CPU.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+@contextlib.contextmanager
+def settled_objects() -> Iterator[None]:
+    """Keep what exists now out of the garbage collector's rounds while the context lasts: they come
+    once an epoch or so, and going through all that was imported takes as long as half a step."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device: nothing that is timed may still be queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def memory_in_use(device: torch.device) -> float:
+    """Peak memory in GiB: of the CUDA device since the last reset, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource  # not on Windows, where memory is simply not shown
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,96 @@
+"""Starting the ranks of ``device=0,1``: the same command once for each GPU of this machine.
+
+What torchrun does for one machine and no more: each process is told its place (distributed.py), a
+signal is passed on, and when one ends badly the others are given a little time to end by
+themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from .folder import RunError
+from .place import Place, environment_of
+
+HERE = "127.0.0.1"
+GRACE_SECONDS = 15.0
+"""From the end of the first rank to a signal to the others, and from that to killing them."""
+
+
+def launch(command: Sequence[str], ranks: int) -> int:
+    """Run ``command`` as every rank of a run on this machine; returns its exit code: of several
+    that differ, the first that is not 0.  Raises RunError where a rank was killed."""
+    port = _free_port()
+    processes: list[subprocess.Popen[bytes]] = []
+    with _passing_on(processes):
+        for rank in range(ranks):
+            place = Place(rank, ranks, rank, ranks)
+            environment = environment_of(place, HERE, port)
+            processes.append(subprocess.Popen(list(command), env=environment))
+        code = _first_bad(processes)
+        ended = _end(processes) if code else set()
+    for rank, process in enumerate(processes):
+        if process.returncode < 0 and rank not in ended:
+            raise RunError(
+                f"rank {rank} was killed by signal {-process.returncode}: look whether the machine "
+                "has run out of memory; go on with det train resume=True and the same device="
+            )
+    return code
+
+
+def _first_bad(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """The exit code of the first process that ends otherwise than well, or 0 when all have."""
+    while True:
+        codes = [process.poll() for process in processes]
+        if bad := [code for code in codes if code]:
+            return bad[0]
+        if None not in codes:
+            return 0
+        time.sleep(0.1)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> set[int]:
+    """Wait for the others; returns the ranks that had to be told."""
+    told: set[int] = set()
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and None in [p.poll() for p in processes]:
+            time.sleep(0.1)
+        for rank, process in enumerate(processes):
+            if process.poll() is None:
+                told.add(rank)
+                process.send_signal(sign)
+    for process in processes:
+        process.wait()
+    return told
+
+
+@contextlib.contextmanager
+def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to the ranks, which know how to stop.  From a terminal they get a
+    Ctrl-C twice, which they know too."""
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signum)
+
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    """A port that nobody uses at this moment."""
+    with socket.socket() as meeting:
+        meeting.bind((HERE, 0))
+        return int(meeting.getsockname()[1])

@@ -1,0 +1,140 @@
+"""What can be wrong with ``det train`` before torch is loaded or a file is written."""
+
+from __future__ import annotations
+
+from ...weights.shelf import check_obtainable
+from ...weights.zoo import ZOO
+from ..checkpoints.check import _check_checkpoint, _mend_names, check_model, detect_pairs, start_of
+from ..options.errors import UsageError
+from ..options.names import FETCHED, FRESH, MODELS
+from ..options.train import TrainConfig
+from ..run.check import Pairs, check_common, check_data, refuse
+from ..run.place import check_batch, place, several
+from .resume import find_last
+
+
+def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
+    """Raise UsageError where this training can not be meant or not start.  given: typed names."""
+    ranks = _check_ranks(config)
+    check_common(config, writes=config.resume is None)
+    if config.resume is not None:  # the other settings are those of the run that goes on
+        find_last(config.resume, config.project)
+        if "data" in given:
+            check_data(config.data, config.split)
+        return
+    refuse(_train_pairs(config, given) + detect_pairs(config, given))
+    check_batch(config.batch, ranks)
+    check_model(config.model)
+    _check_start(config)
+    check_data(config.data, config.split, download=not config.offline)
+
+
+def _check_ranks(config: TrainConfig) -> int:
+    """Processes that this training is shared by: those that were started, or that will be."""
+    started, named = place(), several(config.device)
+    if len(set(named)) < len(named):
+        raise UsageError(f"device={config.device} names a GPU twice: each rank needs its own")
+    return max(started.size, len(named))
+
+
+def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    return [*_optimizer_pairs(config, given), *_length_pairs(config, given), *_run_pairs(config)]
+
+
+def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    schedules = {"cos_lr", "schedule"} <= given
+    return [
+        (
+            schedules and config.cos_lr != (config.schedule == "cosine"),
+            f"cos_lr={config.cos_lr} contradicts schedule={config.schedule}: give one of them",
+        ),
+        (config.lr0 == 0, "lr0=0 learns nothing: expected a number above 0, e.g. lr0=0.01"),
+        (
+            config.ema_decay is not None and not config.ema,
+            "ema_decay has no effect with ema=False: leave one of them out",
+        ),
+        (
+            config.nbs is not None and config.nbs < config.batch,
+            f"nbs={config.nbs} is less than batch={config.batch}: smaller batches are accumulated "
+            "up to nbs; leave it out",
+        ),
+        (
+            config.amp_force and config.amp in ("auto", "true", "false"),
+            f"amp_force=True needs a precision by name, not amp={config.amp}: e.g. amp=fp16",
+        ),
+    ]
+
+
+def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    close, warmup, epochs = config.close_mosaic, config.warmup_epochs, config.epochs
+    fixed = config.time is None
+    return [
+        (config.time == 0, "time=0 leaves no time: expected hours above 0, e.g. time=0.5"),
+        (
+            not fixed and "epochs" in given,
+            "time= chooses the number of epochs: give time= or epochs=, not both",
+        ),
+        (
+            fixed and close is not None and close >= epochs > 0,
+            f"close_mosaic={close} leaves no epoch of {epochs} with mosaic: "
+            "use mosaic=0 if that is meant",
+        ),
+        (
+            close is not None and config.mosaic == 0 and config.mixup == 0,
+            f"close_mosaic={close} has nothing to close with mosaic=0 and mixup=0: leave it out",
+        ),
+        (
+            fixed and warmup is not None and warmup >= epochs,
+            f"warmup_epochs={warmup} is no part of a run of epochs={epochs}: use less",
+        ),
+        (
+            "patience" in given and config.patience > 0 and not config.val,
+            "patience needs an AP after every epoch: leave val=False out, or say patience=0",
+        ),
+    ]
+
+
+def _run_pairs(config: TrainConfig) -> Pairs:
+    checkpoint = config.model not in MODELS
+    weights = checkpoint and config.pretrained not in (None, FRESH)
+    return [
+        (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
+        (
+            not config.save and config.save_period > 0,
+            f"save_period={config.save_period} has no effect with save=False: leave one out",
+        ),
+        (
+            not config.save and config.save_steps > 0,
+            f"save_steps={config.save_steps} has no effect with save=False: leave one out",
+        ),
+        (
+            config.augment_device == "cuda" and config.device in ("cpu", "mps"),
+            f"augment_device=cuda draws on a card, but device={config.device}: leave one out",
+        ),
+        (
+            weights,
+            f"model={config.model} and pretrained={config.pretrained} are two sources of weights: "
+            "give one checkpoint",
+        ),
+        (
+            checkpoint and config.pretrained == FRESH,
+            f"model={config.model} is a checkpoint, and pretrained=False wants none: "
+            "name a model, e.g. model=yolo26n",
+        ),
+    ]
+
+
+def _check_start(config: TrainConfig) -> None:
+    """The weights that a training starts from: on disk, or in the zoo and to be had."""
+    if config.pretrained == FETCHED and config.model in MODELS and config.model not in ZOO:
+        raise UsageError(
+            f"pretrained=True: no permissive pretrained weights of {config.model} exist; "
+            f"there are some of {', '.join(ZOO)}"
+        )
+    word = start_of(config)
+    if word in ZOO:
+        check_obtainable(str(word), offline=config.offline, accept_license=config.accept_license)
+    elif word in MODELS:
+        raise UsageError(f"pretrained={word} is a model without weights: {_mend_names(str(word))}")
+    elif config.pretrained not in (None, FRESH, FETCHED):
+        _check_checkpoint("pretrained", str(word))

@@ -1,0 +1,321 @@
+"""The command line as a user sees it: what is on stdout, what on stderr, which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import yaml
+from yolodet import __version__
+from yolodet.cli import main
+from yolodet.datasets.drawn.shapes import write_shapes
+from yolodet.detector.checkpoints import check as model_check
+from yolodet.detector.options.catalogue import COMMANDS
+from yolodet.detector.options.predict import PredictConfig
+from yolodet.detector.options.train import TrainConfig
+from yolodet.detector.run.check import check_data
+from yolodet.detector.run.log import Log
+from yolodet.detector.train import check as train_check
+
+TRAINED = {
+    "metrics": {"map": 0.5, "map_50": 0.75, "precision": float("nan"), "recall": None},
+    "folder": "runs/train",
+    "best": "runs/train/weights/best.safetensors",
+}
+
+
+class FakePipeline(ModuleType):
+    """Stands in for the modules that train and predict; keeps what it was called with."""
+
+    def __init__(self) -> None:
+        super().__init__("yolodet.detector.train.pipeline")
+        self.calls: list[tuple] = []
+        self.error: BaseException | None = None
+
+    def train(self, config, given, log: Log) -> dict:
+        self.calls.append((config, given))
+        log.info("talk")
+        log.warn("beware")
+        print("a library prints")
+        if self.error is not None:
+            raise self.error
+        return TRAINED
+
+    def predict(self, config, given, log: Log) -> dict:
+        self.calls.append((config, given))
+        return {"folder": "runs/predict", "images": []}
+
+    def stand_in(self, monkeypatch) -> None:
+        for room in ("train", "predict"):
+            monkeypatch.setitem(sys.modules, f"yolodet.detector.{room}.pipeline", self)
+            monkeypatch.setattr(f"yolodet.detector.{room}.pipeline", self, raising=False)
+
+
+@pytest.fixture
+def pipeline(monkeypatch, tmp_path) -> FakePipeline:
+    fake = FakePipeline()
+    fake.stand_in(monkeypatch)
+    monkeypatch.setattr(train_check, "check_data", lambda *a, **k: None)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def run_python(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, timeout=60
+    )
+
+
+def test_both_grammars_reach_the_trainer_alike(pipeline) -> None:
+    assert main(["train", "data=coco8.yaml", "amp=True", "epochs=5"]) == 0
+    assert main(["train", "--data", "coco8.yaml", "--amp", "--epochs", "5"]) == 0
+    expected = (
+        TrainConfig(data="coco8.yaml", amp="true", epochs=5),
+        frozenset({"data", "amp", "epochs"}),
+    )
+    assert pipeline.calls == [expected, expected]
+
+
+def test_stdout_has_the_result_and_stderr_the_talk(pipeline, capsys) -> None:
+    assert main(["train"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "AP 0.500, AP50 0.750, precision nan",
+        "best weights: runs/train/weights/best.safetensors",
+        "results: runs/train",
+    ]
+    for talk in ("talk", "beware", "a library prints"):
+        assert talk in err
+
+
+@pytest.mark.parametrize("flag", ["--json", "json=True"])
+def test_json_prints_one_object_and_nothing_else(pipeline, capsys, flag: str) -> None:
+    assert main(["train", flag]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["ok"] is True
+    assert content["command"] == "train"
+    assert content["warnings"] == ["beware"]
+    assert content["result"]["metrics"] == {
+        "map": 0.5, "map_50": 0.75, "precision": None, "recall": None,
+    }  # fmt: skip
+
+
+def test_json_of_an_error_says_the_same_as_stderr(pipeline, capsys) -> None:
+    assert main(["train", "epohcs=5", "--json"]) == 2
+    out, err = capsys.readouterr()
+    content = json.loads(out)
+    assert content == {"ok": False, "error": content["error"], "exit_code": 2}
+    assert err == f"det: error: {content['error']}\n"
+
+
+def test_quiet_is_verbose_off_and_leaves_warnings(pipeline, capsys) -> None:
+    assert main(["train", "--quiet"]) == 0
+    err = capsys.readouterr().err
+    assert "beware" in err
+    assert "talk" not in err
+    assert pipeline.calls[0][0].verbose is False
+    assert main(["train", "--quiet", "verbose=True"]) == 2
+
+
+class Failed(RuntimeError):
+    exit_code = 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (Failed("no\nluck"), 1, "det: error: no luck"),
+        (KeyboardInterrupt(), 130, "det: stopped by Ctrl-C"),
+        (FileNotFoundError(2, "No such file", "a.jpg"), 1, "det: error: a.jpg: No such file"),
+        (MemoryError(), 1, "out of memory"),
+        (KeyError("x"), 1, "this is a bug in det (KeyError: 'x'); run again with --debug"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(
+    pipeline, capsys, error, code: int, said: str
+) -> None:
+    pipeline.error = error
+    assert main(["train"]) == code
+    err = capsys.readouterr().err
+    assert said in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert main(["train", "--debug"]) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_stopped_run_is_not_called_an_error(pipeline, capsys) -> None:
+    pipeline.error = Failed("stopped after epoch 3")
+    pipeline.error.exit_code = 130
+    assert main(["train"]) == 130
+    assert capsys.readouterr().err.endswith("det: stopped after epoch 3\n")
+
+
+def test_predict_takes_lone_words_as_sources(pipeline, tmp_path, monkeypatch) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr(model_check, "newest_run", lambda project: None)
+    assert main(["predict", "a.jpg", "b.jpg"]) == 0
+    assert pipeline.calls == [(PredictConfig(source="a.jpg,b.jpg"), frozenset({"source"}))]
+
+
+def test_info_shows_a_model_as_lines(pipeline, capsys) -> None:
+    assert main(["info", "yolo26n"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "name: yolo26n", "num_classes: 80", "image_size: 640", "parameters: 2572280",
+    ]  # fmt: skip
+    assert lines[-1] == "branches: one_to_many, one_to_one"
+
+
+def test_info_without_a_model_describes_the_machine(capsys) -> None:
+    assert main(["info", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    assert result["yolodet"] == __version__
+    assert result["devices"][0]["device"].startswith("cpu")
+    assert "fp32" in result["devices"][0]["native"]
+
+
+def test_config_shows_the_resulting_values_and_checks_them(capsys) -> None:
+    assert main(["config", "train", "epochs=3", "--no-amp"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert (values["epochs"], values["amp"], values["batch"]) == (3, "false", 16)
+    assert main(["config", "train", "epochs=0"]) == 2
+
+
+def test_config_alone_prints_every_command(capsys) -> None:
+    assert main(["config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out).keys() == {"train", "val", "predict"}
+
+
+def test_a_printed_config_trains_the_same(pipeline, tmp_path, capsys) -> None:
+    assert main(["config", "train", "epochs=3", "optimizer=SGD"]) == 0
+    (tmp_path / "my.yaml").write_text(capsys.readouterr().out)
+    assert main(["train", "cfg=my.yaml"]) == 0
+    assert main(["train", "epochs=3", "optimizer=SGD"]) == 0
+    assert pipeline.calls[0] == pipeline.calls[1]
+
+
+def test_shapes_are_drawn_where_told(tmp_path, capsys) -> None:
+    out = tmp_path / "drawn"
+    assert main(["data", "shapes", "n=3", "val=1", "imgsz=64", f"out={out}", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    assert (result["train"], result["val"], result["test"]) == (2, 1, 0)
+    assert result["data"] == str(out / "data.yaml")
+    assert len(list((out / "images").rglob("*.jpg"))) == 3
+    check_data(result["data"])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_of_a_command_names_all_its_options(command, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    if command.path == ("config",):
+        return  # a group: its help names the sub-commands
+    assert main([*command.path, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert command.summary in text
+    for name, knob in command.options.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert knob.doc[:30] in text
+
+
+@pytest.mark.parametrize("typed", [[], ["--help"], ["-h"], ["help"]])
+def test_help_names_the_commands(typed: list[str], capsys) -> None:
+    assert main(typed) == 0
+    text = capsys.readouterr().out
+    for command in COMMANDS:
+        assert command.path[0] in text
+    assert "det train data=coco8.yaml amp=True" in text
+
+
+@pytest.mark.parametrize("typed", [["data"], ["data", "--help"], ["config", "-h"]])
+def test_a_group_without_a_command_shows_its_help(typed: list[str], capsys) -> None:
+    assert main(typed) == 0
+    assert f"det {typed[0]}" in capsys.readouterr().out
+
+
+def test_version() -> None:
+    done = run_python("-m", "yolodet.cli", "--version")
+    assert (done.returncode, done.stdout) == (0, f"det {__version__}\n")
+
+
+def test_help_and_refusals_do_not_wait_for_torch(tmp_path) -> None:
+    code = (
+        "import sys; from yolodet.cli import main; main({}); "
+        "sys.exit(f'torch is imported' if 'torch' in sys.modules else 0)"
+    )
+    for typed in (["--help"], ["train", "--help"], ["train", "data=none.yaml"], ["config"]):
+        done = run_python("-c", code.format(typed), cwd=tmp_path)
+        assert done.returncode == 0, (typed, done.stderr)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yolodet.cli", "config"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait(timeout=60)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A small data set on disk."""
+    return write_shapes(tmp_path / "drawn", train=2, val=1, size=64)
+
+
+def test_data_check_of_a_sound_set_exits_with_0(drawn, capsys) -> None:
+    assert main(["data", "check", str(drawn)]) == 0
+    out = capsys.readouterr().out
+    assert "train: 2 of 2 images usable" in out
+    assert "0 errors" in out
+
+
+def test_data_check_names_file_and_line_and_exits_with_1(drawn, capsys) -> None:
+    label = sorted((drawn.parent / "labels" / "train").glob("*.txt"))[0]
+    label.write_text(label.read_text() + "999 0.5 0.5 0.1 0.1\n")
+    line = len(label.read_text().splitlines())
+    assert main(["data", "check", str(drawn), "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["ok"] is False, "ok says what the exit code says"
+    errors = [group for group in content["result"]["groups"] if group["severity"] == "error"]
+    assert errors[0]["count"] == 1
+    assert f"{label.name}:{line}" in errors[0]["examples"][0]
+    assert main(["data", "check", str(drawn)]) == 1
+    assert errors[0]["examples"][0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train",
+        "train shapes.yaml",
+        "train data=coco8 time=0.5 workers=0",
+        "train cos_lr=True",
+        "train cos_lr=True schedule=cosine",
+        "train nms=True iou=0.5 agnostic_nms=True",
+        "train device=cuda:0 name=my-run project=some/where",
+        "train amp=fp16 amp_force=True nbs=64",
+        "train epochs=10 close_mosaic=3 warmup_epochs=1.5",
+        "train save=False patience=5",
+        "train resume=runs/old iou=0.6",  # whether nms is on is for the old run to say
+        "train resume=runs/old/weights/last.pt epochs=200",
+    ],
+)
+def test_a_right_command_reaches_the_trainer(typed: str, pipeline, monkeypatch, tmp_path) -> None:
+    monkeypatch.undo()  # the real check of the data
+    pipeline.stand_in(monkeypatch)
+    monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    last = tmp_path / "runs" / "old" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(b"")
+    assert main(typed.split()) == 0
+    assert len(pipeline.calls) == 1
+    assert not (tmp_path / "cache").exists()

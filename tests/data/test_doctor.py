@@ -1,0 +1,166 @@
+"""The doctor: every illness put into a data set is found, and a healthy one is left in peace."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import made_data
+import numpy as np
+import pytest
+from made_data import DATA
+from yolodet.datasets.formats.record import Finding
+from yolodet.datasets.scan.doctor import Report, check_dataset, group_findings
+from yolodet.datasets.sets.locate import Dataset, load_dataset
+
+ROW = "0 0.5 0.5 0.5 0.5\n"
+
+
+def add_image(root: Path, name: str, row: str | None = ROW) -> Path:
+    return made_data.add_image(root / "images" / name, (40, 80), row)
+
+
+@pytest.fixture
+def healthy(tmp_path: Path) -> Dataset:
+    root = tmp_path / "set"
+    for name in ("train/a.png", "train/b.png", "val/a.png"):
+        add_image(root, name, ROW + "1 .25 .25 .5 .5\n")
+    splits = {split: [root / "images" / split] for split in ("train", "val")}
+    return Dataset("tiny", ("cat", "dog"), splits, root, root / "tiny.yaml")
+
+
+def ids(report: Report) -> dict[str, int]:
+    return {group.id: group.count for group in report.groups}
+
+
+def example(report: Report, id: str) -> str:
+    return next(group.examples[0] for group in report.groups if group.id == id)
+
+
+def test_healthy_data_set(healthy: Dataset) -> None:
+    done: list[tuple[int, int]] = []
+    report = check_dataset(healthy, on_progress=lambda *step: done.append(step))
+    assert report.groups == ()
+    assert done == [(2, 2), (1, 1)]
+    assert report.splits["train"].per_class == {"cat": 2, "dog": 2}
+    train = report.splits["train"]
+    assert (train.images, train.usable, train.boxes, train.backgrounds) == (2, 2, 4, 0)
+
+
+def test_report_is_plain_json(healthy: Dataset) -> None:
+    add_image(healthy.root, "train/c.png", "5 1 1 1 1\n")
+    answer = json.loads(json.dumps(check_dataset(healthy).to_dict()))
+    assert answer["counts"] == {"error": 1, "warning": 0, "info": 0}
+    assert answer["class_names"] == ["cat", "dog"]
+    assert answer["groups"] == [
+        {
+            "id": "label-class-range",
+            "severity": "error",
+            "count": 1,
+            "examples": ["labels/train/c.txt:1: class 5 is unknown; the classes are 0..1"],
+        }
+    ]
+    assert answer["splits"]["train"]["backgrounds"] == 1
+
+
+def test_leak_between_splits_is_told_by_bytes_not_by_name(healthy: Dataset) -> None:
+    original = healthy.root / "images/train/b.png"
+    add_image(healthy.root, "val/other.png").write_bytes(original.read_bytes())
+    report = check_dataset(healthy)
+    assert ids(report) == {"image-leak": 1}
+    told = f"images/val/other.png: in val, the same picture as {original} in train"
+    assert example(report, "image-leak") == told
+
+
+def test_copies_inside_a_split(healthy: Dataset) -> None:
+    original = healthy.root / "images/train/a.png"
+    for name in ("train/copy1.png", "train/copy2.png"):
+        add_image(healthy.root, name).write_bytes(original.read_bytes())
+    report = check_dataset(healthy)
+    assert ids(report) == {"image-copy": 2}
+    assert f"the same picture as {original}" in example(report, "image-copy")
+
+
+def test_files_of_one_size_and_one_head_and_tail_are_not_the_same(healthy: Dataset) -> None:
+    folder = healthy.root / "images/train"
+    for number, name in enumerate(("x.bmp", "y.bmp")):
+        add_image(healthy.root, f"train/{name}")
+        image = np.zeros((80, 80, 3), np.uint8)
+        image[40, 40] = number  # beyond the first and before the last 4 kB
+        assert cv2.imwrite(str(folder / name), image)
+    assert (folder / "x.bmp").stat().st_size == (folder / "y.bmp").stat().st_size
+    assert check_dataset(healthy).groups == ()
+
+
+def test_the_same_folder_for_two_splits_is_a_leak(healthy: Dataset) -> None:
+    same = {"train": healthy.splits["train"], "val": healthy.splits["train"]}
+    report = check_dataset(Dataset("x", healthy.class_names, same, healthy.root, healthy.yaml))
+    assert ids(report) == {"image-leak": 2}
+    assert example(report, "image-leak").endswith("the same file is in train and val")
+
+
+def test_classes_without_boxes_and_imbalance(healthy: Dataset) -> None:
+    rows = [f"0 {x:.3f} {y:.3f} .1 .2\n" for x in np.linspace(0.1, 0.9, 20)
+            for y in np.linspace(0.1, 0.9, 10)]  # fmt: skip
+    add_image(healthy.root, "train/many.png", "".join(rows))
+    names = ("cat", "dog", "bird", "cow")
+    report = check_dataset(Dataset("x", names, healthy.splits, healthy.root, healthy.yaml))
+    assert ids(report) == {"class-without-box": 2, "class-imbalance": 1}
+    assert example(report, "class-without-box").endswith("class 2 (bird) has no box in train")
+    assert "cat has 202 boxes in train, dog has 2" in example(report, "class-imbalance")
+    assert report.count("info") == 1
+
+
+def test_orphans_unlabelled_images_and_tiny_boxes(healthy: Dataset) -> None:
+    labels = healthy.root / "labels/train"
+    (labels / "gone.txt").write_text(ROW)
+    (labels / "classes.txt").write_text("cat\ndog\n")
+    add_image(healthy.root, "train/bare.png", None)
+    add_image(healthy.root, "train/small.png", "0 .5 .5 .02 .5\n0 .5 .5 .03 .5\n")  # 1.6, 2.4 px
+    broken = add_image(healthy.root, "train/broken.png")
+    broken.write_bytes(b"")  # its label file is no orphan
+    report = check_dataset(healthy)
+    assert ids(report) == {
+        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabelled": 1,
+    }  # fmt: skip
+    assert [group.severity for group in report.groups] == ["error", "warning", "warning", "info"]
+    assert example(report, "label-orphan").startswith("labels/train/gone.txt: no image of that na")
+    assert "1.6 x 20.0 pixels" in example(report, "box-tiny")
+    train = report.splits["train"]
+    assert (train.images, train.usable, train.backgrounds, train.unlabelled) == (5, 4, 1, 1)
+
+
+def test_empty_split_is_a_finding_and_the_others_are_examined(healthy: Dataset) -> None:
+    for file in (healthy.root / "labels/train").iterdir():
+        file.unlink()
+    report = check_dataset(healthy)
+    assert ids(report) == {"split-empty": 1}
+    assert list(report.splits) == ["val"]
+    assert "none of 2 images has a usable box" in example(report, "split-empty")
+
+
+def test_groups_are_sorted_and_examples_few(tmp_path: Path) -> None:
+    findings = [
+        Finding(id, severity, tmp_path / f"{number}.txt", number, "told")
+        for id, severity, count in (("i", "info", 9), ("w", "warning", 7), ("e", "error", 1),
+                                    ("v", "warning", 8))
+        for number in range(count)
+    ]  # fmt: skip
+    groups = group_findings(findings, tmp_path)
+    assert [(g.id, g.count) for g in groups] == [("e", 1), ("v", 8), ("w", 7), ("i", 9)]
+    assert groups[0].examples == ("0.txt: told",)
+    assert groups[1].examples[-1] == "4.txt:4: told"
+    assert len(groups[1].examples) == 5
+
+
+@pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="needs the shared data")
+def test_real_data_sets() -> None:
+    report = check_dataset(load_dataset(DATA / "bccd/bccd.yaml"))
+    assert report.count("error") == 0
+    assert {split: counts.images for split, counts in report.splits.items()} == {
+        "train": 205, "val": 87, "test": 72,
+    }  # fmt: skip
+    assert report.splits["train"].per_class == {"RBC": 2381, "WBC": 214, "Platelets": 209}
+    coco8 = check_dataset(load_dataset(DATA / "coco8/coco8.yaml"))
+    assert [group.id for group in coco8.groups] == ["class-without-box"]

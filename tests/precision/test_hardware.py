@@ -1,0 +1,151 @@
+"""What is known about a device decides before anything runs: devices invented by their traits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from yolodet.detector.precision.precision import Precision, use_precision
+from yolodet.detector.run.hardware import DeviceTraits, candidates, objection, traits_of
+from yolodet.weights.checkpoint import Meta
+
+
+def card(name: str, major: int, minor: int) -> DeviceTraits:
+    """A CUDA device as ``traits_of`` describes one."""
+    at = (major, minor)
+    return DeviceTraits("cuda", name, at, bf16_native=at >= (8, 0), fp16_native=at >= (7, 0))
+
+
+GTX_1660 = card("NVIDIA GeForce GTX 1660 Ti", 7, 5)
+T4 = card("Tesla T4", 7, 5)
+V100 = card("Tesla V100-SXM2-16GB", 7, 0)
+P100 = card("Tesla P100-PCIE-16GB", 6, 0)
+A100 = card("NVIDIA A100-SXM4-40GB", 8, 0)
+H200 = card("NVIDIA H200", 9, 0)
+OLD_CPU = DeviceTraits("cpu", "AVX2")
+ZEN4 = DeviceTraits("cpu", "AVX512", bf16_native=True)
+AMX = DeviceTraits("cpu", "AVX512", bf16_native=True, fp16_native=True)
+MPS = DeviceTraits("mps", "mps", fp16_native=True)
+
+
+@pytest.mark.parametrize(
+    ("traits", "expected"),
+    [
+        (GTX_1660, ()),
+        (T4, ("fp16",)),
+        (V100, ("fp16",)),
+        (P100, ()),
+        (A100, ("bf16", "fp16")),
+        (H200, ("bf16", "fp16")),
+        (OLD_CPU, ()),
+        (ZEN4, ("bf16",)),
+        (AMX, ("bf16", "fp16")),
+        (MPS, ("fp16",)),
+    ],
+    ids=lambda value: value.name if isinstance(value, DeviceTraits) else "",
+)
+def test_only_what_the_hardware_computes_fast_and_right_is_tried(
+    traits: DeviceTraits, expected: tuple[str, ...]
+) -> None:
+    assert candidates(traits) == expected
+    for name in ("bf16", "fp16"):
+        assert (objection(traits, name) is None) == (name in expected)
+    assert objection(traits, "fp32") is None
+
+
+@pytest.mark.parametrize(
+    ("traits", "name", "words"),
+    [
+        (GTX_1660, "fp16", "GTX 1660 Ti returns NaN from fp16 convolutions"),
+        (GTX_1660, "bf16", r"GTX 1660 Ti \(compute 7.5\) emulates bf16"),
+        (T4, "bf16", r"Tesla T4 \(compute 7.5\) emulates bf16; native from compute 8.0 \(Ampere\)"),
+        (V100, "bf16", r"V100-SXM2-16GB \(compute 7.0\) emulates bf16"),
+        (P100, "fp16", r"P100-PCIE-16GB \(compute 6.0\) has no fast fp16; from compute 7.0"),
+        (OLD_CPU, "bf16", r"this CPU \(AVX2\) has no bf16 instructions \(AVX512-BF16 or AMX\)"),
+        (OLD_CPU, "fp16", r"this CPU \(AVX2\) has no fp16 instructions: .* twenty times slower"),
+        (ZEN4, "fp16", "twenty times slower than fp32"),
+        (MPS, "bf16", "mps does not compute bf16 natively"),
+    ],
+)
+def test_an_objection_names_the_device_and_the_reason(
+    traits: DeviceTraits, name: str, words: str
+) -> None:
+    text = objection(traits, name)
+    assert text is not None
+    with pytest.raises(ValueError, match=words):
+        raise ValueError(text)
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NVIDIA GeForce GTX 1650", "NVIDIA T400 4GB", "NVIDIA T600 Laptop GPU", "Quadro T1000",
+     "NVIDIA T1000 8GB", "Quadro T2000 with Max-Q Design", "NVIDIA GeForce MX450"],
+)  # fmt: skip
+def test_all_turing_cards_without_tensor_cores_are_known(name: str) -> None:
+    assert "NaN" in (objection(card(name, 7, 5), "fp16") or "")
+
+
+@pytest.mark.parametrize("name", ["NVIDIA GeForce RTX 2060", "Quadro RTX 4000", "Tesla T40 24GB"])
+def test_other_turing_cards_are_not_taken_for_them(name: str) -> None:
+    assert candidates(card(name, 7, 5)) == ("fp16",)
+
+
+def test_cards_are_asked_for_their_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Properties:
+        name, major, minor = "Tesla T4", 7, 5
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    assert traits_of(torch.device("cuda", 0)) == T4
+
+
+@pytest.mark.parametrize(
+    ("bf16", "amx", "amx_fp16", "expected"),
+    [
+        (False, False, False, ()),
+        (True, False, False, ("bf16",)),
+        (False, True, False, ("bf16",)),
+        (True, True, True, ("bf16", "fp16")),
+    ],
+)
+def test_a_cpu_is_asked_for_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool, amx_fp16: bool, expected: tuple[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_amx_fp16_supported", lambda: amx_fp16)
+    assert candidates(traits_of(torch.device("cpu"))) == expected
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_the_scaler_is_never_absent_and_works_for_fp16_alone(name: str) -> None:
+    precision = Precision(name, "cpu", "")
+    assert precision.scaler().is_enabled() == (name == "fp16")
+    with precision.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == precision.dtype
+
+
+def meta(precision: str) -> Meta:
+    return Meta("yolo26n", ("a",), 64, (8, 16, 32), precision)
+
+
+def test_a_checkpoint_is_used_in_the_precision_it_was_validated_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    cpu = torch.device("cpu")
+    assert use_precision("checkpoint", meta("bf16"), cpu).name == "bf16"
+    assert use_precision("checkpoint", meta("fp32"), cpu).name == "fp32"
+    assert use_precision("true", meta("fp32"), cpu).name == "bf16"
+    assert use_precision("false", meta("bf16"), cpu).name == "fp32"
+    assert use_precision("fp16", meta("bf16"), cpu).name == "fp16"
+
+
+def test_a_checkpoint_of_another_device_falls_to_fp32_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, question, lambda: False)
+    precision = use_precision("checkpoint", meta("bf16"), torch.device("cpu"))
+    assert precision.name == "fp32" and "no bf16 instructions" in precision.reason
+    assert use_precision("auto", meta("bf16"), torch.device("cpu")).name == "fp32"

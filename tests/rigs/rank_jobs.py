@@ -1,0 +1,255 @@
+"""Runs of two ranks that are cheap: a warm process forks them, and they talk by gloo.
+
+As a program it reads one job a line (JSON): the name of a function below and its arguments; each
+rank of it is a fork with the environment that torchrun would give it.  ``Ranks`` is the other end,
+for tests.  What a function returns comes back by rank; what it raises, as the exit code and the
+line of the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RANKS = 2
+
+
+@dataclass
+class End:
+    """How a rank ended.  value: what its function returned.  talk: its stderr."""
+
+    code: int
+    value: Any
+    talk: str
+    seconds: float
+
+
+class Ranks:
+    """Starts the warm process; ``run`` has it fork the ranks of one job and waits for them."""
+
+    def __init__(self, cache: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "DET_CACHE": str(cache)},
+        )
+
+    def run(self, job: str, folder: Path, **arguments: Any) -> list[End]:
+        """The ends of both ranks of ``job(folder, **arguments)``."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"job": job, "folder": str(folder), "arguments": arguments})
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        return [End(talk=_read(folder / f"talk{r}.txt"), value=_load(folder / f"value{r}.pt"), **a)
+                for r, a in enumerate(answer)]  # fmt: skip
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.kill()
+        self.process.communicate()
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _load(path: Path) -> Any:
+    return torch.load(path, weights_only=False) if path.exists() else None
+
+
+def serve() -> None:
+    """Warm up, then fork the ranks of a job for every line of stdin."""
+    warm_up()
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        task = json.loads(line)
+        started = time.monotonic()
+        port = free_port()
+        children = [start(task, rank, port) for rank in range(RANKS)]
+        timer = threading.Timer(600, lambda pids=children: [kill(pid) for pid in pids])
+        timer.start()
+        ends: dict[int, dict[str, Any]] = {}
+        while len(ends) < RANKS:
+            child, status = os.wait()
+            seconds = time.monotonic() - started
+            ends[child] = {"code": os.waitstatus_to_exitcode(status), "seconds": seconds}
+        timer.cancel()
+        timer.join()
+        answers.write(json.dumps([ends[child] for child in children]) + "\n")
+        answers.flush()
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    from yolodet.detector.run import launch
+
+    return launch._free_port()
+
+
+def warm_up() -> None:
+    """Import everything; a tiny detector stands in the place of yolo26n."""
+    import faster_coco_eval  # noqa: F401
+    import torch.distributed
+    from tiny import tiny_detector
+    from yolodet import cli  # noqa: F401
+    from yolodet.detector.models import yolo26
+    from yolodet.detector.train import pipeline  # noqa: F401
+
+    yolo26.build = lambda size, classes, width=None: tiny_detector(classes)
+    torch.set_num_threads = lambda count: None
+    torch.distributed.is_nccl_available = lambda: False
+
+
+def start(task: dict[str, Any], rank: int, port: int) -> int:
+    """Fork one rank; returns its process."""
+    child = os.fork()
+    if child:
+        return child
+    from yolodet import cli
+    from yolodet.detector.run.place import Place, environment_of
+
+    folder = Path(task["folder"])
+    os.environ.update(environment_of(Place(rank, RANKS, rank, RANKS), "127.0.0.1", port))
+    talk = os.open(folder / f"talk{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(talk, stream)
+    code = 0
+    try:
+        value = globals()[task["job"]](folder, **task["arguments"])
+        torch.save(value, folder / f"value{rank}.pt")
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  as the command line does
+        code = cli._report(error, ["--debug"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+# ---------------------------------------------------------------- the jobs
+
+
+def det(folder: Path, words: list[str]) -> None:
+    """One command."""
+    from yolodet import cli
+
+    code = cli.main(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def group_of_two() -> Any:
+    from yolodet.detector.train.distributed import join
+
+    return join("cpu")
+
+
+def messages(folder: Path) -> dict[str, Any]:
+    """What each method of a Group gives."""
+    with group_of_two() as group:
+        tensor = torch.full((3,), float(group.rank))
+        group.share([tensor])
+        order = folder / "order.txt"
+        with group.first_goes_first(), order.open("a") as file:
+            if group.first:
+                time.sleep(0.2)
+            file.write(str(group.rank))
+        return {
+            "sum": group.sum(torch.tensor([1.0, 10.0]) * (group.rank + 1)),
+            "largest": group.largest(-group.rank),
+            "gather": group.gather({"rank": group.rank}),
+            "of_first": group.of_first(["first", "second"][group.rank]),
+            "shared": tensor,
+            "order": (group.wait(), order.read_text())[1],
+        }
+
+
+def learn(folder: Path, steps: int, accumulate: int, bad: list[int], precision: str) -> Any:
+    """A few steps on this rank's half of each batch; see steps_of in test_distributed.py."""
+    from test_distributed import steps_of
+
+    with group_of_two() as group:
+        return steps_of(group, steps, accumulate, bad, precision)
+
+
+def decide(folder: Path, broken: int | None) -> Any:
+    """The precision of each rank where the bf16 of one is garbage."""
+    from ladder_fakes import BF16, Checks
+    from test_hardware import ZEN4
+    from tiny import make_batch, make_criterion, tiny_detector
+    from yolodet.detector.options.parse import parse
+    from yolodet.detector.options.train import TrainConfig
+    from yolodet.detector.precision import ladder
+    from yolodet.detector.run.log import Log
+
+    with group_of_two() as group:
+        problem = "the output of head is not finite"
+        own = (replace(BF16, problem=problem),) if group.rank == broken else ()
+        checks = Checks(*own)
+        ladder.SanityCheck = checks
+        config, _ = parse(TrainConfig, {"amp": True})
+        torch.manual_seed(0)
+        found = [
+            ladder.choose_precision(
+                config, tiny_detector(), make_criterion(), lambda: iter([make_batch(2)]),
+                torch.device("cpu"), Log(verbose=False), traits=ZEN4, group=group,
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        return [(d.precision.name, d.line(), d.cached) for d in found], len(checks.asked)
+
+
+def train(folder: Path, data: str, fault: str | None, **words: Any) -> Any:
+    """A whole run; ``fault`` befalls the second rank."""
+    import faults_of_ranks
+    from tiny import essence
+    from yolodet.detector.options.parse import parse
+    from yolodet.detector.options.train import TrainConfig
+    from yolodet.detector.run.log import Log
+    from yolodet.detector.train import pipeline, trainer
+
+    seen: list[Any] = []
+    fit = trainer.Trainer.fit
+
+    def watched(self: Any) -> None:
+        seen.append(self)
+        if fault and self.group.rank == 1:
+            getattr(faults_of_ranks, fault)(self)
+        fit(self)
+
+    trainer.Trainer.fit = watched
+    usual = {
+        "data": data, "project": str(folder), "device": "cpu", "imgsz": 64, "batch": 4, "epochs": 2,
+        "workers": 0, "plots": False, "amp": "false", "cache": "none", "nbs": 4, "mosaic": 0.0,
+    }  # fmt: skip
+    given = {**usual, **words}
+    config, names = parse(TrainConfig, given)
+    log = Log(verbose=False)
+    results = pipeline.train(config, frozenset(words) if "resume" in words else names, log)
+    return {
+        "state": essence(seen[0]) | {"torch_random_state": None},
+        "results": results,
+        "mute": log.mute,
+        "failures": [str(failure) for failure in seen[0].guard.failures],
+        "precision": seen[0].precision.name,
+    }
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,116 @@
+"""Who is which rank, what device= and batch= mean to it, and starting the ranks of device=0,1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from yolodet.detector.options.errors import UsageError
+from yolodet.detector.run.folder import RunError
+from yolodet.detector.run.launch import launch
+from yolodet.detector.run.place import Place, check_batch, own_device, place, several
+
+# ---------------------------------------------------------------- who is who
+
+
+def test_the_place_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place() == Place()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert place() == Place()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UsageError, match="RANK is '': expected a number; start with torchrun"):
+        place()
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(UsageError, match="MASTER_ADDR: start with torchrun"):
+        place()
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    assert place() == Place(3, 4, 3, 4)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert place() == Place(3, 4, 1, 2)
+
+
+def test_each_rank_takes_the_gpu_of_its_number() -> None:
+    here = Place(3, 4, 1, 2)
+    assert own_device("cuda", here, cuda=True) == "cuda:1"
+    assert own_device(None, here, cuda=True) == "cuda:1"
+    assert own_device(None, here, cuda=False) == own_device("cpu", here, cuda=True) == "cpu"
+    assert own_device("4,6", here, cuda=True) == "6"
+    assert own_device("cuda:1", Place(), cuda=True) == "cuda:1"
+    assert several("0,1,3") == several("cuda:0,1,3") == ("0", "1", "3")
+    assert several("0") == several("cpu") == several(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "words"),
+    [
+        ("0", Place(0, 2, 0, 2), "device=0 is one device for 2 ranks: use device=cuda"),
+        ("0,1,2", Place(0, 2, 0, 2), "device=0,1,2 names 3 GPUs, and torchrun has started 2"),
+        ("0,1", Place(), "device=0,1 needs 2 ranks, and this process is one: use det train"),
+    ],
+)
+def test_devices_that_do_not_fit_the_ranks_are_refused(
+    device: str, here: Place, words: str
+) -> None:
+    with pytest.raises(UsageError) as refusal:
+        own_device(device, here, cuda=True)
+    assert str(refusal.value).startswith(words) and "\n" not in str(refusal.value)
+
+
+def test_a_batch_is_the_total_and_must_be_shared_equally() -> None:
+    check_batch(16, 1), check_batch(16, 4)
+    with pytest.raises(UsageError, match=r"batch=15 is the total over 4 ranks .* e\.g\. batch=16"):
+        check_batch(15, 4)
+
+
+# ---------------------------------------------------------------- starting them
+
+
+def as_rank(tmp_path: Path, what: str) -> list[str]:
+    """A command that leaves a file with its place and then does ``what``."""
+    code = f"""
+import os, signal, sys, time
+rank = int(os.environ["RANK"])
+names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+open(f"{tmp_path}/{{rank}}", "w").write(" ".join(os.environ[n] for n in names))
+{what}
+"""
+    return [sys.executable, "-S", "-c", code]
+
+
+def test_each_rank_is_told_its_place_and_the_first_bad_code_counts(tmp_path: Path) -> None:
+    assert launch(as_rank(tmp_path, ""), 2) == 0
+    assert (tmp_path / "0").read_text() == "0 2 0 2 127.0.0.1"
+    assert (tmp_path / "1").read_text() == "1 2 1 2 127.0.0.1"
+    assert launch(as_rank(tmp_path, "sys.exit(7 if rank else 0)"), 2) == 7
+
+
+def test_ranks_that_do_not_end_by_themselves_are_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolodet.detector.run.launch.GRACE_SECONDS", 1.0)
+    assert launch(as_rank(tmp_path, "time.sleep(60 * (1 - rank)); sys.exit(3)"), 2) == 3
+
+
+def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="rank 1 was killed by signal 9: look whether"):
+        launch(as_rank(tmp_path, "os.kill(os.getpid(), 9) if rank else sys.exit(1)"), 2)
+
+
+def test_a_signal_is_passed_on_to_all(tmp_path: Path) -> None:
+    def stop() -> None:
+        while not all((tmp_path / str(rank)).exists() for rank in range(2)):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    before = signal.getsignal(signal.SIGTERM)
+    assert launch(as_rank(tmp_path, "time.sleep(60)"), 2) == 143
+    assert signal.getsignal(signal.SIGTERM) is before

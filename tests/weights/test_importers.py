@@ -1,0 +1,364 @@
+"""Importers: every size of every family lands, whole and with its shapes, in our model of it.
+
+Checkpoints of other sizes than the fixtures' are made here from our models, by names written down
+the way the other projects write them; the names are compared with their published lists where those
+are at hand.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from yolodet.detector.models.build import build
+from yolodet.detector.models.detector import Detector
+from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE
+from yolodet.weights.importers import ImportFailed, import_checkpoint, ultralytics, yolov9, yolox
+from yolodet.weights.importers.errors import Name
+from yolodet.weights.importers.rebuild import Stub
+
+KEYS = Path(__file__).parents[3] / "shared" / "reference" / "keys"
+State = dict[str, torch.Tensor]
+
+_BACKBONE = [
+    *["backbone.stem", "backbone.stage2.down", "backbone.stage2.mix", "backbone.stage3.down"],
+    *["backbone.stage3.mix", "backbone.stage4.down", "backbone.stage4.mix"],
+    *["backbone.stage5.down", "backbone.stage5.mix"],
+]
+_NECK = [
+    *["-", "-", "neck.mix_down4", "-", "-", "neck.mix_down3", "neck.down3", "-"],
+    *["neck.mix_up4", "neck.down4", "-", "neck.mix_up5"],
+]
+YOLO26 = [*_BACKBONE, "backbone.pool", "backbone.attention", *_NECK, "head"]
+YOLOV8 = [x for x in YOLO26 if x != "backbone.attention"]
+YOLOV9 = [*_BACKBONE, "neck.lateral5", *_NECK, "head.one_to_many"]
+YOLOV9_SMALL = [
+    *[*YOLOV9, "auxiliary.pool5", "-", "-", "auxiliary.mix4", "-", "-", "auxiliary.mix3"],
+    "head.auxiliary",
+]
+YOLOV9_LARGE = [
+    *[*YOLOV9, "auxiliary.link3", "auxiliary.link4", "auxiliary.link5", "auxiliary.stem"],
+    *["auxiliary.stage2.down", "auxiliary.stage2.mix", "auxiliary.stage3.down", "-"],
+    *["auxiliary.stage3.mix", "auxiliary.stage4.down", "-", "auxiliary.stage4.mix"],
+    *["auxiliary.stage5.down", "-", "auxiliary.stage5.mix", "head.auxiliary"],
+]
+
+
+def place(ours: str, layers: list[str]) -> tuple[str, str, list[str]]:
+    """Number of the layer, our name of it, and the path inside."""
+    number = next(i for i, layer in enumerate(layers) if ours.startswith(f"{layer}."))
+    return str(number), layers[number], ours.removeprefix(f"{layers[number]}.").split(".")
+
+
+def ultralytics_name(ours: str, layers: list[str]) -> str:
+    number, layer, path = place(ours, layers)
+    if layer == "head":
+        branch, tower, level, index, *rest = path
+        kind = {"boxes": "cv2", "classes": "cv3"}[tower]
+        if layers is YOLO26 and tower == "classes":
+            index = "2" if index == "4" else f"{int(index) // 2}.{int(index) % 2}"
+        path = [("one2one_" if branch == ONE_TO_ONE else "") + kind, level, index, *rest]
+    words = {"enter": "cv1", "skip": "cv2", "chain": "m", "conv1": "cv1", "conv2": "cv2"}
+    words |= {"attention": "attn", "project": "proj", "position": "pe", "feed": "ffn", "norm": "bn"}
+    theirs = []
+    for part in path:
+        merge = "cv3" if "m" in theirs else "cv2"
+        theirs.append(merge if part == "merge" else words.get(part, part))
+    return ".".join(["model", number, *theirs])
+
+
+def yolov9_name(ours: str, layers: list[str]) -> str:
+    number, layer, path = place(ours, layers)
+    path = ["bn" if part == "norm" else part for part in path]
+    if layer.startswith("head"):
+        tower, level, *rest = path
+        return ".".join(
+            [
+                number,
+                "heads",
+                level,
+                {"boxes": "anchor_conv", "classes": "class_conv"}[tower],
+                *rest,
+            ]
+        )
+    if "link" in layer:
+        return ".".join([number, "conv", *path])
+    if path[0] in ("enter", "merge", "step1", "step2"):
+        last = "conv5" if layer.endswith(("pool5", "lateral5")) else "conv4"
+        outer = {"enter": "conv1", "step1": "conv2", "step2": "conv3", "merge": last}
+        inner = {"enter": "conv1", "skip": "conv2", "merge": "conv3", "chain": "bottleneck"}
+        inner |= {"wide": "conv1", "narrow": "conv2"}
+        path = [outer[path[0]], *(inner.get(part, part) for part in path[1:])]
+    elif path[0] == "pool":
+        path = ["conv2", *path[1:]]
+    return ".".join([number, *path])
+
+
+def yolox_name(ours: str, separable: bool) -> str:
+    room, part, *path = ours.split(".")
+    neck = {"lateral5": "lateral_conv0", "mix_down4": "C3_p4", "lateral4": "reduce_conv1"}
+    neck |= {"mix_down3": "C3_p3", "down3": "bu_conv2", "mix_up4": "C3_n3", "down4": "bu_conv1"}
+    neck |= {"mix_up5": "C3_n4"}
+    if room == "head":
+        kind, level, *rest = path
+        index = {"boxes": "reg", "classes": "cls"}.get(kind)
+        if index and rest[0] == "2":
+            start, rest = f"head.{index}_preds.{level}", rest[1:]
+        elif index:
+            start, rest = f"head.{index}_convs.{level}.{rest[0]}", rest[1:]
+        else:
+            start = f"head.{'stems' if kind == 'stems' else 'obj_preds'}.{level}"
+    elif room == "neck":
+        start, rest = f"backbone.{neck[part]}", path
+    elif part == "stem":
+        start, rest = "backbone.backbone.stem", path
+    else:
+        order = {"down": "0", "pool": "1", "mix": "2" if part == "stage5" else "1"}
+        start, rest = f"backbone.backbone.dark{part[-1]}.{order[path[0]]}", path[1:]
+    pool = part == "stage5" and path[0] == "pool"
+    words = {"enter": "conv1", "skip": "conv2", "merge": "conv2" if pool else "conv3"}
+    words |= {"chain": "m", "norm": "bn"}
+    theirs: list[str] = []
+    for word in rest:  # depthwise and pointwise convolutions stand in a row of two
+        numbered = separable and word in ("0", "1") and (not theirs or theirs[-1] != "m")
+        theirs.append({"0": "dconv", "1": "pconv"}[word] if numbered else words.get(word, word))
+    return ".".join([start, *theirs])
+
+
+def renamed(detector: Detector) -> State:
+    """The state of a detector as the other project would write it."""
+    return renamed_state(detector.name, detector.state_dict())
+
+
+def renamed_state(name: str, state: State) -> State:
+    if name.startswith("yolox"):
+        return {yolox_name(key, name == "yolox_nano"): value for key, value in state.items()}
+    if name.startswith("yolov9"):
+        layers = YOLOV9_SMALL if name[-1] in "ts" else YOLOV9_LARGE
+        theirs = {yolov9_name(key, layers): value for key, value in state.items()}
+        if name == "yolov9c":  # its downsampling has two convolutions
+            for number in (3, 5, 7, 16, 19, 29, 32, 35):
+                for key in [k for k in theirs if k.startswith(f"{number}.conv.")]:
+                    theirs[key.replace(".conv.", ".conv1.", 1)] = theirs.pop(key)
+        return theirs
+    layers = YOLOV8 if name.startswith("yolov8") else YOLO26
+    return {ultralytics_name(key, layers): value for key, value in state.items()}
+
+
+IMPORTERS = {"yolo26": ultralytics, "yolo11": ultralytics, "yolov8": ultralytics}
+IMPORTERS |= {"yolov9": yolov9, "yolox_": yolox}
+# Entries of the published state dicts, less the constants of the distribution over distances.
+ENTRIES = {
+    **{"yolo26n": 708, "yolo26s": 708, "yolo26m": 768, "yolo26l": 1092, "yolo26x": 1092},
+    **{"yolo11n": 498, "yolo11s": 498, "yolo11m": 648, "yolo11l": 1014, "yolo11x": 1014},
+    **{"yolov8n": 354, "yolov8s": 354, "yolov8m": 474, "yolov8l": 594, "yolov8x": 594},
+    **{"yolov9t": 1770, "yolov9s": 1770, "yolov9m": 1410, "yolov9c": 1458},
+    **{"yolox_nano": 642, "yolox_tiny": 462, "yolox_s": 462, "yolox_m": 606, "yolox_l": 750},
+    "yolox_x": 894,
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("num_classes", [80, 3])
+def test_every_size_lands_whole_in_the_model_of_its_name(name: str, num_classes: int) -> None:
+    with torch.device("meta"):
+        ours = build(name, num_classes).state_dict()
+        theirs = renamed_state(name, ours)
+        importer = IMPORTERS[name[:6]]
+        assert len(theirs) == ENTRIES[name] and importer.matches(theirs)
+        imported = importer.convert(theirs)
+        assert (imported.name, imported.num_classes) == (name, num_classes)
+        fresh = build(imported.name, imported.num_classes, imported.class_width)
+        fresh.load_state_dict(imported.tensors)  # every name and every shape
+    assert all(imported.tensors[key] is ours[key] for key in ours)
+
+
+@pytest.mark.skipif(not KEYS.is_dir(), reason=f"no lists in {KEYS}")
+@pytest.mark.parametrize(
+    "name", ["yolo26n", "yolo11n", "yolov8n", "yolov9t", "yolov9s", "yolox_nano"]
+)
+def test_the_names_used_here_are_the_published_ones(name: str) -> None:
+    rows = (KEYS / f"{name}_keys.txt").read_text().splitlines()
+    listed = [row.split("\t")[:2] for row in rows if not row.startswith("#")]
+    published = dict(row for row in listed if ".dfl." not in row[0] and "anc2vec" not in row[0])
+    with torch.device("meta"):
+        theirs = renamed(build(name, 80, 128 if name == "yolov9t" else None))
+    assert {key: str(list(value.shape)) for key, value in theirs.items()} == published
+
+
+class Box(torch.nn.Module):
+    """A module without anything, to hang others into."""
+
+
+def pickled_model(state: State, names: Any, kind: str = "DetectionModel") -> torch.nn.Module:
+    """Nested modules with this state; their class lives in a package named ultralytics."""
+    home = sys.modules.get("ultralytics.nn.tasks", types.ModuleType("ultralytics.nn.tasks"))
+    made = getattr(home, kind, type(kind, (Box,), {"__module__": home.__name__}))
+    setattr(home, kind, made)
+    sys.modules.update(dict.fromkeys(("ultralytics", "ultralytics.nn", home.__name__), home))
+    model = made()
+    for key, value in state.items():
+        *path, last = key.split(".")
+        module = model
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, made())
+            module = module.get_submodule(part)
+        module.register_buffer(last, value)
+    model.names = names
+    return model
+
+
+def save(path: Path, **entries: Any) -> Path:
+    """torch.save, after which the package is gone again."""
+    torch.save(entries, path)
+    for name in ("ultralytics", "ultralytics.nn", "ultralytics.nn.tasks"):
+        sys.modules.pop(name, None)
+    return path
+
+
+def test_averaged_or_raw_weights_are_taken_as_asked(tmp_path: Path) -> None:
+    raw, ema = (renamed(build("yolo26n", 2).half()) for _ in range(2))
+    names = {0: "cat", 1: "dog"}
+    models = {"model": pickled_model(raw, names), "ema": pickled_model(ema, names)}
+    both = save(tmp_path / "both.pt", **models, version="8.4.190", train_args={"epochs": 3})
+    key = "backbone.stem.conv.weight"
+    for which, state in (("ema", ema), ("raw", raw)):
+        imported = import_checkpoint(both, which)
+        assert torch.equal(imported.tensors[key], state["model.0.conv.weight"].float())
+        assert imported.class_names == ("cat", "dog") and imported.licence == "AGPL-3.0"
+        assert imported.provenance == {
+            "project": "Ultralytics", "version": "8.4.190", "file": "both.pt"
+        }  # fmt: skip
+    only = save(tmp_path / "only.pt", model=pickled_model(raw, ["cat", "dog"]), ema=None)
+    assert torch.equal(import_checkpoint(only).tensors[key], raw["model.0.conv.weight"].float())
+    with pytest.raises(ValueError, match="'ema' or 'raw'"):
+        import_checkpoint(only, "best")
+
+
+def test_a_fused_file_gives_the_same_outputs_in_a_model_that_can_train(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    detector = build("yolo26n", 4)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, 0, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = detector.eval()(images, (ONE_TO_ONE,))[ONE_TO_ONE]
+        fused = renamed(detector.fuse(branches=(ONE_TO_ONE,)))
+        assert not any(".bn." in key for key in fused)
+        file = save(tmp_path / "fused.pt", model=pickled_model(fused, list("abcd")))
+        imported = import_checkpoint(file)
+        assert len(imported.notes) == 2 and "one_to_many" in imported.notes[1]
+        fresh = build(imported.name, 4, imported.class_width).eval()
+        missing, unexpected = fresh.load_state_dict(imported.tensors, strict=False)
+        assert not unexpected and all(key.startswith("head.one_to_many.") for key in missing)
+        found = fresh(images, (ONE_TO_ONE,))[ONE_TO_ONE]
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.distances, expected.distances, atol=1e-4, rtol=0)
+
+
+def test_a_class_tower_of_another_width_is_kept() -> None:
+    with torch.device("meta"):
+        theirs = renamed(build("yolo26n", 2, class_width=80))
+    imported = ultralytics.convert(theirs)
+    assert (imported.class_width, imported.num_classes, imported.class_names) == (80, 2, None)
+
+
+def meta_state(name: str) -> State:
+    with torch.device("meta"):
+        return renamed(build(name, 2))
+
+
+def broken(change: dict[str, str]) -> State:
+    """A YOLO26 state with parts renamed."""
+    state = meta_state("yolo26n")
+    for old, new in change.items():
+        state = {key.replace(old, new): value for key, value in state.items()}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.22.": "model.29."}, "model.29|tensor 29"),
+        ({".attn.qkv.": ".attn.kv."}, "attn.kv"),
+        ({"cv2.2.": "cv2.3."}, "cv2.3"),
+        ({"model.23.": "model.24."}, "neither YOLO26"),
+        ({"model.0.conv.weight": "model.0.conv.extra"}, "none of the sizes"),
+    ],
+)
+def test_a_changed_graph_is_refused_with_the_tensor(change: dict[str, str], message: str) -> None:
+    with pytest.raises(ImportFailed, match=message):
+        ultralytics.convert(broken(change))
+
+
+def test_other_tasks_and_wrong_names_are_refused(tmp_path: Path) -> None:
+    state = renamed(build("yolo26n", 2))
+    file = save(tmp_path / "seg.pt", model=pickled_model(state, ["a", "b"], "SegmentationModel"))
+    with pytest.raises(ImportFailed, match=r"seg\.pt: .*SegmentationModel: only detection"):
+        import_checkpoint(file)
+    file = save(tmp_path / "names.pt", model=pickled_model(state, ["a", "b", "c"]))
+    with pytest.raises(ImportFailed, match="names 3 classes but its head has 2"):
+        import_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("yolov9t", "22.heads.0.class_conv.2.weight"),
+        ("yolox_nano", "head.cls_preds.0.weight"),
+        ("yolo26n", "model.0.conv.weight"),
+    ],
+)
+def test_a_missing_tensor_is_named(name: str, missing: str, tmp_path: Path) -> None:
+    state = renamed(build(name, 2))
+    del state[missing]
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ImportFailed, match=rf"a\.pt: .*({missing}|none of the sizes)"):
+        import_checkpoint(tmp_path / "a.pt")
+
+
+def test_modules_nested_without_end_are_refused() -> None:
+    stub = Stub(Name("ultralytics.nn.tasks", "DetectionModel"))
+    stub.state["_modules"] = {"a": stub}
+    with pytest.raises(ImportFailed, match="without end"):
+        list(ultralytics.state_tensors(stub))
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "model.model."])
+def test_yolov9_files_with_any_prefix_and_without_the_auxiliary_branch(prefix: str) -> None:
+    state = {prefix + key: value for key, value in meta_state("yolov9s").items()}
+    lightning = {"state_dict": state, "epoch": 3}
+    content: dict[str, Any] = lightning if prefix == "model.model." else state
+    assert yolov9.matches(content)
+    assert len(yolov9.convert(content).tensors) == 1770
+    small = {key: v for key, v in meta_state("yolov9s").items() if int(key.split(".")[0]) < 23}
+    imported = yolov9.convert(small)
+    assert imported.notes and not any(AUXILIARY in key for key in imported.tensors)
+
+
+def test_a_lightning_checkpoint_has_averaged_and_raw_weights() -> None:
+    raw, ema = meta_state("yolov9s"), meta_state("yolov9s")
+    state = {f"model.model.{key}": value for key, value in raw.items()}
+    state |= {f"ema.model.{key}": value for key, value in ema.items()}
+    for which, expected in (("raw", raw), ("ema", ema)):
+        tensors = yolov9.convert({"state_dict": state}, which).tensors
+        assert tensors["backbone.stem.conv.weight"] is expected["0.conv.weight"]
+
+
+def test_licences_are_those_of_the_projects() -> None:
+    licences = {n: IMPORTERS[n[:6]].convert(meta_state(n)).licence for n in ("yolov9t", "yolox_s")}
+    assert licences == {"yolov9t": "MIT", "yolox_s": "Apache-2.0"}
+
+
+def test_yolox_keeps_the_preprocessing_it_was_trained_on() -> None:
+    imported = yolox.convert({"model": meta_state("yolox_tiny")})
+    assert imported.preprocess["channels"] == "bgr" and imported.preprocess["range"] == [0, 255]
+    with torch.device("meta"):
+        assert build("yolox_tiny", 2).branches == (ONE_TO_MANY,)

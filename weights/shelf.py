@@ -1,0 +1,46 @@
+"""Where pretrained weights come from: the words after ``model=`` and ``pretrained=``.
+
+A word is a model name, which starts from the zoo's weights where it has some and from scratch where
+it has none; or a checkpoint: ours, or a ``.pt``/``.pth`` of another project.  No torch here: this
+is what the checks and the help ask, and the only file that reads the environment for the weights
+folder (DET_WEIGHTS).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .zoo import ZOO, check_licence
+
+
+def weights_folder() -> Path:
+    """Where downloaded weights are kept: DET_WEIGHTS, else ``weights`` in the cache folder."""
+    if own := os.environ.get("DET_WEIGHTS"):
+        return Path(os.path.abspath(os.path.expanduser(own)))
+    from ..files.folders import cache_folder  # with the network's modules, which take a while
+
+    return cache_folder() / "weights"
+
+
+def converted(name: str) -> Path:
+    """The checkpoint of the zoo's weights ``name``; it is there once they were fetched."""
+    return weights_folder() / f"{name}.safetensors"
+
+
+def check_obtainable(word: str, *, offline: bool, accept_license: str | None) -> None:
+    """Raise where a name of the zoo may not be fetched: LicenceError, or DownloadFailed offline.
+
+    A path, and weights that are on disk already, may always be used.
+    """
+    entry = ZOO.get(word)
+    if entry is None or converted(word).is_file():
+        return
+    check_licence(entry, accept_license)
+    if offline and not converted(word).with_name(entry.file).is_file():
+        from ..files.resumable import DownloadFailed  # the network's modules again
+
+        raise DownloadFailed(
+            f"the weights of {word} are not in {weights_folder()}, and offline=True asks for no "
+            f"network: leave it out, put {entry.file} there, or train with pretrained=False"
+        )
