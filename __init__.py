@@ -1,15 +1,16 @@
-"""det: a YOLO-style object detection trainer.  ``from yolodet import YOLO`` is the Python face.
+"""det: a YOLO-style object detection trainer.  In Python: ``from yolodet import YOLO``.
 
-Names are looked up lazily, so that importing the package (and ``det --help``) does not import
-torch.
+``YOLO`` is imported when it is first used, so that ``import yolodet`` and ``det --help`` do not
+import torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from .files.version import __version__
+
 if TYPE_CHECKING:
     from .detector.api import YOLO
 
-__version__ = "0.1.0"
 __all__ = ["YOLO", "__version__"]
 
 

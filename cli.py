@@ -20,7 +20,6 @@ from typing import Any
 
 import typer
 
-from . import __version__
 from .detector.options import help as words_of_help
 from .detector.options.argv import Call, read_words
 from .detector.options.catalogue import COMMANDS, Command
@@ -31,6 +30,7 @@ from .detector.options.shared import FlagsConfig
 from .detector.run.log import Log
 from .detector.run.place import Place, place, several
 from .detector.run.signals import sigterm_raises
+from .files.version import __version__
 
 EPILOG = (
     "det COMMAND --help lists the options of a command; epochs=50 and --epochs 50 mean the same. "

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
+from ...files.version import __version__
 from ...weights.describe import describe_file
 from ...weights.shelf import check_obtainable, converted, weights_folder
 from ...weights.zoo import ZOO, licence_notice

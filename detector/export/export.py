@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__
 from ...datasets.images.image import FILL
+from ...files.version import __version__
 from ...weights.checkpoint import Meta
 from ..models.detector import Detector
 from ..options.errors import UsageError

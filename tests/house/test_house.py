@@ -68,7 +68,7 @@ def floor_of(room: str) -> int:
     return next(index for index, floor in enumerate(FLOORS) if room in floor)
 
 
-def imports_of(path: Path) -> Iterator[tuple[Path, str]]:
+def imports_of(path: Path) -> Iterator[Path]:
     """The files of ours that a file imports, also inside functions and for type checkers."""
     for node in ast.walk(tree_of(path)):
         if not isinstance(node, ast.ImportFrom) or not node.level:
@@ -77,7 +77,7 @@ def imports_of(path: Path) -> Iterator[tuple[Path, str]]:
         for alias in node.names:
             target = file_of(base / alias.name) or file_of(base)
             assert target is not None, f"{name_of(path)}:{node.lineno}: imports what is not there"
-            yield target, alias.name
+            yield target
 
 
 def file_of(module: Path) -> Path | None:
@@ -87,29 +87,19 @@ def file_of(module: Path) -> Path | None:
     return None
 
 
-def is_version(target: Path, name: str) -> bool:
-    """The version number lives in the root package, and everyone may ask for it."""
-    return target == ROOT / "__init__.py" and name == "__version__"
-
-
 def test_imports_run_downwards() -> None:
     wrong = []
     for path in CODE:
         room = room_of(path)
-        for target, name in imports_of(path):
+        for target in imports_of(path):
             other = room_of(target)
-            below = floor_of(other) < floor_of(room) or other == room
-            if not below and not is_version(target, name):
+            if floor_of(other) >= floor_of(room) and other != room:
                 wrong.append(f"{name_of(path)} may not import {name_of(target)}")
     assert not wrong
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    graph = {
-        path: {target for target, name in imports_of(path) if not is_version(target, name)}
-        for path in CODE
-    }
-    graph[ROOT / "__init__.py"] = set()  # lazy on purpose
+    graph = {path: set(imports_of(path)) for path in CODE}
     while free := [path for path, targets in graph.items() if not targets & graph.keys()]:
         for path in free:
             del graph[path]
