@@ -9,7 +9,7 @@ from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
 from ...datasets.scan.scan import scan_split, summarise_findings
 from ...datasets.sets.locate import load_dataset
-from ..evaluate.class_names import relabelled
+from ..evaluate.class_names import ClassNames, ground_truth
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..options.errors import UsageError
@@ -34,19 +34,20 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     scan = scan_split(dataset, config.split)
     for line in summarise_findings(scan):
         log.warn(line)
-    single = config.single_cls or bool(meta.config.get("single_cls"))
-    if single:
-        records = [record.single_class() for record in scan.records]
-    else:
-        names = dataset.class_names, str(path), meta.class_names
-        records = relabelled(scan.records, data, *names, log.warn)
+    truth = ground_truth(
+        scan.records,
+        ClassNames(data, dataset.class_names),
+        ClassNames(str(path), meta.class_names),
+        single_cls=config.single_cls or bool(meta.config.get("single_cls")),
+        warn=log.warn,
+    )
     height, width = used.input_size(config.imgsz)
     if height != width:
         raise UsageError(
             f"{path} takes images of {height}x{width}: det val measures on square inputs"
         )
     loader = Loader(
-        DetectionDataset(records, height, augment=None, align=model.letterbox),
+        DetectionDataset(truth.records, height, augment=None, align=model.letterbox),
         config.batch,
         shuffle=False,
         workers=config.workers,
@@ -59,17 +60,10 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         evaluation = evaluate(
             model,
             loader,
-            records,
-            meta.class_names,
-            device=used.device,
-            nms=config.nms,
-            conf=config.conf,
-            iou=config.iou,
-            max_det=config.max_det,
-            agnostic_nms=config.agnostic_nms,
-            autocast=used.precision.autocast,
-            channels_last=config.channels_last,
-            on_progress=update,
+            truth,
+            config.detect_options(config.conf),
+            used.forward_options(config.channels_last),
+            update,
         )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
     return save_evaluation(config, used, evaluation, dataset.name)
@@ -99,5 +93,5 @@ def save_evaluation(
     if config.save_txt:
         evaluation.write_labels(folder / "labels")
     if config.plots:
-        evaluation_plots(folder, evaluation, used.meta.class_names)
+        evaluation_plots(folder, evaluation)
     return results | {"folder": str(folder)}

@@ -20,6 +20,7 @@ from ..evaluate.postprocess import head_in_use
 from ..export.exported import ExportedDetector, about_file, open_exported
 from ..export.formats.about import About
 from ..models.detector import Detector
+from ..models.detector_like import ForwardOptions
 from ..models.predictions import ONE_TO_ONE
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
@@ -59,6 +60,9 @@ class Loaded:
             return self.model.input_size(wanted)
         side = self.model.fitting_size(wanted or self.meta.image_size)
         return side, side
+
+    def forward_options(self, channels_last: bool) -> ForwardOptions:
+        return ForwardOptions(self.device, self.precision.autocast, channels_last)
 
     def head(self, nms: bool) -> str:
         """Where detections come from, as results and logs say it."""

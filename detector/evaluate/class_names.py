@@ -1,62 +1,91 @@
-"""Classes by name: those of a model beside those of a data set, and those that a user types.
+"""Classes by name: those of a model, those of a data set, and those that a user types.
 
-A model answers with numbers, and two lists of names in another order make every number another
-object: so names are compared wherever a model meets data.
+A model answers with class numbers.  If model and data list the same names in another order, every
+number means another class, so names are compared wherever a model meets data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ...datasets.formats.record import Record
 from ..options.errors import UsageError
 
+SINGLE_CLASS = ("object",)
+"""Name of the class that ``single_cls=True`` makes of all."""
 
-def first_difference(data: str, names: Sequence[str], model: str, known: Sequence[str]) -> str:
-    """In words, what the ``names`` of ``data`` and those that ``model`` knows first differ in.
 
-    Empty where they are the same.
+class ClassNames(NamedTuple):
+    """The classes of a data set or model, by number, and what to call it in messages."""
+
+    owner: str
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What detections are compared with.
+
+    records: annotated images, labelled with the class numbers of the model.  class_names: of the
+    classes that are measured.  single_cls: all classes are one, in ``records`` already; the labels
+    of detections must be merged too.
     """
-    if len(names) != len(known):
-        return f"{data} has {len(names)} classes, {model} knows {len(known)}"
-    for number, (there, here) in enumerate(zip(names, known, strict=True)):
+
+    records: Sequence[Record]
+    class_names: Sequence[str]
+    single_cls: bool = False
+
+
+def ground_truth(
+    records: Sequence[Record],
+    data: ClassNames,
+    model: ClassNames,
+    single_cls: bool,
+    warn: Callable[[str], None],
+) -> GroundTruth:
+    """The ``records`` of a data set as the ground truth for a model.
+
+    If both list the same names in another order, labels are matched by name.  If the same number of
+    names differ in spelling, numbers are compared.  Both cases are passed to ``warn``.
+    Raises UsageError if the numbers of classes differ.
+    """
+    if single_cls:
+        names = model.names if len(model.names) == 1 else SINGLE_CLASS
+        return GroundTruth([record.single_class() for record in records], names, single_cls=True)
+    difference = first_difference(data, model)
+    if len(data.names) != len(model.names):
+        raise UsageError(f"{difference}: use the data set that the model was trained on")
+    if not difference:
+        return GroundTruth(records, model.names)
+    if set(data.names) != set(model.names) or len(set(data.names)) < len(data.names):
+        warn(f"{difference}: classes are compared by number; check that this is the right data set")
+        return GroundTruth(records, model.names)
+    warn(f"{difference}: the names are the same in another order; labels are matched by name")
+    numbers = np.array([list(model.names).index(name) for name in data.names], np.int64)
+    matched = [replace(record, labels=numbers[record.labels]) for record in records]
+    return GroundTruth(matched, model.names)
+
+
+def first_difference(data: ClassNames, model: ClassNames) -> str:
+    """The first difference between two lists of classes, in words; empty if they are the same."""
+    if len(data.names) != len(model.names):
+        ours, theirs = len(data.names), len(model.names)
+        return f"{data.owner} has {ours} classes, {model.owner} has {theirs}"
+    for number, (there, here) in enumerate(zip(data.names, model.names, strict=True)):
         if there != here:
-            return f"class {number} is {there!r} in {data}, {here!r} in {model}"
+            return f"class {number} is {there!r} in {data.owner}, {here!r} in {model.owner}"
     return ""
 
 
-def relabelled(
-    records: list[Record],
-    data: str,
-    names: Sequence[str],
-    model: str,
-    known: Sequence[str],
-    warn: Callable[[str], None],
-) -> list[Record]:
-    """The ``records`` of ``data``, labelled with the numbers that ``model`` knows its classes by.
+def class_numbers(text: str | None, names: Sequence[str]) -> tuple[int, ...] | None:
+    """``person,2`` -> class ids, ascending; None for all classes.
 
-    The same names in another order are matched.  As many names of which some differ may be
-    spellings of the same classes: their numbers are kept.  Both are said.  Raises UsageError where
-    one has more classes than the other.
+    Raises UsageError for a class that does not exist.
     """
-    difference = first_difference(data, names, model, known)
-    if not difference:
-        return records
-    if len(names) != len(known):
-        raise UsageError(f"{difference}: use the data it was trained for")
-    if set(names) != set(known) or len(set(names)) < len(names):
-        warn(f"{difference}: the numbers are compared, not the names; is this the right data?")
-        return records
-    warn(f"{difference}: the same names in another order, labels are matched by name")
-    numbers = np.array([known.index(name) for name in names], np.int64)
-    return [replace(record, labels=numbers[record.labels]) for record in records]
-
-
-def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:
-    """``person,2`` -> class ids.  Raises UsageError for a class that does not exist."""
     if text is None:
         return None
     chosen = set()
@@ -67,6 +96,6 @@ def class_numbers(text: str | None, names: Sequence[str]) -> set[int] | None:
             chosen.add(int(word))
         else:
             raise UsageError(
-                f"classes={text}: there is no class {word!r}; known are {', '.join(names)}"
+                f"classes={text}: unknown class {word!r}, choose from {', '.join(names)}"
             )
-    return chosen
+    return tuple(sorted(chosen))

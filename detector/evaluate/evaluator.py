@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,8 +21,10 @@ import torch
 from ...datasets.formats.record import Record
 from ...datasets.nouns import Batch
 from ...files.errors import DetError
-from ..models.finder import Finder
+from ..models.detector_like import DetectorLike, ForwardOptions
+from ..options.detect import DetectOptions
 from ..run.device import synchronize
+from .class_names import GroundTruth
 from .labels import write_label_files
 from .metrics import DetectionCollector, Metrics
 from .postprocess import Detections, branches_for, postprocess
@@ -80,52 +82,44 @@ class Evaluation:
 
 
 def evaluate(
-    model: Finder,
+    model: DetectorLike,
     loader: BatchSource,
-    records: Sequence[Record],
-    class_names: Sequence[str],
-    *,
-    device: torch.device,
-    nms: bool,
-    conf: float,
-    iou: float,
-    max_det: int,
-    agnostic_nms: bool,
-    autocast: Callable[[], AbstractContextManager[object]],
-    channels_last: bool,
+    truth: GroundTruth,
+    detect: DetectOptions,
+    forward: ForwardOptions,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure ``model`` (a Detector, or what answers like one) on the images of ``loader``.
+    """Measure ``model`` on the images of ``loader``.
 
-    ``Batch.indices`` say which of ``records`` an image is.  conf, iou, max_det, nms, agnostic_nms:
-    see ``postprocess``.  on_progress: called with batches done and in all.  The model is in
-    evaluation mode meanwhile; every module's own mode is restored, also after an error.
-    Raises EvaluationError where no image came, BranchError where the model lacks the branch.
+    ``Batch.indices`` say which record of ``truth`` an image is.  on_progress: called with batches
+    done and in all.  The model is in evaluation mode meanwhile; afterwards, also after an error,
+    every module has its own mode again.
+    Raises EvaluationError if no image came, BranchError if the model lacks the branch.
     """
-    branches = branches_for(nms, model.branches)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    collector, clock = DetectionCollector(class_names), _Clock(device)
+    branches = branches_for(detect.nms, model.branches)
+    collector, clock = DetectionCollector(truth.class_names), _Clock(forward.device)
     pictures: list[Picture] = []
     paths: list[Path] = []
     with torch.inference_mode(), _evaluation_mode(model):
         for done, batch in enumerate(clock.waiting(loader.epoch(0)), start=1):
-            images = batch.images.to(device, non_blocking=True).contiguous(memory_format=layout)
-            with autocast():
+            images = batch.images.to(forward.device, non_blocking=True)
+            images = images.contiguous(memory_format=forward.memory_format)
+            with forward.autocast():
                 outputs = model(images, branches=branches)
             clock.stop("inference")
-            found = postprocess(
-                outputs, nms=nms, conf=conf, iou=iou, max_det=max_det, agnostic_nms=agnostic_nms
-            )
+            found = postprocess(outputs, detect)
             clock.stop("post", images=len(batch))
-            _collect(collector, batch, records, found)
+            if truth.single_cls:
+                found = [detections.single_class() for detections in found]
+            _collect(collector, batch, truth.records, found)
             paths += batch.paths
             pictures += _pictures(batch, found, MAX_PICTURES - len(pictures))
             if on_progress is not None:
                 on_progress(done, len(loader))
     if len(collector) == 0:
         raise EvaluationError(
-            f"validation: none of the {len(records)} images could be measured, expected one at "
-            "least: see what the data set check reports about them"
+            f"validation: none of the {len(truth.records)} images could be measured; "
+            "det data check says what is wrong with them"
         )
     return Evaluation(collector.compute(), clock.speed(), collector, pictures, paths)
 
@@ -161,7 +155,7 @@ def _pictures(batch: Batch, found: Sequence[Detections], room: int) -> list[Pict
 
 
 @contextmanager
-def _evaluation_mode(model: Finder) -> Iterator[None]:
+def _evaluation_mode(model: DetectorLike) -> Iterator[None]:
     """Evaluation mode inside; afterwards each module's own mode (frozen parts differ) is back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -18,7 +18,7 @@ Letters: B images, A anchor points, C classes, D detections.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -26,6 +26,7 @@ from ...datasets.nouns import Letterbox
 from ...files.errors import InputError
 from ..models.head import decode_boxes
 from ..models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+from ..options.detect import DetectOptions
 
 MAX_CANDIDATES = 30_000
 """Most (anchor, class) pairs of an image that enter NMS, the best scored first."""
@@ -52,6 +53,10 @@ class Detections:
     def select(self, keep: torch.Tensor) -> Detections:
         """The detections at ``keep``: a mask [D] or indices."""
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
+
+    def single_class(self) -> Detections:
+        """The same detections, all of class 0."""
+        return Detections(self.boxes, self.scores, torch.zeros_like(self.labels))
 
     def above(self, conf: float) -> Detections:
         """Those with a score of at least ``conf``."""
@@ -103,26 +108,36 @@ def branches_for(nms: bool, available: Iterable[str]) -> tuple[str, ...]:
     return (branch,)
 
 
-def postprocess(
-    outputs: dict[str, Predictions],
-    *,
-    nms: bool,
-    conf: float,
-    iou: float,
-    max_det: int,
-    agnostic_nms: bool,
-) -> list[Detections]:
+def postprocess(outputs: dict[str, Predictions], options: DetectOptions) -> list[Detections]:
     """Detections of each image of a batch, in input pixels, on the CPU.
 
     outputs: branch name -> Predictions, holding the branch that ``branches_for`` names.
-    conf: lowest score that counts.  max_det: most detections of an image.  iou, agnostic_nms: for
-    NMS only.  Raises BranchError as ``branches_for``.
+    Raises BranchError as ``branches_for``.
     """
-    (branch,) = branches_for(nms, outputs)
+    (branch,) = branches_for(options.nms, outputs)
     found = outputs[branch]
+    if options.classes is not None:
+        found = _only_classes(found, options.classes)
     if branch == ONE_TO_MANY:
-        return nms_detections(found, conf=conf, iou=iou, max_det=max_det, agnostic=agnostic_nms)
-    return rows_to_detections(top_detections(found, max_det), conf)
+        return nms_detections(
+            found,
+            conf=options.conf,
+            iou=options.iou,
+            max_det=options.max_det,
+            agnostic=options.agnostic_nms,
+        )
+    return rows_to_detections(top_detections(found, options.max_det), options.conf)
+
+
+def _only_classes(predictions: Predictions, classes: tuple[int, ...]) -> Predictions:
+    """The scores of all other classes set to 0, which is never a detection.
+
+    This happens before boxes compete: other classes neither use up ``max_det`` nor suppress a box.
+    """
+    wanted = torch.zeros(predictions.logits.shape[-1], dtype=torch.bool)
+    wanted[list(classes)] = True
+    unwanted = ~wanted.to(predictions.logits.device)
+    return replace(predictions, logits=predictions.logits.masked_fill(unwanted, -torch.inf))
 
 
 def rows_to_detections(rows: torch.Tensor, conf: float) -> list[Detections]:

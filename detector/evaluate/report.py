@@ -39,8 +39,9 @@ def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
     log.info(f"ms an image: {speed}")
 
 
-def evaluation_plots(folder: Path, evaluation: Evaluation, names: tuple[str, ...]) -> None:
+def evaluation_plots(folder: Path, evaluation: Evaluation) -> None:
     """Curves, confusion matrix and pictures with truth beside detections."""
+    names = evaluation.metrics.class_names
     plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
     plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
     plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ...files.errors import InputError
-from ..models.finder import fitting_size
+from ..models.detector_like import fitting_size
 from ..models.predictions import ONE_TO_ONE, Predictions
 from ..options.formats import ExportError, format_of, require
 from .formats.about import About

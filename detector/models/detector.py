@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets.images.image import FILL
 from .blocks import Fusable
-from .finder import fitting_size
+from .detector_like import fitting_size
 from .head import Head
 from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
 from .pyramid import Features

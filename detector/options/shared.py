@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .detect import DetectOptions
 from .fields import knob
 
 
@@ -54,3 +55,14 @@ class DetectConfig:
     """Most detections kept for an image."""
     agnostic_nms: bool = knob(False, "Detections")
     """NMS across classes (only where NMS is used)."""
+
+    def detect_options(self, conf: float, classes: tuple[int, ...] | None = None) -> DetectOptions:
+        """These options, with the lowest score that counts and the classes to look for."""
+        return DetectOptions(
+            conf=conf,
+            nms=self.nms,
+            iou=self.iou,
+            max_det=self.max_det,
+            agnostic_nms=self.agnostic_nms,
+            classes=classes,
+        )

@@ -61,17 +61,10 @@ def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Res
     predictor = Predictor(
         used.model,
         used.meta.class_names,
-        image_size=used.input_size(config.imgsz),
-        device=used.device,
-        nms=config.nms,
-        conf=config.conf,
-        iou=config.iou,
-        max_det=config.max_det,
-        agnostic_nms=config.agnostic_nms,
-        classes=class_numbers(config.classes, used.meta.class_names),
-        autocast=used.precision.autocast,
-        channels_last=config.channels_last,
-        batch=config.batch,
+        used.input_size(config.imgsz),
+        config.detect_options(config.conf, class_numbers(config.classes, used.meta.class_names)),
+        used.forward_options(config.channels_last),
+        config.batch,
     )
     log.info(used.line(config.nms))
     yield from predictor.stream(frames)

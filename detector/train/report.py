@@ -67,5 +67,5 @@ def write_plots(folder: Path, run: Run, evaluation: Evaluation) -> None:
     first = next(iter(run.train_loader.epoch(0)))
     pictures.plot_batch(first, names, folder / "train_batch.jpg")
     pictures.plot_labels(run.train.records, names, folder / "labels.png")
-    evaluation_plots(folder, evaluation, names)
+    evaluation_plots(folder, evaluation)
     plots.plot_results(folder / "results.csv", folder / "results.png")

@@ -11,7 +11,7 @@ from ...weights.zoo import licence_notice
 from ..checkpoints.check import start_of
 from ..checkpoints.fetch import obtain
 from ..checkpoints.restore import letterbox_of, restore
-from ..evaluate.class_names import first_difference
+from ..evaluate.class_names import ClassNames, first_difference
 from ..models.build import build, class_width_of
 from ..models.detector import Detector
 from ..options.errors import UsageError
@@ -82,7 +82,8 @@ def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
 
     Raises UsageError where the classes of ``data`` are not those that the run has learnt.
     """
-    if wrong := first_difference(f"data={data}", class_names, "the run", meta.class_names):
+    ours, theirs = ClassNames(f"data={data}", class_names), ClassNames("the run", meta.class_names)
+    if wrong := first_difference(ours, theirs):
         raise UsageError(
             f"{wrong}: go on with data of the same classes, or start a new run from its weights "
             f"(model=.../{BEST})"

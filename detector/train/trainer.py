@@ -24,8 +24,10 @@ from torch import Tensor
 
 from ...datasets.nouns import Batch
 from ...weights.checkpoint import Meta, save_state, save_weights
+from ..evaluate.class_names import GroundTruth
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..models.detector import Detector
+from ..models.detector_like import ForwardOptions
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
 from ..run.device import memory_in_use, settled_objects
@@ -176,21 +178,15 @@ class Trainer:
     def evaluate(self, model: Detector, precision: Precision | None = None) -> Evaluation:
         """Measure ``model`` on the validation split, in the precision of the run or another."""
         config = self.config
+        autocast = (precision or self.precision).autocast
         with self.log.progress("validating", len(self.run.val_loader)) as update:
             return evaluate(
                 model,
                 self.run.val_loader,
-                self.run.val.records,
-                self.run.class_names,
-                device=self.run.device,
-                nms=config.nms,
-                conf=0.001,
-                iou=config.iou,
-                max_det=config.max_det,
-                agnostic_nms=config.agnostic_nms,
-                autocast=(precision or self.precision).autocast,
-                channels_last=config.channels_last,
-                on_progress=update,
+                GroundTruth(self.run.val.records, self.run.class_names),
+                config.detect_options(conf=0.001),
+                ForwardOptions(self.run.device, autocast, config.channels_last),
+                update,
             )
 
     def _training_mode(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from torch import nn
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.nouns import Batch, Letterbox
 from yolodet.detector.evaluate import evaluator
+from yolodet.detector.evaluate.class_names import GroundTruth
 from yolodet.detector.evaluate.evaluator import EvaluationError, evaluate
 from yolodet.detector.evaluate.postprocess import BranchError
+from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+from yolodet.detector.options.detect import DetectOptions
 
 SIZE = 64
 NAMES = ["a", "b", "c"]
@@ -113,11 +116,12 @@ class Oracle(nn.Module):
 
 
 def run(model, loader, records, **changes):
-    options = {
-        "device": torch.device("cpu"), "nms": False, "conf": 0.001, "iou": 0.7, "max_det": 300,
-        "agnostic_nms": False, "autocast": nullcontext, "channels_last": True,
-    }  # fmt: skip
-    return evaluate(model, loader, records, NAMES, **{**options, **changes})
+    """Measure; changes: of DetectOptions, ForwardOptions, or ``on_progress``."""
+    progress = changes.pop("on_progress", None)
+    of_forward = {n: changes.pop(n) for n in ("autocast", "channels_last") if n in changes}
+    detect = DetectOptions(**{"conf": 0.001, **changes})
+    forward = ForwardOptions(torch.device("cpu"), **of_forward)
+    return evaluate(model, loader, GroundTruth(records, NAMES), detect, forward, progress)
 
 
 @pytest.mark.parametrize("nms", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from yolodet.detector.evaluate.postprocess import (
     uses_nms,
 )
 from yolodet.detector.models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+from yolodet.detector.options.detect import DetectOptions
 
 NMS = {"conf": 0.05, "iou": 0.5, "max_det": 300, "agnostic": False}
 
@@ -119,9 +121,7 @@ def test_top_detections_pad_with_score_0_and_postprocess_drops_the_padding():
     p = random_predictions(0, batch=1, anchors=3, classes=2)
     rows = top_detections(p, 10)
     assert rows.shape == (1, 10, 6) and not rows[0, 6:].any()
-    (found,) = postprocess(
-        {ONE_TO_ONE: p}, nms=False, conf=0.0, iou=0.7, max_det=10, agnostic_nms=False
-    )
+    (found,) = postprocess({ONE_TO_ONE: p}, DetectOptions(conf=0.0, max_det=10))
     assert len(found) == 6
 
 
@@ -294,9 +294,9 @@ def test_a_branch_the_model_lacks_is_refused(nms, available):
 
 def test_postprocess_reads_the_branch_that_was_asked_for():
     one, many = random_predictions(0), random_predictions(1)
-    options = {"conf": 0.2, "iou": 0.5, "max_det": 20, "agnostic_nms": False}
+    options = DetectOptions(conf=0.2, iou=0.5, max_det=20)
     outputs = {ONE_TO_ONE: one, ONE_TO_MANY: many}
-    free = postprocess(outputs, nms=False, **options)[0]
+    free = postprocess(outputs, options)[0]
     assert torch.equal(free.boxes, top_detections(one, 20)[0, : len(free), :4])
-    suppressed = postprocess(outputs, nms=True, **options)[1]
+    suppressed = postprocess(outputs, replace(options, nms=True))[1]
     assert_same(suppressed, slow_nms(many, 1, 0.2, 0.5, 20, False))

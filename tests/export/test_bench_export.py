@@ -177,7 +177,7 @@ def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
         ("split=test", "split= has no effect without data="),
         ("name=a/b", "name=a/b: expected a plain folder name"),
         ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
-        ("data=shapes.yaml", "the checkpoint knows 3: use the data it was trained for"),
+        ("data=shapes.yaml", "the checkpoint has 3: use the data set that"),
         ("data=own/data.yaml fraction=0.01", "leaves none to calibrate with"),
         ("model=best.onnx", "model=best.onnx: no such file"),
         ("model=own/old.onnx", "model=own/old.onnx is exported already: name its checkpoint"),

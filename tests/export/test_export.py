@@ -28,6 +28,7 @@ from yolodet.detector.export.graph import ExportGraph, Shape
 from yolodet.detector.export.proof.parity import TOLERANCES, compare
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.formats import FORMATS
 
 CPU = torch.device("cpu")
@@ -36,9 +37,7 @@ CPU = torch.device("cpu")
 def find(model: Detector | ExportedDetector, images: torch.Tensor, nms: bool = False):
     """Detections of each image."""
     with torch.inference_mode():
-        return postprocess(
-            model(images), nms=nms, conf=1e-4, iou=0.7, max_det=300, agnostic_nms=False
-        )
+        return postprocess(model(images), DetectOptions(conf=1e-4, nms=nms))
 
 
 def assert_same(

@@ -29,6 +29,7 @@ from yolodet.detector.export.formats import torchscript
 from yolodet.detector.export.formats.onnx import REFUSALS
 from yolodet.detector.export.graph import ExportGraph
 from yolodet.detector.options import formats
+from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.val import ValConfig
 from yolodet.detector.run import check as checks
@@ -52,9 +53,7 @@ def data(tmp_path: Path) -> Path:
         (tmp_path / "own" / kind).mkdir(parents=True)
     images = make_images(6, (96, 96), seed=20)
     with torch.inference_mode():
-        found = postprocess(
-            lively_detector()(images), nms=False, conf=0.0, iou=0.7, max_det=40, agnostic_nms=False
-        )
+        found = postprocess(lively_detector()(images), DetectOptions(conf=0.0, max_det=40))
     for number, (image, each) in enumerate(zip(images, found, strict=True)):
         path = tmp_path / "own" / "images" / f"{number}.png"
         assert cv2.imwrite(str(path), image.permute(1, 2, 0).numpy()[..., ::-1])

@@ -15,8 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from exports import lively_detector, make_image, needs_onnx, run_export
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.models.detector_like import ForwardOptions
+from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.formats import FORMATS
 from yolodet.detector.predict.predictor import Predictor
 from yolodet.detector.predict.sources import open_source
@@ -144,9 +147,8 @@ def found_in_python(file: Path, image: np.ndarray) -> list[tuple[str, list[float
 def predicted(model: Detector, image: Path) -> list[tuple[str, float, np.ndarray]]:
     names = ("clock", "kite", "bus & tram")
     predictor = Predictor(
-        model, names, image_size=(64, 96), device="cpu", nms=False, conf=0.25, iou=0.7,
-        max_det=300, agnostic_nms=False,
-    )  # fmt: skip
+        model, names, (64, 96), DetectOptions(conf=0.25), ForwardOptions(torch.device("cpu"))
+    )
     (result,) = predictor.stream(open_source(str(image)))
     rows = zip(result.labels, result.scores, result.boxes, strict=True)
     return [(names[label], float(score), box) for label, score, box in rows]

@@ -11,9 +11,12 @@ from yolodet.datasets.boxes import xywhn_to_xyxy
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.images.image import read_image
 from yolodet.datasets.nouns import Batch
+from yolodet.detector.evaluate.class_names import GroundTruth
 from yolodet.detector.evaluate.evaluator import evaluate
 from yolodet.detector.models.build import build
+from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.models.predictions import ONE_TO_ONE, Predictions
+from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.predict.predictor import Predictor
 from yolodet.detector.predict.results import ResultWriter
 from yolodet.detector.predict.sources import open_source
@@ -22,6 +25,8 @@ from yolodet.detector.predict.video import VideoWriter
 CLASS_NAMES = ("clock", "kite", "bus")
 IMAGE_SIZE = 96
 CONF = 0.002
+CPU = torch.device("cpu")
+SETTINGS = {"conf": CONF, "iou": 0.5, "max_det": 20}
 SIZES = {
     "wide.png": (40, 160), "tall.png": (150, 60), "small.jpg": (24, 31), "square.png": (96, 96)
 }
@@ -53,9 +58,13 @@ def model():
 
 
 def make_predictor(model, **changes):
-    settings = {"image_size": IMAGE_SIZE, "device": "cpu", "nms": False, "conf": CONF, "iou": 0.5,
-                "max_det": 20, "agnostic_nms": False, "class_names": CLASS_NAMES}
-    return Predictor(model, **(settings | changes))
+    """A predictor; changes: of its own parameters, DetectOptions or ``autocast``."""
+    own = {"class_names": CLASS_NAMES, "image_size": IMAGE_SIZE}
+    own |= {n: changes.pop(n) for n in ("class_names", "image_size", "batch") if n in changes}
+    forward = ForwardOptions(CPU, changes.pop("autocast", nullcontext))
+    return Predictor(
+        model, detect=DetectOptions(**{**SETTINGS, **changes}), forward=forward, **own
+    )
 
 
 @pytest.fixture
@@ -97,14 +106,13 @@ class OneByOne:
 
 @pytest.mark.parametrize("nms", [False, True])
 def test_detections_are_those_of_validation_on_the_same_images(model, folder, nms):
-    settings = {"nms": nms, "conf": CONF, "iou": 0.5, "max_det": 20, "agnostic_nms": False}
     box, label = np.array([[1, 1, 9, 9]], np.float32), np.array([1])
     records = [Record(folder / name, size, box, label) for name, size in sorted(SIZES.items())]
     evaluation = evaluate(
-        model, OneByOne(records), records, CLASS_NAMES, device=torch.device("cpu"),
-        autocast=nullcontext, channels_last=True, **settings)
+        model, OneByOne(records), GroundTruth(records, CLASS_NAMES),
+        DetectOptions(nms=nms, **SETTINGS), ForwardOptions(CPU))
     expected = evaluation.collector.coco_results()
-    results = list(make_predictor(model, **settings).stream(open_source(folder)))
+    results = list(make_predictor(model, nms=nms).stream(open_source(folder)))
     assert [r.path for r in results] == [r.path for r in records]
     ids = [index for index, r in enumerate(results) for _ in r.scores]
     assert ids == [row["image_id"] for row in expected] and len(set(ids)) == len(SIZES)
@@ -181,11 +189,11 @@ def test_unwanted_classes_do_not_use_up_max_det():
     image = open_source(np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
     (result,) = make_predictor(Oracle(box), max_det=1).stream(image)
     assert result.labels.tolist() == [1]
-    (result,) = make_predictor(Oracle(box), max_det=1, classes={0, 2}).stream(image)
+    (result,) = make_predictor(Oracle(box), max_det=1, classes=(0, 2)).stream(image)
     assert result.labels.tolist() == [2] and np.allclose(result.scores, 0.8)
-    (result,) = make_predictor(Oracle(box), conf=0.0, classes={2}).stream(image)
+    (result,) = make_predictor(Oracle(box), conf=0.0, classes=(2,)).stream(image)
     assert result.labels.tolist() == [2], "a score of nothing is no detection"
-    (result,) = make_predictor(Oracle(box), classes=set()).stream(image)
+    (result,) = make_predictor(Oracle(box), classes=()).stream(image)
     assert len(result) == 0
 
 
@@ -216,7 +224,7 @@ def test_autocast_is_entered_for_the_forward_pass(model, folder):
     ({"image_size": 0}, "image_size is 0: expected a multiple of 32, such as 32"),
     ({"batch": 0}, "batch is 0"),
     ({"class_names": ("a", "b")}, "2 class names for a model of 3 classes"),
-    ({"classes": {1, 3}}, "classes has 3: this model knows 0 to 2"),
+    ({"classes": (1, 3)}, "classes has 3: this model knows 0 to 2"),
     ({"nms": True}, "nms=True reads the branch one_to_many"),
 ])
 def test_settings_that_can_not_be_are_refused(changes, message):

@@ -18,6 +18,7 @@ from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export.check import check_options
 from yolodet.detector.export.export import export
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.export import ExportConfig
 from yolodet.detector.options.formats import FORMATS, missing_packages
 from yolodet.detector.options.parse import parse
@@ -131,9 +132,7 @@ def write_data(folder: Path) -> Path:
         (folder / kind).mkdir()
     images = make_images(8, (IMAGE_SIZE, IMAGE_SIZE), seed=20)
     with torch.inference_mode():
-        found = postprocess(
-            lively_detector()(images), nms=False, conf=0.0, iou=0.7, max_det=40, agnostic_nms=False
-        )
+        found = postprocess(lively_detector()(images), DetectOptions(conf=0.0, max_det=40))
     for number, (image, each) in enumerate(zip(images, found, strict=True)):
         path = folder / "images" / f"{number}.png"
         assert cv2.imwrite(str(path), image.permute(1, 2, 0).numpy()[..., ::-1])

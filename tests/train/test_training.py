@@ -65,7 +65,7 @@ def test_names_in_another_order_are_matched_and_other_names_are_pointed_out(
     rows = [[(row["name"], row["boxes"]) for row in r["metrics"]["per_class"]] for r in results]
     assert rows[0] == rows[1] and len({boxes for _, boxes in rows[0]}) > 1
     said = capsys.readouterr().err
-    assert "the same names in another order, labels are matched by name" in said
+    assert "the names are the same in another order; labels are matched by name" in said
     other = renamed(shapes, tmp_path / "other", [*names[:-1], "watch"], order)
     result = val(data=str(other), **words)
     assert result["metrics"]["per_class"][-1]["name"] == names[-1]
@@ -75,7 +75,7 @@ def test_names_in_another_order_are_matched_and_other_names_are_pointed_out(
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [(["a", "b"], "has 2 classes, the run knows 1"), (["cube"], "class 0 is 'cube' in data=")],
+    [(["a", "b"], "has 2 classes, the run has 1"), (["cube"], "class 0 is 'cube' in data=")],
     ids=["count", "name"],
 )
 def test_a_run_does_not_go_on_with_other_classes(

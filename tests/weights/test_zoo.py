@@ -19,6 +19,8 @@ from yolodet.detector.checkpoints.fetch import obtain
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.commands.predict import check_predict
 from yolodet.detector.models.build import NAMES, build
+from yolodet.detector.models.detector_like import ForwardOptions
+from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.options.names import MODELS
 from yolodet.detector.options.predict import PredictConfig
@@ -210,8 +212,8 @@ def test_the_letterbox_of_the_metadata_is_the_one_that_is_used(tmp_path: Path) -
     model, _ = restore(meta)
     seen = watch_input(model)
     predictor = Predictor(
-        model, ("a", "b"), image_size=64, device="cpu", nms=False, conf=0.0, iou=0.7, max_det=5,
-        agnostic_nms=False,
+        model, ("a", "b"), 64, DetectOptions(conf=0.0, max_det=5),
+        ForwardOptions(torch.device("cpu")),
     )  # fmt: skip
     (result,) = predictor.stream(open_source(image))
     assert torch.equal(seen[0][0], torch.from_numpy(expected).permute(2, 0, 1))

@@ -8,8 +8,7 @@ of them at another, oblong size as well, alone: a size or batch that is wired in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,16 +16,16 @@ import torch
 from ....datasets.batches.dataset import DetectionDataset
 from ....datasets.batches.loader import Loader
 from ....datasets.drawn.shapes import draw_scene
-from ....datasets.formats.record import Record
 from ....datasets.images.image import letterbox, read_image
 from ....datasets.scan.scan import scan_split, summarise_findings
 from ....datasets.sets.locate import load_dataset
 from ....weights.checkpoint import Meta
-from ...evaluate.class_names import relabelled
+from ...evaluate.class_names import ClassNames, GroundTruth, ground_truth
 from ...evaluate.evaluator import evaluate
 from ...evaluate.postprocess import Detections, branches_for, postprocess
 from ...models.detector import Detector
-from ...models.finder import Finder
+from ...models.detector_like import DetectorLike, ForwardOptions
+from ...options.detect import DetectOptions
 from ...options.errors import UsageError
 from ...options.export import ExportConfig
 from ...options.formats import FULL
@@ -42,93 +41,64 @@ LOOKED_AT = 16
 LOWEST = 0.001
 """Score from which detections count towards AP, as in det val."""
 TOGETHER = 4
-"""Images a step; files of a fixed batch have their own."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How predictions become detections, for checkpoint and file alike."""
-
-    nms: bool
-    iou: float
-    max_det: int
-    agnostic_nms: bool
+"""Images per step; files of a fixed batch have their own."""
+NO_TRUTH = GroundTruth((), ())
 
 
 class Examiner:
     """Compares files with one checkpoint.
 
-    images: stacks [N,3,H,W] uint8, as the network sees them, the usual size first.  records: to
-    measure the AP on; none: only boxes are compared.
+    images: stacks [N,3,H,W] uint8, as the network sees them, the usual size first.  truth: to
+    measure the AP on; without records only boxes are compared.  detect: for checkpoint and file.
     """
 
     def __init__(
         self,
         model: Detector,
-        class_names: Sequence[str],
         images: Sequence[torch.Tensor],
-        records: Sequence[Record],
-        choice: Choice,
+        truth: GroundTruth,
+        detect: DetectOptions,
         device: torch.device,
         log: Log,
     ) -> None:
         self.model = model
-        self.class_names = class_names
         self.images = images
-        self.records = records
-        self.choice = choice
+        self.truth = truth
+        self.detect = detect
         self.device = device
         self.log = log
-        self._wanted: list[Detections] = self._ask(model, choice.nms)
+        self._wanted: list[Detections] = self._ask(model, detect)
         self._ap: float | None = None
 
     def compare(self, exported: ExportedDetector, tolerance: Tolerance) -> Parity:
         """How far the answers of a file are from the checkpoint's."""
-        nms = self.choice.nms and exported.about.output == "raw"
+        nms = self.detect.nms and exported.about.output == "raw"
+        detect = replace(self.detect, nms=nms)
         ap = None
-        if self.records:
+        if self.truth.records:
             if self._ap is None:
-                self._ap = self._measure(self.model, self.choice.nms, "checkpoint")
-            ap = (self._ap, self._measure(exported, nms, exported.about.format))
-        return compare(self._wanted, self._ask(exported, nms), tolerance, ap)
+                self._ap = self._measure(self.model, self.detect, "checkpoint")
+            ap = (self._ap, self._measure(exported, detect, exported.about.format))
+        return compare(self._wanted, self._ask(exported, detect), tolerance, ap)
 
     @torch.inference_mode()
-    def _ask(self, model: Finder, nms: bool) -> list[Detections]:
+    def _ask(self, model: DetectorLike, detect: DetectOptions) -> list[Detections]:
         """What a model finds in the images."""
+        branches = branches_for(detect.nms, model.branches)
         found = []
         for images in (part for stack in self.images for part in stack.split(TOGETHER)):
-            outputs = model(images.to(self.device), branches=branches_for(nms, model.branches))
-            found += postprocess(
-                outputs,
-                nms=nms,
-                conf=LOWEST,
-                iou=self.choice.iou,
-                max_det=self.choice.max_det,
-                agnostic_nms=self.choice.agnostic_nms,
-            )
+            outputs = model(images.to(self.device), branches=branches)
+            found += postprocess(outputs, detect)
         return found
 
-    def _measure(self, model: Finder, nms: bool, what: str) -> float:
+    def _measure(self, model: DetectorLike, detect: DetectOptions, what: str) -> float:
         """AP on the records, through the path of det val."""
         side = int(self.images[0].shape[-1])
-        dataset = DetectionDataset(self.records, side, augment=None, align=model.letterbox)
+        dataset = DetectionDataset(self.truth.records, side, augment=None, align=model.letterbox)
         loader = Loader(dataset, TOGETHER, shuffle=False, workers=0, device_type=self.device.type)
         with self.log.progress(f"AP of the {what}", len(loader)) as update:
-            evaluation = evaluate(
-                model,
-                loader,
-                self.records,
-                self.class_names,
-                device=self.device,
-                nms=nms,
-                conf=LOWEST,
-                iou=self.choice.iou,
-                max_det=self.choice.max_det,
-                agnostic_nms=self.choice.agnostic_nms,
-                autocast=nullcontext,
-                channels_last=False,
-                on_progress=update,
-            )
+            forward = ForwardOptions(self.device, channels_last=False)
+            evaluation = evaluate(model, loader, self.truth, detect, forward, update)
         loader.close()
         return float(evaluation.metrics.map)
 
@@ -143,7 +113,8 @@ def examiner_for(
 ) -> Examiner:
     """The examiner that the options ask for.  Raises UsageError where the data have other classes,
     or no box to judge int8=True by, and what reading them raises."""
-    records = records_of(config, meta, log) if config.data is not None else []
+    truth = truth_of(config, meta, log) if config.data is not None else NO_TRUTH
+    records = truth.records
     if records:
         step = max(1, len(records) // LOOKED_AT)
         pictures = [read_image(record.path) for record in records[::step][:LOOKED_AT]]
@@ -155,12 +126,11 @@ def examiner_for(
         images.append(stack_of(pictures[:1], oblong, model.letterbox))
     if records and size[0] != size[1]:
         log.info("AP is measured on square inputs only: boxes are compared, AP is not")
-        records = []
-    if records and not any(len(record.labels) for record in records):
+        truth = NO_TRUTH
+    elif records and not any(len(record.labels) for record in records):
         _tell_no_box(config, len(records), log)
-        records = []
-    choice = Choice(config.nms, config.iou, config.max_det, config.agnostic_nms)
-    return Examiner(model, meta.class_names, images, records, choice, device, log)
+        truth = NO_TRUTH
+    return Examiner(model, images, truth, config.detect_options(LOWEST), device, log)
 
 
 def stack_of(pictures: Sequence[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
@@ -178,7 +148,7 @@ def _tell_no_box(config: ExportConfig, count: int, log: Log) -> None:
     log.warn(f"{none}: detections are compared, AP is not; to measure it {mend}")
 
 
-def records_of(config: ExportConfig, meta: Meta, log: Log) -> list[Record]:
+def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
     """The images of ``data=`` to compare on, evenly spread where a fraction is asked for.  Warns of
     what is wrong with the data."""
     online = config.download and not config.offline
@@ -186,11 +156,13 @@ def records_of(config: ExportConfig, meta: Meta, log: Log) -> list[Record]:
     scan = scan_split(dataset, config.split)
     for line in summarise_findings(scan):
         log.warn(f"{config.split}: {line}")
-    records = scan.records
-    if meta.config.get("single_cls"):
-        records = [record.single_class() for record in records]
-    else:
-        names = dataset.class_names, "the checkpoint", meta.class_names
-        records = relabelled(records, f"data={config.data}", *names, log.warn)
-    count = max(1, round(len(records) * config.fraction))
-    return [records[i * len(records) // count] for i in range(count)]
+    truth = ground_truth(
+        scan.records,
+        ClassNames(f"data={config.data}", dataset.class_names),
+        ClassNames("the checkpoint", meta.class_names),
+        single_cls=bool(meta.config.get("single_cls")),
+        warn=log.warn,
+    )
+    total = len(truth.records)
+    count = max(1, round(total * config.fraction))
+    return replace(truth, records=[truth.records[i * total // count] for i in range(count)])

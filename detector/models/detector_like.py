@@ -1,9 +1,11 @@
-"""What validation and prediction ask of a model: a Detector, or a file that answers like one; and
-which sides it takes."""
+"""What validation and prediction ask of a model (a Detector or an exported file), and how they run
+it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
@@ -17,7 +19,24 @@ def fitting_size(wanted: int, stride: int) -> int:
     return -(-wanted // stride) * stride
 
 
-class Finder(Protocol):
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How a model is run.
+
+    device: where.  autocast: makes the context of a forward pass, as ``Precision.autocast`` does;
+    by default float32.  channels_last: keep images and features in channels-last memory.
+    """
+
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    channels_last: bool = True
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+class DetectorLike(Protocol):
     """Images in, Predictions of named head branches out; the rest is what every module has.
 
     letterbox: where an image lies in the input.  max_stride: sides are multiples of it.
