@@ -28,7 +28,7 @@ from .detector.options.fields import knobs
 from .detector.options.parse import convert, parse
 from .detector.options.shared import FlagsConfig
 from .detector.run.log import Log
-from .detector.run.place import Place, place, several
+from .detector.run.rank_info import RankInfo, gpus_of, rank_info
 from .detector.run.signals import sigterm_raises
 from .files.version import __version__
 
@@ -126,8 +126,8 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
         _quieten(words)
     config, given = parse(command.config, words)
     trains = command.path == ("train",)
-    here = place() if trains else Place()
-    if trains and here.size == 1 and (ranks := several(config.device)):
+    here = rank_info() if trains else RankInfo()
+    if trains and here.size == 1 and (ranks := gpus_of(config.device)):
         return _start_ranks(config, given, arguments, len(ranks))
     room = importlib.import_module(f"{__package__}.detector.commands.{command.module}")
     log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))

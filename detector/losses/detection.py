@@ -33,7 +33,7 @@ from torch import Tensor
 from ...datasets.nouns import Batch
 from ..models.head import decode_boxes
 from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
-from ..run.ranks import ALONE, Group
+from ..run.ranks import ALONE, Ranks
 from .assign import Assigner, Assignment, candidate_pairs
 from .iou import matched_ciou
 
@@ -67,10 +67,10 @@ class DetectionLoss:
         gains: Gains,
         *,
         assigners: Mapping[str, Assigner] | None = None,
-        group: Group = ALONE,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.gains = gains
-        self.group = group
+        self.ranks = ranks
         self.assigners = assigners or {
             ONE_TO_MANY: Assigner(topk=10),
             ONE_TO_ONE: Assigner(topk=7, keep=1),
@@ -94,7 +94,7 @@ class DetectionLoss:
     def alone(self) -> DetectionLoss:
         """The same criterion of this rank's images only: no other rank takes part."""
         own = copy.copy(self)
-        own.group = ALONE
+        own.ranks = ALONE
         return own
 
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:
@@ -115,13 +115,13 @@ class DetectionLoss:
             total = torch.stack([weights[name] * losses[name].sum() for name in outputs]).sum()
         shown = ONE_TO_ONE if ONE_TO_ONE in losses else ONE_TO_MANY
         parts = dict(zip(("box", "cls", "dfl"), losses[shown].detach().unbind(), strict=True))
-        images = len(batch) * self.group.size  # the loader gives every rank equally many
+        images = len(batch) * self.ranks.size  # the loader gives every rank equally many
         return LossOutput(total * images, parts, positives[shown].positive.sum())
 
     def _scales(self, positives: Mapping[str, Assignment]) -> dict[str, Tensor]:
         """S of each branch, over all ranks."""
         sums = torch.stack([found.target.sum() for found in positives.values()])
-        scales = self.group.sum(sums).clamp(min=1)
+        scales = self.ranks.sum(sums).clamp(min=1)
         return dict(zip(positives, scales.unbind(), strict=True))
 
     def _branch(

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..run.hardware import DeviceTraits, objection
-from ..run.ranks import Group
+from ..run.ranks import Ranks
 from .precision import DTYPES
 from .sanity import Trial
 
 
-def objections(traits: DeviceTraits, group: Group) -> dict[str, str]:
+def objections(traits: DeviceTraits, ranks: Ranks) -> dict[str, str]:
     """What is known against each precision on the device of any rank; the first that objects is
     quoted."""
     own = {name: text for name in DTYPES if (text := objection(traits, name))}
-    return united(group.gather(own))
+    return united(ranks.gather(own))
 
 
 def united(objections: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from ..run.files import plain, write_json
 from ..run.folder import RunError
 from ..run.hardware import DeviceTraits, candidates, traits_of
 from ..run.log import Log
-from ..run.ranks import ALONE, Group
+from ..run.ranks import ALONE, Ranks
 from .agree import agree, objections
 from .precision import DTYPES, Precision
 from .probe import StageError
@@ -80,17 +80,17 @@ def choose_precision(
     *,
     fresh: bool = True,
     traits: DeviceTraits | None = None,
-    group: Group = ALONE,
+    ranks: Ranks = ALONE,
 ) -> Decision:
     """Decide, and tell the log.  batches: gives training batches (only the first is taken).  fresh:
     the weights are random, and one draw is like another; others are told apart in the cache.
-    group: the ranks that train together; they decide alike (agree.py).
+    ranks: the ranks that train together; they decide alike (agree.py).
 
     Raises UsageError where the precision that was named can not be had on this device, RunError
     where it failed the check.
     """
     traits = traits or traits_of(device)
-    decision = _decide(config, model, criterion, batches, traits, device, fresh, group)
+    decision = _decide(config, model, criterion, batches, traits, device, fresh, ranks)
     if decision.trials:
         report(decision, log)
     log.info(decision.line())
@@ -98,11 +98,11 @@ def choose_precision(
 
 
 def resumed_precision(
-    name: str, device: torch.device, log: Log, *, force: bool = False, group: Group = ALONE
+    name: str, device: torch.device, log: Log, *, force: bool = False, ranks: Ranks = ALONE
 ) -> Decision:
     """A run goes on in the precision it had, or in fp32 where this device can not (unless
     ``force``)."""
-    against = objections(traits_of(device), group)
+    against = objections(traits_of(device), ranks)
     if force:
         against.pop(name, None)
     reason = against.get(name, "as before the interruption")
@@ -120,9 +120,9 @@ def _decide(
     traits: DeviceTraits,
     device: torch.device,
     fresh: bool,
-    group: Group,
+    ranks: Ranks,
 ) -> Decision:
-    against = objections(traits, group)
+    against = objections(traits, ranks)
     if config.amp in ("false", "fp32"):
         return Decision(Precision("fp32", traits.type, "as told"), (), [], {})
     named = config.amp if config.amp in DTYPES else None
@@ -138,7 +138,7 @@ def _decide(
         precision = Precision(names[0], traits.type, "not checked (amp_check=False)")
         return Decision(precision, rungs_below(names[0], against), [], against)
     started = time.perf_counter()
-    trials, cached = _evidence(model, criterion, batches, names, device, fresh, group)
+    trials, cached = _evidence(model, criterion, batches, names, device, fresh, ranks)
     seconds = time.perf_counter() - started
     return replace(conclude(config, trials, traits, against), cached=cached, seconds=seconds)
 
@@ -190,17 +190,17 @@ def _evidence(
     names: tuple[str, ...],
     device: torch.device,
     fresh: bool,
-    group: Group,
+    ranks: Ranks,
 ) -> tuple[list[Trial], bool]:
     """Trials of float32 and ``names``, from the cache where the same work was checked before (on
     every rank: else all measure, at the same time)."""
     batch = part_to_check(next(iter(batches())).to(device))
     path = _cache_path(model, batch, names, device, fresh)
     known = _load(path, names)
-    if all(group.gather(known is not None)) and known is not None:
+    if all(ranks.gather(known is not None)) and known is not None:
         return known, True
     own = with_what_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
-    trials = agree(group.gather(own))
+    trials = agree(ranks.gather(own))
     if all(trial.problem is None for trial in trials):
         _store(path, trials)
     return trials, False

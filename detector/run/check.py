@@ -17,7 +17,7 @@ from ..options.errors import UsageError
 from ..options.shared import CommonConfig
 from ..options.train import TrainConfig
 from .folder import check_project
-from .place import several
+from .rank_info import gpus_of
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
 
@@ -46,7 +46,7 @@ def check_common(config: CommonConfig, *, writes: bool = True) -> None:
 
 def check_device(device: str, *, trains: bool) -> None:
     """Raise UsageError for what is no device, and for several where a command runs on one."""
-    if named := several(device):
+    if named := gpus_of(device):
         if trains:
             return
         mend = f"use device={named[0]} (det train uses several)"

@@ -71,7 +71,7 @@ def keep_freed_memory() -> None:
 
 
 @contextlib.contextmanager
-def settled_objects() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Keep what exists now out of the garbage collector's rounds while the context lasts: they come
     once an epoch or so, and going through all that was imported takes as long as half a step."""
     gc.collect()

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from .folder import RunError
-from .place import Place, environment_of
+from .rank_info import RankInfo, environment_of
 
 HERE = "127.0.0.1"
 GRACE_SECONDS = 15.0
@@ -30,7 +30,7 @@ def launch(command: Sequence[str], ranks: int) -> int:
     processes: list[subprocess.Popen[bytes]] = []
     with _passing_on(processes):
         for rank in range(ranks):
-            place = Place(rank, ranks, rank, ranks)
+            place = RankInfo(rank, ranks, rank, ranks)
             environment = environment_of(place, HERE, port)
             processes.append(subprocess.Popen(list(command), env=environment))
         code = _first_bad(processes)

@@ -1,9 +1,8 @@
 """The ranks of a run: processes that train one model together, each on its part of every batch.
 
-A run in one process is a group of one, ``ALONE``: the same code, with the messages switched off.
-What a rank must decide as all others do it decides from a number that they have added up or handed
-round, never from its own.  Who starts the ranks and how they find each other stands in
-train/distributed.py; nothing here reads the environment.
+A run in one process has ``ALONE``, a single rank: the same code, without messages.  A decision that
+all ranks must share is made from a number that they have summed or broadcast, never from a rank's
+own.  train/distributed.py starts the communication; nothing here reads the environment.
 """
 
 from __future__ import annotations
@@ -23,26 +22,29 @@ Value = TypeVar("Value")
 
 
 class RankLost(DetError):
-    """Another rank of the run does not answer any more, and has not said why."""
+    """Another rank of the run does not answer any more, and gave no reason."""
 
 
-class Group:
-    """Rank ``rank`` of ``size``.  Every method is a message that all ranks take part in, in the
-    same order; all but ``sum`` make the host wait.  Each raises RankLost where one has ended."""
+class Ranks:
+    """Rank ``rank`` of ``size``, and its messages to the others.
+
+    Every method is a collective call: all ranks make it, in the same order.  All but ``sum`` make
+    the host wait.  Each raises RankLost when another rank has ended.
+    """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     @property
     def first(self) -> bool:
-        """Whether this rank is the one that writes, prints and validates."""
+        """Whether this is rank 0, which writes and prints."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """``tensor``, now holding the sum over all ranks: on every rank the same to the bit.  On a
+        """``tensor``, overwritten with its sum over all ranks: the same bits on every rank.  On a
         GPU the host does not wait."""
         if self.size > 1:
-            with _told():
+            with _raising_rank_lost():
                 dist.all_reduce(tensor)
         return tensor
 
@@ -51,42 +53,41 @@ class Group:
         if self.size == 1:
             return number
         tensor = torch.tensor(number)
-        with _told():
+        with _raising_rank_lost():
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all ranks, by rank; plain data, for they are pickled."""
+        """The values of all ranks, by rank.  They are pickled, so use plain data."""
         if self.size == 1:
             return [value]
         values: list[Value] = [value] * self.size
-        with _told():
+        with _raising_rank_lost():
             dist.all_gather_object(values, value)
         return values
 
-    def of_first(self, value: Value) -> Value:
-        """The first rank's value; what the others hold does not matter."""
+    def broadcast(self, value: Value) -> Value:
+        """Rank 0's value, on every rank."""
         if self.size == 1:
             return value
         values = [value if self.first else None]
-        with _told():
+        with _raising_rank_lost():
             dist.broadcast_object_list(values, device=torch.device("cpu"))
         return values[0]  # type: ignore[return-value]
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Every rank's ``tensors`` (contiguous) become the first one's."""
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite every rank's ``tensors`` (contiguous) with rank 0's."""
         for tensor in tensors if self.size > 1 else ():
-            with _told():
+            with _raising_rank_lost():
                 dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks have called this."""
         self.largest(0)
 
     @contextlib.contextmanager
-    def first_goes_first(self) -> Iterator[None]:
-        """The first rank does what is in the context alone, then the others do: they find its
-        files."""
+    def rank0_first(self) -> Iterator[None]:
+        """Rank 0 runs the body alone, then the others run it and find the files it wrote."""
         if not self.first:
             self.wait()
         yield
@@ -94,12 +95,12 @@ class Group:
             self.wait()
 
 
-ALONE = Group()
+ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What torch says where a rank has gone, in words of ours."""
+def _raising_rank_lost() -> Iterator[None]:
+    """Turn torch's error about a rank that has ended into RankLost."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -108,6 +109,6 @@ def _told() -> Iterator[None]:
         line = str(error).strip().partition("\n")[0]
         reason = re.sub(r"^\[[^]]*\] *", "", line).partition(". ")[0]
         raise RankLost(
-            f"another rank of this run does not answer ({reason}): see what it said last, or "
+            f"another rank of this run does not answer ({reason}): read its last output, or check "
             "whether it was killed"
         ) from error

@@ -29,8 +29,8 @@ from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..run.device import describe_device, keep_freed_memory, pick_device, use_all_cores
 from ..run.log import Log
-from ..run.place import own_device, place
-from ..run.ranks import ALONE, Group
+from ..run.rank_info import device_of_rank, rank_info
+from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer
 from .schedule import (
@@ -71,7 +71,7 @@ class Run:
     class_width: int | None
     transferred: Transfer | None
     transferred_names: frozenset[str]
-    group: Group
+    ranks: Ranks
 
     def close(self) -> None:
         """End the loaders' processes."""
@@ -84,19 +84,19 @@ def assemble(
     log: Log,
     resumed: Meta | None = None,
     transferred: frozenset[str] = frozenset(),
-    group: Group = ALONE,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Build every part of the run.
 
     resumed, transferred: of the state that will be loaded into it; the weights that the run once
-    started from are not needed then.  group: the ranks that train together.  Raises DatasetError,
+    started from are not needed then.  ranks: the ranks that train together.  Raises DatasetError,
     CheckpointError, ImportFailed, LicenceError, DownloadFailed, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
-    device = pick_device(own_device(config.device, place(), cuda=torch.cuda.is_available()))
+    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
     prepare_process(config, device)
-    if group.size > 1 and device.type == "cuda":
+    if ranks.size > 1 and device.type == "cuda":
         torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
-    with group.first_goes_first():
+    with ranks.rank0_first():
         dataset, scans = load_data(config, log)
         class_names = ("object",) if config.single_cls else dataset.class_names
         if resumed:
@@ -104,7 +104,7 @@ def assemble(
         else:
             begin = start(config, class_names, log)
     model = begin.model
-    group.share(model.state_dict().values())
+    ranks.broadcast_tensors(model.state_dict().values())
     image_size = model.fitting_size(config.imgsz)
     if image_size != config.imgsz:
         log.info(
@@ -120,7 +120,7 @@ def assemble(
 
     repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
     train_loader, val_loader = make_loaders(
-        config, scans, image_size, repeats, device, log, align=model.letterbox, group=group
+        config, scans, image_size, repeats, device, log, align=model.letterbox, ranks=ranks
     )
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
@@ -140,7 +140,7 @@ def assemble(
         model=model,
         train_loader=train_loader,
         val_loader=val_loader,
-        criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl), group=group),
+        criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl), ranks=ranks),
         optimizer=build_optimizer(
             model,
             choose_optimizer(config),
@@ -155,7 +155,7 @@ def assemble(
         class_width=begin.class_width,
         transferred=begin.transferred,
         transferred_names=names,
-        group=group,
+        ranks=ranks,
     )
     announce(run, repeats, log)
     return run
@@ -167,8 +167,8 @@ def announce(run: Run, repeats: int, log: Log) -> None:
         log.info(run.train_loader.cut)
     config, length = run.config, run.length
     size = sum(p.numel() for p in run.model.parameters())
-    ranks = f"{run.group.size} ranks, the first on " if run.group.size > 1 else ""
-    device = ranks + describe_device(run.device)
+    where = f"{run.ranks.size} ranks, the first on " if run.ranks.size > 1 else ""
+    device = where + describe_device(run.device)
     log.info(f"device {device}; model {run.model.name}, {size:,} parameters")
     log.info(
         f"{len(run.train.records)} training images"
@@ -187,7 +187,7 @@ def announce(run: Run, repeats: int, log: Log) -> None:
 def prepare_process(config: TrainConfig, device: torch.device) -> None:
     """Seeds, threads and kernels, for the whole process."""
     torch.manual_seed(config.seed)
-    use_all_cores(place().local_size)
+    use_all_cores(rank_info().local_size)
     cv2.setNumThreads(1)  # images are drawn side by side by threads already
     if device.type == "cpu":
         keep_freed_memory()
@@ -256,11 +256,11 @@ def make_loaders(
     log: Log,
     *,
     align: str,
-    group: Group = ALONE,
+    ranks: Ranks = ALONE,
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images, of which a rank gets its share, and of plain validation
     images.  align: where the latter lie in the input."""
-    neighbours = place().local_size
+    neighbours = rank_info().local_size
     steps = batches_an_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
     augment = Augment(
@@ -311,8 +311,8 @@ def make_loaders(
                 workers=config.workers,
                 device_type=device.type,
                 painter=fill_device(data, device, log) if painted else None,
-                rank=group.rank if augmentation else 0,
-                world_size=group.size if augmentation else 1,
+                rank=ranks.rank if augmentation else 0,
+                world_size=ranks.size if augmentation else 1,
                 neighbours=neighbours,
             )
         )

@@ -9,7 +9,7 @@ from ..options.errors import UsageError
 from ..options.names import FETCHED, FRESH, MODELS
 from ..options.train import TrainConfig
 from ..run.check import Pairs, check_common, check_data, refuse
-from ..run.place import check_batch, place, several
+from ..run.rank_info import check_batch, gpus_of, rank_info
 from .resume import find_last
 
 
@@ -31,7 +31,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
 
 def _check_ranks(config: TrainConfig) -> int:
     """Processes that this training is shared by: those that were started, or that will be."""
-    started, named = place(), several(config.device)
+    started, named = rank_info(), gpus_of(config.device)
     if len(set(named)) < len(named):
         raise UsageError(f"device={config.device} names a GPU twice: each rank needs its own")
     return max(started.size, len(named))

@@ -1,7 +1,7 @@
 """Where this process stands among the ranks of a run, how they find each other, and how they end.
 
 The launcher (``torchrun``, or launch.py for ``device=0,1``) says in the environment who is who;
-this is the only file that reads it.  ``join`` makes a Group of it; before that torch is not loaded.
+this is the only file that reads it.  ``join`` makes a Ranks of it; before that torch is not loaded.
 
 A run ends everywhere or nowhere.  The first rank to fail leaves its exit code at the place where
 the ranks have met (torch's key-value store); a thread of every rank looks there twice a second and
@@ -24,11 +24,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ...files.errors import DetError
-from ..run.place import Place, place
+from ..run.rank_info import RankInfo, rank_info
 from ..run.signals import Interrupted
 
 if TYPE_CHECKING:
-    from ..run.ranks import Group
+    from ..run.ranks import Ranks
 
 TIMEOUT = timedelta(hours=3)
 """Before a rank gives up on the others.  They wait as long for the first one to fetch and scan the
@@ -37,7 +37,7 @@ POLL_SECONDS, GRACE_SECONDS = 0.5, 5.0
 FAILED, CODE, SEEN = "det/failed", "det/code", "det/seen"
 
 
-class Elsewhere(DetError):
+class AbortedByPeer(DetError):
     """This rank ends because the run does; another rank says why."""
 
     silent = True
@@ -47,22 +47,16 @@ class Elsewhere(DetError):
         self.exit_code = exit_code
 
 
-# ---------------------------------------------------------------- which device, which batch
-
-
-# ---------------------------------------------------------------- together to the end
-
-
 @contextlib.contextmanager
-def join(device: str | None) -> Iterator[Group]:
-    """The Group of this process, for as long as the run lasts.
+def join(device: str | None) -> Iterator[Ranks]:
+    """The Ranks of this process, for as long as the run lasts.
 
-    With several ranks: waits for all of them, and where one raises, all end: that one with its
-    exception, the others with Elsewhere or, if they do not get there, by its exit code.  device: as
+    With several ranks: waits for all of them.  When one raises, all end: that one with its
+    exception, the others with AbortedByPeer or, if they hang, with its exit code.  device: as
     typed.  Raises UsageError.
     """
-    here = place()
-    from ..run.ranks import ALONE, Group
+    here = rank_info()
+    from ..run.ranks import ALONE, Ranks
 
     if here.size == 1:
         yield ALONE
@@ -70,21 +64,21 @@ def join(device: str | None) -> Iterator[Group]:
     import torch.distributed as dist
 
     store = _meet(device)
-    group = Group(here.rank, here.size)
+    ranks = Ranks(here.rank, here.size)
     with _Watch(store.clone()) as watch:
         try:
-            yield group
+            yield ranks
             watch.done.set()
-            group.wait()  # nobody goes while the place where all have met is needed
+            ranks.wait()  # nobody goes while the place where all have met is needed
         except Interrupted as stop:  # by all of them at once
             watch.done.set()
             if here.rank:
-                raise Elsewhere(stop.exit_code) from stop
+                raise AbortedByPeer(stop.exit_code) from stop
             raise
         except BaseException as error:
             watch.done.set()
             if code := _failed_before(store, here, error):
-                raise Elsewhere(code) from error
+                raise AbortedByPeer(code) from error
             raise
     dist.destroy_process_group()
 
@@ -101,7 +95,7 @@ def _meet(device: str | None) -> Any:
     return store
 
 
-def _failed_before(store: Any, here: Place, error: BaseException) -> int | None:
+def _failed_before(store: Any, here: RankInfo, error: BaseException) -> int | None:
     """The exit code of the rank that failed before this one; None where this is the first to fail,
     which all others have then seen, if they can."""
     from ..run.ranks import RankLost

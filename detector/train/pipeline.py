@@ -15,7 +15,7 @@ from ..precision.ladder import choose_precision, resumed_precision
 from ..precision.precision import Precision
 from ..run.folder import BEST, LAST, new_run_folder
 from ..run.log import Log
-from ..run.place import check_batch
+from ..run.rank_info import check_batch
 from .assemble import Run, assemble
 from .check import check_train
 from .distributed import join
@@ -30,19 +30,19 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
     Returns what results.json holds, and where things are.  A process that torchrun has started is
     one rank of the run: the first one writes and talks, all return the same.
     """
-    with join(config.device) as group:
-        log.mute = not group.first
-        if group.size > 1:
+    with join(config.device) as ranks:
+        log.mute = not ranks.first
+        if ranks.size > 1:
             check_train(config, given)
         state, folder, last = None, None, Path()
         if config.resume is not None:
             last = find_last(config.resume, config.project)
             config, state = resume_config(config, given, last, log)
             folder = last.parents[1]
-        check_batch(config.batch, group.size)
+        check_batch(config.batch, ranks.size)
         meta = Meta.from_dict(state["meta"], last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
-        run = assemble(config, log, meta, transferred, group)
+        run = assemble(config, log, meta, transferred, ranks)
         with contextlib.closing(run):
             return learn(run, state, folder, log)
 
@@ -51,7 +51,7 @@ def learn(
     run: Run, state: Mapping[str, Any] | None, folder: Path | None, log: Log
 ) -> dict[str, Any]:
     """Choose the precision, train from ``state`` on, measure.  folder: of a run that goes on."""
-    config, group = run.config, run.group
+    config, ranks = run.config, run.ranks
     if state is None:
         decision = choose_precision(
             config,
@@ -61,22 +61,22 @@ def learn(
             run.device,
             log,
             fresh=run.transferred is None,
-            group=group,
+            ranks=ranks,
         )
     else:
         decision = resumed_precision(
-            state["precision"], run.device, log, force=config.amp_force, group=group
+            state["precision"], run.device, log, force=config.amp_force, ranks=ranks
         )
-    if group.first:
+    if ranks.first:
         folder = folder or new_run_folder(config, "train")
         write_beginning(folder, run, decision if state is None else None, log)
-    folder = group.of_first(folder)
+    folder = ranks.broadcast(folder)
     assert folder is not None
     trainer = Trainer(run, decision, folder, log)
     if state is not None:
         trainer.load_state_dict(state)
     trainer.fit()
-    return group.of_first(finish(trainer) if group.first else {})
+    return ranks.broadcast(finish(trainer) if ranks.first else {})
 
 
 def finish(trainer: Trainer) -> dict[str, Any]:

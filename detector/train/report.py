@@ -49,7 +49,7 @@ def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
         "skipped_updates": at.skipped,
         "failures": [str(failure) for failure in trainer.guard.failures],
         "device": describe_device(run.device),
-        "ranks": run.group.size,
+        "ranks": run.ranks.size,
         "data": describe_data(run),
         "metrics": evaluation.metrics.to_dict(),
         "speed_ms": evaluation.speed,

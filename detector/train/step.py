@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
 from ..precision.precision import Precision
-from ..run.ranks import ALONE, Group
+from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
 
 
@@ -49,10 +49,10 @@ class TrainStep:
         ema: ModelEma | None,
         clip: float,
         forward: Callable[[Tensor], Any] | None = None,
-        group: Group = ALONE,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
-        self.group = group
+        self.ranks = ranks
         self.forward = model if forward is None else forward
         self.criterion = criterion
         self.optimizer = optimizer
@@ -112,17 +112,17 @@ class TrainStep:
 
     def _of_all_ranks(self, loss: LossOutput) -> LossOutput:
         """The losses of all ranks together."""
-        if self.group.size == 1:
+        if self.ranks.size == 1:
             return loss
         names = tuple(loss.parts)
         own = torch.stack([loss.total.detach(), *loss.parts.values()])
-        total, *parts = self.group.sum(own).unbind()
+        total, *parts = self.ranks.sum(own).unbind()
         return replace(loss, total=total, parts=dict(zip(names, parts, strict=True)))
 
     def _add_up(self) -> None:
         """Gradients become their sum over the ranks, batch-norm statistics their mean, in one
         message.  Each rank normalises with its own batch."""
-        if self.group.size == 1:
+        if self.ranks.size == 1:
             return
         grads = [p.grad for p in self.parameters if p.grad is not None]
         means = [
@@ -133,12 +133,12 @@ class TrainStep:
             if statistic is not None
         ]
         tensors = grads + means
-        whole = self.group.sum(torch.cat([tensor.flatten() for tensor in tensors]))
+        whole = self.ranks.sum(torch.cat([tensor.flatten() for tensor in tensors]))
         parts = whole.split([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view(tensor.shape))
         if means:
-            torch._foreach_div_(means, self.group.size)
+            torch._foreach_div_(means, self.ranks.size)
 
     def _keep_statistics(self) -> None:
         """Remember batch-norm statistics as they are before a nominal batch."""

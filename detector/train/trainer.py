@@ -30,7 +30,7 @@ from ..models.detector import Detector
 from ..models.detector_like import ForwardOptions
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
-from ..run.device import memory_in_use, settled_objects
+from ..run.device import gc_frozen, memory_in_use
 from ..run.files import write_csv
 from ..run.folder import BEST, LAST, RunError
 from ..run.log import Log
@@ -54,7 +54,7 @@ class Trainer:
 
     def __init__(self, run: Run, decision: Decision, folder: Path, log: Log) -> None:
         self.run, self.folder, self.log = run, folder, log
-        self.config, self.group = run.config, run.group
+        self.config, self.ranks = run.config, run.ranks
         self.precision, self.rungs = decision.precision, list(decision.rungs)
         self.length = run.length
         self.at = Position()
@@ -66,7 +66,7 @@ class Trainer:
             ema=run.ema,
             clip=self.config.clip,
             forward=torch.compile(run.model) if self.config.compile else None,
-            group=run.group,
+            ranks=run.ranks,
         )
         self.guard = Guard(self.state_dict, waits=run.device.type == "cuda")
 
@@ -75,8 +75,8 @@ class Trainer:
     def fit(self) -> None:
         """Train until the epochs, the time or the patience end.  Raises Interrupted, RunError."""
         self.log.epoch_header(COLUMNS)
-        echo = ECHO_SECONDS if self.group.size > 1 else 0.0
-        with settled_objects(), stop_request(echo) as stop:
+        echo = ECHO_SECONDS if self.ranks.size > 1 else 0.0
+        with gc_frozen(), stop_request(echo) as stop:
             while self.at.epoch < self.length.epochs and not self._out_of_patience():
                 try:
                     self._train_epoch(stop)
@@ -123,7 +123,7 @@ class Trainer:
             for name, value in output.loss.parts.items():
                 at.add(name, torch.where(finite, value, 0.0))
             at.add("learnt", finite.float())
-        at.add("images", len(batch) * self.group.size)
+        at.add("images", len(batch) * self.ranks.size)
 
     def _finish_epoch(self) -> None:
         """Save, validate, write the row, keep best, save; the other ranks wait for the first.
@@ -132,13 +132,13 @@ class Trainer:
         to the validation (who goes on from there validates it), the second its AP and the best.
         """
         self._save_last()
-        self.at.sums["seconds"] = self.group.of_first(self.at.sums["seconds"])
+        self.at.sums["seconds"] = self.ranks.broadcast(self.at.sums["seconds"])
         row = self._train_row()
         self.at.epoch, self.at.batch, self.at.sums = self.at.epoch + 1, 0, {}
         self._fit_time()
-        if self.group.first:
+        if self.ranks.first:
             self._measure(row)
-        self.at = self.group.of_first(self.at)
+        self.at = self.ranks.broadcast(self.at)
 
     def _measure(self, row: dict[str, Any]) -> None:
         """Complete the row of the epoch, and save."""
@@ -275,7 +275,7 @@ class Trainer:
     def _diagnose(self, batch: Batch, place: dict[str, int], cause: str) -> Failure:
         run = self.run
         found = find_failure(run.model, run.criterion, batch, self.precision, place, cause)
-        return worst(self.group.gather(found))
+        return worst(self.ranks.gather(found))
 
     def _tolerate(self, failure: Failure) -> None:
         """A batch that float32 can not handle either: say so, and stop when it does not end."""
@@ -317,11 +317,11 @@ class Trainer:
 
     def _signal(self, stop: StopRequest) -> int | None:
         """The signal that any rank has got: they stop together or not at all."""
-        return self.group.largest(stop.signum or 0) or None
+        return self.ranks.largest(stop.signum or 0) or None
 
     def _interrupt(self, signum: int) -> None:
         self._save_last()
-        self.group.wait()
+        self.ranks.wait()
         where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
         then = f"go on with: det train resume={shlex.quote(str(self.folder))}"
         lost = "nothing was saved (save=False)"
@@ -333,7 +333,7 @@ class Trainer:
             save_weights(self.folder / BEST, self._weights(), meta)
 
     def _save_last(self) -> None:
-        if not self.config.save or not self.group.first:
+        if not self.config.save or not self.ranks.first:
             return
         save_state(self.folder / LAST, self.state_dict())
         period = self.config.save_period

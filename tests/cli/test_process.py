@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 from yolodet.detector.options.train import TrainConfig
-from yolodet.detector.run.device import settled_objects
+from yolodet.detector.run.device import gc_frozen
 from yolodet.detector.train.assemble import prepare_process
 
 
@@ -25,13 +25,13 @@ def circle() -> "weakref.ref[Node]":
 
 def test_old_objects_rest_and_new_ones_are_still_collected() -> None:
     before = gc.get_freeze_count()
-    with settled_objects():
+    with gc_frozen():
         assert gc.get_freeze_count() > before + 1000
         new = circle()
         gc.collect()
         assert new() is None
     assert gc.get_freeze_count() == 0
-    with pytest.raises(ValueError, match="out"), settled_objects():
+    with pytest.raises(ValueError, match="out"), gc_frozen():
         raise ValueError("out")
     assert gc.get_freeze_count() == 0
 

@@ -149,7 +149,7 @@ ALLOWED = {
         ("os.environ", "os.getenv", "os.putenv"),
         (
             *("files/folders.py", "datasets/sets/locate.py"),
-            *("weights/shelf.py", "detector/run/place.py"),
+            *("weights/shelf.py", "detector/run/rank_info.py"),
             *("benchmarks/", "tests/"),
         ),
     ),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from known_hardware import A100, AMX, GTX_1660, H200, OLD_CPU, P100, T4, ZEN4
 from ladder_fakes import BF16, CPU, FP16, FP32, STAGE, Checks, cache, checks, choose, shown  # noqa: F401
-from test_hardware import A100, AMX, GTX_1660, H200, OLD_CPU, P100, T4, ZEN4
 from tiny import make_batch
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.precision.ladder import write_decision

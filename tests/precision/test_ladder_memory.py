@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from known_hardware import AMX, H200, OLD_CPU, ZEN4
 from ladder_fakes import BF16, CPU, FP16, FP32, STAGE, Checks, cache, checks, choose, shown  # noqa: F401
-from test_hardware import AMX, H200, OLD_CPU, ZEN4
 from tiny import casts_to, hooked, make_batch, tiny_detector
 from yolodet.detector.precision import ladder
 from yolodet.detector.precision.ladder import resumed_precision

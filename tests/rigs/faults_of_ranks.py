@@ -16,7 +16,7 @@ from yolodet.detector.train.trainer import Trainer
 def poison(trainer: Trainer, bad: Callable[[Batch], bool]) -> None:
     """The loss of this rank is NaN where ``bad(batch)``."""
     criterion = Poison(bad)
-    criterion.group = trainer.group
+    criterion.ranks = trainer.ranks
     trainer.run.criterion = trainer.step.criterion = criterion
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_hardware import ZEN4
+from known_hardware import ZEN4
 from tiny import make_batch, make_criterion, tiny_detector
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.options.parse import parse

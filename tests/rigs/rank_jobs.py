@@ -1,9 +1,9 @@
 """Runs of two ranks that are cheap: a warm process forks them, and they talk by gloo.
 
 As a program it reads one job a line (JSON): the name of a function below and its arguments; each
-rank of it is a fork with the environment that torchrun would give it.  ``Ranks`` is the other end,
-for tests.  What a function returns comes back by rank; what it raises, as the exit code and the
-line of the command line.
+rank of it is a fork with the environment that torchrun would give it.  ``RankPool`` is the other
+end, for tests.  What a function returns comes back by rank; what it raises, as the exit code and
+the line of the command line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class End:
     seconds: float
 
 
-class Ranks:
+class RankPool:
     """Starts the warm process; ``run`` has it fork the ranks of one job and waits for them."""
 
     def __init__(self, cache: Path) -> None:
@@ -123,10 +123,10 @@ def start(task: dict[str, Any], rank: int, port: int) -> int:
     if child:
         return child
     from yolodet import cli
-    from yolodet.detector.run.place import Place, environment_of
+    from yolodet.detector.run.rank_info import RankInfo, environment_of
 
     folder = Path(task["folder"])
-    os.environ.update(environment_of(Place(rank, RANKS, rank, RANKS), "127.0.0.1", port))
+    os.environ.update(environment_of(RankInfo(rank, RANKS, rank, RANKS), "127.0.0.1", port))
     talk = os.open(folder / f"talk{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(talk, stream)
@@ -154,53 +154,53 @@ def det(folder: Path, words: list[str]) -> None:
     os._exit(code)
 
 
-def group_of_two() -> Any:
+def two_ranks() -> Any:
     from yolodet.detector.train.distributed import join
 
     return join("cpu")
 
 
 def messages(folder: Path) -> dict[str, Any]:
-    """What each method of a Group gives."""
-    with group_of_two() as group:
-        tensor = torch.full((3,), float(group.rank))
-        group.share([tensor])
+    """What each method of a Ranks gives."""
+    with two_ranks() as ranks:
+        tensor = torch.full((3,), float(ranks.rank))
+        ranks.broadcast_tensors([tensor])
         order = folder / "order.txt"
-        with group.first_goes_first(), order.open("a") as file:
-            if group.first:
+        with ranks.rank0_first(), order.open("a") as file:
+            if ranks.first:
                 time.sleep(0.2)
-            file.write(str(group.rank))
+            file.write(str(ranks.rank))
         return {
-            "sum": group.sum(torch.tensor([1.0, 10.0]) * (group.rank + 1)),
-            "largest": group.largest(-group.rank),
-            "gather": group.gather({"rank": group.rank}),
-            "of_first": group.of_first(["first", "second"][group.rank]),
+            "sum": ranks.sum(torch.tensor([1.0, 10.0]) * (ranks.rank + 1)),
+            "largest": ranks.largest(-ranks.rank),
+            "gather": ranks.gather({"rank": ranks.rank}),
+            "broadcast": ranks.broadcast(["first", "second"][ranks.rank]),
             "shared": tensor,
-            "order": (group.wait(), order.read_text())[1],
+            "order": (ranks.wait(), order.read_text())[1],
         }
 
 
 def learn(folder: Path, steps: int, accumulate: int, bad: list[int], precision: str) -> Any:
-    """A few steps on this rank's half of each batch; see steps_of in test_distributed.py."""
-    from test_distributed import steps_of
+    """A few steps on this rank's half of each batch; see rank_steps.py."""
+    from rank_steps import steps_of
 
-    with group_of_two() as group:
-        return steps_of(group, steps, accumulate, bad, precision)
+    with two_ranks() as ranks:
+        return steps_of(ranks, steps, accumulate, bad, precision)
 
 
 def decide(folder: Path, broken: int | None) -> Any:
     """The precision of each rank where the bf16 of one is garbage."""
+    from known_hardware import ZEN4
     from ladder_fakes import BF16, Checks
-    from test_hardware import ZEN4
     from tiny import make_batch, make_criterion, tiny_detector
     from yolodet.detector.options.parse import parse
     from yolodet.detector.options.train import TrainConfig
     from yolodet.detector.precision import ladder
     from yolodet.detector.run.log import Log
 
-    with group_of_two() as group:
+    with two_ranks() as ranks:
         problem = "the output of head is not finite"
-        own = (replace(BF16, problem=problem),) if group.rank == broken else ()
+        own = (replace(BF16, problem=problem),) if ranks.rank == broken else ()
         checks = Checks(*own)
         ladder.SanityCheck = checks
         config, _ = parse(TrainConfig, {"amp": True})
@@ -208,7 +208,7 @@ def decide(folder: Path, broken: int | None) -> Any:
         found = [
             ladder.choose_precision(
                 config, tiny_detector(), make_criterion(), lambda: iter([make_batch(2)]),
-                torch.device("cpu"), Log(verbose=False), traits=ZEN4, group=group,
+                torch.device("cpu"), Log(verbose=False), traits=ZEN4, ranks=ranks,
             )
             for _ in range(2)
         ]  # fmt: skip
@@ -229,7 +229,7 @@ def train(folder: Path, data: str, fault: str | None, **words: Any) -> Any:
 
     def watched(self: Any) -> None:
         seen.append(self)
-        if fault and self.group.rank == 1:
+        if fault and self.ranks.rank == 1:
             getattr(faults_of_ranks, fault)(self)
         fit(self)
 

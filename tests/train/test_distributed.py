@@ -13,46 +13,35 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from ladder_fakes import BF16, FP16, FP32
-from rank_jobs import Ranks
+from rank_jobs import RankPool
+from rank_steps import steps_of
 from tiny import (
     NAN,
-    Poison,
-    holding,
-    make_batch,
     needs_bf16,
     rows_of,
     same,
     saved,
     tensors_of,
-    tiny_detector,
     write_tiny_data,
 )
-from torch import nn
-from yolodet.datasets.nouns import Batch
-from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.agree import agree, united
-from yolodet.detector.precision.precision import Precision
 from yolodet.detector.run.folder import LAST
-from yolodet.detector.run.ranks import ALONE, Group
-from yolodet.detector.train.ema import ModelEma
+from yolodet.detector.run.ranks import ALONE
 from yolodet.detector.train.guard import Failure, worst
-from yolodet.detector.train.optim import build_optimizer, choose_optimizer
-from yolodet.detector.train.step import TrainStep
 from yolodet.weights.checkpoint import load_state
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="ranks are forked")
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
-    ranks = Ranks(tmp_path_factory.mktemp("cache"))
-    yield ranks
-    ranks.close()
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RankPool]:
+    pool = RankPool(tmp_path_factory.mktemp("cache"))
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +52,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------- messages
 
 
-def test_every_message_arrives(ranks: Ranks, tmp_path: Path) -> None:
-    for end in ranks.run("messages", tmp_path):
+def test_every_message_arrives(pool: RankPool, tmp_path: Path) -> None:
+    for end in pool.run("messages", tmp_path):
         assert end.code == 0, end.talk
         found = end.value
         assert found["sum"].tolist() == [3.0, 30.0]
         assert found["largest"] == 0  # of 0 and -1
         assert found["gather"] == [{"rank": 0}, {"rank": 1}]
-        assert found["of_first"] == "first"
+        assert found["broadcast"] == "first"
         assert found["shared"].tolist() == [0.0, 0.0, 0.0]
         assert found["order"] == "01"
 
@@ -78,78 +67,22 @@ def test_every_message_arrives(ranks: Ranks, tmp_path: Path) -> None:
 def test_a_group_of_one_gives_back_what_it_gets() -> None:
     tensor = torch.ones(2)
     assert ALONE.sum(tensor) is tensor and ALONE.largest(3) == 3
-    assert ALONE.gather("x") == ["x"] and ALONE.of_first("x") == "x" and ALONE.first
-    with ALONE.first_goes_first():
+    assert ALONE.gather("x") == ["x"] and ALONE.broadcast("x") == "x" and ALONE.first
+    with ALONE.rank0_first():
         ALONE.wait()
 
 
 # ---------------------------------------------------------------- two ranks are one process
 
 
-def steps_of(
-    group: Group, steps: int, accumulate: int, bad: list[int], precision: str
-) -> dict[str, Any]:
-    """Learn from ``steps`` batches of four images, of which a rank takes its part; in the batches
-    ``bad`` the last image has a loss that is not a number.  The weights are shared out.  Batch norm
-    is as in validation: what an image gives does not depend on those beside it."""
-    torch.manual_seed(group.rank)  # only the first rank's weights count
-    model = tiny_detector()
-    group.share(model.state_dict().values())
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
-    at = 0
-    criterion = Poison(lambda batch: at in bad and holding("3.jpg")(batch))
-    criterion.group = group
-    step = TrainStep(
-        model,
-        criterion,
-        build_optimizer(model, choose_optimizer(TrainConfig(optimizer="SGD", lr0=0.05))),
-        Precision(precision, "cpu", "as told"),
-        ema=ModelEma(model, decay=0.9, tau=2.0),
-        clip=1.0,
-        group=group,
-    )
-    found: dict[str, Any] = {"total": [], "parts": [], "norm": [], "skipped": [], "scale": []}
-    for at in range(steps):
-        full = (at + 1) % accumulate == 0
-        output = step(part_of(make_batch(4, seed=at), group), update=full, eager=True)
-        found["total"].append(output.loss.total.item())
-        found["parts"].append([value.item() for value in output.loss.parts.values()])
-        found["norm"].append(None if output.grad_norm is None else output.grad_norm.item())
-        found["skipped"].append(output.skipped)
-        found["scale"].append(step.scaler.get_scale())
-    assert step.ema is not None
-    return found | {"model": model.state_dict(), "ema": step.ema.average.state_dict()}
-
-
-def part_of(batch: Batch, group: Group) -> Batch:
-    """The images of a rank."""
-    count = len(batch) // group.size
-    first = group.rank * count
-    mine = (batch.batch_index >= first) & (batch.batch_index < first + count)
-    return replace(
-        batch,
-        images=batch.images[first : first + count],
-        boxes=batch.boxes[mine],
-        labels=batch.labels[mine],
-        batch_index=batch.batch_index[mine] - first,
-        indices=batch.indices[first : first + count],
-        paths=batch.paths[first : first + count],
-        original_sizes=batch.original_sizes[first : first + count],
-        letterboxes=batch.letterboxes[first : first + count],
-    )
-
-
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_ranks_learn_what_one_process_learns(
-    ranks: Ranks, tmp_path: Path, accumulate: int
+    pool: RankPool, tmp_path: Path, accumulate: int
 ) -> None:
     """Loss, its parts, norm of the gradient, weights and average after six batches; the images of
     the ranks have unequal shares of S."""
     one = steps_of(ALONE, 6, accumulate, [], "fp32")
-    ends = ranks.run("learn", tmp_path, steps=6, accumulate=accumulate, bad=[], precision="fp32")
+    ends = pool.run("learn", tmp_path, steps=6, accumulate=accumulate, bad=[], precision="fp32")
     first, second = (end.value for end in ends)
     assert same(first, second), [end.talk for end in ends]
     for name in ("total", "parts", "norm"):
@@ -164,10 +97,10 @@ def test_two_ranks_learn_what_one_process_learns(
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_what_is_not_finite_on_one_rank_is_skipped_on_both(
-    ranks: Ranks, tmp_path: Path, precision: str
+    pool: RankPool, tmp_path: Path, precision: str
 ) -> None:
     """Weights, average and loss scale stay together."""
-    ends = ranks.run("learn", tmp_path, steps=4, accumulate=1, bad=[1], precision=precision)
+    ends = pool.run("learn", tmp_path, steps=4, accumulate=1, bad=[1], precision=precision)
     first, second = (end.value for end in ends)
     assert same(first, second), [end.talk for end in ends]
     assert math.isnan(first["total"][1]) and math.isfinite(first["total"][2])
@@ -181,18 +114,18 @@ def test_what_is_not_finite_on_one_rank_is_skipped_on_both(
 
 
 def test_one_rank_whose_bf16_is_garbage_sends_both_to_fp32_and_both_say_why(
-    ranks: Ranks, tmp_path: Path
+    pool: RankPool, tmp_path: Path
 ) -> None:
     line = "AMP off: bf16: rank 1: the output of head is not finite; training in fp32"
-    for end in ranks.run("decide", tmp_path, broken=1):
+    for end in pool.run("decide", tmp_path, broken=1):
         assert end.code == 0, end.talk
         decisions, asked = end.value
         assert decisions == [("fp32", line, False)] * 2
         assert asked == 2  # what failed is not kept
 
 
-def test_ranks_that_agree_take_bf16_and_keep_the_evidence(ranks: Ranks, tmp_path: Path) -> None:
-    for end in ranks.run("decide", tmp_path, broken=None):
+def test_ranks_that_agree_take_bf16_and_keep_the_evidence(pool: RankPool, tmp_path: Path) -> None:
+    for end in pool.run("decide", tmp_path, broken=None):
         assert end.code == 0, end.talk
         decisions, asked = end.value
         assert [name for name, _, _ in decisions] == ["bf16", "bf16"]
@@ -244,10 +177,10 @@ def test_the_worst_failure_decides_and_is_named(
 
 
 def test_both_ranks_end_a_run_with_the_same_state_and_the_first_alone_writes(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     """Ten images at batch 4: the last step is shared too.  Then the run goes on, longer."""
-    first, second = ranks.run("train", tmp_path, data=str(data), fault=None)
+    first, second = pool.run("train", tmp_path, data=str(data), fault=None)
     assert first.code == second.code == 0, first.talk + second.talk
     assert same(first.value["state"], second.value["state"])
     assert first.value["results"] == second.value["results"]
@@ -261,7 +194,7 @@ def test_both_ranks_end_a_run_with_the_same_state_and_the_first_alone_writes(
     assert [row["epoch"] for row in rows_of(folder)] == ["1", "2"]
     assert "2 ranks, the first on cpu" in (folder / "log.txt").read_text()
     assert (first.value["mute"], second.value["mute"]) == (False, True)
-    first, second = ranks.run(
+    first, second = pool.run(
         "train", tmp_path, data=str(data), fault=None, resume=str(folder), epochs=3
     )
     assert first.code == second.code == 0, first.talk + second.talk
@@ -271,9 +204,9 @@ def test_both_ranks_end_a_run_with_the_same_state_and_the_first_alone_writes(
 
 
 def test_a_batch_that_fp32_can_not_help_is_left_out_by_both(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
-    first, second = ranks.run("train", tmp_path, data=str(data), fault="nan_once")
+    first, second = pool.run("train", tmp_path, data=str(data), fault="nan_once")
     assert first.code == second.code == 0, first.talk + second.talk
     assert same(first.value["state"], second.value["state"])
     assert first.value["state"]["position"]["skipped"] == 1
@@ -284,10 +217,10 @@ def test_a_batch_that_fp32_can_not_help_is_left_out_by_both(
 
 @needs_bf16
 def test_both_fall_the_same_rung_at_the_same_step(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     words = {"amp": "bf16", "amp_check": False}
-    first, second = ranks.run("train", tmp_path, data=str(data), fault="nan_in_bf16", **words)
+    first, second = pool.run("train", tmp_path, data=str(data), fault="nan_in_bf16", **words)
     assert first.code == second.code == 0, first.talk + second.talk
     assert first.value["precision"] == second.value["precision"] == "fp32"
     assert same(first.value["state"], second.value["state"])
@@ -299,9 +232,9 @@ def test_both_fall_the_same_rung_at_the_same_step(
 
 
 def test_an_error_of_one_rank_ends_both_with_its_line_said_once(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
-    first, second = ranks.run("train", tmp_path, data=str(data), fault="unreadable_image")
+    first, second = pool.run("train", tmp_path, data=str(data), fault="unreadable_image")
     assert first.code == second.code == 1
     assert "det: error: photo.jpg: can not be read any more" in second.talk
     assert "det: error" not in first.talk
@@ -309,33 +242,33 @@ def test_an_error_of_one_rank_ends_both_with_its_line_said_once(
 
 
 def test_a_command_that_is_refused_is_refused_once(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     words = ["train", f"data={data}", "device=cpu", "batch=3", f"project={tmp_path}"]
-    first, second = ranks.run("det", tmp_path, words=words)
+    first, second = pool.run("det", tmp_path, words=words)
     assert first.code == second.code == 2
     assert (first.talk + second.talk).count("det: error: batch=3 is the total over 2 ranks") == 1
     assert not (tmp_path / "train").exists()
 
 
 def test_a_divergence_of_one_rank_stops_both_and_is_said_once(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
-    first, second = ranks.run("train", tmp_path, data=str(data), fault="nan_always")
+    first, second = pool.run("train", tmp_path, data=str(data), fault="nan_always")
     assert first.code == second.code == 1
     assert (first.talk + second.talk).count("det: error: training has diverged") == 1
 
 
-def test_a_rank_that_is_killed_is_missed(ranks: Ranks, tmp_path: Path, data: Path) -> None:
-    first, second = ranks.run("train", tmp_path, data=str(data), fault="killed")
+def test_a_rank_that_is_killed_is_missed(pool: RankPool, tmp_path: Path, data: Path) -> None:
+    first, second = pool.run("train", tmp_path, data=str(data), fault="killed")
     assert second.code == -9 and first.code == 1
     assert "det: error: another rank of this run does not answer" in first.talk
 
 
 def test_a_signal_to_one_rank_stops_both_at_the_same_batch(
-    ranks: Ranks, tmp_path: Path, data: Path
+    pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
-    first, second = ranks.run("train", tmp_path, data=str(data), fault="terminated")
+    first, second = pool.run("train", tmp_path, data=str(data), fault="terminated")
     assert first.code == second.code == 143, first.talk + second.talk
     assert "det: stopped at epoch 1, batch 2; go on with" in first.talk
     assert "stopped at" not in second.talk

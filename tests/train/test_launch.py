@@ -13,53 +13,53 @@ import pytest
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.run.folder import RunError
 from yolodet.detector.run.launch import launch
-from yolodet.detector.run.place import Place, check_batch, own_device, place, several
+from yolodet.detector.run.rank_info import RankInfo, check_batch, device_of_rank, gpus_of, rank_info
 
 # ---------------------------------------------------------------- who is who
 
 
 def test_the_place_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place() == Place()
+    assert rank_info() == RankInfo()
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert place() == Place()
+    assert rank_info() == RankInfo()
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(UsageError, match="RANK is '': expected a number; start with torchrun"):
-        place()
+        rank_info()
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(UsageError, match="MASTER_ADDR: start with torchrun"):
-        place()
+        rank_info()
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     monkeypatch.setenv("MASTER_PORT", "29500")
-    assert place() == Place(3, 4, 3, 4)
+    assert rank_info() == RankInfo(3, 4, 3, 4)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert place() == Place(3, 4, 1, 2)
+    assert rank_info() == RankInfo(3, 4, 1, 2)
 
 
 def test_each_rank_takes_the_gpu_of_its_number() -> None:
-    here = Place(3, 4, 1, 2)
-    assert own_device("cuda", here, cuda=True) == "cuda:1"
-    assert own_device(None, here, cuda=True) == "cuda:1"
-    assert own_device(None, here, cuda=False) == own_device("cpu", here, cuda=True) == "cpu"
-    assert own_device("4,6", here, cuda=True) == "6"
-    assert own_device("cuda:1", Place(), cuda=True) == "cuda:1"
-    assert several("0,1,3") == several("cuda:0,1,3") == ("0", "1", "3")
-    assert several("0") == several("cpu") == several(None) == ()
+    here = RankInfo(3, 4, 1, 2)
+    assert device_of_rank("cuda", here, cuda=True) == "cuda:1"
+    assert device_of_rank(None, here, cuda=True) == "cuda:1"
+    assert device_of_rank(None, here, cuda=False) == device_of_rank("cpu", here, cuda=True) == "cpu"
+    assert device_of_rank("4,6", here, cuda=True) == "6"
+    assert device_of_rank("cuda:1", RankInfo(), cuda=True) == "cuda:1"
+    assert gpus_of("0,1,3") == gpus_of("cuda:0,1,3") == ("0", "1", "3")
+    assert gpus_of("0") == gpus_of("cpu") == gpus_of(None) == ()
 
 
 @pytest.mark.parametrize(
     ("device", "here", "words"),
     [
-        ("0", Place(0, 2, 0, 2), "device=0 is one device for 2 ranks: use device=cuda"),
-        ("0,1,2", Place(0, 2, 0, 2), "device=0,1,2 names 3 GPUs, and torchrun has started 2"),
-        ("0,1", Place(), "device=0,1 needs 2 ranks, and this process is one: use det train"),
+        ("0", RankInfo(0, 2, 0, 2), "device=0 is one device for 2 ranks: use device=cuda"),
+        ("0,1,2", RankInfo(0, 2, 0, 2), "device=0,1,2 names 3 GPUs, but torchrun started 2"),
+        ("0,1", RankInfo(), "device=0,1 needs 2 ranks, and this process is one: use det train"),
     ],
 )
 def test_devices_that_do_not_fit_the_ranks_are_refused(
-    device: str, here: Place, words: str
+    device: str, here: RankInfo, words: str
 ) -> None:
     with pytest.raises(UsageError) as refusal:
-        own_device(device, here, cuda=True)
+        device_of_rank(device, here, cuda=True)
     assert str(refusal.value).startswith(words) and "\n" not in str(refusal.value)
 
 
