@@ -1,9 +1,9 @@
-"""COCO's own numbers: our columns handed to faster-coco-eval in memory, and its answer as arrays.
+"""COCO's metrics, computed by faster-coco-eval in memory and returned as arrays.
 
-faster-coco-eval is COCO's evaluator in C++ and agrees with pycocotools to the last digits; nothing
-is written to disk or printed.  Category ids are class indices.  COCO's conventions are kept: IoU
-0.50:0.05:0.95, 101 recall points, areas split at 32^2 and 96^2, and for each image and class the
-100 best detections, whatever ``max_det`` was when they were made.
+faster-coco-eval is COCO's evaluator in C++ and agrees with pycocotools to the last digits.
+Category ids are class numbers.  COCO's conventions hold: IoU 0.50:0.05:0.95, 101 recall points,
+areas split at 32^2 and 96^2, and the 100 best detections per image and class, whatever ``max_det``
+was when they were made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def coco_ground_truth(
     sizes: Sequence[tuple[int, int]],
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """COCO's annotation dictionary of true boxes.
+    """COCO's annotation dictionary of the ground truth.
 
     ``truth.images`` index ``image_ids`` and ``sizes`` (height, width).
     """
@@ -62,7 +62,7 @@ def _rows(*columns: np.ndarray) -> Any:
 def precision_and_recall(
     ground_truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's tables, nan where there is no true box.
+    """COCO's tables, nan where there is no ground truth.
 
     Letters: T IoU thresholds, R recall points, C classes, 4 areas (AREAS), 3 limits (MAX_DETS).
     Returns precision [T,R,C,4,3] and the largest recall [T,C,4,3].
@@ -99,4 +99,4 @@ def _say_nothing(*_: object) -> None:
 
 
 def _absent_as_nan(table: np.ndarray) -> np.ndarray:
-    return np.where(table < 0, np.nan, table)  # COCO writes -1 where there is no true box
+    return np.where(table < 0, np.nan, table)  # COCO writes -1 for "no ground truth"

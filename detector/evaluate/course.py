@@ -1,4 +1,4 @@
-"""The course of a training: losses, learning rate, AP and precision, epoch by epoch."""
+"""The plot of a training run: losses, learning rate, AP and precision per epoch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BANDS = {"fp32": "#6b7180", "bf16": "#2a9d5a", "fp16": "#f48c06"}
 
 
 def plot_results(results: Path | Sequence[Mapping[str, Any]], path: Path) -> None:
-    """The course of a training: loss parts, learning rate, AP, precision and recall by epoch.
+    """Loss parts, learning rate, AP, precision and recall per epoch.
 
-    results: rows with ``epoch``, ``train/*_loss`` (and ``val/*_loss``), ``lr*`` and ``metrics/*``,
-    or the CSV file that holds them; columns that are missing are left out, others not looked at.
+    results: rows with ``epoch``, ``train/*_loss``, ``val/*_loss``, ``lr*`` and ``metrics/*``, or
+    the CSV file that holds them.  A panel without columns is left out; other columns are ignored.
     """
     rows = _read_csv(results) if isinstance(results, Path) else list(results)
     known = list(rows[0]) if rows else []
@@ -35,7 +35,7 @@ def plot_results(results: Path | Sequence[Mapping[str, Any]], path: Path) -> Non
         axes.set_visible(bool(not panels))
     if not panels:
         style(grid[0], "Training", "Epoch")
-        say_nothing_to_show(grid[0], "no epoch was finished")
+        say_nothing_to_show(grid[0], "no epoch has finished")
     for axes, (title, names) in zip(grid, panels, strict=False):
         style(axes, title, "Epoch")
         _epoch_lines(axes, rows, names)
@@ -50,7 +50,7 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _result_panels(columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """Title and columns (column -> name in the legend) of each panel."""
+    """Title and columns (column -> name in the legend) of every panel."""
     losses: dict[str, dict[str, str]] = {}
     for column in columns:
         split, _, name = column.partition("/")
@@ -69,7 +69,7 @@ def _result_panels(columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
 
 
 def _epoch_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
-    """A line a column; the best AP is marked."""
+    """One line per column; the best AP is marked."""
     epochs = np.array([_number(row.get("epoch")) for row in rows])
     colors = (ACCENT, "#f48c06", "#2a9d5a", "#de4fa0")
     for i, (column, name) in enumerate(names.items()):
@@ -95,7 +95,7 @@ def _epoch_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Mapping[s
 
 
 def _precision(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A band a precision with its name; the loss scale; updates skipped so far."""
+    """One named band per precision; the loss scale; updates skipped so far."""
     style(axes, "Precision", "Epoch", "loss scale")
     epochs = np.array([_number(row.get("epoch")) for row in rows])
     names = [str(row["precision"]) for row in rows]
@@ -123,5 +123,5 @@ def _precision(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _number(value: Any) -> float:
-    """A cell as a number; nan for an empty or missing one."""
+    """A cell as a number; nan if it is empty or missing."""
     return math.nan if value is None or value == "" else float(value)

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 as functions of the confidence, on a grid of steps of 0.001."""
+"""Precision, recall and F1 by confidence threshold, in steps of 0.001."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import numpy as np
 from .tables import BoxTable
 
 CONFIDENCES = np.linspace(0, 1, 1001).astype(np.float32)
-"""float32 as the scores are: a score of 0.7 then counts at 0.7 here and in ``Detections.above``."""
+"""float32 like the scores, so that a score of 0.7 counts at the threshold 0.7."""
 
 
 def confidence_curves(
     found: BoxTable, truth: BoxTable, owners: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1 [C,1001] of the detections scored at least each of CONFIDENCES.
+    """Precision, recall and F1 [C,1001] of the detections with a score of at least each of
+    CONFIDENCES.
 
-    owners: [D], the row of ``truth`` each row of ``found`` took, -1 for none.  Detections of crowd
-    boxes count neither way.  No detection: precision 0.  No true box of a class: a row of nan.
+    owners: [D], the row of ``truth`` that each row of ``found`` matched, -1 for none.  Detections
+    of crowd boxes are ignored.  Precision is 0 without detections; a class without ground truth has
+    a row of nan.
     """
     hit = owners >= 0
     counted = np.ones(len(found), bool)
@@ -41,8 +43,8 @@ def _counts_above(table: BoxTable, num_classes: int) -> np.ndarray:
 def best_place(f1: np.ndarray) -> int | None:
     """Grid index of the largest F1 averaged over classes; f1: [C,1001].
 
-    Where a range of confidences is equally good, its middle (the range that starts lowest).  None
-    where no class has an F1 above 0.
+    If a range of confidences is equally good: the middle of the range that starts lowest.  None if
+    no class has an F1 above 0.
     """
     mean = class_mean(f1)
     if not mean.max() > 0:
@@ -54,6 +56,6 @@ def best_place(f1: np.ndarray) -> int | None:
 
 
 def class_mean(curves: np.ndarray) -> np.ndarray:
-    """Average [N] of curves [C,N] over the classes that have one; nan where none has."""
+    """Average [N] of curves [C,N] over the classes that have one; nan if none has."""
     present = curves[~np.isnan(curves).any(1)]
     return present.mean(0) if len(present) else np.full(curves.shape[1], np.nan)

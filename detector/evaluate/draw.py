@@ -1,7 +1,7 @@
-"""Boxes with name tags on pictures, and contact sheets.
+"""Boxes with name tags on images, and contact sheets.
 
-Colours are fixed by class id, line width and text follow the size of the picture, and tags stay
-inside it.  Drawing happens on a copy; pictures are [H,W,3] uint8 RGB throughout.
+A class has the same color everywhere.  Line width and text follow the size of the image, and tags
+stay inside it.  Drawing happens on a copy.  Images are [H,W,3] uint8 RGB.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ PALETTE = (
     (150, 200, 120),
     (70, 70, 160),
 )
-"""Twenty colours that neighbours in the list do not share; class ids beyond it start again."""
+"""Twenty colors, neighbors in the list unlike; class ids from 20 on start again."""
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 BACKGROUND = (244, 244, 246)
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """RGB of a class id, the same in every picture and plot."""
+    """RGB of a class id, the same in every image and plot."""
     return PALETTE[label % len(PALETTE)]
 
 
@@ -52,10 +52,10 @@ def draw_detections(
     class_names: Sequence[str],
     line_width: int | None = None,
 ) -> np.ndarray:
-    """A copy of ``image`` [H,W,3] uint8 RGB with boxes and tags (name, and score where given).
+    """A copy of ``image`` [H,W,3] uint8 RGB with boxes and tags (name, and score if given).
 
-    boxes: [D,4] xyxy pixels, best first: the best lie on top.  labels: [D].  scores: [D].
-    line_width: pixels; default by the size of the picture.
+    boxes: [D,4] xyxy pixels, best first: the best are drawn on top.  labels: [D].  scores: [D].
+    line_width: pixels; default: by the size of the image.
     """
     canvas = np.ascontiguousarray(image).copy()
     width = line_width or default_line_width(image.shape)
@@ -72,14 +72,14 @@ def draw_detections(
 
 
 def default_line_width(shape: tuple[int, ...]) -> int:
-    """Pixels for a picture of ``shape`` (height, width, ...): 3 at 640, never 0."""
+    """Pixels for an image of ``shape`` (height, width, ...): 3 at 640, at least 1."""
     return max(1, round((shape[0] + shape[1]) / 2 / 220))
 
 
 def _draw_frame(
     canvas: np.ndarray, box: list[int], color: tuple[int, int, int], line_width: int
 ) -> None:
-    """The outline of a box, its lines centred on the sides and cut at the picture's edge."""
+    """The outline of a box, its lines centered on the sides and cut at the border of the image."""
     x1, y1, x2, y2 = box
     before, after = line_width // 2, line_width - line_width // 2
 
@@ -96,7 +96,7 @@ def _draw_frame(
 def _draw_tag(
     canvas: np.ndarray, text: str, box: list[int], color: tuple[int, int, int], line_width: int
 ) -> None:
-    """A filled tag above the box, or inside it where there is no room above."""
+    """A filled tag above the box, or inside it if there is no room above."""
     height, width = canvas.shape[:2]
     scale = max(0.36, line_width * 0.15)
     thickness = max(1, round(scale * 1.6))
@@ -115,15 +115,15 @@ def _draw_tag(
 
 
 def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """White on dark colours, near black on light ones (luminance of ITU-R BT.601)."""
+    """White on dark colors, near black on light ones (luminance of ITU-R BT.601)."""
     red, green, blue = color
     light = 0.299 * red + 0.587 * green + 0.114 * blue > 150
     return (25, 25, 30) if light else (255, 255, 255)
 
 
 def tile_images(images: Sequence[np.ndarray], columns: int, cell: int, gap: int = 6) -> np.ndarray:
-    """A contact sheet [H,W,3] uint8: each picture with its longer side at ``cell`` pixels, in rows
-    as high as their highest picture."""
+    """A contact sheet [H,W,3] uint8: each image with its longer side at ``cell`` pixels, in rows
+    as high as their highest image."""
     columns = max(1, min(columns, len(images)))
     small = [fit(image, cell) for image in images]
     rows = [small[i : i + columns] for i in range(0, len(small), columns)]
@@ -140,7 +140,7 @@ def tile_images(images: Sequence[np.ndarray], columns: int, cell: int, gap: int 
 
 
 def fit(image: np.ndarray, side: int) -> np.ndarray:
-    """The picture with its longer side resized to ``side`` pixels."""
+    """The image with its longer side resized to ``side`` pixels."""
     height, width = image.shape[:2]
     share = side / max(height, width)
     if share == 1:

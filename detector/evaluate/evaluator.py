@@ -1,9 +1,8 @@
-"""A model over a data set: the measurement that training, `det val` and tests share.
+"""Measure a model on a data set: one function for training, `det val` and `det export`.
 
-What is measured is what is used: the branch, the thresholds and the precision are those of the
-caller, boxes go through the inverse letterbox into the pixels of the original image, and true boxes
-come from the records as annotated, not from the network's input.  Times are taken with the device
-synchronised.  Errors are not caught: a validation that fails stops the run.
+Boxes go through the inverse letterbox into the pixels of the original image.  The ground truth
+comes from the records as annotated, not from the network's input.  Times are taken with the device
+synchronized.  Errors are not caught: a validation that fails stops the run.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from .metrics import DetectionCollector, Metrics
 from .postprocess import Detections, branches_for, postprocess
 
 MAX_PICTURES = 12
-"""Images kept with their boxes for the plot of truth beside detections."""
+"""Images kept with their boxes for the plot of ground truth beside detections."""
 
 
 class EvaluationError(DetError):
@@ -38,7 +37,7 @@ class EvaluationError(DetError):
 
 
 class BatchSource(Protocol):
-    """What is asked of a loader: its batches of letterboxed images, in order."""
+    """A loader of letterboxed images, in order."""
 
     def epoch(self, epoch: int) -> Iterable[Batch]: ...
 
@@ -47,9 +46,9 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class Picture:
-    """One measured image, to be looked at.
+    """One measured image, to be plotted.
 
-    image: [H,W,3] uint8 RGB, the network's input.  boxes: [N,4] float32 xyxy true boxes in its
+    image: [H,W,3] uint8 RGB, the network's input.  boxes: [N,4] float32 xyxy, ground truth in its
     pixels.  labels: [N] int64.  detections: in its pixels too.
     """
 
@@ -61,12 +60,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome.
+    """The result of a measurement.
 
-    speed: milliseconds an image: ``pre`` (waiting for the loader), ``inference`` (copy to the
-    device and forward), ``post`` (decoding and selection, to Detections on the CPU); without the
-    first batch, which pays for warming up, where there is more than one.
-    collector: everything the metrics were computed from; image ids index the records.
+    speed: ms per image: ``pre`` (waiting for the loader), ``inference`` (copy to the device and
+    forward pass), ``post`` (to Detections on the CPU).  The first batch is left out if there are
+    several, because it includes the warm-up.
+    collector: everything that the metrics were computed from; image ids index the records.
     pictures: the first images.  paths: of all measured images, in the collector's order.
     """
 
@@ -77,7 +76,7 @@ class Evaluation:
     paths: list[Path] = field(default_factory=list)
 
     def write_labels(self, folder: Path) -> list[Path]:
-        """YOLO label files with scores, one an image; see ``write_label_files``."""
+        """YOLO label files with scores, one per image; see ``write_label_files``."""
         return write_label_files(self.collector, self.paths, folder)
 
 
@@ -130,13 +129,13 @@ def _collect(
     records: Sequence[Record],
     found: Sequence[Detections],
 ) -> None:
-    """Hand the batch's detections and true boxes over, in original pixels."""
+    """Add the detections and the ground truth of a batch, in original pixels."""
     images = zip(batch.indices, batch.original_sizes, batch.letterboxes, found, strict=True)
     for index, size, letterbox, detections in images:
         if letterbox is None:
             raise EvaluationError(
-                f"{records[index].path}: the image is augmented and has no way back to its "
-                "original, expected a loader of letterboxed images"
+                f"{records[index].path}: the image is augmented, so boxes cannot be mapped back "
+                "to the original; expected a loader of letterboxed images"
             )
         record = records[index]
         original = detections.to_original(letterbox, size)
@@ -156,7 +155,7 @@ def _pictures(batch: Batch, found: Sequence[Detections], room: int) -> list[Pict
 
 @contextmanager
 def _evaluation_mode(model: DetectorLike) -> Iterator[None]:
-    """Evaluation mode inside; afterwards each module's own mode (frozen parts differ) is back."""
+    """Evaluation mode inside; afterwards every module has its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -167,7 +166,7 @@ def _evaluation_mode(model: DetectorLike) -> Iterator[None]:
 
 
 class _Clock:
-    """Milliseconds by stage, with the device synchronised at every reading."""
+    """Milliseconds per stage, with the device synchronized at every reading."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -176,7 +175,7 @@ class _Clock:
         self._batches: list[tuple[int, dict[str, float]]] = []
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; the time it takes to get each counts as ``pre``."""
+        """The batches; the time to get each one counts as ``pre``."""
         iterator = iter(batches)
         while True:
             self._last = time.perf_counter()
@@ -197,7 +196,7 @@ class _Clock:
             self._batch = {}
 
     def speed(self) -> dict[str, float]:
-        """Milliseconds an image, without the first batch where there are more."""
+        """ms per image, without the first batch if there are several."""
         counted = self._batches[1:] or self._batches
         images = sum(size for size, _ in counted)
         stages = ("pre", "inference", "post")

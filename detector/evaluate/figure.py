@@ -1,7 +1,7 @@
-"""The look of every plot: one paper, one ink, class colours as in pictures.
+"""The style of every plot; classes have the same colors as in drawn images.
 
-Figures are made through matplotlib's objects and drawn by Agg; pyplot, its backends and its
-settings, which belong to the user, are not touched.
+Figures use matplotlib's objects and the Agg renderer.  The user's pyplot, backend and settings are
+not touched.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ DPI = 150
 
 
 def new_figure(width: float, height: float, square: bool = False) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches that lays itself out; ``square``: around
-    axes whose sides have a fixed ratio."""
+    """An empty figure in inches with automatic layout.  square: its axes have a fixed ratio."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     pads = {"w_pad": 0.12, "h_pad": 0.12, "wspace": 0.03, "hspace": 0.04}
@@ -60,13 +59,13 @@ def unit_square(axes: Axes) -> None:
 
 
 def plot_color(label: int) -> tuple[float, float, float]:
-    """The class colour as matplotlib wants it."""
+    """The class color in 0..1, as matplotlib expects it."""
     red, green, blue = class_color(label)
     return red / 255, green / 255, blue / 255
 
 
 def legend(axes: Axes, **options: Any) -> None:
-    """A frameless legend; nothing where no line has a name."""
+    """A legend without a frame; none if no line has a name."""
     if axes.get_legend_handles_labels()[1]:
         box = axes.legend(frameon=False, fontsize=8, labelcolor=INK, alignment="left", **options)
         box.get_title().set(fontsize=8, color=SOFT)
@@ -78,7 +77,7 @@ def shorten(name: str, length: int = 22) -> str:
 
 
 def say_nothing_to_show(axes: Axes, text: str) -> None:
-    """A word in the middle of empty axes."""
+    """A text in the middle of empty axes."""
     axes.text(
         0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=10, color=SOFT
     )
@@ -87,7 +86,7 @@ def say_nothing_to_show(axes: Axes, text: str) -> None:
 def note(
     axes: Axes, x: float, y: float, text: str, span: tuple[float, float] = (0.0, 1.0)
 ) -> None:
-    """A word beside a point, on the side of ``span`` that has room."""
+    """A text beside a point, on the side of ``span`` that has room."""
     left = x > sum(span) / 2
     shift = (-8 if left else 8, 12 if y < 0.93 * axes.get_ylim()[1] else -14)
     box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
@@ -96,13 +95,13 @@ def note(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write the figure; the suffix says the format."""
+    """Write the figure; the suffix of ``path`` sets the format."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=DPI)
     write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
 def save_picture(image: np.ndarray, path: Path) -> None:
-    """Write [H,W,3] uint8 RGB; the suffix (.jpg, .png) says the format."""
+    """Write [H,W,3] uint8 RGB; the suffix (.jpg, .png) sets the format."""
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     write_atomically(path, lambda file: file.write(encoded.tobytes()))

@@ -1,4 +1,4 @@
-"""Measured detections as YOLO label files with a score, one file an image."""
+"""Measured detections as YOLO label files with a score, one file per image."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .tables import BoxTable
 def write_label_files(
     collector: DetectionCollector, paths: Sequence[Path], folder: Path
 ) -> list[Path]:
-    """Write ``folder/NAME.txt`` for each image and return the files.
+    """Write ``folder/NAME.txt`` for every image and return the files.
 
-    paths: of the images, in the order they were collected; NAME is a path's stem, of a second image
-    of that stem NAME-2, and so on.  A row is ``class cx cy w h score``, boxes as shares of the
-    image; a file is empty where nothing was found.
+    paths: of the images, in the order they were collected.  NAME is the stem of the path; a second
+    image of that stem gets NAME-2, and so on.  A row is ``class cx cy w h score``, the box relative
+    to the image.  A file is empty if nothing was found.
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
@@ -36,8 +36,8 @@ def write_label_files(
 
 def _rows(found: BoxTable, size: tuple[int, int]) -> list[str]:
     height, width = size
-    centres = found.boxes[:, :2] + found.boxes[:, 2:] / 2
-    shares = np.concatenate((centres, found.boxes[:, 2:]), 1) / (width, height, width, height)
+    centers = found.boxes[:, :2] + found.boxes[:, 2:] / 2
+    shares = np.concatenate((centers, found.boxes[:, 2:]), 1) / (width, height, width, height)
     return [
         f"{label} " + " ".join(f"{number:.6f}" for number in (*share, score))
         for label, share, score in zip(
@@ -47,7 +47,7 @@ def _rows(found: BoxTable, size: tuple[int, int]) -> list[str]:
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
-    """``stem``, or with the first number that makes it new, also where case does not count."""
+    """``stem``, or with the first free number; upper and lower case count as the same."""
     name, number = stem, 2
     while name.lower() in taken:
         name, number = f"{stem}-{number}", number + 1

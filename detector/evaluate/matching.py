@@ -1,13 +1,13 @@
-"""Which detection found which true box: COCO's rule, on columns over a whole data set.
+"""Which detection matches which true box, by COCO's rule, for a whole data set at once.
 
-Detections take turns by descending score.  Each takes the free true box of its class and image with
-the largest IoU, if that is at least the threshold; a crowd box is taken only where no other can be,
-is never used up, and its detections are ignored (COCO, "Detection Evaluation"; Lin et al.,
-arXiv 1405.0312).  The outcome for the detections above any confidence is the same whether the
-others are removed before or after, so one matching serves every point of a curve.
+Detections are matched in order of descending score.  Each one gets the free true box of its class
+and image with the largest IoU, if that is at least the threshold.  A crowd box is matched only if
+no other box can be; it may be matched many times, and its detections are ignored (COCO, "Detection
+Evaluation"; Lin et al., arXiv 1405.0312).  Removing the detections below a confidence before or
+after matching gives the same result, so one matching serves every point of a curve.
 
 Only pairs that overlap enough are looked at one by one; everything before is array work in chunks.
-Average precision is not computed here but by COCO's own evaluator (coco.py).
+Average precision is computed by COCO's evaluator (coco.py), not here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAIRS_A_CHUNK = 4_000_000
 
 
 def match(found: BoxTable, truth: BoxTable, iou: float) -> np.ndarray:
-    """Row of ``truth`` that each row of ``found`` took, by COCO's rule: [D] int64, -1 for none."""
+    """Row of ``truth`` that each row of ``found`` matches: [D] int64, -1 for none."""
     num_classes = 1 + int(max(found.labels.max(initial=0), truth.labels.max(initial=0)))
     found_groups = found.images * num_classes + found.labels
     truth_groups = truth.images * num_classes + truth.labels
@@ -30,7 +30,7 @@ def match(found: BoxTable, truth: BoxTable, iou: float) -> np.ndarray:
     turn[np.argsort(-found.scores, kind="stable")] = np.arange(len(found))
     # of equal overlaps COCO takes the later true box
     order = np.lexsort((-owners, -overlaps, truth.crowd[owners], turn[rows]))
-    return _take_turns(rows[order], owners[order], len(found), truth.crowd)
+    return _match_in_order(rows[order], owners[order], len(found), truth.crowd)
 
 
 def confusion_matrix(
@@ -38,10 +38,9 @@ def confusion_matrix(
 ) -> np.ndarray:
     """Counts [C+1,C+1] int64: row = true class, column = predicted class, last = background.
 
-    First every detection takes a true box of its class (``match``); then the detections and true
-    boxes left over are paired across classes, largest overlap first.  What still stands alone is a
-    false alarm (last row) or a missed box (last column).  Crowd boxes and what hit them are left
-    out.
+    First detections are matched within their class (``match``).  Then the remaining detections and
+    true boxes are paired across classes, largest overlap first.  What is left is a false alarm
+    (last row) or a missed box (last column).  Crowd boxes and their detections are left out.
     """
     owners = match(found, truth, iou)
     ignored = (owners >= 0) & truth.crowd[owners] if len(truth) else np.zeros(len(found), bool)
@@ -63,16 +62,16 @@ def confusion_matrix(
 
 
 def _match_across_classes(found: BoxTable, truth: BoxTable, iou: float) -> np.ndarray:
-    """Row of ``truth`` for each row of ``found`` whatever the class, largest overlap first: [D]."""
+    """Row of ``truth`` for each row of ``found`` of any class, largest overlap first: [D]."""
     rows, owners, overlaps = overlapping_pairs(found, truth, found.images, truth.images, iou)
     order = np.lexsort((-found.scores[rows], -overlaps))
-    return _take_turns(rows[order], owners[order], len(found), np.zeros(len(truth), bool))
+    return _match_in_order(rows[order], owners[order], len(found), np.zeros(len(truth), bool))
 
 
-def _take_turns(
+def _match_in_order(
     rows: np.ndarray, owners: np.ndarray, num_found: int, crowd: np.ndarray
 ) -> np.ndarray:
-    """Go through pairs by precedence; each row and each owner (unless crowd) is used once."""
+    """Match pairs in the given order; each row and each owner (unless crowd) is used once."""
     result = [-1] * num_found
     free = [True] * len(crowd)
     reusable = crowd.tolist()

@@ -1,14 +1,13 @@
-"""Detections -> Metrics: COCO's average precision, and what it does not tell a user.
+"""Detections -> Metrics: COCO's average precision, and precision, recall and F1 by confidence.
 
-AP and AR are COCO's own (coco.py).  Precision, recall and F1 follow from the same detections and
-COCO's rule of matching at IoU 0.5 (matching.py), as functions of the confidence on a grid of steps
-of 0.001.  ``best_conf`` is the confidence with the largest F1, averaged over classes that have true
-boxes; where a range of confidences is equally good, its middle.  The confusion matrix is made at
-``best_conf``.  Where there is nothing to choose from it is 0.25.
+AP and AR are COCO's (coco.py).  Precision, recall and F1 come from the same detections, matched by
+COCO's rule at IoU 0.5 (matching.py), for confidences in steps of 0.001.  ``best_conf`` is the
+confidence with the largest F1, averaged over the classes with ground truth; if a range is equally
+good, its middle; 0.25 if no F1 is above 0.  The confusion matrix is made at ``best_conf``.
 
-Conventions: a class without true boxes has no numbers (nan, None in ``to_dict``) and counts in no
-average; a class with true boxes and no detection has precision, recall and F1 of 0.  Crowd boxes
-are neither to be found nor wrong to find.  The area of a true box is that of its rectangle unless
+Conventions: a class without ground truth has no numbers (nan, None in ``to_dict``) and is left out
+of averages.  A class with ground truth and no detection has precision, recall and F1 of 0.  Crowd
+boxes and their detections are ignored.  The area of a true box is that of its rectangle unless
 ``areas`` are given (COCO's files give the area of the mask).
 """
 
@@ -34,8 +33,8 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 class ClassMetrics(NamedTuple):
-    """One class.  images, boxes: how many hold and are the class.  precision, recall, f1: at the
-    best confidence of all classes together.  ap_50, ap: COCO's at IoU 0.50 and 0.50:0.95."""
+    """One class.  images: with the class.  boxes: of the class.  precision, recall, f1: at
+    ``best_conf`` of all classes.  ap_50, ap: COCO's at IoU 0.50 and 0.50:0.95."""
 
     name: str
     images: int
@@ -49,10 +48,10 @@ class ClassMetrics(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines to draw; rows of classes without true boxes are nan.
+    """Lines to draw; rows of classes without ground truth are nan.
 
-    recalls: [101].  pr: [C,101] precision at a recall, IoU 0.5, COCO's envelope.
-    confidences: [1001].  precision, recall, f1: [C,1001] at a confidence, IoU 0.5.
+    recalls: [101].  pr: [C,101] precision by recall, IoU 0.5, COCO's envelope.
+    confidences: [1001].  precision, recall, f1: [C,1001] by confidence, IoU 0.5.
     """
 
     recalls: np.ndarray
@@ -65,13 +64,13 @@ class Curves:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good a detector was on a data set.
+    """The metrics of a detector on a data set.
 
     map: AP over IoU 0.50:0.95, COCO's main number; map_50, map_75 at one IoU; map_small, _medium,
     _large by area in original pixels (below 32^2, up to 96^2, above).  ar_1, ar_10, ar_100: average
-    recall with so many detections an image and class.  precision, recall, f1: averages over classes
-    at ``best_conf``.  confusion: [C+1,C+1] int64, row = true class, column = predicted, last =
-    background.  num_boxes: true boxes without crowds.
+    recall with at most 1, 10, 100 detections per image and class.  precision, recall, f1: averages
+    over classes at ``best_conf``.  confusion: [C+1,C+1] int64, row = true class, column =
+    predicted, last = background.  num_boxes: true boxes without crowds.
     """
 
     map: float
@@ -110,7 +109,7 @@ class Metrics:
 
 
 class DetectionCollector:
-    """Takes true boxes and detections image by image, in pixels of the original image."""
+    """Collects ground truth and detections image by image, in pixels of the original image."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = list(class_names)
@@ -134,9 +133,9 @@ class DetectionCollector:
     ) -> None:
         """One image.  size: (height, width).  true_boxes: [N,4] xyxy.  true_labels: [N].
 
-        crowd: [N] bool, boxes around groups that count neither way.  areas: [N], where the area
-        that sorts a true box into small, medium, large is not that of its rectangle.
-        Raises ValueError for a number that is not finite or a class id without a name.
+        crowd: [N] bool, boxes around groups, which are ignored.  areas: [N], if the area that sorts
+        a true box into small, medium, large is not that of its rectangle.
+        Raises ValueError for a number that is not finite or an unknown class id.
         """
         place, num_classes = len(self), len(self.class_names)
         truth = image_table(place, true_boxes, true_labels, crowd=crowd, areas=areas)
@@ -149,9 +148,9 @@ class DetectionCollector:
         self._found.append(found)
 
     def compute(self) -> Metrics:
-        """All metrics of what was added.  Raises ValueError where an image id was added twice."""
+        """All metrics of what was added.  Raises ValueError if an image id was added twice."""
         if len(set(self._ids)) < len(self._ids):
-            raise ValueError("image ids: some image was added twice, expected each once")
+            raise ValueError("an image id was added twice, expected each id once")
         found, truth = join_tables(self._found), join_tables(self._truth)
         num_classes = len(self.class_names)
         ground_truth, results = self.coco_ground_truth(), self.coco_results()
@@ -184,12 +183,12 @@ class DetectionCollector:
         return coco_ground_truth(join_tables(self._truth), self._ids, self._sizes, self.class_names)
 
     def coco_results(self) -> list[dict[str, Any]]:
-        """The detections in COCO's results format, unrounded: they score what ``compute`` says."""
+        """The detections in COCO's results format, not rounded: they have the AP of ``compute``."""
         return coco_results(join_tables(self._found), self._ids)
 
 
 def _coco_numbers(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """COCO's summary: averages over everything that exists of the tables of coco.py."""
+    """COCO's summary: averages over the tables of coco.py, nan left out."""
     numbers = {"map": _mean(precision[..., 0, -1])}
     numbers["map_50"] = _mean(precision[0, ..., 0, -1])
     numbers["map_75"] = _mean(precision[5, ..., 0, -1])
@@ -216,7 +215,7 @@ def _per_class(
 
 
 def _mean(values: np.ndarray) -> float:
-    """Average of the numbers that exist; nan where none does."""
+    """Average without nan; nan if there is no number."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if values.size else math.nan
 

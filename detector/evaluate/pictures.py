@@ -1,4 +1,4 @@
-"""Plots made of images and boxes: training batches, truth beside detections, the data set."""
+"""Plots of images and boxes: training batches, ground truth beside detections, the data set."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .figure import (
 
 BATCH_IMAGES = 16
 CELL = 400
-"""Pixels of the longer side of a picture on a sheet."""
+"""Longer side of an image on a sheet, in pixels."""
 GAP = 4
 CAPTION = 22
 FEW_CLASSES = 12
 
 
 def plot_batch(batch: Batch, class_names: Sequence[str], path: Path) -> None:
-    """The first images of a training batch with their boxes, as the model is fed them."""
+    """The first images of a training batch with their boxes, as the model sees them."""
     sheet = []
     for i in range(min(BATCH_IMAGES, len(batch))):
         image = batch.images[i].permute(1, 2, 0).cpu().numpy()
@@ -47,15 +47,15 @@ def plot_batch(batch: Batch, class_names: Sequence[str], path: Path) -> None:
 
 
 def plot_detections(evaluation: Evaluation, class_names: Sequence[str], path: Path) -> None:
-    """Measured images twice: true boxes at the left, at the right what was found with at least
-    the best confidence."""
+    """Measured images twice: ground truth on the left, detections above the best confidence on the
+    right."""
     conf = evaluation.metrics.best_conf
     pairs = [_pair(picture, class_names, conf) for picture in evaluation.pictures]
     save_picture(tile_images(pairs, 2, 2 * CELL + GAP, gap=3 * GAP), path)
 
 
 def _pair(picture: Picture, class_names: Sequence[str], conf: float) -> np.ndarray:
-    """Truth and detections of one image side by side, each under its caption."""
+    """Ground truth and detections of one image side by side, each under its caption."""
     found = picture.detections.above(conf)
     boxes, labels, scores = (x.numpy() for x in (found.boxes, found.labels, found.scores))
     truth = _drawn(picture.image, picture.boxes, picture.labels, None, class_names)
@@ -79,36 +79,36 @@ def _drawn(
     scores: np.ndarray | None,
     class_names: Sequence[str],
 ) -> np.ndarray:
-    """The image at the size of a cell with its boxes, so that tags stay readable."""
+    """The image at the size of a cell with its boxes, so that tags can be read."""
     small = fit(image, CELL)
     share = np.array([small.shape[1] / image.shape[1], small.shape[0] / image.shape[0]] * 2)
     return draw_detections(small, boxes.reshape(-1, 4) * share, labels, scores, class_names)
 
 
 def plot_labels(records: Sequence[Record], class_names: Sequence[str], path: Path) -> None:
-    """A data set at a glance: boxes a class, where their centres lie, how large they are."""
+    """A data set in one figure: boxes per class, where their centers are, how large they are."""
     boxes = np.concatenate([np.empty((0, 4)), *(_relative(record) for record in records)])
     labels = np.concatenate([np.empty(0, np.int64), *(record.labels for record in records)])
     panels, figure = _label_panels(len(class_names))
     title = f"{len(labels)} boxes in {len(records)} images"
     _class_bars(panels["bars"], labels, class_names, title)
-    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    _heat_map(panels["centres"], centres, "Where boxes are", "x / image width", "y / image height")
-    panels["centres"].invert_yaxis()  # as in the picture
+    centers, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    _heat_map(panels["centers"], centers, "Where boxes are", "x / image width", "y / image height")
+    panels["centers"].invert_yaxis()  # as in the picture
     _heat_map(panels["sizes"], sides, "How large they are", "width / image", "height / image")
     save_figure(figure, path)
 
 
 def _label_panels(num_classes: int) -> tuple[dict[str, Axes], Figure]:
-    """Axes ``bars``, ``centres`` and ``sizes``: in a row, or beside a tall list of classes."""
+    """Axes ``bars``, ``centers`` and ``sizes``: in a row, or for many classes in two columns."""
     if num_classes <= FEW_CLASSES:
         figure = new_figure(12.5, 3.7)
         axes = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
-        return dict(zip(("bars", "centres", "sizes"), axes, strict=True)), figure
+        return dict(zip(("bars", "centers", "sizes"), axes, strict=True)), figure
     square, height = 2.9, min(15.0, max(5.8, 1.2 + 0.17 * num_classes))
     figure = new_figure(9.5, height)
     panels = figure.subplot_mosaic(
-        [["bars", "centres"], ["bars", "sizes"], ["bars", "."]],
+        [["bars", "centers"], ["bars", "sizes"], ["bars", "."]],
         width_ratios=(1.5, 1),
         height_ratios=(square, square, max(height - 2 * square, 1e-3)),
     )
@@ -116,13 +116,13 @@ def _label_panels(num_classes: int) -> tuple[dict[str, Axes], Figure]:
 
 
 def _relative(record: Record) -> np.ndarray:
-    """Boxes [N,4] xyxy as shares of the image's sides."""
+    """Boxes [N,4] xyxy relative to the sides of the image."""
     height, width = record.size
     return record.boxes.reshape(-1, 4) / np.array([width, height, width, height])
 
 
 def _class_bars(axes: Axes, labels: np.ndarray, names: Sequence[str], title: str) -> None:
-    """A bar a class in the order of class ids, with its count."""
+    """One bar per class in the order of class ids, with its count."""
     counts = np.bincount(labels, minlength=len(names))
     places = np.arange(len(counts))
     font = 8.5 if len(counts) <= 40 else 7

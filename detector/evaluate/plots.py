@@ -1,7 +1,7 @@
-"""Pictures of a measurement: curves and the confusion matrix; and the door to all other pictures.
+"""Plots of an evaluation: precision-recall curve, confidence curves, confusion matrix.
 
-Every function takes what it shows and the path to write; files appear whole or not at all.
-Up to 20 classes are told apart by colour and named; more are a cloud behind their average.
+Files are written atomically.  Up to 20 classes have a color and a name each; more are thin lines
+behind their average.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
         style(axes, title, "Confidence")
         unit_square(axes)
         mean = class_mean(values)
-        if title == "Precision":  # which says nothing where nothing is found
+        if title == "Precision":  # meaningless above the last detection
             values, mean = _while_found(values, mean, curves.recall)
         _class_lines(axes, curves.confidences, values, names, "all classes", mean)
         if not math.isnan(best):
@@ -90,8 +90,8 @@ def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
 def _while_found(
     values: np.ndarray, mean: np.ndarray, recall: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lines [C,N] that end where their class is found no more, and the average [N] that ends where
-    fewer than half of the classes are left.  A class that is never found keeps its line at 0."""
+    """Lines [C,N] cut at the last detection of their class, and the average [N] cut where fewer
+    than half of the classes are left.  A class that is never found keeps its line at 0."""
     found = np.greater(recall, 0)  # [C,N]; falls with the confidence
     ever = found.any(1)
     values = np.where(found | ~ever[:, None], values, np.nan)
@@ -99,7 +99,7 @@ def _while_found(
 
 
 def plot_confusion_matrix(metrics: Metrics, class_names: Sequence[str], path: Path) -> None:
-    """Shares of each true class by predicted class; numbers where there are at most 20 classes."""
+    """Share of each true class by predicted class; with numbers for at most 20 classes."""
     counts = metrics.confusion
     totals = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -108,7 +108,7 @@ def plot_confusion_matrix(metrics: Metrics, class_names: Sequence[str], path: Pa
     side = min(13.0, max(4.6, 2.4 + 0.42 * size))
     figure = new_figure(side + 1.0, side, square=True)
     axes = figure.add_subplot()
-    # the square root shows a share of 0.05 too
+    # the square root makes a share of 0.05 visible
     image = axes.imshow(shares, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     style(axes, f"Confusion at confidence {metrics.best_conf:.3f}", "Predicted", "True")
     axes.grid(False)
@@ -129,7 +129,7 @@ def plot_confusion_matrix(metrics: Metrics, class_names: Sequence[str], path: Pa
 
 
 def _write_numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
-    """The share, and where there is room the count, in each cell that has any."""
+    """The share, and the count if there is room, in each cell that is not empty."""
     roomy = len(counts) <= 8
     for row, column in np.argwhere(counts).tolist():
         share = shares[row, column]
@@ -156,10 +156,10 @@ def _class_lines(
     whole: str,
     mean: np.ndarray | None = None,
 ) -> None:
-    """A line a class and their average; lines: [C,N], nan where a class has none."""
+    """One line per class and their average; lines: [C,N], nan for a class that has none."""
     present = [i for i in range(len(lines)) if not np.isnan(lines[i]).all()]
     if not present:
-        say_nothing_to_show(axes, "no true boxes to measure with")
+        say_nothing_to_show(axes, "no ground truth to measure with")
         return
     few = len(present) <= NAMED_CLASSES
     for i in present:

@@ -1,16 +1,15 @@
-"""From Predictions to Detections: one path for training, `det val`, `det predict` and exports.
+"""From Predictions to Detections: the same code for training, `det val`, `det predict` and exports.
 
-Two ways, chosen by the branch that is read.  The one-to-one branch is trained to name every object
-once, so its best scores are the answer (``top_detections``, pure tensor code of fixed shape that
-exports as it stands).  The one-to-many branch names an object many times and needs non-maximum
-suppression (``nms_detections``).
+The branch decides how.  The one-to-one branch is trained to find every object once, so its best
+scores are the result (``top_detections``, tensor code of fixed shape that can be exported).  The
+one-to-many branch finds an object many times and needs non-maximum suppression
+(``nms_detections``).
 
-Rules that hold for both.  Arithmetic is float32 whatever the precision around it.  An anchor with
-a class score that is no number, or with a box that is not finite or has no area, is dropped alone:
-it can not push out or suppress its neighbours.  A score counts when it is at least ``conf``.  There
-is no time limit: every image gets its answer.  NMS compares in float64, shifted to positive
-coordinates: class offsets cost no precision then, and negative coordinates do not reach into the
-next class.  Reading the outputs of exported files belongs to the export room.
+Rules for both.  Arithmetic is float32 in every precision.  An anchor with a score that is nan, or
+with a box that is not finite or has no area, is dropped before boxes compete.  A score counts if it
+is at least ``conf``.  There is no time limit.  NMS compares in float64, shifted to positive
+coordinates: class offsets then cost no precision, and negative coordinates do not reach into the
+next class.
 
 Letters: B images, A anchor points, C classes, D detections.
 """
@@ -29,11 +28,11 @@ from ..models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
 from ..options.detect import DetectOptions
 
 MAX_CANDIDATES = 30_000
-"""Most (anchor, class) pairs of an image that enter NMS, the best scored first."""
+"""Most (anchor, class) pairs per image that enter NMS, best scores first."""
 
 
 class BranchError(InputError):
-    """The detections asked for need a head branch that the model does not have."""
+    """The model does not have the head branch that is needed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Detections:
     def to_original(self, letterbox: Letterbox, original_size: tuple[int, int]) -> Detections:
         """Boxes in the pixels of the original image of size (height, width), clipped to it.
 
-        A box that lay wholly in the border has nothing left in the image and is dropped.
+        A box that lies wholly in the padding is dropped.
         """
         height, width = original_size
         pad = self.boxes.new_tensor((letterbox.pad_x, letterbox.pad_y) * 2)
@@ -83,28 +82,28 @@ def has_area(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def uses_nms(nms: bool, available: Iterable[str]) -> bool:
-    """Whether detections go through NMS: asked for, or no one-to-one branch is ``available``."""
+    """Whether NMS is used: ``nms`` is set, or no one-to-one branch is ``available``."""
     return nms or ONE_TO_ONE not in available
 
 
 def head_in_use(nms: bool, available: Iterable[str]) -> str:
-    """Where detections come from, as results and logs say it."""
+    """The head and how it is read, for results and logs."""
     return "one-to-many + NMS" if uses_nms(nms, available) else "one-to-one (NMS-free)"
 
 
 def branches_for(nms: bool, available: Iterable[str]) -> tuple[str, ...]:
     """The head branch to compute.
 
-    nms=True reads the one-to-many branch, nms=False the one-to-one branch.  A family with a single
-    one-to-many head needs NMS in either case and gets it (``uses_nms`` tells, so that a command can
-    say so).  Raises BranchError where that branch is not among ``available``.
+    nms=True reads the one-to-many branch, nms=False the one-to-one branch.  A family with only a
+    one-to-many head uses NMS in both cases (see ``uses_nms``).  Raises BranchError if the branch is
+    not ``available``.
     """
     names = tuple(available)
     branch = ONE_TO_MANY if uses_nms(nms, names) else ONE_TO_ONE
     if branch not in names:
-        mend = "use nms=False" if ONE_TO_ONE in names else f"expected {ONE_TO_MANY} or {ONE_TO_ONE}"
+        fix = "use nms=False" if ONE_TO_ONE in names else f"expected {ONE_TO_MANY} or {ONE_TO_ONE}"
         has = ", ".join(names) or "none"
-        raise BranchError(f"nms={nms} reads the branch {branch}, the model has {has}: {mend}")
+        raise BranchError(f"nms={nms} reads the branch {branch}, the model has {has}: {fix}")
     return (branch,)
 
 
@@ -141,7 +140,7 @@ def _only_classes(predictions: Predictions, classes: tuple[int, ...]) -> Predict
 
 
 def rows_to_detections(rows: torch.Tensor, conf: float) -> list[Detections]:
-    """Rows [B,max_det,6] of ``top_detections`` as Detections on the CPU, without the padding."""
+    """Rows [B,max_det,6] of ``top_detections`` as Detections on the CPU, without padding."""
     rows = rows.float().cpu()  # one transfer for the whole batch
     keep = (rows[..., 4] >= conf) & (rows[..., 4] > 0)
     counts = keep.sum(1).tolist()  # rows are sorted: those kept come first
@@ -155,14 +154,14 @@ def _from_rows(rows: torch.Tensor) -> Detections:
 def top_detections(predictions: Predictions, max_det: int) -> torch.Tensor:
     """NMS-free detections [B,max_det,6] float32: x1, y1, x2, y2, score, class; best first.
 
-    The ``max_det`` anchors with the best class each, then the best ``max_det`` of their (anchor,
-    class) pairs; padded with rows of score 0 where there are fewer.  Shapes depend on shapes only,
-    so the function can be traced, compiled and exported.
+    First the ``max_det`` anchors with the best scores, then the best ``max_det`` of their (anchor,
+    class) pairs; padded with rows of score 0 if there are fewer.  Shapes depend on shapes only, so
+    the function can be traced, compiled and exported.
     """
     boxes = decode_boxes(predictions)  # [B,A,4]
     logits = predictions.logits.float()  # [B,A,C]
     num_anchors, num_classes = logits.shape[1:]
-    best = logits.amax(-1)  # [B,A]; no number where any class is none
+    best = logits.amax(-1)  # [B,A]; nan if the score of any class is
     best = torch.where(has_area(boxes) & ~torch.isnan(best), best, -torch.inf)
     best, anchors = best.topk(min(max_det, num_anchors), dim=1)  # [B,K]
 
@@ -186,9 +185,9 @@ def nms_detections(
     """Detections of each image after non-maximum suppression, in input pixels, on the CPU.
 
     Every (anchor, class) pair with a score of at least ``conf`` is a candidate, so one anchor may
-    name several classes.  A box is suppressed by a better one that overlaps it by more than
-    ``iou``: of its own class, or with ``agnostic`` of any class.  At most MAX_CANDIDATES candidates
-    and ``max_det`` detections an image.
+    give several classes.  A box is suppressed by a better one of its class (with ``agnostic``: of
+    any class) that overlaps it by more than ``iou``.  At most MAX_CANDIDATES candidates and
+    ``max_det`` detections per image.
     """
     boxes = decode_boxes(predictions)  # [B,A,4]
     scores = predictions.logits.float().sigmoid()  # [B,A,C]
@@ -211,7 +210,7 @@ def _suppress(detections: Detections, iou: float, agnostic: bool, max_det: int) 
     """Greedy NMS on candidates sorted by score."""
     if len(detections) == 0:
         return detections
-    # takes more than a second, and a head without NMS does without
+    # importing torchvision takes more than a second, and an NMS-free head does not need it
     from torchvision.ops import batched_nms, nms
 
     on_mps = detections.boxes.device.type == "mps"  # no float64 there

@@ -7,28 +7,17 @@ from pathlib import Path
 from ..run.log import Log
 from . import pictures, plots
 from .evaluator import Evaluation
+from .metrics import ClassMetrics
 
 
 def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
-    """The final table: all classes together, then each."""
+    """Log the final table: all classes, then each class with ground truth."""
     metrics = evaluation.metrics
     columns = ("class", "images", "boxes", "precision", "recall", "F1", "AP50", "AP")
+    total = (metrics.num_images, metrics.num_boxes, metrics.precision, metrics.recall)
     rows = [
-        (
-            "all",
-            metrics.num_images,
-            metrics.num_boxes,
-            metrics.precision,
-            metrics.recall,
-            metrics.f1,
-            metrics.map_50,
-            metrics.map,
-        )
-    ]
-    rows += [
-        (c.name, c.images, c.boxes, c.precision, c.recall, c.f1, c.ap_50, c.ap)
-        for c in metrics.per_class
-        if c.boxes
+        ClassMetrics("all", *total, metrics.f1, metrics.map_50, metrics.map),
+        *(row for row in metrics.per_class if row.boxes),
     ]
     texts = [
         [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
@@ -36,11 +25,11 @@ def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
     ]
     log.table(title, columns, texts)
     speed = ", ".join(f"{name} {ms:.1f}" for name, ms in evaluation.speed.items())
-    log.info(f"ms an image: {speed}")
+    log.info(f"ms per image: {speed}")
 
 
 def evaluation_plots(folder: Path, evaluation: Evaluation) -> None:
-    """Curves, confusion matrix and pictures with truth beside detections."""
+    """Curves, confusion matrix, and images with ground truth beside detections."""
     names = evaluation.metrics.class_names
     plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
     plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")

@@ -1,4 +1,4 @@
-"""Boxes of a whole data set as columns: what matching and COCO's evaluator work on."""
+"""Boxes of a whole data set as columns, for matching and COCO's evaluator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Array = np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class BoxTable:
-    """Boxes of many images, one row a box: detections or true boxes.
+    """Boxes of many images, one row per box: detections or ground truth.
 
-    images: [N] int64, which image.  boxes: [N,4] float64 xywh pixels, as COCO keeps them.
-    labels: [N] int64.  scores: [N] float32, 1 for true boxes.  crowd: [N] bool, a box around a
-    group.  areas: [N] float64, what sorts a box into small, medium and large.
+    images: [N] int64, number of the image.  boxes: [N,4] float64 xywh pixels, as in COCO.
+    labels: [N] int64.  scores: [N] float32, 1 for ground truth.  crowd: [N] bool, a box around a
+    group.  areas: [N] float64, which sort boxes into small, medium and large.
     """
 
     images: np.ndarray
@@ -47,8 +47,7 @@ def image_table(
     crowd: Array | None = None,
     areas: Array | None = None,
 ) -> BoxTable:
-    """The rows of one image; boxes: [N,4] xyxy.  The area of a box is that of its rectangle unless
-    ``areas`` says otherwise."""
+    """The rows of one image; boxes: [N,4] xyxy.  areas: default those of the rectangles."""
     corners = array(boxes, np.float64).reshape(-1, 4)
     size = len(corners)
     sides = corners[:, 2:] - corners[:, :2]
@@ -69,13 +68,13 @@ def array(values: Array, dtype: type) -> np.ndarray:
 
 
 def check_table(table: BoxTable, num_classes: int, what: str) -> None:
-    """Raises ValueError where columns differ in length, a number is not finite or a label is not a
-    class id below ``num_classes``; ``what`` names the table."""
+    """Raise ValueError if columns differ in length, a number is not finite or a label is not below
+    ``num_classes``; ``what`` names the table."""
     lengths = [len(column) for column in table.columns]
     if len(set(lengths)) > 1:
-        raise ValueError(f"{what}: expected one value a box in every column, got {lengths[1:]}")
+        raise ValueError(f"{what}: expected one value per box in every column, got {lengths[1:]}")
     if not (np.isfinite(table.boxes).all() and np.isfinite(table.scores).all()):
-        raise ValueError(f"{what}: a box or score is not finite, expected numbers")
+        raise ValueError(f"{what}: a box or score is not finite")
     low, high = table.labels.min(initial=0), table.labels.max(initial=0)
     if len(table) and not 0 <= low <= high < num_classes:
         bad = low if low < 0 else high

@@ -239,10 +239,10 @@ def test_results_are_plain_coco_rows():
         (detections([[0, 0, 1, 1]], [math.nan], [0]), [0], "not finite"),
         (detections([[0, 0, math.inf, 1]], [0.5], [0]), [0], "not finite"),
         (detections(), [-1], "true boxes of image 4: class id -1"),
-        (detections(), [0, 0], "one value a box"),
+        (detections(), [0, 0], "one value per box"),
     ],
 )
-def test_what_can_not_be_measured_is_refused(found, labels, message):
+def test_what_cannot_be_measured_is_refused(found, labels, message):
     collector = DetectionCollector(["a", "b"])
     with pytest.raises(ValueError, match=message):
         collector.add(4, (9, 9), np.array([[0.0, 0, 1, 1]]), np.array(labels), found)

@@ -33,7 +33,7 @@ def changed(image: np.ndarray, original: np.ndarray) -> np.ndarray:
     return (image != original).any(-1)
 
 
-def test_a_box_is_drawn_in_its_class_colour_where_it_lies_on_a_copy():
+def test_a_box_is_drawn_in_its_class_color_where_it_lies_on_a_copy():
     image = GREY.copy()
     drawn = draw_detections(image, np.array([[40.0, 50, 100, 110]]), [7], None, ["x"] * 8)
     assert (image == GREY).all() and drawn.dtype == np.uint8
@@ -82,7 +82,7 @@ def test_no_box_an_id_without_a_name_and_a_view_in_other_memory_are_drawn():
     assert tuple(drawn[70, 30]) == PALETTE[3]
 
 
-def test_colours_of_classes_are_far_apart():
+def test_colors_of_classes_are_far_apart():
     colors = np.array(PALETTE, float)
     assert len(colors) == 20
     distances = np.abs(colors[:, None] - colors[None]).sum(-1) + 999 * np.eye(20)
