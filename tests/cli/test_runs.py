@@ -45,7 +45,7 @@ def test_a_project_that_can_not_be_made_is_refused_and_one_that_can_leaves_no_tr
 
 
 def test_who_writes_no_files_needs_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolodet.detector.checkpoints.check.check_trained", lambda config: None)
+    monkeypatch.setattr("yolodet.detector.commands.predict.check_trained", lambda config: None)
     check_predict(PredictConfig(project="/proc/runs", save=False))
     with pytest.raises(UsageError, match="project="):
         check_predict(PredictConfig(project="/proc/runs", save=False, save_txt=True))

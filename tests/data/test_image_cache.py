@@ -219,7 +219,7 @@ def test_resident_memory_of_a_large_file_on_disk_is_bounded(tmp_path: Path) -> N
 import resource, sys
 from pathlib import Path
 import numpy as np
-from yolodet.datasets import cache as cache_module
+from yolodet.datasets.images import cache as cache_module
 from yolodet.datasets.images.cache import ImageCache
 from yolodet.datasets.formats.record import Record
 cache_module._RESIDENT = 40 * 2**20

@@ -24,6 +24,7 @@ from exports import (
 from yolodet.cli import main
 from yolodet.detector import api
 from yolodet.detector.checkpoints import evaluate
+from yolodet.detector.commands.val import check_val
 from yolodet.detector.evaluate.postprocess import postprocess
 from yolodet.detector.export.formats import torchscript
 from yolodet.detector.export.formats.onnx import REFUSALS
@@ -32,7 +33,6 @@ from yolodet.detector.options import formats
 from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.val import ValConfig
-from yolodet.detector.run import check as checks
 from yolodet.detector.run.log import Log
 
 SCRIPT = "format=torchscript"
@@ -257,7 +257,7 @@ def test_val_gives_the_same_ap_for_checkpoint_and_file(name: str, run: Path, dat
             {"model": str(model), "data": str(data), "device": "cpu", "workers": 0, "plots": False,
              "verbose": False, "batch": 5},
         )  # fmt: skip
-        checks.check_val(config, given)
+        check_val(config, given)
         measured = evaluate.val(config, given, Log(verbose=False))
         assert measured["metrics"]["map"] == pytest.approx(wanted, abs=1e-3)
         assert measured["precision"] == "fp32" and "NMS-free" in measured["head"]

@@ -92,7 +92,7 @@ import os, signal, sys
 import pytest
 from tiny import use_tiny_detector
 from yolodet.cli import main
-from yolodet.detector.export import torchscript
+from yolodet.detector.export.formats import torchscript
 use_tiny_detector(pytest.MonkeyPatch())
 before = signal.getsignal(signal.SIGTERM)
 def write(graph, path, *rest):

@@ -171,13 +171,14 @@ def test_the_tables_of_findings_are_complete() -> None:
 
 
 def test_the_size_of_the_drawn_data_set_is_told() -> None:
-    drawn = yaml.safe_load((ROOT / "datasets" / "shapes.yaml").read_text())["shapes"]
+    drawn = yaml.safe_load((ROOT / "datasets" / "sets" / "shapes.yaml").read_text())["shapes"]
     told = f"{drawn['train']} images to train, {drawn['val']} to validate"
     assert told in (DOCS / "data.md").read_text()
 
 
 def test_every_environment_variable_is_told() -> None:
-    code = (ROOT / "datasets" / "config.py").read_text()
+    readers = ("files/folders.py", "datasets/sets/locate.py")
+    code = "".join((ROOT / file).read_text() for file in readers)
     told = (DOCS / "data.md").read_text()
     variables = re.findall(r'os\.environ\.get\("(\w+)"', code)
     assert len(variables) == 3 and all(f"`{name}`" in told for name in variables)

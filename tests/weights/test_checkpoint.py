@@ -10,8 +10,8 @@ import pytest
 import torch
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.models.build import build
+from yolodet.files import atomic
 from yolodet.files.atomic import write_atomically
-from yolodet.weights import checkpoint
 from yolodet.weights.checkpoint import (
     CheckpointError,
     Meta,
@@ -140,10 +140,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 def test_the_rename_comes_after_the_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda fd: calls.append("fsync"))
+    monkeypatch.setattr(atomic.os, "fsync", lambda fd: calls.append("fsync"))
     replace = os.replace
     monkeypatch.setattr(
-        checkpoint.os, "replace", lambda a, b: (calls.append("replace"), replace(a, b))
+        atomic.os, "replace", lambda a, b: (calls.append("replace"), replace(a, b))
     )
     save_state(tmp_path / "x.pt", {"a": 1})
     assert calls == ["fsync", "replace", "fsync"]
