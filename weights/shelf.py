@@ -29,7 +29,7 @@ def converted(name: str) -> Path:
 
 
 def check_obtainable(word: str, *, offline: bool, accept_license: str | None) -> None:
-    """Raise where a name of the zoo may not be fetched: LicenceError, or DownloadFailed offline.
+    """Raise where a name of the zoo may not be fetched: LicenceError, or DownloadError offline.
 
     A path, and weights that are on disk already, may always be used.
     """
@@ -38,9 +38,9 @@ def check_obtainable(word: str, *, offline: bool, accept_license: str | None) ->
         return
     check_licence(entry, accept_license)
     if offline and not converted(word).with_name(entry.file).is_file():
-        from ..files.resumable import DownloadFailed  # the network's modules again
+        from ..files.download import DownloadError  # the network's modules again
 
-        raise DownloadFailed(
+        raise DownloadError(
             f"the weights of {word} are not in {weights_folder()}, and offline=True asks for no "
             f"network: leave it out, put {entry.file} there, or train with pretrained=False"
         )

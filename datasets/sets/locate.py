@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...files.download import DownloadError, Progress, check_url, download_file, extract_zip
+from ...files.archive import extract_zip
+from ...files.download import DownloadError, Progress, check_url, download_file
 from ...files.folders import cache_folder
 from .description import DatasetError, Description, Message, read_description
 
@@ -33,6 +34,8 @@ __all__ = [
 BUILT_IN = Path(__file__).parent
 NEEDED = ("train", "val")
 """Splits whose files must exist where the YAML names them; a test split may be absent."""
+WAIT_SECONDS = 5.0
+"""How long to wait for a server before the stand-in is taken."""
 UNPACKED = 4
 """An archive may unpack to this many times its download limit."""
 
@@ -274,7 +277,7 @@ def _fetch(
     folder = _archive_folder(description)
     if folder.is_dir():  # unpacked before, and what is looked for is not in it
         return
-    archive = folder.with_name(f".{folder.name}.{os.getpid()}.zip")
+    archive = folder.with_name(f".{folder.name}.zip")
     licence = f"; licence: {description.licence}" if description.licence else ""
     say(f"downloading {url} into {folder}{licence}")
     limit = description.download_limit
@@ -284,13 +287,14 @@ def _fetch(
             archive,
             limit_bytes=limit,
             sha256=description.download_sha256,
+            timeout=WAIT_SECONDS,
             on_progress=on_progress,
         )
         extract_zip(archive, folder, limit_bytes=limit * UNPACKED)
     except DownloadError:
         if not folder.is_dir():  # unless another process was faster
             raise
-    finally:
+    finally:  # an incomplete download is another file, which the next call continues
         archive.unlink(missing_ok=True)
 
 

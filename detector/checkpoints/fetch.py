@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ...files.resumable import DownloadFailed, Progress, download, sha256_of
+from ...files.download import DownloadError, Progress, download_file, sha256_of
 from ...weights.checkpoint import CheckpointError
 from ...weights.importers import ImportFailed
 from ...weights.shelf import check_obtainable, converted
@@ -29,7 +29,7 @@ def obtain(
 
     offline: ask no network.  accept_license: of weights whose licence binds what is made of them.
     on_message: takes remarks.  on_progress: takes bytes done and in all.  Raises LicenceError,
-    DownloadFailed, ImportFailed or CheckpointError.
+    DownloadError, ImportFailed or CheckpointError.
     """
     entry = ZOO.get(word)
     if entry is None:
@@ -57,10 +57,10 @@ def obtain(
 
 def _fetch(entry: ZooEntry, original: Path, on_progress: Progress | None) -> None:
     try:
-        download(entry.url, original, sha256=entry.sha256, on_progress=on_progress)
-    except DownloadFailed as error:
+        download_file(entry.url, original, sha256=entry.sha256, on_progress=on_progress)
+    except DownloadError as error:
         mend = f"without the network: put {entry.file} into {original.parent}"
-        raise DownloadFailed(f"{error}; {mend}") from error
+        raise DownloadError(f"{error}; {mend}") from error
 
 
 def _convert(entry: ZooEntry, original: Path, target: Path) -> None:

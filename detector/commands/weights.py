@@ -115,7 +115,7 @@ def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
 
 
 def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
-    """Download and convert weights of the zoo.  Raises UsageError, LicenceError, DownloadFailed."""
+    """Download and convert weights of the zoo.  Raises UsageError, LicenceError, DownloadError."""
     name = _needed(config.model, "download NAME")
     if name not in ZOO:
         near = " or ".join(nearest(name, ZOO))

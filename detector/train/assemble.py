@@ -90,7 +90,7 @@ def assemble(
 
     resumed, transferred: of the state that will be loaded into it; the weights that the run once
     started from are not needed then.  ranks: the ranks that train together.  Raises DatasetError,
-    CheckpointError, ImportFailed, LicenceError, DownloadFailed, DeviceError, UsageError,
+    CheckpointError, ImportFailed, LicenceError, DownloadError, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
     device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
     prepare_process(config, device)

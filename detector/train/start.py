@@ -43,7 +43,7 @@ class Start:
 def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     """A fresh detector, or one with what fits of the weights that the config names.
 
-    Raises LicenceError, DownloadFailed, CheckpointError or ImportFailed where those can not be had.
+    Raises LicenceError, DownloadError, CheckpointError or ImportFailed where those can not be had.
     """
     word = start_of(config)
     if word is None:

@@ -1,23 +1,56 @@
-"""Downloads against a local server, and archives that want to do harm."""
+"""Downloads from a local server: complete or absent, resumed, never fetched twice."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
+import resource
+import signal
 import socket
-import stat
+import threading
 import time
-import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from local_server import serve
-from yolodet.files.download import DownloadError, check_url, download_file, extract_zip
+from yolodet.files.download import DownloadError, check_url, download_file, sha256_of
 
-BODY = bytes(range(256)) * 40  # 10,240 bytes
+BODY = bytes(range(256)) * 4000
+DIGEST = hashlib.sha256(BODY).hexdigest()
+TAG = '"version-1"'
+
+
+class Files:
+    """A server that knows ranges, cuts its first ``cuts`` answers short, and keeps what it was
+    asked."""
+
+    def __init__(self, cuts: int = 0, *, ranges: bool = True, body: bytes = BODY) -> None:
+        self.cuts, self.ranges, self.body, self.tag = cuts, ranges, body, TAG
+        self.asked: list[str | None] = []
+
+    def __call__(self, request: BaseHTTPRequestHandler) -> None:
+        wanted = request.headers.get("Range")
+        self.asked.append(wanted)
+        start = 0
+        if wanted and self.ranges and request.headers.get("If-Range") == self.tag:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(self.body):
+            request.send_response(416)
+            request.send_header("Content-Range", f"bytes */{len(self.body)}")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
+        rest = self.body[start:]
+        request.send_response(206 if start else 200)
+        if start:
+            place = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
+            request.send_header("Content-Range", place)
+        request.send_header("ETag", self.tag)
+        request.send_header("Content-Length", str(len(rest)))
+        request.end_headers()
+        self.cuts -= 1
+        request.wfile.write(rest[: len(rest) // 3] if self.cuts >= 0 else rest)
 
 
 def head(handler: BaseHTTPRequestHandler, length: int | None) -> None:
@@ -66,68 +99,134 @@ def nonsense(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"hello\x1b[2J\r\n\r\n")
 
 
+def wrong_range(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(206)
+    handler.send_header("Content-Range", "bytes 7-9/10")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 ROUTES = {
     "/good": BODY,
+    "/range": wrong_range,
     "/cut": cut,
     "/endless": endless,
     "/stalled": stalled,
     "/silent": silent,
     "/nonsense": nonsense,
-    "/here": moved("/good"),
     "/file": moved("file:///etc/passwd"),
     "/plain": moved("http://example.org/x"),
     "/loop": moved("/loop"),
 }
 
 
-def test_download_is_whole_checked_and_reports_progress(tmp_path: Path) -> None:
-    steps: list[tuple[int, int]] = []
-    target = tmp_path / "new" / "file.bin"
-    with serve(ROUTES) as site:
+KEPT = [".w.pt.part", ".w.pt.part.json"]
+
+
+def fetch(files: Callable, target: Path, **options) -> None:
+    with serve({"/w.pt": files}) as site:
+        download_file(f"{site.url}/w.pt", target, **options)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_arrives_complete_through_a_redirect_and_reports_progress(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    target = tmp_path / "new" / "w.pt"
+    with serve({"/w.pt": Files(), "/here": moved("/w.pt")}) as site:
         download_file(
-            f"{site.url}/here",
-            target,
-            limit_bytes=len(BODY),
-            sha256=hashlib.sha256(BODY).hexdigest().upper(),
-            on_progress=lambda done, total: steps.append((done, total)),
-        )
-    assert target.read_bytes() == BODY
-    assert steps[-1] == (len(BODY), len(BODY))
-    assert os.listdir(target.parent) == ["file.bin"]
+            f"{site.url}/here", target, limit_bytes=len(BODY), sha256=DIGEST.upper(),
+            on_progress=lambda *now: seen.append(now),
+        )  # fmt: skip
+    assert target.read_bytes() == BODY and sha256_of(target) == DIGEST
+    assert seen[-1] == (len(BODY), len(BODY)) and seen == sorted(seen)
+    assert leftovers(target.parent) == ["w.pt"]
 
 
-@pytest.mark.parametrize(
-    ("route", "limit", "message"),
-    [
-        ("/none", 20_000, "the server answered 404 Not Found"),
-        ("/good", 10_239, "10,240 bytes are over the limit of 10,239"),
-        ("/endless", 50_000, "it is over the limit of 50,000 bytes"),
-        ("/cut", 20_000, "the connection ended after 1,000 of 10,240 bytes"),
-        ("/stalled", 20_000, "no answer within 0.2 s"),
-        ("/silent", 20_000, "no answer within 0.2 s"),
-        ("/nonsense", 20_000, "hello"),
-        ("/file", 20_000, "to url 'file:///etc/passwd' is not allowed"),
-        ("/plain", 20_000, "'http://example.org/x' is refused"),
-        ("/loop", 20_000, "the server answered 302"),
-    ],
-)
-def test_failed_download_says_why_and_leaves_nothing(
-    tmp_path: Path, route: str, limit: int, message: str
+def test_a_broken_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    files, target = Files(cuts=2), tmp_path / "w.pt"
+    with serve({"/w.pt": files}) as site:
+        for _ in range(2):
+            with pytest.raises(DownloadError, match="they are kept, run the command again"):
+                download_file(f"{site.url}/w.pt", target)
+            assert not target.exists()
+        download_file(f"{site.url}/w.pt", target, sha256=DIGEST)
+    third = len(BODY) // 3
+    again = third + (len(BODY) - third) // 3
+    assert files.asked == [None, f"bytes={third}-", f"bytes={again}-"]
+    assert target.read_bytes() == BODY and leftovers(tmp_path) == ["w.pt"]
+
+
+@pytest.mark.parametrize("change", ["another file", "no ranges", "another address", "no tag"])
+def test_what_has_arrived_is_used_for_the_same_file_only(tmp_path: Path, change: str) -> None:
+    files, target = Files(cuts=1), tmp_path / "w.pt"
+    if change == "no tag":
+        files.tag = 'W/"weak"'
+    with serve({"/w.pt": files, "/other.pt": files}) as site:
+        with pytest.raises(DownloadError):
+            download_file(f"{site.url}/w.pt", target)
+        if change == "another file":
+            files.body, files.tag = BODY[::-1], '"version-2"'
+        files.ranges = change != "no ranges"
+        name = "other" if change == "another address" else "w"
+        download_file(f"{site.url}/{name}.pt", target)
+    assert target.read_bytes() == files.body
+
+
+def test_a_file_that_had_arrived_but_got_no_name_is_not_fetched_again(tmp_path: Path) -> None:
+    files, target = Files(cuts=1), tmp_path / "w.pt"
+    with serve({"/w.pt": files}) as site:
+        with pytest.raises(DownloadError):
+            download_file(f"{site.url}/w.pt", target)
+        (tmp_path / ".w.pt.part").write_bytes(BODY)
+        download_file(f"{site.url}/w.pt", target, sha256=DIGEST)
+        files.body = BODY[:-10]  # shorter than what is there: begin again
+        (tmp_path / "w.pt").rename(tmp_path / ".w.pt.part")
+        (tmp_path / ".w.pt.part.json").write_text(f'{{"url": "{site.url}/w.pt", "etag": null}}')
+        download_file(f"{site.url}/w.pt", target)
+    assert files.asked[1] == f"bytes={len(BODY)}-" and target.read_bytes() == BODY[:-10]
+
+
+def test_a_file_that_is_there_is_not_asked_for(tmp_path: Path) -> None:
+    files, target = Files(), tmp_path / "w.pt"
+    target.write_bytes(BODY)
+    fetch(files, target)
+    assert files.asked == []
+
+
+def test_a_file_with_the_wrong_hash_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=f"its sha256 is {DIGEST}, expected 00"):
+        fetch(Files(), tmp_path / "w.pt", sha256="00")
+    assert leftovers(tmp_path) == []
+
+
+FAILURES = [
+    ("/none", 20_000, "the server answered 404 Not Found", []),
+    ("/good", 1_023_999, "1,024,000 bytes are over the limit of 1,023,999", []),
+    ("/endless", 50_000, "bytes are over the limit of 50,000", []),
+    ("/cut", 2_000_000, "the connection ended after 1,000 of 1,024,000 bytes; they are kept", KEPT),
+    ("/stalled", 2_000_000, "no answer within 0.2 s", KEPT),
+    ("/silent", 20_000, "no answer within 0.2 s", []),
+    ("/nonsense", 20_000, "hello", []),
+    ("/range", 20_000, "the server sent 'bytes 7-9/10'", []),
+    ("/file", 20_000, "to url 'file:///etc/passwd' is not allowed", []),
+    ("/plain", 20_000, "'http://example.org/x' is refused", []),
+    ("/loop", 20_000, "the server answered 302", []),
+]
+
+
+@pytest.mark.parametrize(("route", "limit", "message", "kept"), FAILURES)
+def test_a_failure_says_why_in_one_line_and_keeps_only_what_can_be_continued(
+    tmp_path: Path, route: str, limit: int, message: str, kept: list[str]
 ) -> None:
     with serve(ROUTES) as site, pytest.raises(DownloadError) as caught:
-        download_file(f"{site.url}{route}", tmp_path / "x", limit_bytes=limit, timeout=0.2)
+        download_file(f"{site.url}{route}", tmp_path / "w.pt", limit_bytes=limit, timeout=0.2)
     assert message in str(caught.value)
     assert str(caught.value).isprintable()  # one line, no commands to the terminal
-    assert list(tmp_path.iterdir()) == []
+    assert leftovers(tmp_path) == kept
     assert caught.value.exit_code == 1
-
-
-def test_wrong_hash_keeps_the_file_that_was_there(tmp_path: Path) -> None:
-    (tmp_path / "x").write_text("old")
-    with serve(ROUTES) as site, pytest.raises(DownloadError, match=r"sha256 is .*, expected 00"):
-        download_file(f"{site.url}/good", tmp_path / "x", limit_bytes=20_000, sha256="00")
-    assert (tmp_path / "x").read_text() == "old"
-    assert os.listdir(tmp_path) == ["x"]
 
 
 def test_refused_connection_and_unwritable_target(tmp_path: Path) -> None:
@@ -135,10 +234,10 @@ def test_refused_connection_and_unwritable_target(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
         with pytest.raises(DownloadError, match="refused"):
-            download_file(url, tmp_path / "x", limit_bytes=9)
+            download_file(url, tmp_path / "x")
     (tmp_path / "file").write_text("")
     with serve(ROUTES) as site, pytest.raises(DownloadError, match="could not download"):
-        download_file(f"{site.url}/good", tmp_path / "file" / "x", limit_bytes=20_000)
+        download_file(f"{site.url}/good", tmp_path / "file" / "x")
 
 
 @pytest.mark.parametrize(
@@ -146,9 +245,9 @@ def test_refused_connection_and_unwritable_target(tmp_path: Path) -> None:
     ["http://example.org/a.zip", "ftp://example.org/a.zip", "file:///etc/passwd", "a.zip", "",
      "https:///a.zip", "http://127.0.0.1.example.org/a.zip", "https://[::1/a.zip"],
 )  # fmt: skip
-def test_only_safe_addresses_are_asked(url: str) -> None:
+def test_only_safe_addresses_are_asked(tmp_path: Path, url: str) -> None:
     with pytest.raises(DownloadError):
-        check_url(url)
+        download_file(url, tmp_path / "w.pt")
 
 
 def test_https_and_loopback_are_allowed() -> None:
@@ -157,102 +256,40 @@ def test_https_and_loopback_are_allowed() -> None:
     check_url("http://[::1]:8000/a.zip")
 
 
-def make_zip(path: Path, members: dict[str | zipfile.ZipInfo, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+def test_two_who_want_the_same_file_fetch_it_once(tmp_path: Path) -> None:
+    files, results = Files(), []
+
+    def slow(request: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.2)
+        files(request)
+
+    with serve({"/w.pt": slow}) as site:
+        target, url = tmp_path / "w.pt", f"{site.url}/w.pt"
+        pair = [
+            threading.Thread(target=lambda: results.append(download_file(url, target)))
+            for _ in range(2)
+        ]
+        for thread in pair:
+            thread.start()
+        for thread in pair:
+            thread.join()
+    assert len(results) == 2 and len(files.asked) == 1 and target.read_bytes() == BODY
+    assert leftovers(tmp_path) == ["w.pt"]
 
 
-def special(name: str, mode: int) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name)
-    info.create_system = 3
-    info.external_attr = mode << 16
-    return info
-
-
-def test_archive_is_unpacked_whole(tmp_path: Path) -> None:
-    source = make_zip(tmp_path / "a.zip", {"d/": b"", "d/x.txt": b"one", "d/e/y.bin": BODY,
-                                           "back\\slash.txt": b"two"})  # fmt: skip
-    folder = extract_zip(source, tmp_path / "out" / "here", limit_bytes=20_000)
-    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")}
-    assert found == {"d/x.txt": b"one", "d/e/y.bin": BODY, "back/slash.txt": b"two"}
-    assert os.listdir(folder.parent) == ["here"]
-
-
-@pytest.mark.parametrize(
-    ("members", "message"),
-    [
-        ({"ok": b"1", "../evil": b"2"}, "'../evil' would be written outside the folder"),
-        ({"a/../../evil": b"2"}, "would be written outside the folder"),
-        ({"a\\..\\..\\evil": b"2"}, "would be written outside the folder"),
-        ({"/tmp/evil": b"2"}, "'/tmp/evil' has an absolute path"),
-        ({"\\evil": b"2"}, "has an absolute path"),
-        ({"C:\\evil": b"2"}, "has an absolute path"),
-        ({"C:evil": b"2"}, "has an absolute path"),
-        ({special("ln", stat.S_IFLNK | 0o777): b"/etc"}, "'ln' is a link"),
-        ({special("pipe", stat.S_IFIFO | 0o600): b""}, "'pipe' is not a plain file"),
-        ({"big": bytes(30_000)}, "it unpacks to 30,000 bytes, over the limit of 20,000"),
-        ({"a": b"", "b": b"", "c": b"", "d": b""}, "4 members are over the limit of 3"),
-        ({"a": b"1", "a/b": b"2"}, "could not unpack"),
-        ({}, "it is empty"),
-    ],
-)
-def test_harmful_archive_is_refused_and_nothing_written(
-    tmp_path: Path, members: dict[str | zipfile.ZipInfo, bytes], message: str
-) -> None:
-    source = make_zip(tmp_path / "bad.zip", members)
-    with pytest.raises(DownloadError, match="bad") as caught:
-        extract_zip(source, tmp_path / "deep" / "out", limit_bytes=20_000, limit_files=3)
-    assert message in str(caught.value)
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert written == [source]
-
-
-def test_repeated_member_is_refused(tmp_path: Path) -> None:
-    with (
-        zipfile.ZipFile(tmp_path / "a.zip", "w") as archive,
-        pytest.warns(UserWarning, match="Duplicate"),
-    ):
-        archive.writestr("x", b"1")
-        archive.writestr("x", b"2")
-    with pytest.raises(DownloadError, match="'x' is there twice"):
-        extract_zip(tmp_path / "a.zip", tmp_path / "out", limit_bytes=99)
-
-
-def patched_size(content: bytes) -> bytes:
-    """A zip whose lists say 10 bytes while the member unpacks to more."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("bomb", content)
-    return buffer.getvalue().replace(len(content).to_bytes(4, "little"), (10).to_bytes(4, "little"))
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: data[:200],
-        lambda data: b"<html>please log in</html>",
-        lambda data: b"",
-        lambda data: data.replace(data[40:80], bytes(40)),
-        lambda data: patched_size(bytes(1_000_000)),
-    ],
-    ids=["cut", "html", "empty", "changed", "lying"],
-)
-def test_damaged_archive_is_an_error_without_a_trace(
-    tmp_path: Path, damage: Callable[[bytes], bytes]
-) -> None:
-    source = make_zip(tmp_path / "a.zip", {"x": os.urandom(5000)})
-    source.write_bytes(damage(source.read_bytes()))
-    with pytest.raises(DownloadError, match="could not unpack a"):
-        extract_zip(source, tmp_path / "out", limit_bytes=20_000)
-    assert os.listdir(tmp_path) == ["a.zip"]
-
-
-def test_existing_folder_is_never_touched(tmp_path: Path) -> None:
-    source = make_zip(tmp_path / "a.zip", {"x": b"new"})
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "x").write_text("mine")
-    with pytest.raises(DownloadError, match="exists"):
-        extract_zip(source, tmp_path / "out", limit_bytes=99)
-    assert (tmp_path / "out" / "x").read_text() == "mine"
+def test_a_full_disk_is_said_and_the_rest_fetched_later(tmp_path: Path) -> None:
+    """The quota is a real one: the kernel refuses to let a file grow past it."""
+    files, target = Files(), tmp_path / "w.pt"
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with serve({"/w.pt": files}) as site:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+        try:
+            with pytest.raises(DownloadError, match="File too large"):
+                download_file(f"{site.url}/w.pt", target)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, before)
+        assert not target.exists()
+        download_file(f"{site.url}/w.pt", target, sha256=DIGEST)
+    assert str(files.asked[1]).startswith("bytes=")

@@ -32,7 +32,7 @@ from yolodet.detector.predict.sources import open_source
 from yolodet.detector.run.log import Log
 from yolodet.detector.train.check import check_train
 from yolodet.detector.train.start import start
-from yolodet.files.resumable import DownloadFailed
+from yolodet.files.download import DownloadError
 from yolodet.weights import zoo
 from yolodet.weights.checkpoint import CheckpointError, Meta, read_meta, save_weights
 from yolodet.weights.importers import ImportFailed, yolov9, yolox
@@ -94,7 +94,7 @@ def test_a_name_is_fetched_and_converted_once(site: Site, folder: Path, publishe
 
 
 def test_a_file_put_there_by_hand_needs_no_network(folder: Path, published: Path) -> None:
-    with pytest.raises(DownloadFailed, match=rf"offline=True .* put {FILE} there"):
+    with pytest.raises(DownloadError, match=rf"offline=True .* put {FILE} there"):
         obtain(NAME, offline=True)
     folder.mkdir()
     (folder / FILE).write_bytes(published.read_bytes())
@@ -117,7 +117,7 @@ def test_what_is_no_checkpoint_of_that_model_is_fetched_again_next_time(
 
 def test_a_failed_download_says_what_to_do_without_a_network(site, monkeypatch) -> None:
     monkeypatch.setitem(ZOO, NAME, replace(ZOO[NAME], file="gone.pth"))
-    with pytest.raises(DownloadFailed, match=r"answered 404 .* put gone\.pth into"):
+    with pytest.raises(DownloadError, match=r"answered 404 .* put gone\.pth into"):
         obtain(NAME)
 
 
@@ -284,6 +284,6 @@ def test_words_that_can_not_be_meant_are_refused_before_anything_is_fetched(site
     ):
         with pytest.raises(UsageError, match=said):
             check_train(config)
-    with pytest.raises(DownloadFailed, match="offline=True"):
+    with pytest.raises(DownloadError, match="offline=True"):
         check_train(TrainConfig(model=NAME, offline=True))
     assert site.asked == []
