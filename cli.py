@@ -1,43 +1,27 @@
 """The command line: ``det train data=coco8.yaml``.  The only place that knows argv and stdout.
 
-Four steps: what was typed becomes words (``detector/options/argv.py``), Typer finds the command and
-prints the help, the words become a checked config, and the command's file in ``detector/commands``
-runs it.
-Results go to stdout, talk to stderr; one line tells what was wrong.  Exit codes: 0, 1 a failed run,
-2 a command that can not be run as given, 130 Ctrl-C, 143 SIGTERM.
+What was typed becomes a command and words (``detector/options/argv.py``), the words become a
+checked config (``parse.py``), and the command's file in ``detector/commands`` runs it.
+Results go to stdout, everything else to stderr; an error is one line.  Exit codes: 0 success, 1 a
+failed run, 2 a command that cannot be run as given, 130 Ctrl-C, 143 SIGTERM.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-
-from .detector.options import help as words_of_help
-from .detector.options.argv import Call, read_words
-from .detector.options.catalogue import COMMANDS, Command
+from .detector.options.argv import read_words
+from .detector.options.catalogue import Command
 from .detector.options.errors import UsageError
-from .detector.options.fields import knobs
-from .detector.options.parse import convert, parse
+from .detector.options.fields import options_of
+from .detector.options.parse import parse
 from .detector.options.shared import FlagsConfig
-from .detector.run.log import Log
-from .detector.run.rank_info import RankInfo, gpus_of, rank_info
-from .detector.run.signals import sigterm_raises
 from .files.version import __version__
-
-EPILOG = (
-    "det COMMAND --help lists the options of a command; epochs=50 and --epochs 50 mean the same. "
-    f"Begin with: {COMMANDS[0].example}"
-)
-DEFAULTS = "defaults"
-"""The hidden sub-command that ``det config`` alone stands for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in: det config | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the one place errors end
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  every error ends here
         return _report(error, arguments)
 
 
@@ -57,60 +41,16 @@ def _run(arguments: list[str]) -> int:
         print(f"det {__version__}")
         return 0
     call = read_words(arguments)
-    group = typer.main.get_command(_app())
-    chosen = group.main(args=_canonical(call), prog_name="det", standalone_mode=False)
-    if not isinstance(chosen, tuple):
-        return 0  # help has been printed
-    command, words = chosen
-    return _execute(command, words, arguments)
+    if call.command is None:
+        from .detector.options.help import page
 
-
-def _canonical(call: Call) -> list[str]:
-    """The call in the one form that Typer is given: ``--option=value``."""
-    if call.help:
-        return [*call.path, "--help"]
-    path = [*call.path, DEFAULTS] if call.path == ("config",) else list(call.path)
-    flags = knobs(FlagsConfig)
-    for name, value in call.words.items():
-        option = "--" + name.replace("_", "-")
-        if name not in flags:
-            path.append(f"{option}={value}")
-        elif convert(flags[name], value):
-            path.append(option)
-    return path
-
-
-def _app() -> typer.Typer:
-    """Typer's commands, made from the catalogue."""
-    app = _group("A YOLO-style object detection trainer.", EPILOG)
-    groups = {
-        "data": _group("Look through a data set, or draw one."),
-        "bench": _group("Measure choices side by side on this machine."),
-        "weights": _group("List, look at, convert and download pretrained weights."),
-        "config": _group("Print options as YAML: all defaults, or the values of one command."),
-    }
-    for command in COMMANDS:
-        run = words_of_help.with_options(command)
-        home, name = app, command.path[-1]
-        if command.path[0] in groups:
-            home = groups[command.path[0]]
-        hidden = command.path == ("config",)
-        home.command(DEFAULTS if hidden else name, hidden=hidden)(run)
-    for name, group in groups.items():
-        app.add_typer(group, name=name)
-    return app
-
-
-def _group(summary: str, epilog: str | None = None) -> typer.Typer:
-    settings = {"help_option_names": ["-h", "--help"]}
-    return typer.Typer(
-        help=summary, epilog=epilog, context_settings=settings, add_completion=False,
-        pretty_exceptions_enable=False,
-    )  # fmt: skip
+        print(page(call.path))
+        return 0
+    return _execute(call.command, dict(call.words), arguments)
 
 
 def _start_ranks(config: Any, given: frozenset[str], arguments: list[str], ranks: int) -> int:
-    """Run the same command again, in one process per GPU that it names."""
+    """Run the same command again, in one process per GPU of ``device=0,1``."""
     from .detector.run.launch import launch
     from .detector.train.check import check_train
 
@@ -120,11 +60,15 @@ def _start_ranks(config: Any, given: frozenset[str], arguments: list[str], ranks
 
 def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> int:
     """Words -> config -> result, printed; returns the exit code."""
-    flags, _ = parse(FlagsConfig, {n: words.pop(n) for n in knobs(FlagsConfig) if n in words})
+    flags, _ = parse(FlagsConfig, {n: words.pop(n) for n in options_of(FlagsConfig) if n in words})
     prints_config = command.path[0] == "config"
     if flags.quiet and not prints_config and "verbose" in command.options:
         _quieten(words)
     config, given = parse(command.config, words)
+    from .detector.run.log import Log
+    from .detector.run.rank_info import RankInfo, gpus_of, rank_info
+    from .detector.run.signals import sigterm_raises
+
     trains = command.path == ("train",)
     here = rank_info() if trains else RankInfo()
     if trains and here.size == 1 and (ranks := gpus_of(config.device)):
@@ -133,11 +77,11 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
     log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))
     with (
         contextlib.nullcontext() if trains else sigterm_raises(),  # training saves first, by itself
-        contextlib.redirect_stdout(sys.stderr),  # whatever a library prints is talk
+        contextlib.redirect_stdout(sys.stderr),  # whatever a library prints is no result
     ):
         outcome = room.execute(command, config, given, log)
     if here.rank:
-        return outcome.code  # the first rank speaks
+        return outcome.code  # rank 0 prints the result
     if flags.json:
         _print_json(
             ok=outcome.code == 0, command=command.name, result=outcome.result,
@@ -154,6 +98,8 @@ def _quieten(words: dict[str, Any]) -> None:
 
 
 def _print_json(**content: Any) -> None:
+    import json
+
     from .detector.run.files import plain
 
     print(json.dumps(plain(content), allow_nan=False), flush=True)
@@ -165,9 +111,11 @@ def _print_json(**content: Any) -> None:
 def _report(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong in one line on stderr; returns the exit code."""
     message, code = _explain(error)
-    if getattr(error, "silent", False):  # another rank of the run says it
+    if getattr(error, "silent", False):  # another rank of the run reports it
         return code
     if _asked(arguments, "debug"):
+        import traceback
+
         traceback.print_exception(error)
     kind = "error: " if code < 128 else ""  # stopping on a signal is no error
     print(f"det: {kind}{message}", file=sys.stderr)

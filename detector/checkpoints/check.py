@@ -10,7 +10,7 @@ from ...weights.zoo import ZOO
 from ..options.errors import UsageError, nearest
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import format_of
-from ..options.names import FETCHED, FOREIGN, FRESH, MODELS, NMS_FREE
+from ..options.names import FOREIGN, MODELS, NMS_FREE
 from ..options.predict import PredictConfig
 from ..options.train import TrainConfig
 from ..options.val import ValConfig
@@ -128,8 +128,8 @@ def start_of(config: TrainConfig) -> str | None:
     """The weights that a training starts from: a path or a name of the zoo; None for none."""
     if config.model not in MODELS:
         return config.model
-    if config.pretrained == FRESH:
+    if config.pretrained is False:
         return None
-    if config.pretrained in (None, FETCHED):
-        return config.model if config.model in ZOO else None
-    return config.pretrained
+    if isinstance(config.pretrained, str):
+        return config.pretrained
+    return config.model if config.model in ZOO else None

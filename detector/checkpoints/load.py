@@ -24,7 +24,7 @@ from ..models.detector_like import ForwardOptions
 from ..models.predictions import ONE_TO_ONE
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
-from ..options.fields import knobs
+from ..options.fields import options_of
 from ..options.formats import FORMATS, format_of
 from ..options.predict import PredictConfig
 from ..options.val import ValConfig
@@ -138,7 +138,7 @@ def _load_exported(path: Path, config: ValConfig | PredictConfig, log: Log) -> L
 def _refuse_decided(path: Path, about: About, config: ValConfig | PredictConfig) -> None:
     """Raise UsageError for what was decided when the file was exported, and for settings of NMS on
     a raw file whose head needs none."""
-    options = knobs(type(config))
+    options = options_of(type(config))
     changed = [name for name in options if getattr(config, name) != options[name].default]
     of_nms = {"iou", "agnostic_nms"}
     decided = {"amp"} if about.output == "raw" else {"amp", "nms", *of_nms}

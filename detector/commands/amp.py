@@ -32,7 +32,7 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
 def check_amp(config: AmpConfig) -> None:
     """Raise UsageError where there is nothing to examine, or nothing to examine it on."""
     _check_probe(config)
-    forced = config.amp_force and config.amp in ("auto", "true", "false")
+    forced = config.amp_force and config.amp in ("auto", True, False)
     refuse([(forced, f"amp_force=True needs a precision by name, not amp={config.amp}")])
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..options import help as words_of_help
+from ..options import pages
 from ..options.catalogue import MODEL_COMMANDS, Command
-from ..options.fields import knobs
 from ..run.log import Log
 from .outcome import Outcome
 
@@ -19,14 +18,14 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
     if command.path != ("config",):
         of = next(other for other in MODEL_COMMANDS if other.path == command.path[1:])
         text = f"# det {of.name}: {of.summary} Use this with det {of.name} cfg=FILE.\n"
-        text += words_of_help.as_yaml(of, asdict(config))
+        text += pages.as_yaml(of, asdict(config))
         if of.name == "train":
             text += "\n" + lengths.of_run(config)
         return Outcome(asdict(config), text.rstrip())
-    defaults = {c.name: {n: k.default for n, k in knobs(c.config).items()} for c in MODEL_COMMANDS}
-    text = words_of_help.all_as_yaml() + "\n" + lengths.as_comments(lengths.examples())
+    defaults = {c.name: asdict(c.config()) for c in MODEL_COMMANDS}
+    text = pages.all_as_yaml() + "\n" + lengths.as_comments(lengths.examples())
     if config.markdown:
-        text = words_of_help.as_markdown()
+        text = pages.as_markdown()
     elif config.options:
-        text = words_of_help.option_list()
+        text = pages.option_list()
     return Outcome(defaults, text.rstrip())

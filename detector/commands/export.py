@@ -40,7 +40,7 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> N
     _check_checkpoint(config)
     if config.data is not None:
         check_data(config.data, config.split, download=config.download and not config.offline)
-        if config.int8 == "true":
+        if config.int8 is True:
             check_data(config.data, "train", download=config.download and not config.offline)
     _check_folder(config)
 

@@ -70,13 +70,14 @@ def _outline(train: TrainConfig, run: Run, log: Log) -> tuple[Decision, tuple[st
     outline = choose_precision(
         unchecked, run.model, run.criterion, lambda: (), run.device, Log(verbose=False)
     )
-    if train.amp in ("false", "fp32"):
+    if train.amp in (False, "fp32"):
         return outline, ()
     if train.amp not in DTYPES:
         return outline, candidates(traits_of(run.device))
-    if train.amp in outline.objections:
-        log.warn(f"{outline.objections[train.amp]}; examined all the same, which may take long")
-    return outline, (train.amp,)
+    name = str(train.amp)
+    if name in outline.objections:
+        log.warn(f"{outline.objections[name]}; it is examined anyway, which may take long")
+    return outline, (name,)
 
 
 def _measure(

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ...datasets.nouns import Batch
 from ..options.amp import ProbeConfig
-from ..options.names import FRESH
 from ..options.train import TrainConfig
 from ..precision.precision import Precision
 from ..precision.probe import count_saved_bytes
@@ -45,7 +44,7 @@ def as_training(config: ProbeConfig) -> TrainConfig:
     known = {entry.name for entry in fields(TrainConfig)}
     words = {name: value for name, value in asdict(config).items() if name in known}
     return TrainConfig(
-        **words, workers=0, cache="none", augment_device="cpu", pretrained=FRESH
+        **words, workers=0, cache="none", augment_device="cpu", pretrained=False
     )
 
 

@@ -109,7 +109,7 @@ def told_of(config: BenchExportConfig) -> ExportConfig:
     """What det export is told of each file, folder, format and precision apart."""
     return ExportConfig(
         device="cpu",
-        imgsz=None if config.imgsz is None else str(config.imgsz),
+        imgsz=config.imgsz,
         batch=config.batch,
         data=config.data,
         split=config.split,

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..options.errors import UsageError
 from ..options.export import ExportConfig
 from ..options.formats import FORMATS, Format, require
+from ..options.parse import show
 from .targets import formats_of, precision_of, size_of
 
 CALIBRATING = ("calibration", "seed")
@@ -66,7 +67,7 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
 
 
 def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple[bool, str]]:
-    full, any_kind = config.int8 == "true", config.int8 != "false"
+    full, any_kind = config.int8 is True, bool(config.int8)
     unused = next((name for name in CALIBRATING if name in given and not full), None)
     square = config.imgsz is None or len(set(size_of(config.imgsz, 640, 32))) == 1
     return [
@@ -83,7 +84,7 @@ def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple
          "max_drop= has no effect without data="),
         (full and config.fraction == 0, "fraction=0 leaves no image to calibrate with"),
         (full and not square, f"int8=True is judged by its AP, which is measured on square inputs: "
-         f"use one side instead of imgsz={config.imgsz}"),
+         f"use one side instead of imgsz={show(config.imgsz)}"),
         (any_kind and config.half, "half=True and int8= are two precisions: leave one of them out"),
         (
             any_kind and config.device not in (None, "cpu"),
@@ -100,13 +101,13 @@ def _check_format(row: Format, config: ExportConfig) -> None:
             "leave it out"
         )  # fmt: skip
         raise UsageError(f"half=True is not for format={row.name} on device={kind}: {mend}")
-    if config.int8 != "false" and precision_of(config) not in row.int8:
+    if config.int8 and precision_of(config) not in row.int8:
         able = [other.name for other in FORMATS.values() if precision_of(config) in other.int8]
         raise UsageError(
-            f"int8={config.int8.replace('true', 'True')}: format={row.name} is not quantized so by "
+            f"int8={config.int8}: format={row.name} is not quantized so by "
             f"det: use format={' or '.join(able)}"
         )
-    if config.int8 == "true" and config.calibration not in row.calibrations:
+    if config.int8 is True and config.calibration not in row.calibrations:
         raise UsageError(
             f"calibration={config.calibration}: format={row.name} is calibrated by "
             f"{' or '.join(row.calibrations)}"

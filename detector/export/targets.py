@@ -5,7 +5,6 @@ No torch here: all that can be refused is refused before it is loaded.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ from ..options.formats import (
     Format,
     missing_packages,
 )
+from ..options.parse import show
 
 
 def precision_of(config: ExportConfig) -> str:
     """What the files compute in, or how they store weights: fp32, fp16, int8 and its kinds."""
     if config.half:
         return "fp16"
-    kinds = {"false": "fp32", "true": FULL, "weights": WEIGHTS, "dynamic": DYNAMIC}
+    kinds = {False: "fp32", True: FULL, "weights": WEIGHTS, "dynamic": DYNAMIC}
     return kinds[config.int8]
 
 
@@ -43,22 +43,24 @@ def formats_of(config: ExportConfig) -> list[Format]:
     return rows
 
 
-def size_of(text: str | None, usual: int, stride: int) -> tuple[int, int]:
+def size_of(size: int | tuple[int, ...] | None, usual: int, stride: int) -> tuple[int, int]:
     """(height, width) that ``imgsz=`` names; None: a square of the usual side, which must fit.
 
     Raises UsageError where it is no size or a side is no multiple of the stride.
     """
-    if text is None:
+    if size is None:
         return usual, usual
-    sides = re.fullmatch(r"\s*(\d+)(?:\s*[,x]\s*(\d+))?\s*", text)
-    if sides is None:
-        raise UsageError(f"imgsz={text}: expected a side or height,width, e.g. imgsz=640,512")
-    height, width = int(sides[1]), int(sides[2] or sides[1])
+    sides = (size, size) if isinstance(size, int) else size
+    if len(sides) != 2:
+        raise UsageError(
+            f"imgsz={show(size)}: expected a side or height,width, e.g. imgsz=640,512"
+        )
+    height, width = sides
     for side in (height, width):
         if side < stride or side % stride:
             near = max(1, round(side / stride)) * stride
             raise UsageError(
-                f"imgsz={text}: sides must be multiples of the stride {stride}, such as {near}"
+                f"imgsz={show(size)}: expected multiples of the stride {stride}, such as {near}"
             )
     return height, width
 
@@ -87,7 +89,7 @@ def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: b
 WORDS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "fp16": {"half": True},
-    FULL: {"int8": "true"},
+    FULL: {"int8": True},
     WEIGHTS: {"int8": "weights"},
     DYNAMIC: {"int8": "dynamic"},
 }

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from .catalogue import COMMANDS, Command
 from .errors import UsageError, nearest
-from .fields import Knob
-from .parse import FALSE, TRUE, find_knob
+from .fields import Option
+from .parse import FALSE, TRUE, find_option
 
 ASSIGNMENT = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)
 HELP = ("-h", "--help")
@@ -23,25 +23,26 @@ HELP = ("-h", "--help")
 
 @dataclass(frozen=True)
 class Call:
-    """A command as typed.  path: the command words, () for none.  words: option -> text."""
+    """What was typed.  path: the command words, () for none.  command: None where help was asked
+    for.  words: option -> text."""
 
     path: tuple[str, ...]
+    command: Command | None
     words: dict[str, str] = field(default_factory=dict)
-    help: bool = False
 
 
 def read_words(arguments: Sequence[str]) -> Call:
-    """Split what was typed after ``det``.  Raises UsageError where it can not be understood."""
+    """Split what was typed after ``det``.  Raises UsageError where it cannot be understood."""
     tokens = _join(arguments)
     help_asked = "help" in tokens[:2] or any(token in HELP for token in tokens)
     tokens = [token for token in tokens if token not in (*HELP, *["help"] * help_asked)]
     path, rest = _take_command(tokens)
     command = next((command for command in COMMANDS if command.path == path), None)
     if help_asked or not tokens or (command is None and not rest):
-        return Call(path, help=True)
+        return Call(path, None)
     if command is None:
         raise _no_command(path, rest)
-    return Call(path, _Reader(command, rest).read())
+    return Call(path, command, _Reader(command, rest).read())
 
 
 def _join(arguments: Sequence[str]) -> list[str]:
@@ -84,7 +85,7 @@ def _starts(command: Command, path: tuple[str, ...]) -> bool:
 
 
 def _no_command(path: tuple[str, ...], rest: list[str]) -> UsageError:
-    """Why no command was found: none was said, or a word that is none."""
+    """Why no command was found: it is missing, or it is unknown."""
     depth = len(path)
     below = [command.path for command in COMMANDS if _starts(command, path)]
     names = {words[depth]: None for words in below if len(words) > depth}
@@ -92,12 +93,12 @@ def _no_command(path: tuple[str, ...], rest: list[str]) -> UsageError:
     word = next((token for token in rest if not token.startswith("-") and "=" not in token), None)
     known = ", ".join(names)
     if word is None:
-        return UsageError(f"say what to do: {typed} needs one of {known} before '{rest[0]}'")
+        return UsageError(f"missing command: write {typed} and one of {known} before '{rest[0]}'")
     if word == "detect":
-        return UsageError("det only detects: leave 'detect' out, as in det train data=coco8.yaml")
+        return UsageError("det only detects: leave out 'detect', as in det train data=coco8.yaml")
     close = nearest(word, names)
-    mend = f"did you mean '{typed} {close[0]}'?" if close else f"{typed} knows {known}"
-    return UsageError(f"unknown command '{typed} {word}': {mend}")
+    fix = f"did you mean '{typed} {close[0]}'?" if close else f"choose from {known}"
+    return UsageError(f"unknown command '{typed} {word}': {fix}")
 
 
 class _Reader:
@@ -113,17 +114,17 @@ class _Reader:
             token = self.tokens.pop(0)
             match = ASSIGNMENT.fullmatch(token)
             if match and not (self.command.bare and Path(token).exists()):
-                self._put(self._knob(match[1]).name, match[2])
+                self._put(self._find(match[1]).name, match[2])
             elif token.startswith("--") and len(token) > 2:
                 self._option(token[2:])
             else:
                 self._bare(token)
         return self.words
 
-    def _knob(self, typed: str) -> Knob:
+    def _find(self, typed: str) -> Option:
         name = typed.replace("-", "_")
         known = self.command.options
-        return known[name] if name in known else find_knob(self.command.config, name)
+        return known[name] if name in known else find_option(self.command.config, name)
 
     def _put(self, name: str, value: str) -> None:
         before = self.words.setdefault(name, value)
@@ -134,28 +135,29 @@ class _Reader:
         """``--name value``, ``--switch``, ``--switch value`` or ``--no-switch``."""
         name = typed.replace("-", "_")
         if name.startswith("no_") and name not in self.command.options:
-            knob = self._knob(name[3:])
-            if not knob.is_switch:
-                raise UsageError(f"--{typed}: {knob.name} is no switch; write {knob.example}")
-            self._put(knob.name, "false")
+            option = self._find(name[3:])
+            if not option.is_switch:
+                fix = f"{option.name} is not a switch; write {option.example}"
+                raise UsageError(f"--{typed}: {fix}")
+            self._put(option.name, "false")
             return
-        knob = self._knob(name)
+        option = self._find(name)
         following = self.tokens[0] if self.tokens else None
-        if knob.is_switch and not _is_word_of(knob, following):
-            self._put(knob.name, "true")
+        if option.is_switch and not _is_word_of(option, following):
+            self._put(option.name, "true")
         elif following is None or self._is_option(following):
-            raise UsageError(f"--{typed} needs a value: {knob.wanted}")
+            raise UsageError(f"--{typed} needs a value: {option.wanted}")
         else:
-            self._put(knob.name, self.tokens.pop(0))
+            self._put(option.name, self.tokens.pop(0))
 
     def _is_option(self, token: str) -> bool:
         match = ASSIGNMENT.fullmatch(token)
         return token.startswith("--") or (match is not None and match[1] in self.command.options)
 
     def _bare(self, word: str) -> None:
-        """A word without ``=``: what the command takes so, or an error with the likely mend."""
-        knob = self.command.options.get(word.replace("-", "_"))
-        if knob is None or Path(word).exists():
+        """A word without ``=``: a value that the command takes, or an error with the likely fix."""
+        option = self.command.options.get(word.replace("-", "_"))
+        if option is None or Path(word).exists():
             fitting = [(s, n) for s, n in self.command.bare if word.endswith(s)]
             names = [name for suffix, name in fitting if suffix == fitting[0][0]]
             if names and not word.startswith("-"):
@@ -164,19 +166,19 @@ class _Reader:
         if any(command.path[:-1] == self.command.path for command in COMMANDS):  # a group
             raise _no_command(self.command.path, [word])
         typed = f"det {self.command.name}"
-        raise UsageError(f"'{word}' is not understood by {typed}: {self._mend(word)}")
+        raise UsageError(f"{typed} does not understand '{word}': {self._fix(word)}")
 
-    def _mend(self, word: str) -> str:
-        knob = self.command.options.get(word.replace("-", "_"))
-        if knob is not None:
-            return "write " + (f"{knob.name}=True" if knob.is_switch else knob.example)
+    def _fix(self, word: str) -> str:
+        option = self.command.options.get(word.replace("-", "_"))
+        if option is not None:
+            return "write " + (f"{option.name}=True" if option.is_switch else option.example)
         for suffixes, name in _SUFFIXES:
             if word.lower().endswith(suffixes) and name in self.command.options:
                 return f"write {name}={word}"
         return f"write option=value, e.g. {self.command.example}"
 
     def _put_bare(self, name: str, word: str) -> None:
-        """Several lone words are several sources: the shell wrote out a pattern for us."""
+        """Several words are several sources: the shell has expanded a pattern."""
         if name == "source" and name in self.words:
             self.words[name] += f",{word}"
         else:
@@ -190,6 +192,7 @@ _SUFFIXES = (
 )
 
 
-def _is_word_of(knob: Knob, token: str | None) -> bool:
+def _is_word_of(option: Option, token: str | None) -> bool:
     """Whether ``token`` is a value of a switch, rather than whatever comes next."""
-    return token is not None and token.lower() in (*TRUE, *FALSE, *knob.choices)
+    choices = (str(choice).lower() for choice in option.choices)
+    return token is not None and token.lower() in (*TRUE, *FALSE, *choices)

@@ -1,8 +1,7 @@
-"""The catalogue of commands: each one's words on the command line, its knobs and an example.
+"""The catalogue of commands: the words of each one, its options and an example.
 
-The knobs of train, val and predict live in ``config.py``; the small commands that run no model keep
-theirs here.  The parser, the help, ``det config`` and the docs page all read this table; a new
-command is one row.
+The parser, the help, ``det config`` and the docs page all read this table; a new command is one
+row, a config class in this folder and a file in ``detector/commands``.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 from .amp import AmpConfig, BenchAmpConfig
 from .data import DataCheckConfig, ShapesConfig
 from .export import BenchExportConfig, ExportConfig
-from .fields import CFG, Knob, knob, knobs
+from .fields import CFG, Option, option, options_of
 from .predict import PredictConfig
 from .shared import FlagsConfig
 from .train import TrainConfig
@@ -29,21 +28,19 @@ from .weights import (
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigConfig:
-    """det config: print every knob with its default as YAML."""
+    """det config: print options as YAML: all defaults, or the values of one command."""
 
-    markdown: bool = knob(False, "Output")
-    """Print the page docs/configuration.md instead."""
-    options: bool = knob(False, "Output")
-    """Print the list of all options, one a line, instead."""
+    markdown: bool = option(False, "Output", "Print the page docs/configuration.md instead.")
+    options: bool = option(False, "Output", "Print a list of all options instead, one per line.")
 
 
 @dataclass(frozen=True)
 class Command:
     """One command.
 
-    path: its words.  config: its knobs.  bare: suffixes of a lone word and the knob it stands for;
-    the suffix "" takes any word, a suffix that is there twice takes two words in turn.  cfg:
-    whether ``cfg=file.yaml`` is understood.
+    path: its words.  config: its options.  bare: suffixes of a word without ``=``, and the option
+    it stands for; the suffix "" takes any word, a suffix that is listed twice takes two words in
+    turn.  cfg: whether ``cfg=options.yaml`` is understood.
     """
 
     path: tuple[str, ...]
@@ -70,10 +67,10 @@ class Command:
         return text[:1].upper() + text[1:]
 
     @property
-    def options(self) -> dict[str, Knob]:
-        """Everything that may be typed after it: its knobs, ``cfg`` and the common switches."""
+    def options(self) -> dict[str, Option]:
+        """Everything that may be typed after it: its options, ``cfg`` and the common switches."""
         cfg = {CFG.name: CFG} if self.cfg else {}
-        return {**knobs(self.config), **cfg, **knobs(FlagsConfig)}
+        return {**options_of(self.config), **cfg, **options_of(FlagsConfig)}
 
 
 _DATA = ((".yaml", "data"), (".yml", "data"))
@@ -97,7 +94,7 @@ COMMANDS: tuple[Command, ...] = (
         "det weights convert theirs.pt ours.safetensors", (("", "file"), ("", "out")),
     ),
     Command(("weights", "download"), WeightsDownloadConfig, "det weights download yolov9s", _MODEL),
-    Command(("config",), ConfigConfig, "det config train epochs=3 > my.yaml"),
+    Command(("config",), ConfigConfig, "det config train epochs=3 > options.yaml"),
     Command(("config", "train"), TrainConfig, "det config train epochs=3", _DATA, cfg=True),
     Command(("config", "val"), ValConfig, "det config val", _DATA, cfg=True),
     Command(("config", "predict"), PredictConfig, "det config predict", _SOURCE, cfg=True),
@@ -107,13 +104,21 @@ COMMANDS: tuple[Command, ...] = (
         ("bench", "export"), BenchExportConfig,
         "det bench export best.safetensors data=coco8.yaml", _PROBE,
     ),
-)
+)  # fmt: skip
 """Every command, in the order of the help."""
 
+GROUPS = {
+    "data": "Check a data set, or draw one.",
+    "weights": "List, describe, convert and download pretrained weights.",
+    "config": "Print options as YAML: all defaults, or the values of one command.",
+    "bench": "Measure choices side by side on this machine.",
+}
+"""First words that several commands share, and what those commands do."""
+
 MODEL_COMMANDS: tuple[Command, ...] = COMMANDS[:3]
-"""The commands that run a model: they are what ``det config`` prints and what ``cfg=`` reads."""
+"""The commands that run a model: ``det config`` prints their options and ``cfg=`` reads them."""
 
 
 def command_of(config_class: type[Any]) -> Command | None:
-    """The first command whose knobs are ``config_class``; None where there is none."""
+    """The first command whose options are ``config_class``; None where there is none."""
     return next((command for command in COMMANDS if command.config is config_class), None)

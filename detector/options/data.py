@@ -1,35 +1,31 @@
 """The options of ``det data``."""
 
+# fmt: off: one option per paragraph
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .fields import knob
+from .fields import option
+from .shared import DownloadConfig, built_in_data
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataCheckConfig:
-    """det data check: look through a data set and list what is wrong with it."""
+class DataCheckConfig(DownloadConfig):
+    """det data check: check a data set and list what is wrong with it."""
 
-    data: str = knob("coco8.yaml", "Data")
-    """Data set YAML, or the name of a built-in one (coco8.yaml, shapes.yaml)."""
-    download: bool = knob(True, "Data")
-    """Allow a built-in data set to be downloaded where it is not on disk."""
+    data: str = built_in_data()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapesConfig:
     """det data shapes: draw a data set of synthetic scenes with exact boxes."""
 
-    out: str = knob("shapes", "Data")
-    """Folder to write; it must not exist or be empty."""
-    n: int = knob(2000, "Data", low=2)
-    """Images in all; one in five is for validation unless val or test is given."""
-    val: int | None = knob(None, "Data", low=1)
-    """Validation images among the n. Default: a fifth."""
-    test: int = knob(0, "Data", low=0)
-    """Test images among the n."""
-    seed: int = knob(0, "Data", low=0)
-    """The same seed draws the same bytes."""
-    imgsz: int = knob(640, "Data", low=64, high=4096)
-    """Longer side of the images in pixels."""
+    out: str = option("shapes", "Data", "Folder to write. It must be new or empty.")
+    n: int = option(
+        2000, "Data", "Total number of images. A fifth is for validation unless val= is given.",
+        low=2)
+    val: int | None = option(
+        None, "Data", "Validation images among the n. Default: a fifth.", low=1)
+    test: int = option(0, "Data", "Test images among the n.", low=0)
+    seed: int = option(0, "Data", "Random seed. The same seed draws the same bytes.", low=0)
+    imgsz: int = option(640, "Data", "Longer side of the images in pixels.", low=64, high=4096)

@@ -9,7 +9,7 @@ from ...files.errors import InputError
 
 
 class UsageError(InputError):
-    """A command that can not be run as given.  The message is one line that names the mend."""
+    """A command that cannot be run as given.  The message is one line that says how to fix it."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
@@ -24,8 +24,7 @@ def nearest(word: str, candidates: Iterable[str]) -> list[str]:
     return [candidate for candidate in ranked if likeness[candidate] >= limit][:2]
 
 
-def _did_you_mean(word: str, candidates: Iterable[str]) -> str:
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """``did you mean 'epochs'?``, or "" where nothing is near."""
     found = nearest(word, candidates)
-    if not found:
-        return ""
-    return "; did you mean " + " or ".join(f"'{match}'" for match in found) + "?"
+    return "did you mean " + " or ".join(f"'{name}'" for name in found) + "?" if found else ""

@@ -1,163 +1,107 @@
-"""What is said about options, generated from the config classes: help, YAML, docs page, list.
+"""The help pages on the terminal, made from the catalogue.
 
-Nothing here knows an option by name.  No torch is imported: ``det --help`` must answer at once.
+Nothing here knows an option by name, and nothing slow is imported: ``det --help`` answers at once.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Optional
+import os
+import sys
+import textwrap
+from collections.abc import Mapping
 
-import typer
-import yaml
+from .catalogue import COMMANDS, GROUPS, Command
+from .fields import Option
 
-from .catalogue import COMMANDS, MODEL_COMMANDS, Command
-from .fields import Knob, knobs
-from .shared import FlagsConfig
-
-GROUPS = ("Run", "Data", "Model", "Precision", "Optimizer", "Loss", "Augmentation", "Detections",
-          "Outputs", "Output", "Terminal")  # fmt: skip
-"""Order of the headings."""
-
-
-def by_group(options: Mapping[str, Knob]) -> dict[str, list[Knob]]:
-    """The options under their headings, in the order of GROUPS."""
-    groups = sorted({knob.group for knob in options.values()}, key=GROUPS.index)
-    return {group: [knob for knob in options.values() if knob.group == group] for group in groups}
+HEADINGS = ("Run", "Data", "Model", "Precision", "Optimizer", "Loss", "Augmentation", "Detections",
+            "Output", "Terminal")  # fmt: skip
+"""Groups of options, in order."""
+NARROW, WIDE, LEFT = 60, 110, 22
+"""Characters: limits of the width of a page, and the column of names."""
 
 
-def show_value(value: Any) -> str:
-    """A value as it is typed: none, True, 0.5, yolo26n."""
-    return "none" if value is None else str(value)
+def by_group(options: Mapping[str, Option]) -> dict[str, list[Option]]:
+    """The options under their headings, in the order of HEADINGS."""
+    groups = sorted({option.group for option in options.values()}, key=HEADINGS.index)
+    return {name: [o for o in options.values() if o.group == name] for name in groups}
 
 
-def value_kind(knob: Knob) -> str:
-    """What an option takes, short: ``INT>=1``, ``0..1``, ``auto|true|false``."""
-    if knob.kind is bool:
-        return "true|false"
-    if knob.choices:
-        return "|".join(knob.choices)
-    kind = {int: "INT", float: "NUMBER", str: "TEXT"}[knob.kind]
-    if knob.low is None and knob.high is None:
+def value_kind(option: Option) -> str:
+    """What an option takes, short: ``INT>=1``, ``0..1``, ``auto|True|False``."""
+    if option.kinds == (bool,):
+        return "True|False"
+    if option.choices:
+        return "|".join(map(str, option.choices))
+    if tuple in option.kinds:
+        return "INT|HEIGHT,WIDTH" if option.item is int else "INT|NAMES"
+    kind = {int: "INT", float: "NUMBER", str: "TEXT"}[option.kinds[-1]]
+    if bool in option.kinds:
+        return f"True|False|{kind}"
+    if option.low is None and option.high is None:
         return kind
-    if knob.high is None:
-        return f"{kind}>={knob.low:g}"
-    return f"{knob.low:g}..{knob.high:g}"
+    return f"{kind}>={option.low:g}" if option.high is None else f"{option.low:g}..{option.high:g}"
 
 
-def with_options(command: Command) -> Callable[..., tuple[Command, dict[str, Any]]]:
-    """A function with the signature that Typer makes the command's options and help from.
-
-    It only hands back the command and what was given: the work is done outside Typer, which has
-    ways of its own with errors and Ctrl-C.
-    """
-    flags = knobs(FlagsConfig)
-    options = [knob for group in by_group(command.options).values() for knob in group]
-    parameters = [_parameter(knob, is_flag=knob.name in flags) for knob in options]
-
-    def choose(**words: Any) -> tuple[Command, dict[str, Any]]:
-        return command, {name: word for name, word in words.items() if word not in (None, False)}
-
-    choose.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    choose.__annotations__ = {}
-    choose.__doc__ = f"{command.summary}\n\nExample: {command.example}"
-    return choose
-
-
-def _parameter(knob: Knob, *, is_flag: bool) -> inspect.Parameter:
-    """One Typer option.  All values are texts here: ``parse.py`` reads them, in one place."""
-    default = "" if is_flag or knob.default is None else f" Default: {knob.default}."
-    option = typer.Option(
-        False if is_flag else None,
-        "--" + knob.name.replace("_", "-"),
-        help=knob.doc + default,
-        metavar=None if is_flag else value_kind(knob),
-        rich_help_panel=knob.group,
-        show_default=False,
-    )
-    return inspect.Parameter(
-        knob.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=option,
-        annotation=bool if is_flag else Optional[str],  # noqa: UP045 (typer reads it at run time)
-    )
+def page(path: tuple[str, ...]) -> str:
+    """The help of a command, of a group of commands, or with () of det itself."""
+    command = next((command for command in COMMANDS if command.path == path), None)
+    below = [other for other in COMMANDS if other.path[: len(path)] == path and other.path != path]
+    takes = [" COMMAND"] * (bool(below) and command is None) + [" [option=value ...]"]
+    lines = [_bold("Usage: " + " ".join(("det", *path)) + "".join(takes)), ""]
+    about = "A YOLO-style object detection trainer." if not path else GROUPS.get(path[0], "")
+    if command is not None and command.name not in GROUPS:
+        about = command.summary
+    lines += [about, f"Example: {(command or below[0]).example}"]
+    lines += _commands(path, below)
+    if command is not None:
+        for heading, members in by_group(command.options).items():
+            lines += ["", _bold(heading), *_columns([_row(option) for option in members])]
+    if not path:
+        lines += [
+            "",
+            "det COMMAND --help lists the options of a command.",
+            "epochs=50 and --epochs 50 mean the same; so do amp=False and --no-amp.",
+        ]
+    return "\n".join(lines)
 
 
-def as_yaml(command: Command, values: Mapping[str, Any], indent: str = "") -> str:
-    """All knobs of a command with ``values``, as commented YAML that ``cfg=`` reads back."""
+def _commands(path: tuple[str, ...], below: list[Command]) -> list[str]:
+    """The next words after ``path``, each with what it does."""
+    rows = {}
+    for command in below:
+        word = command.path[len(path)]
+        rows[word] = GROUPS.get(word, command.summary) if not path else command.summary
+    return ["", _bold("Commands"), *_columns(list(rows.items()))] if rows else []
+
+
+def _row(option: Option) -> tuple[str, str]:
+    default = "" if option.default is None else f" Default: {option.default}."
+    kind = "" if option.group == "Terminal" else f" {value_kind(option)}"
+    return f"--{option.name.replace('_', '-')}{kind}", option.doc + default
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    """Names to the left, their texts wrapped to the right; a long name has a line of its own."""
+    width = min(max(_width(), NARROW), WIDE)
     lines = []
-    for group, members in by_group(knobs(command.config)).items():
-        lines += ["", f"# {group}"]
-        for knob in members:
-            assignment = f"{knob.name}: {_scalar(values[knob.name])}"
-            lines.append(f"{assignment:<28}# {_comment(knob)}")
-    return "\n".join(f"{indent}{line}".rstrip() for line in lines) + "\n"
-
-
-def all_as_yaml() -> str:
-    """The defaults of every command that runs a model, one section a command."""
-    parts = ["# Every knob with its default. Use a part of it with cfg=this-file.yaml.\n"]
-    for command in MODEL_COMMANDS:
-        defaults = {name: knob.default for name, knob in knobs(command.config).items()}
-        parts.append(f"\n{command.name}:  # {command.summary}")
-        parts.append(as_yaml(command, defaults, indent="  "))
-    return "".join(parts)
-
-
-def _comment(knob: Knob) -> str:
-    """The documentation, and what may be given where the type does not say it."""
-    allowed = " | ".join(knob.choices) if knob.choices else knob.limits.strip()
-    return knob.doc.replace("\n", " ") + (f" [{allowed}]" if allowed else "")
-
-
-def _scalar(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).split("\n")[0]
-
-
-def as_markdown() -> str:
-    """docs/configuration.md."""
-    lines = [
-        "# Configuration",
-        "",
-        "Generated by `det config --markdown > docs/configuration.md`; a test compares them.",
-        "",
-        "`det train epochs=50 amp=False`, `det train --epochs 50 --no-amp` and any mixture of the"
-        " two mean the same.",
-        "`cfg=file.yaml` reads options from a file; what is typed beside it wins.",
-        "`none` as a default means: chosen from the data, the model or the device when the command"
-        " runs, and printed.",
-    ]
-    for command in COMMANDS:
-        if command.path[0] != "config" or command.path == ("config",):
-            lines += ["", f"## det {command.name}", "", f"{command.summary} `{command.example}`"]
-            lines += _tables(command)
-    lines += ["", "## Every command", "", *_table(list(knobs(FlagsConfig).values()))]
-    return "\n".join(lines) + "\n"
-
-
-def _tables(command: Command) -> list[str]:
-    lines = []
-    for group, members in by_group(knobs(command.config)).items():
-        lines += ["", f"### {group}", "", *_table(members)]
+    for name, text in rows:
+        start = f"  {name:<{LEFT}}  "
+        if len(name) > LEFT:
+            lines.append(f"  {name}")
+            start = " " * (LEFT + 4)
+        lines += textwrap.wrap(
+            text, width, initial_indent=start, subsequent_indent=" " * (LEFT + 4)
+        )
     return lines
 
 
-def _table(members: list[Knob]) -> list[str]:
-    rows = [
-        f"| `{knob.name}` | {_cell(show_value(knob.default))} | {_cell(value_kind(knob))} "
-        f"| {_cell(knob.doc)} |"
-        for knob in members
-    ]
-    return ["| option | default | value | meaning |", "|---|---|---|---|", *rows]
+def _width() -> int:
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(sys.stdout.fileno()).columns)
+    except (OSError, ValueError):
+        return 80
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def option_list() -> str:
-    """Every option of every command, one a line: a test freezes it."""
-    commands = [c for c in COMMANDS if c.path[0] != "config" or c.path == ("config",)]
-    lines = [f"{command.name} {name}" for command in commands for name in command.options]
-    return "\n".join(lines) + "\n"
+def _bold(text: str) -> str:
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR")
+    return text if plain else f"\x1b[1m{text}\x1b[0m"

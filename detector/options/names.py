@@ -13,16 +13,12 @@ MODELS = (
 
 
 NMS_FREE = ("yolo26",)
-"""Families with a one-to-one head.  The others go through NMS whatever nms= says."""
+"""Families with a one-to-one head.  The others always use NMS, whatever nms= says."""
 
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-"""Ways to compute a forward pass; tf32 is float32 with shorter products, on CUDA."""
+"""Precisions of a forward pass; tf32 is float32 with shorter products, on CUDA."""
 
 
 FOREIGN = (".pt", ".pth")
 """Suffixes of other projects' checkpoints."""
-
-
-FRESH, FETCHED = "false", "true"
-"""What pretrained=False and pretrained=True are in a config."""

@@ -1,24 +1,22 @@
-"""Words -> config: typed, checked for range, and answered with the mend where they are wrong.
+"""Words -> config: typed, checked for range, and answered with the fix where they are wrong.
 
-One way in for every source of values: the command line gives texts, ``cfg=file.yaml`` and Python
-give objects.  Order: defaults, then the cfg file, then the words.  What the user gave is handed
-back beside the config, because "auto" may only choose what was not given.  Checks that need the
-file system or more than one knob are in ``checks.py``.
+All values come in here: the command line gives texts, ``cfg=options.yaml`` and Python give objects.
+Order: defaults, then the cfg file, then the words.  What the user gave is returned beside the
+config, because "auto" may only choose what was not given.  Checks that need the file system or
+more than one option are in ``run/check.py`` and in the commands.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from .catalogue import MODEL_COMMANDS, command_of
-from .errors import UsageError, _did_you_mean
-from .fields import Knob, knobs
-from .names import FETCHED, FRESH
+from .errors import UsageError, did_you_mean
+from .fields import Option, options_of
 
 ConfigT = TypeVar("ConfigT")
 
@@ -26,20 +24,20 @@ TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 SWITCH_WORDS: dict[str, dict[bool, str | None]] = {
     "cache": {True: "ram", False: "none"},
-    "resume": {True: "true", False: None},
-    "pretrained": {True: FETCHED, False: FRESH},
+    "resume": {False: None},
     "freeze": {False: None},
 }
-"""What True and False mean for knobs that are no switches but are typed like one."""
+"""Options for which True or False stands for another value."""
 
-LISTS = ("classes", "freeze", "device", "source", "format", "imgsz")
-"""Knobs of several values separated by commas; ``[0, 2]`` is understood too."""
+LISTS = ("classes", "device", "source", "format")
+"""Texts of several values separated by commas; ``[0, 2]`` is understood too."""
 
 HINTS = {
-    "task": "det only detects: leave it out",
-    "mode": "say the command first: det train ...",
+    "task": "det only detects objects; leave it out",
+    "mode": "write the command first: det train ...",
     "half": "use amp=fp16; a file of half the size is det export half=True",
-    "int8": "quantization belongs to det export",
+    "int8": "quantization is an option of det export",
+    "label_smoothing": "det does not have it; leave it out",
     "end2end": "use nms=False (the default) or nms=True",
     "rect": "training images are square; leave it out",
     "weights": "use model=",
@@ -55,7 +53,7 @@ HINTS = {
     "hyp": "use cfg=",
     "config": "use cfg=",
 }
-"""Words of the field that det spells otherwise or does not have."""
+"""Options of other trainers that det does not have or names differently."""
 
 
 def parse(
@@ -63,96 +61,120 @@ def parse(
 ) -> tuple[ConfigT, frozenset[str]]:
     """``words`` (texts or objects) as a config, and the names that were given.
 
-    A ``cfg`` word names a YAML file to merge below the words; a value there that is the default
-    says nothing, so the output of ``det config`` can be used as it is.  None says: choose for me,
-    so it is not given either.  Raises UsageError on anything unknown, ill-typed or out of range.
+    A ``cfg`` word names a YAML file whose values count where no word is given.  A value there that
+    equals the default does not count as given, so the output of ``det config`` can be used as it
+    is.  Neither does None, which means: choose for me.  Raises UsageError on anything unknown,
+    ill-typed or out of range.
     """
-    known = knobs(config_class)
+    known = options_of(config_class)
     words = dict(words)
     file = words.pop("cfg", None)
     values: dict[str, Any] = {}
     if file is not None:
         values = _read_file(config_class, Path(str(file)).expanduser())
-    told = {name for name, value in values.items() if value != known[name].default} | words.keys()
+    named = {name for name, value in values.items() if value != known[name].default} | words.keys()
     for name, word in words.items():
-        values[name] = convert(find_knob(config_class, name), word)
-    return config_class(**values), frozenset(n for n in told if values[n] is not None)
+        values[name] = convert(find_option(config_class, name), word)
+    return config_class(**values), frozenset(n for n in named if values[n] is not None)
 
 
-def convert(knob: Knob, value: object) -> Any:
-    """``value`` as the knob's type, inside its range.  Raises UsageError."""
+def convert(option: Option, value: object) -> Any:
+    """``value`` as the option's type, inside its range.  Raises UsageError."""
     try:
-        converted = _convert(knob, value)
-        knob.check(converted)
+        converted = _convert(option, value)
+        option.check(converted)
     except ValueError as error:
         raise UsageError(str(error)) from None
     return converted
 
 
-def _convert(knob: Knob, value: object) -> Any:
+def _convert(option: Option, value: object) -> Any:
     if isinstance(value, str):
         value = value.strip()
         if not value:
-            raise ValueError(f"{knob.name}= has no value: {knob.wanted}")
-        if value.lower() == "none" and "none" not in knob.choices:
+            raise ValueError(f"{option.name}= has no value: {option.wanted}")
+        if value.lower() == "none" and "none" not in option.choices:
             value = None
+    switch = _switch(value)
+    if switch in (meanings := SWITCH_WORDS.get(option.name, {})):
+        value = meanings[switch]
+    elif switch is not None and bool in option.kinds and len(option.kinds) > 1:
+        return switch
     if value is None:
-        if not knob.optional:
-            raise ValueError(f"{knob.name} can not be none: {knob.wanted}")
+        if not option.optional:
+            raise ValueError(f"{option.name} cannot be none: {option.wanted}")
         return None
-    return {bool: _boolean, int: _integer, float: _number, str: _text}[knob.kind](knob, value)
+    if tuple in option.kinds:
+        return _several(option, value)
+    readers = {bool: _boolean, int: _integer, float: _number, str: _text}
+    return readers[option.kinds[-1]](option, value)
 
 
-def _wrong(knob: Knob, value: object) -> ValueError:
-    return ValueError(f"{knob.name}={value}: {knob.wanted}")
+def _wrong(option: Option, value: object) -> ValueError:
+    return ValueError(f"{option.name}={value}: {option.wanted}")
 
 
-def _boolean(knob: Knob, value: object) -> bool:
+def _boolean(option: Option, value: object) -> bool:
     word = str(value).lower()
     if word not in TRUE + FALSE or isinstance(value, float):
-        raise _wrong(knob, value)
+        raise _wrong(option, value)
     return word in TRUE
 
 
-def _number(knob: Knob, value: object) -> float:
+def _number(option: Option, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _wrong(knob, value)
+        raise _wrong(option, value)
     try:
         number = float(value)
     except ValueError:
-        raise _wrong(knob, value) from None
+        raise _wrong(option, value) from None
     if not math.isfinite(number):
-        raise _wrong(knob, value)
+        raise _wrong(option, value)
     return number
 
 
-def _integer(knob: Knob, value: object) -> int:
-    number = _number(knob, value)  # "1e2" is a hundred
+def _integer(option: Option, value: object) -> int:
+    number = _number(option, value)  # "1e2" is a hundred
     if number != int(number):
-        raise _wrong(knob, value)
+        raise _wrong(option, value)
     return int(number)
 
 
-def _text(knob: Knob, value: object) -> str | None:
-    if isinstance(value, (list, tuple)) and knob.name in LISTS:
-        value = ",".join(str(item) for item in value)
-    if isinstance(value, Path):
-        value = str(value)
-    switch = _switch(value)
-    if switch is not None and knob.name in SWITCH_WORDS:
-        if switch not in SWITCH_WORDS[knob.name]:
-            raise _wrong(knob, value)
-        return SWITCH_WORDS[knob.name][switch]
-    if switch is not None and knob.is_switch:
-        return "true" if switch else "false"
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise _wrong(knob, value)
+def _several(option: Option, value: object) -> Any:
+    """A number, or a tuple of numbers or names: ``640``, ``480,640``, ``backbone.stem,neck``."""
+    if isinstance(value, str):
+        text = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        separator = "[,x]" if option.item is int else ","
+        value = [part.strip(" '\"") for part in re.split(separator, text)]
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    if len(parts) == 1 and not isinstance(parts[0], bool) and str(parts[0]).isdigit():
+        return int(str(parts[0]))
+    if any(isinstance(part, bool) for part in parts):
+        raise _wrong(option, value)
+    try:
+        return tuple(option.item(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ValueError(f"{option.name}={show(parts)}: {option.wanted}") from None
+
+
+def show(value: Any) -> str:
+    """A value as it is typed: ``480,640``, ``True``, ``none``."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def _text(option: Option, value: object) -> str | bool:
+    if isinstance(value, (list, tuple)) and option.name in LISTS:
+        value = show(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
+        raise _wrong(option, value)
     text = str(value)
     if text.startswith("~/"):  # the shell leaves a ~ after = alone
         text = str(Path(text).expanduser())
-    if knob.name in LISTS and text.startswith("[") and text.endswith("]"):
+    if option.name in LISTS and text.startswith("[") and text.endswith("]"):
         text = ",".join(item.strip(" '\"") for item in text[1:-1].split(","))
-    return _choice(knob, text) if knob.choices else text
+    return _choice(option, text) if option.choices else text
 
 
 def _switch(value: object) -> bool | None:
@@ -160,37 +182,38 @@ def _switch(value: object) -> bool | None:
     return {"true": True, "yes": True, "false": False, "no": False}.get(str(value).lower())
 
 
-def _choice(knob: Knob, text: str) -> str:
-    """The allowed word that ``text`` is, whatever its case."""
-    for word in knob.choices:
-        if word.lower() == text.lower():
+def _choice(option: Option, text: str) -> str | bool:
+    """The allowed value that ``text`` spells, in upper or lower case."""
+    for word in option.choices:
+        if str(word).lower() == text.lower():
             return word
-    hint = _did_you_mean(text, knob.choices)
-    raise ValueError(f"{knob.name}={text}: expected {knob.expected}{hint}")
+    hint = did_you_mean(text, map(str, option.choices))
+    raise ValueError(f"{option.name}={text}: expected {option.expected}{'; ' * bool(hint)}{hint}")
 
 
-def find_knob(config_class: type[Any], name: str) -> Knob:
-    """The knob called ``name``, or a UsageError that says where it belongs or what it resembles."""
-    known = knobs(config_class)
+def find_option(config_class: type[Any], name: str) -> Option:
+    """The option called ``name``.  Raises UsageError that names the right command or word."""
+    known = options_of(config_class)
     if name in known:
         return known[name]
     command = command_of(config_class)
     where = f"det {command.name}" if command else config_class.__name__
-    owners = [other.name for other in MODEL_COMMANDS if name in knobs(other.config)]
+    owners = [other.name for other in MODEL_COMMANDS if name in options_of(other.config)]
     if owners:
         home = " and det ".join(owners)
         raise UsageError(f"{where} has no option '{name}': it belongs to det {home}")
     if name in HINTS:
         raise UsageError(f"unknown option '{name}': {HINTS[name]}")
-    hint = _did_you_mean(name, known)
-    mend = hint.replace("; ", ": ", 1) or f": see {where} --help"
-    raise UsageError(f"unknown option '{name}'{mend}")
+    fix = did_you_mean(name, known) or f"see {where} --help"
+    raise UsageError(f"unknown option '{name}': {fix}")
 
 
 def _read_file(config_class: type[Any], path: Path) -> dict[str, Any]:
     """The values of a cfg file, converted.  Of a file with sections, the one of this command."""
     if not path.is_file():
         raise UsageError(f"cfg={path}: no such file (looked in {path.parent.absolute()})")
+    import yaml  # only now: most commands read no file
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -200,18 +223,26 @@ def _read_file(config_class: type[Any], path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         found = type(content).__name__
         raise UsageError(f"cfg={path}: expected lines of 'option: value', found a {found}")
+    if is_data_description(content):
+        raise UsageError(f"cfg={path} describes a data set: write data={path}")
     content = _section(config_class, content)
     try:
         return {
-            str(name): convert(find_knob(config_class, str(name)), value)
+            str(name): convert(find_option(config_class, str(name)), value)
             for name, value in content.items()
         }
     except UsageError as error:
         raise UsageError(f"cfg={path}: {error}") from None
 
 
+def is_data_description(content: Mapping[Any, Any]) -> bool:
+    """Whether the content of a YAML file is a data set's: it names classes or a split's images."""
+    splits = isinstance(content.get("train"), str | list) or isinstance(content.get("val"), str)
+    return "names" in content or (splits and "epochs" not in content)
+
+
 def _section(config_class: type[Any], content: dict[Any, Any]) -> dict[Any, Any]:
-    """The part of a cfg file for one command: all of it, or its section where there are any."""
+    """The part of a cfg file for one command: its section where there are any, else all of it."""
     sections = {command.name for command in MODEL_COMMANDS}
     has_sections = all(isinstance(part, dict) for part in content.values())
     if not content or not has_sections or not content.keys() <= sections:

@@ -1,68 +1,165 @@
-"""Options that several commands have."""
+"""Options that several commands have, each described once."""
 
+# fmt: off: one option per paragraph
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .detect import DetectOptions
-from .fields import knob
+from .fields import option
+from .names import MODELS
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlagsConfig:
     """Switches that every command understands."""
 
-    json: bool = knob(False, "Terminal")
-    """Print one JSON object on stdout and nothing else there."""
-    quiet: bool = knob(False, "Terminal")
-    """Print only warnings and the result (the same as verbose=False)."""
-    debug: bool = knob(False, "Terminal")
-    """Show the traceback of an error."""
+    json: bool = option(False, "Terminal", "Print one JSON object on stdout and nothing else.")
+    quiet: bool = option(
+        False, "Terminal", "Print only warnings and the result (the same as verbose=False).")
+    debug: bool = option(False, "Terminal", "Show the traceback of an error.")
+
+
+def built_in_data() -> Any:
+    """``data=`` of commands that begin with a data set."""
+    return option(
+        "coco8.yaml", "Data", "Data set YAML, or the name of a built-in data set (coco8.yaml, "
+        "shapes.yaml).")
+
+
+def offline() -> Any:
+    """``offline=``"""
+    return option(
+        False, "Run", "Do not use the network. Weights and data that are not on disk are an error.")
+
+
+def accept_license() -> Any:
+    """``accept_license=``"""
+    return option(
+        None, "Run", "Name of a license that you agree to, for weights that ask for it before the "
+        "download.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonConfig:
-    """Knobs of every command that runs a model."""
+class RunsConfig:
+    """Options of commands that use runs and weights."""
 
-    device: str | None = knob(None, "Run")
-    """Where to run: cpu, cuda, 0, 1, mps; to train also several (0,1). Default: the first GPU, else
-    the CPU."""
-    project: str = knob("runs", "Run")
-    """Folder that holds the run folders."""
-    name: str | None = knob(None, "Run")
-    """Name of the run folder; a taken name gets -2, -3, ... Default: the command's name."""
-    exist_ok: bool = knob(False, "Run")
-    """Write into a run folder that exists instead of taking the next free name."""
-    verbose: bool = knob(True, "Run")
-    """Print progress and tables on stderr; False leaves only warnings."""
-    offline: bool = knob(False, "Run")
-    """Fetch no weights and no data set: what is not on disk is an error."""
-    accept_license: str | None = knob(None, "Run")
-    """Name of a licence to agree to, where weights to be downloaded ask for it."""
+    project: str = option("runs", "Run", "Folder that holds the run folders.")
+    verbose: bool = option(
+        True, "Run", "Print progress and tables on stderr. False leaves only warnings.")
+    offline: bool = offline()
+    accept_license: str | None = accept_license()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonConfig(RunsConfig):
+    """Options of commands that run a model and write a run folder."""
+
+    device: str | None = option(
+        None, "Run", "Where to run: cpu, cuda, 0, 1 or mps; det train also takes several GPUs "
+        "(0,1). Default: the first GPU, or the CPU where there is none.")
+    name: str | None = option(
+        None, "Run", "Name of the run folder. If it exists, -2, -3, ... is added. Default: the "
+        "command's name.")
+    exist_ok: bool = option(
+        False, "Run", "Write into an existing run folder instead of making a new one.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig:
-    """How predictions become detections: the same knobs and the same code in train, val, predict
-    and export."""
+    """How predictions become detections: the same options and code in train, val, predict and
+    export."""
 
-    nms: bool = knob(False, "Detections")
-    """Use the one-to-many head with non-maximum suppression; False uses the NMS-free one-to-one
-    head where the family has one (yolo26)."""
-    iou: float = knob(0.7, "Detections", low=0.0, high=1.0)
-    """Overlap above which NMS drops the lower-scored box (only where NMS is used)."""
-    max_det: int = knob(300, "Detections", low=1)
-    """Most detections kept for an image."""
-    agnostic_nms: bool = knob(False, "Detections")
-    """NMS across classes (only where NMS is used)."""
+    nms: bool = option(
+        False, "Detections", "Use the one-to-many head with non-maximum suppression (NMS). False "
+        "uses the NMS-free one-to-one head where the model has one (yolo26).")
+    iou: float = option(
+        0.7, "Detections", "IoU above which NMS removes the box with the lower score. Only used "
+        "with NMS.", low=0.0, high=1.0)
+    max_det: int = option(300, "Detections", "Maximum number of detections per image.", low=1)
+    agnostic_nms: bool = option(
+        False, "Detections", "Let NMS compare boxes of different classes. Only used with NMS.")
 
     def detect_options(self, conf: float, classes: tuple[int, ...] | None = None) -> DetectOptions:
         """These options, with the lowest score that counts and the classes to look for."""
         return DetectOptions(
-            conf=conf,
-            nms=self.nms,
-            iou=self.iou,
-            max_det=self.max_det,
-            agnostic_nms=self.agnostic_nms,
-            classes=classes,
-        )
+            conf=conf, nms=self.nms, iou=self.iou, max_det=self.max_det,
+            agnostic_nms=self.agnostic_nms, classes=classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadConfig:
+    """Options of commands that read a data set."""
+
+    download: bool = option(True, "Data", "Download a built-in data set if it is not on disk.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(DownloadConfig):
+    """Options of commands that measure on a split of a data set."""
+
+    split: str = option("val", "Data", "Split to measure on.", choices=("train", "val", "test"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig(SplitConfig):
+    """Options of commands that load many images."""
+
+    workers: int | None = option(
+        None, "Data", "Number of loader processes; it does not change the result. Default: chosen "
+        "from the CPU cores and the device.", low=0)
+    single_cls: bool = option(False, "Data", "Treat all classes as one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutConfig:
+    """Options of commands that run the torch model."""
+
+    channels_last: bool = option(
+        True, "Precision", "Keep images and features in channels-last memory: faster convolutions "
+        "on most devices.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotsConfig:
+    """Options of commands that draw their results."""
+
+    plots: bool = option(True, "Output", "Write plots and sample images into the run folder.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig(LayoutConfig, DownloadConfig, PlotsConfig):
+    """What a training starts from: model, data, batch and seed."""
+
+    model: str = option(
+        MODELS[0], "Run", "A model name (yolo26n, yolo11s, yolov8m, yolov9s, yolox_tiny, ...) or a "
+        "checkpoint to start from.")
+    data: str = built_in_data()
+    batch: int = option(16, "Run", "Images per step, over all devices.", low=1)
+    imgsz: int = option(
+        640, "Data", "Side of the square network input in pixels, rounded up to a multiple of the "
+        "stride.", low=32)
+    seed: int = option(
+        0, "Run", "Seed of the initial weights, the image order and the augmentation.", low=0)
+
+
+def checkpoint() -> Any:
+    """``model=`` of commands that use a trained model."""
+    return option(
+        None, "Run", "Checkpoint, exported file, run folder, or name from det weights list. "
+        "Default: the best weights of the newest run in project=.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedConfig(LayoutConfig):
+    """Options of commands that run a trained model."""
+
+    model: str | None = checkpoint()
+    imgsz: int | None = option(
+        None, "Data", "Side of the square network input in pixels. Default: the checkpoint's.",
+        low=32)
+    amp: bool | str = option(
+        "checkpoint", "Precision", "Precision of the forward pass. Default: the precision in which "
+        "the checkpoint was validated during training.",
+        choices=("checkpoint", "auto", True, False, "fp16", "bf16", "fp32"))

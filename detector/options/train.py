@@ -1,155 +1,141 @@
-"""Every knob of every command, once: one frozen dataclass a command, a docstring under each field.
+"""The options of ``det train``.
 
-The command line, ``det config``, the docs page and the checks are generated from these classes;
-there is no second list. A field is made with ``knob(default, group, ...)``: the group is its
-heading in the help, ``low``/``high``/``choices`` are checked for every source of values (command
-line, YAML, Python).  ``None`` as a default means: chosen from the data, the model or the device
-when the command runs, and the choice is printed.
+``None`` as a default means: chosen from the data, the model or the device when the command runs,
+and the choice is printed.
 """
 
+# fmt: off: one option per paragraph
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .fields import knob
-from .names import MODELS
-from .shared import CommonConfig, DetectConfig
+from .fields import option
+from .shared import CommonConfig, DetectConfig, LoaderConfig, StartConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(DetectConfig, CommonConfig):
-    """det train: learn a detector from images."""
+class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
+    """det train: train a detector on images."""
 
-    model: str = knob(MODELS[0], "Run")
-    """A model name (yolo26n, yolo11s, yolov8m, yolov9s, yolox_tiny, ...) or a checkpoint to start
-    from."""
-    data: str = knob("coco8.yaml", "Data")
-    """Data set YAML, or the name of a built-in one (coco8.yaml, shapes.yaml)."""
-    epochs: int = knob(100, "Run", low=1)
-    """Passes over the training images."""
-    time: float | None = knob(None, "Run", low=0.0)
-    """Budget in hours: the number of epochs is fitted to it."""
-    patience: int = knob(100, "Run", low=0)
-    """Stop after this many epochs without a better AP; 0 never stops early."""
-    batch: int = knob(16, "Run", low=1)
-    """Images a step, over all devices."""
-    imgsz: int = knob(640, "Data", low=32)
-    """Side of the square network input in pixels; rounded up to a multiple of the stride."""
-    seed: int = knob(0, "Run", low=0)
-    """Seed of initial weights, order and augmentation."""
-    deterministic: bool = knob(True, "Run")
-    """Ask torch for deterministic kernels where it has them."""
-    resume: str | None = knob(None, "Run")
-    """True: go on with the newest run of the project; or a run folder or its last checkpoint."""
-    save: bool = knob(True, "Run")
-    """Write checkpoints."""
-    save_dtype: str = knob("fp32", "Run", choices=("fp32", "fp16"))
-    """Number format of weights to deploy; fp16 halves the file (norms and biases stay fp32)."""
-    save_period: int = knob(-1, "Run", low=-1)
-    """Keep an extra checkpoint every so many epochs; -1 keeps none."""
-    save_steps: int = knob(0, "Run", low=0)
-    """Also write the last checkpoint every so many steps inside an epoch; 0 writes it at epoch ends
-    only."""
-    val: bool = knob(True, "Run")
-    """Validate after every epoch; False validates after the last one only."""
-    split: str = knob("val", "Data", choices=("train", "val", "test"))
-    """Split to validate on."""
-    plots: bool = knob(True, "Run")
-    """Write pictures into the run folder."""
+    epochs: int = option(100, "Run", "Number of passes over the training images.", low=1)
+    time: float | None = option(
+        None, "Run", "Time limit in hours; det chooses the number of epochs to fit it.", low=0.0)
+    patience: int = option(
+        100, "Run", "Stop after this many epochs without a better AP. 0 never stops early.", low=0)
+    deterministic: bool = option(True, "Run", "Use deterministic kernels where torch has them.")
+    resume: bool | str | None = option(
+        None, "Run", "Continue a stopped run: True for the newest run in project=, or a run folder "
+        "or its last.pt.")
+    save: bool = option(True, "Run", "Write checkpoints.")
+    save_dtype: str = option(
+        "fp32", "Run", "Number format of the saved weights. fp16 halves the file; norms and biases "
+        "stay fp32.", choices=("fp32", "fp16"))
+    save_period: int = option(
+        -1, "Run", "Keep an extra checkpoint every N epochs. -1 keeps none.", low=-1)
+    save_steps: int = option(
+        0, "Run", "Write the last checkpoint every N steps too. 0 writes it only at the end of an "
+        "epoch.", low=0)
+    val: bool = option(
+        True, "Run", "Validate after every epoch. False validates only after the last one.")
 
-    amp: str = knob("auto", "Precision", choices=("auto", "true", "false", "fp16", "bf16", "fp32"))
-    """Mixed precision: True (or auto) takes what is safe and faster on this device, False is fp32;
-    or name one."""
-    amp_check: bool = knob(True, "Precision")
-    """Compare candidate precisions with fp32 on this model, data and device before training."""
-    amp_force: bool = knob(False, "Precision")
-    """Use the named precision even where it is known to be slow or failed the check."""
-    channels_last: bool = knob(True, "Precision")
-    """Keep images and features in channels-last memory: faster convolutions on most devices."""
-    compile: bool = knob(False, "Precision")
-    """Compile the model with torch.compile (minutes at the start; pays off in long runs on a
-    GPU)."""
+    amp: bool | str = option(
+        "auto", "Precision", "Mixed precision. True or auto uses what is safe and faster on this "
+        "device, False uses fp32, a name uses that precision.",
+        choices=("auto", True, False, "fp16", "bf16", "fp32"))
+    amp_check: bool = option(
+        True, "Precision", "Before training, compare each candidate precision with fp32 on this "
+        "model, data and device.")
+    amp_force: bool = option(
+        False, "Precision", "Use the named precision even if it is known to be slow or fails the "
+        "check.")
+    compile: bool = option(
+        False, "Precision", "Compile the model with torch.compile: minutes at the start, faster "
+        "steps in long GPU runs.")
 
-    download: bool = knob(True, "Data")
-    """Allow a built-in data set to be downloaded where it is not on disk."""
-    cache: str = knob("auto", "Data", choices=("auto", "ram", "disk", "none"))
-    """Where decoded images are kept: ram, disk (a memory-mapped file in the cache folder), none;
-    auto by size."""
-    workers: int | None = knob(None, "Data", low=0)
-    """Loader processes. Default: chosen from the cores and the device. The result does not depend
-    on it."""
-    fraction: float = knob(1.0, "Data", low=0.0, high=1.0)
-    """Share of the training images to use (evenly spread)."""
-    single_cls: bool = knob(False, "Data")
-    """Treat all classes as one."""
+    cache: str = option(
+        "auto", "Data", "Where decoded images are kept: ram, disk (a memory-mapped file in the "
+        "cache folder) or none. auto chooses by their size.",
+        choices=("auto", "ram", "disk", "none"))
+    fraction: float = option(
+        1.0, "Data", "Share of the training images to use, evenly spread.", low=0.0, high=1.0)
 
-    pretrained: str | None = knob(None, "Model")
-    """Weights to start from, as far as they fit: a checkpoint, or a name that det weights list
-    shows; False: none. Default: those of the model's name, where the list has them."""
-    freeze: str | None = knob(None, "Model")
-    """Stages to freeze: a number (the first N) or names separated by commas."""
+    pretrained: bool | str | None = option(
+        None, "Model", "Weights to start from, as far as they fit: a checkpoint or a name from det "
+        "weights list. False starts from random weights. Default: the weights of the model's name, "
+        "if listed.")
+    freeze: int | tuple[str, ...] | None = option(
+        None, "Model", "Stages to freeze: a number (the first N) or names separated by commas.")
 
-    optimizer: str = knob("auto", "Optimizer", choices=("auto", "SGD", "AdamW", "MuSGD"))
-    """Optimizer; auto fills in what is not given (lr0, momentum too) and prints what it picked."""
-    lr0: float | None = knob(None, "Optimizer", low=0.0)
-    """Peak learning rate. Default: by optimizer."""
-    lr_transferred: float = knob(0.25, "Optimizer", low=0.0, high=1.0)
-    """Learning rate of transferred weights as a share of lr0."""
-    lrf: float = knob(0.01, "Optimizer", low=0.0, high=1.0)
-    """Final learning rate as a share of lr0."""
-    momentum: float | None = knob(None, "Optimizer", low=0.0, high=1.0)
-    """SGD momentum, or Adam's beta1. Default: by optimizer."""
-    weight_decay: float | None = knob(None, "Optimizer", low=0.0)
-    """Decay of weights (not of norms and biases). Default: by optimizer."""
-    schedule: str = knob("flat_cosine", "Optimizer", choices=("flat_cosine", "cosine", "linear"))
-    """Shape of the learning rate after the warm-up."""
-    cos_lr: bool = knob(False, "Optimizer")
-    """The same as schedule=cosine."""
-    warmup_epochs: float | None = knob(None, "Optimizer", low=0.0)
-    """Epochs of rising learning rate. Default: relative to the length of the run."""
-    nbs: int | None = knob(None, "Optimizer", low=1)
-    """Nominal batch: gradients of smaller batches are accumulated up to it. Default: 16."""
-    clip: float = knob(10.0, "Optimizer", low=0.0)
-    """Largest norm of the gradient; 0 does not clip."""
-    ema: bool = knob(True, "Optimizer")
-    """Keep an exponential moving average of the weights; it is what is validated and saved as
-    best."""
-    ema_decay: float | None = knob(None, "Optimizer", low=0.0, high=1.0)
-    """Decay of the average for one step. Default: relative to the length of the run."""
+    optimizer: str = option(
+        "auto", "Optimizer", "Optimizer. auto chooses it, with lr0 and momentum where they are not "
+        "given, and prints the choice.", choices=("auto", "SGD", "AdamW", "MuSGD"))
+    lr0: float | None = option(
+        None, "Optimizer", "Peak learning rate. Default: depends on the optimizer.", low=0.0)
+    lr_transferred: float = option(
+        0.25, "Optimizer", "Learning rate of transferred weights as a share of lr0.",
+        low=0.0, high=1.0)
+    lrf: float = option(
+        0.01, "Optimizer", "Final learning rate as a share of lr0.", low=0.0, high=1.0)
+    momentum: float | None = option(
+        None, "Optimizer", "Momentum of SGD, or Adam's beta1. Default: depends on the optimizer.",
+        low=0.0, high=1.0)
+    weight_decay: float | None = option(
+        None, "Optimizer", "Decay of weights (not of norms and biases). Default: depends on the "
+        "optimizer.", low=0.0)
+    schedule: str = option(
+        "flat_cosine", "Optimizer", "Shape of the learning rate after the warm-up.",
+        choices=("flat_cosine", "cosine", "linear"))
+    cos_lr: bool = option(False, "Optimizer", "The same as schedule=cosine.")
+    warmup_epochs: float | None = option(
+        None, "Optimizer", "Epochs of rising learning rate. Default: a share of the run.", low=0.0)
+    nbs: int | None = option(
+        None, "Optimizer", "Nominal batch size: gradients of smaller batches are accumulated up to "
+        "it. Default: 16.", low=1)
+    clip: float = option(
+        10.0, "Optimizer", "Maximum norm of the gradient. 0 turns clipping off.", low=0.0)
+    ema: bool = option(
+        True, "Optimizer", "Keep an exponential moving average of the weights (EMA); it is "
+        "validated and saved as best.")
+    ema_decay: float | None = option(
+        None, "Optimizer", "Decay of the average per step. Default: depends on the length of the "
+        "run.", low=0.0, high=1.0)
 
-    box: float = knob(7.5, "Loss", low=0.0)
-    """Gain of the box loss (CIoU)."""
-    cls: float = knob(0.5, "Loss", low=0.0)
-    """Gain of the classification loss (BCE)."""
-    dfl: float = knob(1.5, "Loss", low=0.0)
-    """Gain of the distance loss: L1, or the distribution focal loss where the family has one."""
+    box: float = option(7.5, "Loss", "Gain of the box loss (CIoU).", low=0.0)
+    cls: float = option(0.5, "Loss", "Gain of the classification loss (BCE).", low=0.0)
+    dfl: float = option(
+        1.5, "Loss", "Gain of the distance loss: L1, or the distribution focal loss where the "
+        "model has one.", low=0.0)
 
-    hsv_h: float = knob(0.015, "Augmentation", low=0.0, high=1.0)
-    """Largest shift of hue, as a share of the circle."""
-    hsv_s: float = knob(0.7, "Augmentation", low=0.0, high=1.0)
-    """Largest relative change of saturation."""
-    hsv_v: float = knob(0.4, "Augmentation", low=0.0, high=1.0)
-    """Largest relative change of brightness."""
-    degrees: float = knob(0.0, "Augmentation", low=0.0, high=180.0)
-    """Largest rotation in degrees."""
-    translate: float = knob(0.1, "Augmentation", low=0.0, high=1.0)
-    """Largest shift as a share of the image."""
-    scale: float = knob(0.5, "Augmentation", low=0.0, high=0.99)
-    """Zoom between 1 - scale and 1 + scale."""
-    shear: float = knob(0.0, "Augmentation", low=0.0, high=89.0)
-    """Largest shear in degrees."""
-    flipud: float = knob(0.0, "Augmentation", low=0.0, high=1.0)
-    """Probability of an upside-down flip."""
-    fliplr: float = knob(0.5, "Augmentation", low=0.0, high=1.0)
-    """Probability of a left-right flip."""
-    mosaic: float = knob(1.0, "Augmentation", low=0.0, high=1.0)
-    """Probability of composing four images into one."""
-    mixup: float = knob(0.0, "Augmentation", low=0.0, high=1.0)
-    """Probability of blending two images."""
-    multi_scale: float = knob(0.0, "Augmentation", low=0.0, high=0.9)
-    """Input size varies by this share around imgsz, batch by batch."""
-    close_mosaic: int | None = knob(None, "Augmentation", low=0)
-    """Last epochs without mosaic and mixup. Default: relative to the length of the run."""
-    augment_device: str = knob("auto", "Augmentation", choices=("auto", "cpu", "cuda"))
-    """Where training images are drawn: cpu, or cuda with all images in the card's memory; auto
-    takes the card of the run where they fit a quarter of what is free there."""
+    hsv_h: float = option(
+        0.015, "Augmentation", "Maximum shift of the hue, as a share of the color circle.",
+        low=0.0, high=1.0)
+    hsv_s: float = option(
+        0.7, "Augmentation", "Maximum relative change of the saturation.", low=0.0, high=1.0)
+    hsv_v: float = option(
+        0.4, "Augmentation", "Maximum relative change of the brightness.", low=0.0, high=1.0)
+    degrees: float = option(
+        0.0, "Augmentation", "Maximum rotation in degrees.", low=0.0, high=180.0)
+    translate: float = option(
+        0.1, "Augmentation", "Maximum shift as a share of the image.", low=0.0, high=1.0)
+    scale: float = option(
+        0.5, "Augmentation", "Zoom by a factor between 1 - scale and 1 + scale.",
+        low=0.0, high=0.99)
+    shear: float = option(0.0, "Augmentation", "Maximum shear in degrees.", low=0.0, high=89.0)
+    flipud: float = option(
+        0.0, "Augmentation", "Probability of flipping the image upside down.", low=0.0, high=1.0)
+    fliplr: float = option(
+        0.5, "Augmentation", "Probability of flipping the image left to right.", low=0.0, high=1.0)
+    mosaic: float = option(
+        1.0, "Augmentation", "Probability of composing four images into one.", low=0.0, high=1.0)
+    mixup: float = option(
+        0.0, "Augmentation", "Probability of blending two images.", low=0.0, high=1.0)
+    multi_scale: float = option(
+        0.0, "Augmentation", "Vary the input size by this share around imgsz, batch by batch.",
+        low=0.0, high=0.9)
+    close_mosaic: int | None = option(
+        None, "Augmentation", "Number of last epochs without mosaic and mixup. Default: a share of "
+        "the run.", low=0)
+    augment_device: str = option(
+        "auto", "Augmentation", "Where training images are augmented: cpu, or cuda with all images "
+        "in GPU memory. auto uses the GPU of the run if the images fit a quarter of its free "
+        "memory.", choices=("auto", "cpu", "cuda"))

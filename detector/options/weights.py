@@ -1,50 +1,47 @@
 """The options of ``det weights`` and ``det info``."""
 
+# fmt: off: one option per paragraph
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .fields import knob
+from .fields import option
+from .shared import accept_license, offline
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoConfig:
-    """det info: versions and devices, or what a model or checkpoint is."""
+    """det info: describe this machine, a model or a checkpoint."""
 
-    model: str | None = knob(None, "Run")
-    """A model name or a checkpoint. Default: describe this machine instead."""
+    model: str | None = option(
+        None, "Run", "A model name or a checkpoint. Default: describe this machine.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsListConfig:
-    """det weights list: show the pretrained weights that can be downloaded."""
+    """det weights list: list the pretrained weights that can be downloaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsInfoConfig:
-    """det weights info: show what a checkpoint says about itself; nothing in it is run."""
+    """det weights info: show what a checkpoint says about itself, without running code in it."""
 
-    model: str | None = knob(None, "Run")
-    """A checkpoint, of det or of another project, or a name of det weights list."""
+    model: str | None = option(
+        None, "Run", "A checkpoint of det or another project, or a name from det weights list.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsConvertConfig:
-    """det weights convert: make a checkpoint of det from one of another project."""
+    """det weights convert: convert a checkpoint of another project to one of det."""
 
-    file: str | None = knob(None, "Run")
-    """The .pt or .pth to read; nothing in it is run."""
-    out: str | None = knob(None, "Output")
-    """The .safetensors to write; it must not exist."""
+    file: str | None = option(None, "Run", "The .pt or .pth file to read. No code in it is run.")
+    out: str | None = option(None, "Output", "The .safetensors file to write. It must not exist.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsDownloadConfig:
-    """det weights download: fetch pretrained weights into the weights folder."""
+    """det weights download: download pretrained weights into the weights folder."""
 
-    model: str | None = knob(None, "Run")
-    """A name of det weights list."""
-    offline: bool = knob(False, "Run")
-    """Ask no network: convert what was put into the folder by hand."""
-    accept_license: str | None = knob(None, "Run")
-    """Name of the licence to agree to, where the weights ask for it."""
+    model: str | None = option(None, "Run", "A name from det weights list.")
+    offline: bool = offline()
+    accept_license: str | None = accept_license()

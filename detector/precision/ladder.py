@@ -123,9 +123,9 @@ def _decide(
     ranks: Ranks,
 ) -> Decision:
     against = objections(traits, ranks)
-    if config.amp in ("false", "fp32"):
+    if config.amp in (False, "fp32"):
         return Decision(Precision("fp32", traits.type, "as told"), (), [], {})
-    named = config.amp if config.amp in DTYPES else None
+    named = _named(config)
     if named in against and not config.amp_force:
         raise UsageError(
             f"amp={named}: {against[named]}; use amp=True, or amp_force=True to try all the same"
@@ -148,9 +148,14 @@ def conclude(
 ) -> Decision:
     """The decision that trials lead to.  against: what was not tried, and why.  Raises RunError
     where the precision that was named failed."""
-    precision = verdict(config, config.amp if config.amp in DTYPES else None, trials, traits)
+    precision = verdict(config, _named(config), trials, traits)
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
     return Decision(precision, rungs_below(precision.name, against | failed), trials, against)
+
+
+def _named(config: TrainConfig) -> str | None:
+    """The precision that ``amp=`` names; None where it leaves the choice."""
+    return str(config.amp) if config.amp in DTYPES else None
 
 
 def verdict(

@@ -42,7 +42,7 @@ class Precision:
         return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
 
 
-def use_precision(amp: str, meta: Meta, device: torch.device) -> Precision:
+def use_precision(amp: bool | str, meta: Meta, device: torch.device) -> Precision:
     """The precision of a forward pass with a trained checkpoint.
 
     By default the one that it was validated in while it was trained, where this device has it;
@@ -54,6 +54,6 @@ def use_precision(amp: str, meta: Meta, device: torch.device) -> Precision:
         reason = "as the checkpoint was validated" if against is None else against
         return Precision(meta.precision if against is None else "fp32", device.type, reason)
     if amp in DTYPES:
-        return Precision(amp, device.type, "as told")
-    names = candidates(traits) if amp != "false" else ()
+        return Precision(str(amp), device.type, "as told")
+    names = candidates(traits) if amp else ()
     return Precision(names[0] if names else "fp32", device.type, "as told")

@@ -26,6 +26,7 @@ from ...weights.transfer import Transfer
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
 from ..options.errors import UsageError
+from ..options.parse import show
 from ..options.train import TrainConfig
 from ..run.device import describe_device, keep_freed_memory, pick_device, use_all_cores
 from ..run.log import Log
@@ -220,17 +221,18 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     return dataset, (scans[0], scans[1])
 
 
-def freeze(model: Detector, stages: str | None) -> None:
+def freeze(model: Detector, stages: int | tuple[str, ...] | None) -> None:
     """Stop the named stages (or the first N) from learning.  Raises ValueError for a stage that
     does not exist."""
     if stages is None:
         return
     names = list(model.stages)
-    chosen = names[: int(stages)] if stages.isdigit() else [s.strip() for s in stages.split(",")]
+    chosen = names[:stages] if isinstance(stages, int) else stages
     for name in chosen:
         if name not in names:
             raise ValueError(
-                f"freeze={stages}: {model.name} has no stage {name!r}; it has {', '.join(names)}"
+                f"freeze={show(stages)}: {model.name} has no stage {name!r}; it has "
+                f"{', '.join(names)}"
             )
         model.stages[name].requires_grad_(False)
 

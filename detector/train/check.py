@@ -6,7 +6,7 @@ from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
 from ..checkpoints.check import _check_checkpoint, _mend_names, check_model, detect_pairs, start_of
 from ..options.errors import UsageError
-from ..options.names import FETCHED, FRESH, MODELS
+from ..options.names import MODELS
 from ..options.train import TrainConfig
 from ..run.check import Pairs, check_common, check_data, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
@@ -59,7 +59,7 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
             "up to nbs; leave it out",
         ),
         (
-            config.amp_force and config.amp in ("auto", "true", "false"),
+            config.amp_force and config.amp in ("auto", True, False),
             f"amp_force=True needs a precision by name, not amp={config.amp}: e.g. amp=fp16",
         ),
     ]
@@ -96,7 +96,7 @@ def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
 
 def _run_pairs(config: TrainConfig) -> Pairs:
     checkpoint = config.model not in MODELS
-    weights = checkpoint and config.pretrained not in (None, FRESH)
+    weights = checkpoint and bool(config.pretrained)
     return [
         (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
         (
@@ -117,7 +117,7 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             "give one checkpoint",
         ),
         (
-            checkpoint and config.pretrained == FRESH,
+            checkpoint and config.pretrained is False,
             f"model={config.model} is a checkpoint, and pretrained=False wants none: "
             "name a model, e.g. model=yolo26n",
         ),
@@ -126,7 +126,7 @@ def _run_pairs(config: TrainConfig) -> Pairs:
 
 def _check_start(config: TrainConfig) -> None:
     """The weights that a training starts from: on disk, or in the zoo and to be had."""
-    if config.pretrained == FETCHED and config.model in MODELS and config.model not in ZOO:
+    if config.pretrained is True and config.model in MODELS and config.model not in ZOO:
         raise UsageError(
             f"pretrained=True: no permissive pretrained weights of {config.model} exist; "
             f"there are some of {', '.join(ZOO)}"
@@ -136,5 +136,5 @@ def _check_start(config: TrainConfig) -> None:
         check_obtainable(str(word), offline=config.offline, accept_license=config.accept_license)
     elif word in MODELS:
         raise UsageError(f"pretrained={word} is a model without weights: {_mend_names(str(word))}")
-    elif config.pretrained not in (None, FRESH, FETCHED):
+    elif isinstance(config.pretrained, str):
         _check_checkpoint("pretrained", str(word))

@@ -7,12 +7,14 @@ applied one by one where that is sound, and refused by name where it would make 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ...weights.checkpoint import load_state
 from ..options.errors import UsageError
+from ..options.fields import options_of
+from ..options.parse import parse
 from ..options.train import TrainConfig
 from ..run.folder import LAST, RunNotFound, newest_run
 from ..run.log import Log
@@ -45,10 +47,10 @@ MAY_CHANGE = frozenset(
 """Knobs that may differ after a resume: they do not change what the past steps meant."""
 
 
-def find_last(resume: str, project: str) -> Path:
-    """The last checkpoint that ``resume`` points to: ``true`` is the newest run of the project,
+def find_last(resume: bool | str, project: str) -> Path:
+    """The last checkpoint that ``resume`` points to: True is the newest run of the project,
     else a run folder or a file.  Raises RunNotFound; never guesses another run."""
-    if resume.lower() == "true":
+    if not isinstance(resume, str):
         return newest_run(project, LAST) / LAST
     path = Path(resume)
     if path.is_dir():
@@ -64,8 +66,8 @@ def resume_config(
     """The settings to go on with, and the saved state.  Raises UsageError for a change that can not
     be applied."""
     state = load_state(path)
-    known = {f.name for f in fields(TrainConfig)}
-    before = TrainConfig(**{key: value for key, value in state["config"].items() if key in known})
+    known = options_of(TrainConfig)
+    before, _ = parse(TrainConfig, {k: v for k, v in state["config"].items() if k in known})
     changes = {
         name: getattr(config, name)
         for name in given

@@ -9,8 +9,8 @@ import yaml
 from yolodet.detector.options.argv import read_words
 from yolodet.detector.options.catalogue import COMMANDS
 from yolodet.detector.options.errors import UsageError
-from yolodet.detector.options.fields import knobs
-from yolodet.detector.options.help import all_as_yaml, as_yaml
+from yolodet.detector.options.fields import options_of
+from yolodet.detector.options.pages import all_as_yaml, as_yaml
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.shared import FlagsConfig
@@ -40,24 +40,26 @@ def message(config_class: type, **words: object) -> str:
         ({"save": "0"}, False),
         ({"save": "Yes"}, True),
         ({"save": 1}, True),
-        ({"amp": "True"}, "true"),
-        ({"amp": False}, "false"),
+        ({"amp": "True"}, True),
+        ({"amp": False}, False),
         ({"amp": "BF16"}, "bf16"),
         ({"optimizer": "sgd"}, "SGD"),
         ({"cache": True}, "ram"),
         ({"cache": "none"}, "none"),
-        ({"resume": "True"}, "true"),
+        ({"resume": "True"}, True),
         ({"resume": False}, None),
-        ({"pretrained": "False"}, "false"),
-        ({"pretrained": True}, "true"),
+        ({"pretrained": "False"}, False),
+        ({"pretrained": True}, True),
         ({"device": 0}, "0"),
         ({"device": [0]}, "0"),
-        ({"freeze": "[0, 'neck']"}, "0,neck"),
+        ({"freeze": "[0, 'neck']"}, ("0", "neck")),
+        ({"freeze": "3"}, 3),
+        ({"freeze": False}, None),
         ({"name": "none"}, None),
         ({"name": "a=b c"}, "a=b c"),
     ],
 )
-def test_a_word_becomes_the_type_of_its_knob(word: dict[str, object], expected: object) -> None:
+def test_a_word_becomes_the_type_of_its_option(word: dict[str, object], expected: object) -> None:
     config, given = parse(TrainConfig, word)
     (name,) = word
     assert getattr(config, name) == expected
@@ -78,7 +80,7 @@ def test_a_word_becomes_the_type_of_its_knob(word: dict[str, object], expected: 
         ({"epochs": "abc"}, "expected a whole number from 1, e.g. epochs=100"),
         ({"epochs": "1.5"}, "expected a whole number"),
         ({"epochs": True}, "expected a whole number"),
-        ({"epochs": "none"}, "epochs can not be none"),
+        ({"epochs": "none"}, "epochs cannot be none"),
         ({"epochs": ""}, "epochs= has no value"),
         ({"epochs": 0}, "epochs=0 is out of range"),
         ({"mosaic": 2}, "mosaic=2 is out of range: expected a number from 0 to 1"),
@@ -108,7 +110,7 @@ def test_words_win_over_the_cfg_file_and_the_file_over_the_defaults(tmp_path) ->
     file = tmp_path / "my.yaml"
     file.write_text("epochs: 7\nlr0: 1e-3\namp: true\nbatch: 16\ndevice: 0\n")
     config, given = parse(TrainConfig, {"cfg": file, "epochs": "9"})
-    assert (config.epochs, config.lr0, config.amp, config.device) == (9, 1e-3, "true", "0")
+    assert (config.epochs, config.lr0, config.amp, config.device) == (9, 1e-3, True, "0")
     # batch: 16 is the default: a file that repeats it has not asked for it
     assert given == {"epochs", "lr0", "amp", "device"}
 
@@ -177,7 +179,7 @@ def test_both_grammars_mean_the_same(typed: str) -> None:
     call = read_words(typed.split())
     assert call.path == ("train",)
     config, given = parse(TrainConfig, call.words)
-    assert config == TrainConfig(data="coco8.yaml", amp="true", epochs=50, save=False)
+    assert config == TrainConfig(data="coco8.yaml", amp=True, epochs=50, save=False)
     assert given == {"data", "amp", "epochs", "save"}
 
 
@@ -202,6 +204,6 @@ def test_words_are_taken_apart_as_meant(typed: str, words: dict[str, str]) -> No
 
 
 def test_the_common_switches_clash_with_no_option() -> None:
-    flags = {*knobs(FlagsConfig), "cfg"}
+    flags = {*options_of(FlagsConfig), "cfg"}
     for command in COMMANDS:
-        assert not flags & knobs(command.config).keys(), command.name
+        assert not flags & options_of(command.config).keys(), command.name

@@ -176,7 +176,7 @@ def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
         ("device=0", "device=0: files are measured on the CPU; leave it out"),
         ("split=test", "split= has no effect without data="),
         ("name=a/b", "name=a/b: expected a plain folder name"),
-        ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
+        ("imgsz=100", "expected multiples of the stride 32, such as 96"),
         ("data=shapes.yaml", "the checkpoint has 3: use the data set that"),
         ("data=own/data.yaml fraction=0.01", "leaves none to calibrate with"),
         ("model=best.onnx", "model=best.onnx: no such file"),

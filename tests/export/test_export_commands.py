@@ -121,7 +121,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("calibration=entropy", "calibration= has no effect without int8=True"),
         ("half=True", "half=True is not for format=torchscript on device=cpu: use device=0"),
         ("half=True device=mps", "half=True is not for format=torchscript on device=mps: use"),
-        ("imgsz=100", "sides must be multiples of the stride 32, such as 96"),
+        ("imgsz=100", "expected multiples of the stride 32, such as 96"),
         ("imgsz=64,x", "expected a side or height,width, e.g. imgsz=640,512"),
         ("batch=0", "batch=0 is out of range"),
         ("dynamic=True batch=2", "batch=2 has no effect with dynamic=True"),

@@ -16,9 +16,8 @@ import torch
 import yaml
 from yolodet.detector.api import YOLO
 from yolodet.detector.options.argv import read_words
-from yolodet.detector.options.catalogue import COMMANDS
 from yolodet.detector.options.errors import UsageError
-from yolodet.detector.options.fields import knobs
+from yolodet.detector.options.fields import options_of
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.shared import FlagsConfig
@@ -70,11 +69,11 @@ def check_command(line: str) -> None:
     tokens = shlex.split(line, comments=True)
     end = next((i for i, token in enumerate(tokens) if token in (">", ">>", "|", "&&")), None)
     call = read_words(tokens[1:end])
-    if call.help:
+    command = call.command
+    if command is None:
         return
-    command = next(command for command in COMMANDS if command.path == call.path)
     words = {name: word for name, word in call.words.items() if name != "cfg"}
-    flags = {name: words.pop(name) for name in knobs(FlagsConfig) if name in words}
+    flags = {name: words.pop(name) for name in options_of(FlagsConfig) if name in words}
     parse(FlagsConfig, flags)
     parse(command.config, words)
 

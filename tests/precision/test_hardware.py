@@ -119,8 +119,8 @@ def test_a_checkpoint_is_used_in_the_precision_it_was_validated_in(
     cpu = torch.device("cpu")
     assert use_precision("checkpoint", meta("bf16"), cpu).name == "bf16"
     assert use_precision("checkpoint", meta("fp32"), cpu).name == "fp32"
-    assert use_precision("true", meta("fp32"), cpu).name == "bf16"
-    assert use_precision("false", meta("bf16"), cpu).name == "fp32"
+    assert use_precision(True, meta("fp32"), cpu).name == "bf16"
+    assert use_precision(False, meta("bf16"), cpu).name == "fp32"
     assert use_precision("fp16", meta("bf16"), cpu).name == "fp16"
 
 

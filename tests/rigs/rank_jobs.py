@@ -236,7 +236,7 @@ def train(folder: Path, data: str, fault: str | None, **words: Any) -> Any:
     trainer.Trainer.fit = watched
     usual = {
         "data": data, "project": str(folder), "device": "cpu", "imgsz": 64, "batch": 4, "epochs": 2,
-        "workers": 0, "plots": False, "amp": "false", "cache": "none", "nbs": 4, "mosaic": 0.0,
+        "workers": 0, "plots": False, "amp": False, "cache": "none", "nbs": 4, "mosaic": 0.0,
     }  # fmt: skip
     given = {**usual, **words}
     config, names = parse(TrainConfig, given)

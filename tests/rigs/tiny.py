@@ -146,7 +146,7 @@ def train_config(data: Path, project: Path, **words: Any) -> tuple[TrainConfig, 
     """A run of 64 pixels on the CPU that draws no pictures, changed by ``words``."""
     usual = {
         "data": str(data), "project": str(project), "device": "cpu", "imgsz": 64, "batch": 3,
-        "epochs": 2, "workers": 0, "plots": False, "amp": "false", "cache": "ram",
+        "epochs": 2, "workers": 0, "plots": False, "amp": False, "cache": "ram",
     }  # fmt: skip
     return parse(TrainConfig, {**usual, **words})
 

@@ -240,7 +240,7 @@ def test_amp_true_checks_decides_and_trains_in_what_it_says(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     ms = {"fp32": 30.0, "bf16": 20.0}
     monkeypatch.setattr(SanityCheck, "_time", lambda self, names: {n: ms[n] for n in names})
-    results = train(squares, tmp_path, amp="true", nbs=4, batch=4)
+    results = train(squares, tmp_path, amp=True, nbs=4, batch=4)
     folder = tmp_path / "train"
     assert results["precision"] == {"name": "bf16", "reason": "passed the sanity check"}
     written = json.loads((folder / "amp.json").read_text())

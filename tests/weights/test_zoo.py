@@ -277,9 +277,9 @@ def test_words_that_can_not_be_meant_are_refused_before_anything_is_fetched(site
     check_train(TrainConfig(model=NAME, data="shapes.yaml"))
     check_predict(PredictConfig(model=NAME, iou=0.5), frozenset({"iou"}))  # NMS is used
     for config, said in (
-        (TrainConfig(pretrained="true"), "no permissive pretrained weights of yolo26n"),
+        (TrainConfig(pretrained=True), "no permissive pretrained weights of yolo26n"),
         (TrainConfig(model=NAME, pretrained="yolo26s"), "yolo26s is a model without weights"),
-        (TrainConfig(model="my.safetensors", pretrained="false"), "wants none"),
+        (TrainConfig(model="my.safetensors", pretrained=False), "wants none"),
         (TrainConfig(model=f"{NAME}.pth"), "model=yolox_nano downloads these weights"),
     ):
         with pytest.raises(UsageError, match=said):
