@@ -148,7 +148,7 @@ ALLOWED = {
     "argv": (("sys.argv",), ("cli.py", "benchmarks/", "tests/")),
     "environment": (
         ("os.environ", "os.getenv", "os.putenv"),
-        (
+        ("detector/options/help.py", 
             *("files/folders.py", "datasets/sets/locate.py"),
             *("weights/shelf.py", "detector/run/rank_info.py"),
             *("benchmarks/", "tests/"),
