@@ -26,6 +26,7 @@ from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.ladder import choose_precision
 from yolodet.detector.run.log import Log
 from yolodet.detector.train.assemble import assemble
+from yolodet.detector.train.evaluator import CocoEvaluator
 from yolodet.detector.train.trainer import Trainer
 
 SPENT: dict[str, float] = defaultdict(float)
@@ -113,7 +114,7 @@ def instrument(trainer: Trainer) -> None:
     if run.ema is not None:
         run.ema.update = timed("moving average", run.ema.update)  # type: ignore[method-assign]
     trainer.guard.before = timed("guard: copies", trainer.guard.before)  # type: ignore[method-assign]
-    trainer.evaluate = timed("validation", trainer.evaluate)  # type: ignore[method-assign]
+    CocoEvaluator.__call__ = timed("validation", CocoEvaluator.__call__)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from .options.val import ValConfig
 from .predict.pipeline import predict_stream, writing
 from .predict.results import Result
 from .run.log import Log
+from .run.observer import Observer
 from .train.check import check_train
+from .train.evaluator import Evaluator
 from .train.pipeline import train
 
 
@@ -38,12 +40,19 @@ class YOLO:
         self.model = str(model)
         self.log = Log(verbose=verbose)
 
-    def train(self, **words: Any) -> dict[str, Any]:
-        """Train; afterwards this object is the best checkpoint, where one was saved.  Returns the
-        results (see results.json)."""
+    def train(
+        self,
+        *,
+        observers: Sequence[Observer] = (),
+        evaluator: Evaluator | None = None,
+        **words: Any,
+    ) -> dict[str, Any]:
+        """Train; afterwards this object is the best checkpoint, if one was saved.  Returns the
+        results (see results.json).  observers, evaluator: see run/observer.py, train/evaluator.py.
+        """
         config, given = parse(TrainConfig, {"model": self.model, **words})
         check_train(config, given)
-        results = train(config, given, self.log)
+        results = train(config, given, self.log, observers=observers, evaluator=evaluator)
         self.model = results["best"] or self.model
         return results
 

@@ -74,6 +74,11 @@ class Run:
     transferred_names: frozenset[str]
     ranks: Ranks
 
+    @property
+    def deployed(self) -> Detector:
+        """The weights that are measured and saved as best: the average, if there is one."""
+        return self.ema.average if self.ema else self.model  # type: ignore[return-value]
+
     def close(self) -> None:
         """End the loaders' processes."""
         self.train_loader.close()

@@ -103,15 +103,15 @@ class Guard:
 
     def before(self, *, boundary: bool) -> None:
         """Called before a step.  boundary: no gradients are accumulated at this point, so the state
-        is whole; it is kept every READ_EVERY steps.  Raises Rollback (see settle)."""
+        is whole; it is kept every READ_EVERY steps.  Raises Rollback (see check_flag)."""
         due = self._due or self._since >= READ_EVERY
         if boundary and due and not self.skips_in_a_row:
-            self.settle()
+            self.check_flag()
             self._state, self._since, self._due = keep(self._save(), self._state), 0, False
         self._since += 1
         self._careful = max(self._careful - 1, 0)
 
-    def settle(self) -> None:
+    def check_flag(self) -> None:
         """Read the flag, before a state is kept or written; what is written is also kept, before
         the next step.  Raises Rollback where the flag is set."""
         bad = self._flag is not None and bool(self._flag)
@@ -154,7 +154,7 @@ class Guard:
         return failure
 
     @property
-    def hopeless(self) -> bool:
+    def diverged(self) -> bool:
         """Float32 fails too, batch after batch."""
         return self.bad_in_a_row >= MOST_BAD_BATCHES
 

@@ -1,9 +1,9 @@
-"""A training run on one page: build, choose the precision, train, evaluate, report."""
+"""A training run on one page: build, choose the precision, loop, evaluate, report."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,41 @@ from ...weights.checkpoint import Meta
 from ..checkpoints.restore import restore
 from ..evaluate.report import metrics_table
 from ..options.train import TrainConfig
-from ..precision.ladder import choose_precision, resumed_precision
+from ..precision.ladder import Decision, choose_precision, resumed_precision
 from ..precision.precision import Precision
 from ..run.folder import BEST, LAST, new_run_folder
 from ..run.log import Log
+from ..run.observer import Finished, Observer, Observers
 from ..run.rank_info import check_batch
+from ..run.results_csv import ResultsCsv
+from ..run.terminal import Terminal
 from .assemble import Run, assemble
 from .check import check_train
 from .distributed import join
-from .report import write_beginning, write_plots, write_results
+from .evaluator import Evaluator
+from .plots import Plots
+from .report import write_beginning, write_results
 from .resume import find_last, resume_config
 from .trainer import Trainer
 
+State = Mapping[str, Any]
+"""A run that continues, as its last checkpoint holds it; None where a new one starts."""
 
-def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
-    """Train a detector, or go on training one, and leave a run folder.
 
-    Returns what results.json holds, and where things are.  A process that torchrun has started is
-    one rank of the run: the first one writes and talks, all return the same.
+def train(
+    config: TrainConfig,
+    given: frozenset[str],
+    log: Log,
+    *,
+    observers: Iterable[Observer] = (),
+    evaluator: Evaluator | None = None,
+) -> dict[str, Any]:
+    """Train a detector, or continue a run; leaves a run folder.
+
+    observers: are told how the run goes, beside those that write results.csv, the terminal and the
+    plots.  evaluator: what is measured after each epoch; None: COCO's metrics.  A process that
+    torchrun started is one rank of the run: rank 0 writes, prints and has the observers, and all
+    return the same.  Returns the content of results.json, and the paths of the run.
     """
     with join(config.device) as ranks:
         log.mute = not ranks.first
@@ -42,59 +59,75 @@ def train(config: TrainConfig, given: frozenset[str], log: Log) -> dict[str, Any
         check_batch(config.batch, ranks.size)
         meta = Meta.from_dict(state["meta"], last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
-        run = assemble(config, log, meta, transferred, ranks)
-        with contextlib.closing(run):
-            return learn(run, state, folder, log)
+        with contextlib.closing(assemble(config, log, meta, transferred, ranks)) as run:
+            decision = decide_precision(run, state, log)
+            folder = begin(run, decision, folder, log)
+            own = [ResultsCsv(), Terminal(log), *([Plots(run)] if config.plots else [])]
+            told = Observers([*own, *observers] if ranks.first else [], log.warn)
+            trainer = Trainer(run, decision, folder, log, told, evaluator)
+            if state is not None:
+                trainer.load_state_dict(state)
+            try:
+                trainer.fit()
+                return ranks.broadcast(finish(trainer))
+            except BaseException as error:
+                told.failed(str(error) or type(error).__name__)
+                raise
 
 
-def learn(
-    run: Run, state: Mapping[str, Any] | None, folder: Path | None, log: Log
-) -> dict[str, Any]:
-    """Choose the precision, train from ``state`` on, measure.  folder: of a run that goes on."""
+def decide_precision(run: Run, state: State | None, log: Log) -> Decision:
+    """Measure which precision a new run trains in; a run that continues keeps its own."""
     config, ranks = run.config, run.ranks
-    if state is None:
-        decision = choose_precision(
-            config,
-            run.model,
-            run.criterion.alone(),
-            lambda: run.train_loader.epoch(0),
-            run.device,
-            log,
-            fresh=run.transferred is None,
-            ranks=ranks,
-        )
-    else:
-        decision = resumed_precision(
-            state["precision"], run.device, log, force=config.amp_force, ranks=ranks
-        )
-    if ranks.first:
-        folder = folder or new_run_folder(config, "train")
-        write_beginning(folder, run, decision if state is None else None, log)
-    folder = ranks.broadcast(folder)
-    assert folder is not None
-    trainer = Trainer(run, decision, folder, log)
     if state is not None:
-        trainer.load_state_dict(state)
-    trainer.fit()
-    return ranks.broadcast(finish(trainer) if ranks.first else {})
+        name, force = state["precision"], config.amp_force
+        return resumed_precision(name, run.device, log, force=force, ranks=ranks)
+    return choose_precision(
+        config,
+        run.model,
+        run.criterion.alone(),
+        lambda: run.train_loader.epoch(0),
+        run.device,
+        log,
+        fresh=run.transferred is None,
+        ranks=ranks,
+    )
+
+
+def begin(run: Run, decision: Decision, folder: Path | None, log: Log) -> Path:
+    """Write what is known before the first step.  folder: of the run that continues; None makes a
+    new one."""
+    made = folder
+    if run.ranks.first:
+        made = folder or new_run_folder(run.config, "train")
+        write_beginning(made, run, decision if folder is None else None, log)
+    made = run.ranks.broadcast(made)
+    assert made is not None
+    return made
 
 
 def finish(trainer: Trainer) -> dict[str, Any]:
-    """Measure the best weights of a run in the precision that they were chosen in (the run may have
-    fallen back since), and write its results and pictures.  A run that saves none measures its last
-    ones, and looks at no file: what lies in the folder is another run's."""
-    run, folder = trainer.run, trainer.folder
-    model, precision = trainer.deployed, trainer.precision
-    best, last = (str(folder / name) if run.config.save else None for name in (BEST, LAST))
+    """Measure the best weights in the precision that they were chosen in (the run may have fallen
+    back since), and report.
+
+    A run that saved none measures its last weights, and reads no file: what lies in the folder is
+    another run's.
+    """
+    run, folder, saves = trainer.run, trainer.folder, trainer.config.save
+    model, precision = run.deployed, trainer.precision
+    last = str(folder / LAST) if saves else None
+    best = str(folder / BEST) if saves and trainer.at.best_epoch >= 0 else None
     which = f"last weights (epoch {trainer.at.epoch})"
     if best is not None:
-        model, meta = restore(Path(best))
-        model = model.to(run.device)
-        precision = Precision(meta.precision, run.device.type, "as it was chosen")
+        restored = run.ranks.broadcast(restore(Path(best)) if run.ranks.first else None)
+        assert restored is not None
+        model, meta = restored[0].to(run.device), restored[1]
+        precision = Precision(meta.precision, run.device.type, "the precision of the best epoch")
         which = f"best weights (epoch {meta.epoch})"
-    evaluation = trainer.evaluate(model, precision)
-    metrics_table(trainer.log, evaluation, f"{run.dataset.name}, {which}")
-    results = write_results(trainer, evaluation)
-    if run.config.plots:
-        write_plots(folder, run, evaluation)
-    return results | {"folder": str(folder), "best": best, "last": last}
+    measured = trainer.evaluator(model, precision, run, trainer.log)
+    if not run.ranks.first:
+        return {}
+    if measured.evaluation is not None:
+        metrics_table(trainer.log, measured.evaluation, f"{run.dataset.name}, {which}")
+    results = write_results(trainer, measured) | {"folder": str(folder), "best": best, "last": last}
+    trainer.observers.finished(Finished(folder, results, measured.evaluation))
+    return results

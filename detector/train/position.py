@@ -1,18 +1,19 @@
-"""Where a run is: everything about its progress that is not a tensor of the model or optimizer."""
+"""How far a run is: all its progress that is not a tensor of the model or the optimizer."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 
 @dataclass
 class Position:
-    """epoch, batch: what comes next.  updates: optimizer steps done.  skipped: those that were not.
+    """epoch, batch: what comes next.  updates: optimizer steps done.  skipped: updates left out.
 
-    seconds: of training and validation, finished epochs only.  best_map, best_epoch: of the best
-    checkpoint.  rows: of results.csv.  sums: of the epoch so far: loss parts (tensors on the
-    device), images, seconds.
+    seconds: of training and validation, finished epochs only.  best_map, best_epoch: score and
+    epoch of the best checkpoint.  rows: of results.csv.  sums: of the epoch so far: loss parts
+    (tensors on the device), images, seconds.
     """
 
     epoch: int = 0
@@ -20,7 +21,7 @@ class Position:
     updates: int = 0
     skipped: int = 0
     seconds: float = 0.0
-    best_map: float = -1.0
+    best_map: float = -math.inf
     best_epoch: int = -1
     rows: list[dict[str, Any]] = field(default_factory=list)
     sums: dict[str, Any] = field(default_factory=dict)
@@ -30,5 +31,5 @@ class Position:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def add(self, name: str, value: Any) -> None:
-        """Add to a sum of the epoch; a tensor stays on its device, nobody waits for it."""
+        """Add to a sum of the epoch; a tensor stays on its device, without waiting for it."""
         self.sums[name] = self.sums.get(name, 0.0) + value

@@ -1,5 +1,5 @@
-"""What a run leaves beside its weights: at its beginning the options, the transfer and the verdict
-on precision; at its end results.json, the table per class and the pictures."""
+"""What a run writes beside its weights: at its beginning the options, the transferred tensors and
+the decision on precision; at its end results.json."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.atomic import remove_partials
-from ..evaluate import pictures, plots
-from ..evaluate.evaluator import Evaluation
 from ..evaluate.postprocess import head_in_use
-from ..evaluate.report import evaluation_plots
 from ..precision.ladder import Decision, write_decision
 from ..run.device import describe_device
 from ..run.files import write_args, write_json, write_text
 from ..run.log import Log
 from .assemble import Run
 from .describe import describe_data, versions
+from .evaluator import Measured
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 
 def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log) -> None:
-    """Write what is known before the first step.  decision: None where the run goes on."""
+    """Write what is known before the first step.  decision: None when a run continues."""
     remove_partials(folder)
     log.to_file(folder / "log.txt")
     write_args(folder, run.config)
@@ -34,7 +32,7 @@ def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log)
         write_decision(folder / "amp.json", decision)
 
 
-def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
+def write_results(trainer: Trainer, measured: Measured) -> dict[str, Any]:
     """results.json: metrics of the best weights, environment, data and effective precision.
 
     Returns its content.
@@ -51,21 +49,11 @@ def write_results(trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
         "device": describe_device(run.device),
         "ranks": run.ranks.size,
         "data": describe_data(run),
-        "metrics": evaluation.metrics.to_dict(),
-        "speed_ms": evaluation.speed,
+        "metrics": dict(measured.metrics),
+        "speed_ms": measured.evaluation.speed if measured.evaluation else {},
         "train_seconds": at.seconds,
         "versions": versions(),
         "platform": platform.platform(),
     }
     write_json(trainer.folder / "results.json", results)
     return results
-
-
-def write_plots(folder: Path, run: Run, evaluation: Evaluation) -> None:
-    """Pictures of the data, the course of the run and what the best weights see."""
-    names = run.class_names
-    first = next(iter(run.train_loader.epoch(0)))
-    pictures.plot_batch(first, names, folder / "train_batch.jpg")
-    pictures.plot_labels(run.train.records, names, folder / "labels.png")
-    evaluation_plots(folder, evaluation)
-    plots.plot_results(folder / "results.csv", folder / "results.png")

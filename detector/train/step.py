@@ -73,7 +73,7 @@ class TrainStep:
         self.precision = precision
         self.scaler = precision.scaler()
 
-    def forget(self) -> None:
+    def drop_gradients(self) -> None:
         """Drop a nominal batch that is not full: its gradients, and what it would be undone to."""
         self.optimizer.zero_grad(set_to_none=True)
         self._kept = False
@@ -107,7 +107,7 @@ class TrainStep:
             self._restore_statistics()
         elif self.ema is not None:
             self.ema.update(self.model)
-        self.forget()
+        self.drop_gradients()
         return StepOutput(loss, grad_norm, None if finite is None else not finite, scaled)
 
     def _of_all_ranks(self, loss: LossOutput) -> LossOutput:

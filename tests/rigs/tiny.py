@@ -31,6 +31,9 @@ from yolodet.detector.precision.ladder import Decision
 from yolodet.detector.precision.precision import Precision
 from yolodet.detector.run.folder import BEST, LAST
 from yolodet.detector.run.log import Log
+from yolodet.detector.run.observer import Observers
+from yolodet.detector.run.results_csv import ResultsCsv
+from yolodet.detector.run.terminal import Terminal
 from yolodet.detector.train import pipeline
 from yolodet.detector.train.assemble import assemble
 from yolodet.detector.train.step import StepOutput, TrainStep
@@ -153,10 +156,11 @@ def train_config(data: Path, project: Path, **words: Any) -> tuple[TrainConfig, 
 
 def train(data: Path, project: Path, **words: Any) -> dict[str, Any]:
     """Train as ``det train`` would; ``resume=...`` goes on with a run instead."""
+    seams = {name: words.pop(name) for name in ("observers", "evaluator") if name in words}
     config, given = train_config(data, project, **words)
     if "resume" in words:
         given = frozenset(words)
-    return pipeline.train(config, given, Log(verbose=False))
+    return pipeline.train(config, given, Log(verbose=False), **seams)
 
 
 def val(**words: Any) -> dict[str, Any]:
@@ -197,7 +201,8 @@ def make_trainer(
     config, _ = train_config(data, folder, **{"nbs": 3, "mosaic": 0.0, **words})
     decision = Decision(Precision(precision, "cpu", "as told"), rungs, [], {})
     log = Log(verbose=False, file=folder / "log.txt")
-    trainer = Trainer(assemble(config, log), decision, folder, log)
+    observers = Observers([ResultsCsv(), Terminal(log)], log.warn)
+    trainer = Trainer(assemble(config, log), decision, folder, log, observers)
     if precision == "fp16":  # a loss scale of 2^16 is too large for this little detector
         trainer.step.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     return trainer

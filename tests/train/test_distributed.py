@@ -225,7 +225,7 @@ def test_both_fall_the_same_rung_at_the_same_step(
     assert first.value["precision"] == second.value["precision"] == "fp32"
     assert same(first.value["state"], second.value["state"])
     text = (tmp_path / "train" / "log.txt").read_text()
-    assert "first at the output of backbone.stage5.norm" in text and "on in fp32" in text
+    assert "first at the output of backbone.stage5.norm" in text and "continuing in fp32" in text
 
 
 # ---------------------------------------------------------------- ending together
@@ -270,7 +270,7 @@ def test_a_signal_to_one_rank_stops_both_at_the_same_batch(
 ) -> None:
     first, second = pool.run("train", tmp_path, data=str(data), fault="terminated")
     assert first.code == second.code == 143, first.talk + second.talk
-    assert "det: stopped at epoch 1, batch 2; go on with" in first.talk
+    assert "det: stopped at epoch 1, batch 2; continue with" in first.talk
     assert "stopped at" not in second.talk
     position = load_state(tmp_path / "train" / LAST)["position"]
     assert (position["epoch"], position["batch"]) == (0, 2)

@@ -32,6 +32,7 @@ from yolodet.datasets.nouns import Batch
 from yolodet.detector.precision.precision import Precision
 from yolodet.detector.run.folder import BEST, LAST, RunError
 from yolodet.detector.train import guard, pipeline
+from yolodet.detector.train.evaluator import CocoEvaluator, Measured
 from yolodet.weights.checkpoint import load_state, load_weights, save_weights
 
 
@@ -156,7 +157,7 @@ def test_overflow_of_fp16_in_every_step_falls_to_bf16_and_names_the_layer(
     reason = trainer.precision.reason
     assert "epoch 1, batch 0: the loss is not finite in fp16" in reason
     assert "first at the output of backbone.stage4.conv" in reason
-    assert reason + "; going back to batch 0, on in bf16" in trainer.log.warnings[0]
+    assert reason + "; rolled back to batch 0, continuing in bf16" in trainer.log.warnings[0]
     assert [name for *_, name in tried] == ["fp16"] + 2 * STEPS * ["bf16"]
     assert not trainer.step.scaler.is_enabled() and trainer.at.skipped == 0
     assert_all_finite(tmp_path)
@@ -289,13 +290,14 @@ def test_best_is_measured_in_the_precision_it_was_chosen_in(shapes: Path, tmp_pa
     best = tmp_path / BEST
     tensors, meta = load_weights(best)
     save_weights(best, tensors, replace(meta, precision="bf16"))  # of epoch 1, say
-    seen, evaluate = [], trainer.evaluate
+    seen = []
 
-    def measured(model: Any, precision: Any = None) -> Any:
-        seen.append(precision.name)
-        return evaluate(model, precision)
+    class Watched(CocoEvaluator):
+        def __call__(self, model: Any, precision: Precision, *others: Any) -> Measured:
+            seen.append(precision.name)
+            return super().__call__(model, precision, *others)
 
-    trainer.evaluate = measured  # type: ignore[method-assign]
+    trainer.evaluator = Watched()
     pipeline.finish(trainer)
     assert seen == ["bf16"]
 

@@ -222,12 +222,12 @@ def test_a_loss_scale_that_collapses_is_a_failure() -> None:
 def test_a_batch_that_fp32_can_not_handle_is_tolerated_a_few_times() -> None:
     keeper, examine = Guard(dict, waits=False), Examiner(helped=False)
     for count in range(1, guard.MOST_BAD_BATCHES + 1):
-        assert not keeper.hopeless
+        assert not keeper.diverged
         failure = keeper.after(output_of(NAN, skipped=True), 1.0, examine)
         assert failure is not None and keeper.bad_in_a_row == count
-    assert keeper.hopeless
+    assert keeper.diverged
     keeper.after(output_of(1.0, skipped=False), 1.0, examine)
-    assert not keeper.hopeless and keeper.bad_in_a_row == 0
+    assert not keeper.diverged and keeper.bad_in_a_row == 0
 
 
 def test_batches_under_way_say_nothing_about_how_it_goes() -> None:
@@ -236,7 +236,7 @@ def test_batches_under_way_say_nothing_about_how_it_goes() -> None:
     for _ in range(guard.MOST_BAD_BATCHES):
         assert keeper.after(output_of(1.0, skipped=False, update=False), 1.0, examine) is None
         keeper.after(output_of(NAN, skipped=True), 1.0, examine)
-    assert keeper.hopeless
+    assert keeper.diverged
 
 
 def test_gradients_that_are_not_finite_without_scaling_are_a_failure_at_once() -> None:
@@ -253,9 +253,9 @@ def test_a_flag_stays_set_until_it_is_read(loss: float) -> None:
     keeper.after(output_of(loss, skipped=None), 1.0, examine)
     keeper.after(output_of(1.0, skipped=None), 1.0, examine)
     with pytest.raises(Rollback) as back:
-        keeper.settle()
+        keeper.check_flag()
     assert back.value.failure is None and keeper.eager and examine.causes == []
-    keeper.settle()  # read once
+    keeper.check_flag()  # read once
 
 
 def test_after_a_skipped_update_the_guard_looks_until_one_is_good() -> None:
@@ -263,7 +263,7 @@ def test_after_a_skipped_update_the_guard_looks_until_one_is_good() -> None:
     keeper.before(boundary=True)
     keeper.after(output_of(NAN, skipped=None), 1.0, examine)
     with pytest.raises(Rollback):
-        keeper.settle()
+        keeper.check_flag()
     for _ in range(20):  # the last of the careful steps meets another bad batch
         keeper.before(boundary=False)
         last = keeper._careful == 1

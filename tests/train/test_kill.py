@@ -149,7 +149,7 @@ def test_a_signal_in_mid_epoch_saves_and_says_how_to_go_on(
     done = step // 2 * 2 + 2  # two batches make an update: the second is waited for
     assert position["epoch"] * BATCHES + position["batch"] == done
     where = f"stopped at epoch {position['epoch'] + 1}, batch {position['batch']}"
-    assert f"{where}; go on with: det train resume={project / 'run'}" in said
+    assert f"{where}; continue with: det train resume={project / 'run'}" in said
     assert ground.go_on(project)["code"] == 0
     assert_equal_to_the_whole_run(ground, project)
 

@@ -227,8 +227,8 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_code(
     with in_batch(STEPS + 1, stop(signum)):
         assert cli.main(words_of(shapes, project)) == code
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("det: stopped at epoch 2, batch 2; go on with: det train resume=")
-    command = shlex.split(error.partition("go on with: det ")[2])
+    assert error.startswith("det: stopped at epoch 2, batch 2; continue with: det train resume=")
+    command = shlex.split(error.partition("continue with: det ")[2])
     assert cli.main(command) == 0
     assert (project / "train" / "results.json").exists()
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
@@ -279,7 +279,7 @@ def test_the_process_of_a_run_can_be_stopped_and_goes_on(
     process.send_signal(signum)
     _, error = process.communicate(timeout=120)
     assert process.returncode == code
-    told = re.search(r"go on with: det (train resume=\S+)", error)
+    told = re.search(r"continue with: det (train resume=\S+)", error)
     assert told is not None
     state = load_state(tmp_path / "runs" / "train" / LAST)
     more = state["position"]["epoch"] + 1

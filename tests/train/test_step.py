@@ -154,7 +154,7 @@ def test_nothing_is_updated_before_the_nominal_batch_is_full() -> None:
         for name, _ in step.model.named_parameters()
     )
     assert any(p.grad is not None for p in step.parameters)
-    step.forget()
+    step.drop_gradients()
     assert all(p.grad is None for p in step.parameters)
 
 

@@ -36,7 +36,9 @@ from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.sanity import SanityCheck
 from yolodet.detector.run.folder import BEST, LAST
 from yolodet.detector.run.log import Log
+from yolodet.detector.run.observer import Observer
 from yolodet.detector.train import pipeline, trainer
+from yolodet.detector.train.evaluator import CocoEvaluator, Measured
 from yolodet.detector.train.schedule import lr_factor
 from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights, read_meta
@@ -121,21 +123,18 @@ def test_val_gives_the_number_that_was_logged(squares: Path, tmp_path: Path, amp
 def test_the_best_checkpoint_is_that_of_the_best_epoch(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = maps(monkeypatch, [0.1, 0.4, 0.2, 0.4, 0.3])
-    averages = []
-    keep = Trainer._save_best
+    maps(monkeypatch, [0.1, 0.4, 0.2, 0.4, 0.3])
+    saved_best: list[tuple[int, Any]] = []
 
-    def watched(self: Trainer, evaluation: Any) -> None:
-        averages.append((self.at.epoch, dict(self.deployed.state_dict())))
-        averages[-1] = (self.at.epoch, {k: v.clone() for k, v in averages[-1][1].items()})
-        keep(self, evaluation)
+    class Watch(Observer):
+        def saved(self, path: Path, epoch: int) -> None:
+            if path.name == BEST.name:
+                saved_best.append((epoch, load_weights(path)[0]))
 
-    monkeypatch.setattr(Trainer, "_save_best", watched)
-    results = train(squares, tmp_path, nbs=4, batch=4, epochs=4)
-    assert said == [0.3] or said == []
-    assert results["best_epoch"] == 2 and [epoch for epoch, _ in averages] == [1, 2]
+    results = train(squares, tmp_path, nbs=4, batch=4, epochs=4, observers=[Watch()])
+    assert results["best_epoch"] == 2 and [epoch for epoch, _ in saved_best] == [1, 2]
     tensors, meta = load_weights(tmp_path / "train" / BEST)
-    assert same(tensors, averages[1][1])
+    assert same(tensors, saved_best[1][1])
     assert (meta.epoch, meta.metrics["map"]) == (2, 0.4)
 
 
@@ -149,7 +148,7 @@ def test_without_a_box_to_find_the_newest_average_is_the_best(tmp_path: Path) ->
     folder = tmp_path / "runs" / "train"
     assert detector.model == results["best"] == str(folder / BEST)
     assert read_meta(folder / BEST).epoch == results["best_epoch"] == results["epochs"] == 2
-    assert load_state(folder / LAST)["position"]["best_map"] == -1.0
+    assert load_state(folder / LAST)["position"]["best_map"] == -math.inf
     assert "best weights (epoch 2)" in (folder / "log.txt").read_text()
 
 
@@ -161,17 +160,18 @@ def test_no_ap_after_an_ap_is_no_better(
     assert results["best_epoch"] == read_meta(tmp_path / "train" / BEST).epoch == 2
 
 
-def maps(monkeypatch: pytest.MonkeyPatch, values: Sequence[float]) -> list[float]:
-    """Let evaluations say these APs, one after the other; what is left of them is returned."""
+def maps(monkeypatch: pytest.MonkeyPatch, values: Sequence[float]) -> None:
+    """Let evaluations say these APs, one after the other."""
     left = list(values)
-    measure = Trainer.evaluate
+    measure = CocoEvaluator.__call__
 
-    def evaluate(self: Trainer, model: Any, precision: Any = None) -> Any:
-        evaluation = measure(self, model, precision)
-        return replace(evaluation, metrics=replace(evaluation.metrics, map=left.pop(0)))
+    def measured(self: CocoEvaluator, *arguments: Any) -> Measured:
+        ap = left.pop(0)
+        found = measure(self, *arguments)
+        columns, metrics = {**found.columns, "map": ap}, {**found.metrics, "map": ap}
+        return replace(found, score=ap, columns=columns, metrics=metrics)
 
-    monkeypatch.setattr(Trainer, "evaluate", evaluate)
-    return left
+    monkeypatch.setattr(CocoEvaluator, "__call__", measured)
 
 
 # ---------------------------------------------------------------- the same again

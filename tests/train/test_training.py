@@ -15,7 +15,6 @@ import pytest
 import torch
 import yaml
 from tiny import (
-    make_batch,
     make_trainer,
     same,
     train,
@@ -29,6 +28,7 @@ from yolodet.detector.run.folder import LAST
 from yolodet.detector.run.log import Log
 from yolodet.detector.train import pipeline
 from yolodet.detector.train.assemble import assemble
+from yolodet.detector.train.multi_scale import resized
 from yolodet.weights.checkpoint import load_state, load_weights, read_meta
 
 pytestmark = pytest.mark.usefixtures("tiny_models")
@@ -171,27 +171,20 @@ def test_multi_scale_draws_a_size_for_each_batch(shapes: Path, tmp_path: Path) -
 
 
 def test_multi_scale_moves_boxes_with_the_pixels(squares: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(squares, tmp_path, multi_scale=0.9)
-    batch = next(iter(trainer.run.val_loader.epoch(0)))
+    batch = next(iter(make_trainer(squares, tmp_path).run.val_loader.epoch(0)))
     seen = set()
     for number in range(12):
-        trainer.at.batch = number
-        resized = trainer._resize(batch)
-        size = resized.images.shape[-1]
-        assert resized.images.dtype == torch.uint8 and resized.images.shape[-2] == size
-        assert torch.allclose(resized.boxes / size, batch.boxes / 64)
+        scaled = resized(batch, 0.9, 32, (0, 0, number))
+        size = scaled.images.shape[-1]
+        assert scaled.images.dtype == torch.uint8 and scaled.images.shape[-2] == size
+        assert torch.allclose(scaled.boxes / size, batch.boxes / 64)
         for i in range(len(batch)):  # the bright square is where its box is
-            x1, y1, x2, y2 = resized.boxes[i].tolist()
-            bright = (resized.images[i, 0] > 128).nonzero().float()
+            x1, y1, x2, y2 = scaled.boxes[i].tolist()
+            bright = (scaled.images[i, 0] > 128).nonzero().float()
             found = torch.cat((bright.amin(0).flip(0), bright.amax(0).flip(0) + 1))
             assert torch.allclose(found, torch.tensor([x1, y1, x2, y2]), atol=1.01)
         seen.add(size)
     assert {32, 64, 96} <= seen
-
-
-def test_without_multi_scale_a_batch_is_left_alone(squares: Path, tmp_path: Path) -> None:
-    batch = make_batch(2)
-    assert make_trainer(squares, tmp_path)._resize(batch) is batch
 
 
 def test_a_run_starts_from_a_checkpoint_with_other_classes(

@@ -1,0 +1,75 @@
+"""What a run measures after each epoch: COCO's metrics, unless the caller gives another evaluator.
+
+The score decides which epoch is best and when patience ends; the other numbers are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from ..evaluate.class_names import GroundTruth
+from ..evaluate.evaluator import Evaluation, evaluate
+from ..models.detector import Detector
+from ..models.detector_like import ForwardOptions
+from ..precision.precision import Precision
+from ..run.log import Log
+from .assemble import Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """score: higher is better; nan when there is nothing to measure with.  columns: numbers of the
+    evaluator's ``columns``.  metrics: plain data for the checkpoint and results.json.  evaluation:
+    for the table per class and the pictures; None draws none."""
+
+    score: float
+    columns: Mapping[str, float]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+
+
+class Evaluator(Protocol):
+    """Measures a model.  name: of its score, in messages.  columns: of results.csv, written as
+    ``metrics/...``.  titles: short names for the terminal -> column."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    @property
+    def titles(self) -> Mapping[str, str]: ...
+
+    def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
+        """Measure ``model`` in ``precision``; see ``run.val_loader`` and ``run.val.records``.
+
+        With several ranks each rank calls this with its share of the batches, and rank 0's answer
+        counts: use ``run.ranks.gather``.
+        """
+
+
+class CocoEvaluator:
+    """AP and its relatives on the validation split, in the detection options of the run."""
+
+    name = "AP"
+    columns = ("map", "map_50", "map_75", "precision", "recall")
+    titles: Mapping[str, str] = MappingProxyType({"AP50": "map_50", "AP": "map"})
+
+    def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
+        config, loader = run.config, run.val_loader
+        with log.progress("validating", len(loader)) as update:
+            evaluation = evaluate(
+                model,
+                loader,
+                GroundTruth(run.val.records, run.class_names),
+                config.detect_options(conf=0.001),
+                ForwardOptions(run.device, precision.autocast, config.channels_last),
+                update,
+            )
+        metrics = evaluation.metrics
+        columns = {name: getattr(metrics, name) for name in self.columns}
+        return Measured(metrics.map, columns, metrics.to_dict(), evaluation)
