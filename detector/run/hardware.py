@@ -3,10 +3,13 @@
 A verdict here is a fact about the hardware with its reason; whether a precision is right and faster
 for *this* model is measured in sanity.py.  Devices are described by a small record, so that
 decisions for cards that are not at hand can be tested with invented ones.
+
+On ARM, bf16 counts as native where oneDNN says so.  This has not been tried on such a machine.
 """
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 
@@ -41,14 +44,36 @@ def traits_of(device: torch.device) -> DeviceTraits:
             fp16_native=capability >= (7, 0),
         )
     if device.type == "cpu":
-        amx = torch.cpu._is_amx_tile_supported()
         return DeviceTraits(
             "cpu",
             torch.backends.cpu.get_cpu_capability(),
-            bf16_native=torch.cpu._is_avx512_bf16_supported() or amx,
-            fp16_native=torch.cpu._is_amx_fp16_supported(),
+            bf16_native=_cpu_has_bf16() and onednn_computes("bf16"),
+            fp16_native=torch.cpu._is_amx_fp16_supported() and onednn_computes("fp16"),
         )
     return DeviceTraits(device.type, device.type, bf16_native=False, fp16_native=True)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor has the instructions.  On others than x86, oneDNN knows best."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def onednn_computes(name: str) -> bool:
+    """Whether oneDNN, which multiplies for torch on a CPU, accepts ``bf16`` or ``fp16``.
+
+    Unlike what the processor says of itself, this follows ONEDNN_MAX_CPU_ISA.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    ask = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)
+    return ask is not None and bool(ask())
+
+
+def product_dtype(traits: DeviceTraits) -> torch.dtype:
+    """The format for products that tolerate bfloat16: that one where it is native, else float32."""
+    return torch.bfloat16 if traits.bf16_native else torch.float32
 
 
 def objection(traits: DeviceTraits, name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .device import describe_device
+from .hardware import traits_of
 
 
 def describe_machine() -> dict[str, Any]:
@@ -36,14 +37,5 @@ def _describe(device: torch.device) -> dict[str, Any]:
 
 def _half_precisions(device: torch.device) -> list[str]:
     """The half precisions that the hardware multiplies in, not only emulates."""
-    if device.type == "cuda":  # tensor cores: fp16 since 7.0 (Volta), bf16 since 8.0 (Ampere)
-        capability = torch.cuda.get_device_capability(device)
-        return ["fp16"] * (capability >= (7, 0)) + ["bf16"] * (capability >= (8, 0))
-    if device.type == "mps":
-        return ["fp16"]
-    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11 there is no asking
-        return []
-    able = torch.cpu.get_capabilities()
-    fp16 = able.get("avx512_fp16") or able.get("amx_fp16")
-    bf16 = able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16")
-    return ["fp16"] * bool(fp16) + ["bf16"] * bool(bf16)
+    traits = traits_of(device)
+    return ["fp16"] * traits.fp16_native + ["bf16"] * traits.bf16_native

@@ -33,7 +33,7 @@ from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
-from .optim import build_optimizer, choose_optimizer
+from .optim import build_optimizer, choose_optimizer, newton_schulz_precision
 from .schedule import (
     RunLength,
     accumulated,
@@ -152,6 +152,7 @@ def assemble(
             choose_optimizer(config),
             transferred=names,
             transferred_lr=config.lr_transferred,
+            group=group,
         ),
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         accumulate=accumulated(config.batch, config.nbs),
@@ -181,8 +182,9 @@ def announce(run: Run, repeats: int, log: Log) -> None:
         + (f" used {repeats} times an epoch" if repeats > 1 else "")
         + f", {len(run.val.records)} to validate, {len(run.class_names)} classes"
     )
+    products = newton_schulz_precision(run.optimizer)
     log.info(
-        f"optimizer {choose_optimizer(config)}, "
+        f"optimizer {choose_optimizer(config)}{f' in {products}' if products else ''}, "
         f"{length.steps} steps of {config.batch * run.accumulate} images, "
         f"{run.warmup} of them to warm up, "
         f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"

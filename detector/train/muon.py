@@ -1,15 +1,15 @@
-"""MuSGD: every weight matrix takes an orthogonalised momentum step (Muon) and a plain SGD step; all
+"""MuSGD: every weight matrix takes an orthogonalized momentum step (Muon) and a plain SGD step; all
 else SGD.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by
 the nearest semi-orthogonal matrix, so that every direction moves alike; convolutions are matrices
 [out, in*k*k].  The Newton-Schulz iteration with (3.4445, -4.7750, 2.0315) needs only matrix
-products.  Matrices of one shape are stacked and iterated in one batched product: a detector has
-hundreds of small ones, and one by one they cost more than the forward pass.
+products.  Matrices of one shape are stacked and multiplied in one batched product: a detector has
+hundreds of small ones, which cost more than the forward pass if they are multiplied one by one.
 
-With ``every`` = n a matrix takes its orthogonalised step in one of n updates, n times as long, and
+With ``every`` = n a matrix takes its orthogonalized step in one of n updates, n times as long, and
 the matrices take turns: the momentum hardly turns from one update to the next, and the iteration is
-the dearest part of an update.
+the most expensive part of an update.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ ITERATIONS = 5
 class MuSGD(torch.optim.Optimizer):
     """SGD with Nesterov momentum, plus a Muon step in parameter groups with ``muon > 0``.
 
-    lr: of the whole step.  muon: share of the orthogonalised step, sgd: share of the SGD step.
+    lr: of the whole step.  muon: share of the orthogonalized step, sgd: share of the SGD step.
     weight_decay acts in the SGD step (and, decoupled, where the SGD step is switched off).
-    every: updates between two orthogonalised steps of a matrix.
+    every: updates between two orthogonalized steps of a matrix.  product_dtype: of the products
+    that orthogonalize; it belongs to the device and is no part of the saved state.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class MuSGD(torch.optim.Optimizer):
         muon: float = 0.0,
         sgd: float = 1.0,
         every: int = 1,
+        product_dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.product_dtype = product_dtype
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -57,8 +60,7 @@ class MuSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient; gradients are written over, as in
-        torch's own SGD."""
+        """One update of every parameter that has a gradient; gradients are overwritten."""
         if closure is not None:
             raise ValueError("MuSGD takes no closure")
         for group in self.param_groups:
@@ -89,7 +91,7 @@ class MuSGD(torch.optim.Optimizer):
     def _orthogonal_steps(
         self, params: list[Tensor], grads: list[Any], group: dict[str, Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The matrices whose turn it is, and the step of each.  Every momentum goes on."""
+        """The matrices whose turn it is, and the step of each.  Every momentum is updated."""
         buffers = self._buffers(params, "muon_momentum")
         torch._foreach_lerp_(buffers, grads, 1.0 - group["momentum"])
         turns = turns_of([matrix_shape(p) for p in params], group["every"])
@@ -100,7 +102,7 @@ class MuSGD(torch.optim.Optimizer):
         nesterov = torch._foreach_lerp(
             [grads[i] for i in now], [buffers[i] for i in now], group["momentum"]
         )
-        return [params[i] for i in now], orthogonalise_all(list(nesterov))
+        return [params[i] for i in now], orthogonalize_all(list(nesterov), self.product_dtype)
 
     def _buffers(self, params: list[Tensor], name: str) -> list[Tensor]:
         for p in params:
@@ -127,30 +129,67 @@ def turns_of(shapes: list[tuple[int, int]], every: int) -> list[int]:
     return [turns[shape] for shape in shapes]
 
 
-def orthogonalise_all(tensors: list[Tensor]) -> list[Tensor]:
-    """Each tensor [out, ...], flattened to [out, rest], replaced by its nearest semi-orthogonal
-    matrix, in the tensor's shape, times sqrt(max(1, out / rest))."""
-    stacks: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for i, tensor in enumerate(tensors):
-        stacks[matrix_shape(tensor)].append(i)
+def orthogonalize_all(
+    tensors: list[Tensor], dtype: torch.dtype = torch.float32, *, padded: bool | None = None
+) -> list[Tensor]:
+    """Each tensor [out, ...], taken as a matrix [out, rest], replaced by its nearest
+    semi-orthogonal matrix times sqrt(max(1, out / rest)), in the tensor's shape.
+
+    dtype: of the products.  padded: matrices of similar shapes share a stack that is filled up with
+    zeros, which the iteration keeps; None does so on all devices but the CPU, where fewer launches
+    are worth more than the products of zeros cost.
+    """
+    if padded is None:
+        padded = tensors[0].device.type != "cpu"
+    shapes = [matrix_shape(tensor) for tensor in tensors]
+    stacks: dict[Any, list[int]] = defaultdict(list)
+    for i, shape in enumerate(shapes):
+        stacks[(min(shape) - 1).bit_length() if padded else shape].append(i)
     result = list(tensors)
-    for (rows, columns), members in stacks.items():
-        matrices = torch.stack([tensors[i].reshape(rows, columns) for i in members])
-        matrices = newton_schulz(matrices) * max(1.0, rows / columns) ** 0.5
-        for i, matrix in zip(members, matrices.unbind(), strict=True):
+    for members in stacks.values():
+        own = [tensors[i] for i in members]
+        if padded:
+            found = _orthogonalize_padded(own, dtype)
+        else:
+            matrices = torch.stack([tensor.reshape(shapes[members[0]]) for tensor in own])
+            found = list(newton_schulz(matrices, dtype).unbind())
+        for i, matrix in zip(members, found, strict=True):
             result[i] = matrix.view(tensors[i].shape)
+    torch._foreach_mul_(result, [max(1.0, rows / columns) ** 0.5 for rows, columns in shapes])
     return result
 
 
-def newton_schulz(matrices: Tensor, iterations: int = ITERATIONS) -> Tensor:
+def _orthogonalize_padded(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Orthogonalize matrices of several shapes in one stack, each with its short side first."""
+    short = max(min(matrix_shape(tensor)) for tensor in tensors)
+    long = max(max(matrix_shape(tensor)) for tensor in tensors)
+    stack = tensors[0].new_zeros(len(tensors), short, long)
+    torch._foreach_copy_(_slots(stack, tensors), tensors)
+    return _slots(newton_schulz(stack, dtype), tensors)
+
+
+def _slots(stack: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """The part of each padded matrix that belongs to a tensor, as a view in the tensor's shape."""
+    slots = []
+    for matrix, tensor in zip(stack.unbind(), tensors, strict=True):
+        rows, columns = matrix_shape(tensor)
+        tall = rows > columns
+        part = matrix[:columns, :rows].T if tall else matrix[:rows, :columns]
+        slots.append(part.view(tensor.shape))
+    return slots
+
+
+def newton_schulz(
+    matrices: Tensor, dtype: torch.dtype = torch.float32, iterations: int = ITERATIONS
+) -> Tensor:
     """[N, rows, columns] -> nearly orthogonal [N, rows, columns] float32: singular values land in
     about 0.7..1.2.
 
-    In bfloat16 where products are native, which the iteration tolerates by design.
+    dtype: of the products; the iteration tolerates bfloat16 by design.
     """
     a, b, c = COEFFICIENTS
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    x = x.bfloat16()
+    x = x.to(dtype)
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.transpose(1, 2)

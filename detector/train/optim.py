@@ -1,7 +1,7 @@
 """Which parameter is updated how.
 
 Three groups: matrices (weights with two or more axes, decayed), and norms and biases (never
-decayed), plus with MuSGD the split of the matrices into those that take the orthogonalised step and
+decayed), plus with MuSGD the split of the matrices into those that take the orthogonalized step and
 the last layer of each tower, whose rows are classes or box sides and not a mixing of features.
 ``auto`` fills in what the user did not say, and says so.
 """
@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from ..options.train import TrainConfig
+from ..run.hardware import product_dtype, traits_of
+from ..run.ranks import ALONE, Group
 from .muon import MuSGD
 
 AUTO = "MuSGD"
 MUON_SHARE = 0.5
 MUON_EVERY = 4
-"""Updates between two orthogonalised steps of a matrix: docs/log.md."""
+"""Updates between two orthogonalized steps of a matrix: docs/log.md."""
 
 DEFAULTS = {
     "SGD": {"lr0": 0.01, "momentum": 0.937, "weight_decay": 5e-4},
@@ -83,11 +85,13 @@ def build_optimizer(
     *,
     transferred: Container[str] = (),
     transferred_lr: float = 1.0,
+    group: Group = ALONE,
 ) -> torch.optim.Optimizer:
-    """The optimizer of ``choice`` over the trainable parameters of ``model``.
+    """The optimizer of ``choice`` over the trainable parameters of ``model``, on its device.
 
     transferred: names of parameters that come from other weights; they learn at ``transferred_lr``
-    of the learning rate.  Raises ValueError where all is frozen.
+    of the learning rate.  group: the ranks that train together; MuSGD multiplies in one format on
+    all of them.  Raises ValueError if every parameter is frozen.
     """
     groups = parameter_groups(model, transferred)
     if not groups:
@@ -109,12 +113,32 @@ def build_optimizer(
     elif choice.name == "SGD":
         optimizer = torch.optim.SGD(options, lr=choice.lr0, momentum=choice.momentum, nesterov=True)
     else:
-        for group in options:
-            group["muon"] = MUON_SHARE if group["name"].startswith("matrices") else 0.0
-        optimizer = MuSGD(options, lr=choice.lr0, momentum=choice.momentum, every=MUON_EVERY)
-    for group in optimizer.param_groups:
-        group["peak_lr"] = group["lr"]
+        for option in options:
+            option["muon"] = MUON_SHARE if option["name"].startswith("matrices") else 0.0
+        optimizer = MuSGD(
+            options,
+            lr=choice.lr0,
+            momentum=choice.momentum,
+            every=MUON_EVERY,
+            product_dtype=_common_dtype(next(model.parameters()).device, group),
+        )
+    for settings in optimizer.param_groups:
+        settings["peak_lr"] = settings["lr"]
     return optimizer
+
+
+def newton_schulz_precision(optimizer: torch.optim.Optimizer) -> str | None:
+    """``bf16`` or ``fp32``; None for an optimizer that does not orthogonalize."""
+    if not isinstance(optimizer, MuSGD):
+        return None
+    return "bf16" if optimizer.product_dtype == torch.bfloat16 else "fp32"
+
+
+def _common_dtype(device: torch.device, group: Group) -> torch.dtype:
+    """The format of Newton-Schulz products: bfloat16 if it is native on every rank, else
+    float32."""
+    dtypes = group.gather(product_dtype(traits_of(device)))
+    return dtypes[0] if len(set(dtypes)) == 1 else torch.float32
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

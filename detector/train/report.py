@@ -16,6 +16,7 @@ from ..run.log import Log
 from .assemble import Run
 from .describe import describe_data, versions
 from .evaluator import Measured
+from .optim import newton_schulz_precision
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -43,7 +44,11 @@ def write_results(trainer: Trainer, measured: Measured) -> dict[str, Any]:
         "epochs": len(at.rows),
         "best_epoch": at.best_epoch,
         "head": head_in_use(run.config.nms, run.model.branches),
-        "precision": {"name": trainer.precision.name, "reason": trainer.precision.reason},
+        "precision": {
+            "name": trainer.precision.name,
+            "reason": trainer.precision.reason,
+            "newton_schulz": newton_schulz_precision(run.optimizer),
+        },
         "skipped_updates": at.skipped,
         "failures": [str(failure) for failure in trainer.guard.failures],
         "device": describe_device(run.device),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from known_hardware import A100, AMX, GTX_1660, H200, MPS, OLD_CPU, P100, T4, V100, ZEN4, card
 from yolodet.detector.precision.precision import Precision, use_precision
+from yolodet.detector.run import hardware
 from yolodet.detector.run.hardware import DeviceTraits, candidates, objection, traits_of
 from yolodet.weights.checkpoint import Meta
 
@@ -82,21 +88,46 @@ def test_cards_are_asked_for_their_compute_capability(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("bf16", "amx", "amx_fp16", "expected"),
+    ("bf16", "amx", "amx_fp16", "onednn", "expected"),
     [
-        (False, False, False, ()),
-        (True, False, False, ("bf16",)),
-        (False, True, False, ("bf16",)),
-        (True, True, True, ("bf16", "fp16")),
+        (False, False, False, True, ()),
+        (True, False, False, True, ("bf16",)),
+        (False, True, False, True, ("bf16",)),
+        (True, True, True, True, ("bf16", "fp16")),
+        (True, True, True, False, ()),
     ],
 )
 def test_a_cpu_is_asked_for_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool, amx_fp16: bool, expected: tuple[str]
-) -> None:
+    monkeypatch: pytest.MonkeyPatch,
+    bf16: bool, amx: bool, amx_fp16: bool, onednn: bool, expected: tuple[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(hardware, "onednn_computes", lambda name: onednn)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_amx_fp16_supported", lambda: amx_fp16)
     assert candidates(traits_of(torch.device("cpu"))) == expected
+
+
+def test_an_arm_cpu_computes_what_onednn_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    for says, expected in ((True, ("bf16",)), (False, ())):
+        monkeypatch.setattr(hardware, "onednn_computes", lambda name, says=says: says)
+        assert candidates(traits_of(torch.device("cpu"))) == expected
+
+
+def test_a_masked_cpu_is_taken_for_the_older_one_that_it_plays() -> None:
+    program = (
+        "import torch; from yolodet.detector.run.machine import describe_machine; "
+        "from yolodet.detector.run.hardware import traits_of; "
+        "cpu = traits_of(torch.device('cpu')); "
+        "print(cpu.bf16_native, cpu.fp16_native, describe_machine()['devices'][0]['native'])"
+    )
+    mask = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **mask}, capture_output=True, text=True
+    )
+    assert said.stdout == "False False ['fp32']\n"
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
@@ -116,6 +147,7 @@ def test_a_checkpoint_is_used_in_the_precision_it_was_validated_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(hardware, "onednn_computes", lambda name: True)
     cpu = torch.device("cpu")
     assert use_precision("checkpoint", meta("bf16"), cpu).name == "bf16"
     assert use_precision("checkpoint", meta("fp32"), cpu).name == "fp32"

@@ -30,6 +30,7 @@ from yolodet.detector.options.val import ValConfig
 from yolodet.detector.precision.ladder import Decision
 from yolodet.detector.precision.precision import Precision
 from yolodet.detector.run.folder import BEST, LAST
+from yolodet.detector.run.hardware import traits_of
 from yolodet.detector.run.log import Log
 from yolodet.detector.run.observer import Observers
 from yolodet.detector.run.results_csv import ResultsCsv
@@ -43,7 +44,7 @@ from yolodet.weights.checkpoint import load_state, load_weights
 NAN = float("nan")
 STEPS = 4
 """Batches an epoch of the fixture ``shapes``: 12 images, 3 at a time."""
-CPU_BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+CPU_BF16 = traits_of(torch.device("cpu")).bf16_native
 
 needs_bf16 = pytest.mark.skipif(not CPU_BF16, reason="this CPU has no bf16 instructions")
 

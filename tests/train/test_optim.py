@@ -8,13 +8,17 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from yolodet.detector.models.build import build
 from yolodet.detector.options.train import TrainConfig
+from yolodet.detector.run.hardware import DeviceTraits, product_dtype
+from yolodet.detector.run.ranks import Group
 from yolodet.detector.train.ema import ModelEma
-from yolodet.detector.train.muon import MuSGD, newton_schulz, orthogonalise_all, turns_of
+from yolodet.detector.train.muon import MuSGD, newton_schulz, orthogonalize_all, turns_of
 from yolodet.detector.train.optim import (
     build_optimizer,
     choose_optimizer,
+    newton_schulz_precision,
     parameter_groups,
     set_learning_rate,
 )
@@ -27,12 +31,29 @@ from yolodet.detector.train.schedule import (
 )
 
 
-def test_newton_schulz_is_close_to_the_svd_answer() -> None:
+class TorchFunctions(TorchFunctionMode):
+    """Counts the calls of a function of torch, and the formats of what it returned."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.calls, self.dtypes = name, 0, set()
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = function(*args, **(kwargs or {}))
+        if getattr(function, "__name__", "") == self.name:
+            self.calls += 1
+            self.dtypes.add(result.dtype)
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_newton_schulz_is_close_to_the_svd_answer(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     for shape in ((8, 64, 27), (3, 16, 144)):
         matrices = torch.randn(shape)
         u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-        found = newton_schulz(matrices)
+        found = newton_schulz(matrices, dtype)
+        assert found.dtype == torch.float32
         values = torch.linalg.svdvals(found)
         assert values.min() > 0.5 and values.max() < 1.4
         assert nn.functional.cosine_similarity(found.flatten(1), (u @ v).flatten(1)).min() > 0.95
@@ -46,11 +67,53 @@ def test_batched_orthogonalisation_equals_one_by_one() -> None:
         torch.randn(32, 1, 3, 3),
         torch.randn(16, 8, 3, 3),
     ]
-    together = orthogonalise_all(tensors)
+    together = orthogonalize_all(tensors)
     for tensor, found in zip(tensors, together, strict=True):
-        alone = orthogonalise_all([tensor])[0]
+        alone = orthogonalize_all([tensor])[0]
         assert found.shape == tensor.shape
-        assert torch.allclose(found, alone, atol=2e-2)
+        assert torch.allclose(found, alone, atol=1e-5)
+
+
+def test_padding_with_zeros_changes_nothing_but_the_number_of_products() -> None:
+    torch.manual_seed(0)
+    shapes = [(16, 8, 3, 3), (12, 5), (7, 90), (64, 1, 3, 3), (33, 4, 3, 3), (9, 70)]
+    tensors = [torch.randn(shape) for shape in shapes]
+    tensors[0] = tensors[0].to(memory_format=torch.channels_last)
+    with TorchFunctions("baddbmm") as exact:
+        alone = orthogonalize_all(tensors, padded=False)
+    with TorchFunctions("baddbmm") as padded:
+        together = orthogonalize_all(tensors, padded=True)
+    for tensor, one, other in zip(tensors, alone, together, strict=True):
+        assert one.shape == other.shape == tensor.shape
+        assert torch.allclose(one, other, atol=1e-5)
+    assert (exact.calls, padded.calls) == (2 * 5 * 6, 2 * 5 * 3)  # short sides 5 7, 9 9 16, 33
+
+
+@pytest.mark.parametrize(
+    ("native", "expected"),
+    [((True,), "bf16"), ((False,), "fp32"), ((True, False), "fp32"), ((True, True), "bf16")],
+)
+def test_products_are_in_the_format_that_is_fast_on_every_rank(
+    monkeypatch: pytest.MonkeyPatch, native: tuple[bool, ...], expected: str
+) -> None:
+    class Ranks(Group):
+        def gather(self, value: object) -> list[object]:
+            own = product_dtype(DeviceTraits("cpu", "", bf16_native=native[0]))
+            assert value == own
+            return [product_dtype(DeviceTraits("cpu", "", bf16_native=n)) for n in native]
+
+    traits = DeviceTraits("cpu", "", bf16_native=native[0])
+    monkeypatch.setattr("yolodet.detector.train.optim.traits_of", lambda device: traits)
+    model = build("yolo26n", 1)
+    optimizer = build_optimizer(model, choose_optimizer(TrainConfig()), group=Ranks())
+    assert newton_schulz_precision(optimizer) == expected
+    sgd = build_optimizer(model, choose_optimizer(TrainConfig(optimizer="SGD")))
+    assert newton_schulz_precision(sgd) is None
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with TorchFunctions("baddbmm") as seen:
+        optimizer.step()
+    assert seen.dtypes == {"bf16": {torch.bfloat16}, "fp32": {torch.float32}}[expected]
 
 
 def test_sgd_part_equals_torch_sgd() -> None:
@@ -77,9 +140,9 @@ def test_muon_step_follows_the_formula() -> None:
     optimizer.step()
     momentum = 0.1 * gradient
     nesterov = 0.9 * momentum + 0.1 * gradient
-    expected = start - 0.5 * 0.2 * orthogonalise_all([nesterov])[0]
+    expected = start - 0.5 * 0.2 * orthogonalize_all([nesterov])[0]
     assert torch.allclose(weight, expected, atol=1e-5)
-    assert orthogonalise_all([nesterov])[0].norm() == pytest.approx(math.sqrt(2) * 2, rel=0.3)
+    assert orthogonalize_all([nesterov])[0].norm() == pytest.approx(math.sqrt(2) * 2, rel=0.3)
 
 
 def test_matrices_take_turns_and_make_up_for_it() -> None:
@@ -99,7 +162,7 @@ def test_matrices_take_turns_and_make_up_for_it() -> None:
         assert moved == [step % 2 == 1, step % 2 == 0]
         momentum = 0.9 * momentum + 0.1 * gradient  # goes on, also where the turn is another's
         if step % 2:
-            direction = orthogonalise_all([0.9 * momentum + 0.1 * gradient])[0]
+            direction = orthogonalize_all([0.9 * momentum + 0.1 * gradient])[0]
             start = start - 0.5 * 0.2 * 2 * direction
     assert torch.allclose(wide, start, atol=1e-5)
 
