@@ -6,7 +6,10 @@ import torch.
 
 from typing import TYPE_CHECKING, Any
 
+from .files.threads import shorten_spinning
 from .files.version import __version__
+
+shorten_spinning()  # before torch is imported
 
 if TYPE_CHECKING:
     from .detector.api import YOLO

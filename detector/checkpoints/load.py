@@ -29,7 +29,7 @@ from ..options.formats import FORMATS, format_of
 from ..options.predict import PredictConfig
 from ..options.val import ValConfig
 from ..precision.precision import Precision, use_precision
-from ..run.device import describe_device, pick_device, use_all_cores
+from ..run.device import describe_device, pick_device, use_threads
 from ..run.folder import BEST, newest_run
 from ..run.log import Log
 from .fetch import obtain
@@ -114,7 +114,7 @@ def notify(path: Path, meta: Meta, log: Log) -> None:
 
 def load_for_use(config: ValConfig | PredictConfig, log: Log) -> Loaded:
     """What ``model=`` names, ready on its device."""
-    use_all_cores()
+    use_threads(config.threads)
     if config.model is not None and format_of(config.model) is not None:
         return _load_exported(Path(config.model), config, log)
     device = pick_device(config.device)

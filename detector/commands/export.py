@@ -92,9 +92,9 @@ def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, A
     """
     from ..checkpoints.load import find_weights, load_checkpoint
     from ..export.export import export as export_checkpoint
-    from ..run.device import pick_device, use_all_cores
+    from ..run.device import pick_device, use_threads
 
-    use_all_cores()
+    use_threads(config.threads)
     path = find_weights(config, log)
     model, meta = load_checkpoint(path, pick_device(config.device or "cpu"), log)
     return export_checkpoint(config, path, meta, model, fetched=config.model in ZOO, log=log)
@@ -107,9 +107,9 @@ def bench_export(config: BenchExportConfig, given: frozenset[str], log: Log) -> 
     """
     from ..checkpoints.load import find_weights, load_checkpoint
     from ..examine.export_bench import bench_export as compare
-    from ..run.device import pick_device, use_all_cores
+    from ..run.device import pick_device, use_threads
 
-    use_all_cores()
+    use_threads(config.threads)
     path = find_weights(config, log)
     model, meta = load_checkpoint(path, pick_device("cpu"), log)
     return compare(config, path, meta, model, log)

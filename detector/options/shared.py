@@ -43,9 +43,12 @@ def accept_license() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunsConfig:
-    """Options of commands that use runs and weights."""
+    """Options of commands that compute with weights and use runs."""
 
     project: str = option("runs", "Run", "Folder that holds the run folders.")
+    threads: int | None = option(
+        None, "Run", "Threads that compute on a CPU. Default: OMP_NUM_THREADS, or every core that "
+        "this process may use.", low=1)
     verbose: bool = option(
         True, "Run", "Print progress and tables on stderr. False leaves only warnings.")
     offline: bool = offline()

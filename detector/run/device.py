@@ -12,6 +12,7 @@ import torch
 
 from ...files.errors import InputError
 from ...files.limits import usable_cores
+from ...files.threads import thread_limit
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of mallopt(3): never return the top of the heap, never map a block by itself."""
@@ -50,12 +51,35 @@ def describe_device(device: torch.device) -> str:
     return f"{device} ({platform.machine()})"
 
 
-def use_all_cores(neighbours: int = 1) -> None:
-    """Let torch use every core this process may use (torch counts those of the machine), or its
-    part of them: ``neighbours`` ranks of a run share the machine."""
-    cores = max(usable_cores() // neighbours, 1)
-    if torch.get_num_threads() != cores:
-        torch.set_num_threads(cores)
+_chosen: int | None = None
+"""Threads that ``use_threads`` has set by itself; any other number is the caller's."""
+
+
+def use_threads(wanted: int | None = None, neighbors: int = 1) -> None:
+    """Let torch compute with ``wanted`` threads (the option ``threads=``).
+
+    None: what OMP_NUM_THREADS or torch.set_num_threads says, else every core that this process may
+    use (torch counts those of the machine).  neighbors: ranks of the run on this machine, which
+    share the cores.
+    """
+    global _chosen
+    count = wanted or thread_limit()
+    if count is None:
+        cores = usable_cores()
+        count = max(cores // neighbors, 1)
+        now = torch.get_num_threads()
+        if neighbors == 1 and now != _chosen and now < min(cores, _physical_cores()):
+            return  # fewer than torch takes by itself: the caller has said so
+        _chosen = count
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
+def _physical_cores() -> int:
+    """Cores of the machine, of which torch takes all by itself; hyper-threads do not count."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return 1
+    return int(torch.cpu.get_capabilities().get("num_physical_cores", 1))
 
 
 def keep_freed_memory() -> None:

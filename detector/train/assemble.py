@@ -28,7 +28,7 @@ from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.parse import show
 from ..options.train import TrainConfig
-from ..run.device import describe_device, keep_freed_memory, pick_device, use_all_cores
+from ..run.device import describe_device, keep_freed_memory, pick_device, use_threads
 from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
@@ -152,7 +152,7 @@ def assemble(
             choose_optimizer(config),
             transferred=names,
             transferred_lr=config.lr_transferred,
-            group=group,
+            ranks=ranks,
         ),
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         accumulate=accumulated(config.batch, config.nbs),
@@ -195,7 +195,7 @@ def announce(run: Run, repeats: int, log: Log) -> None:
 def prepare_process(config: TrainConfig, device: torch.device) -> None:
     """Seeds, threads and kernels, for the whole process."""
     torch.manual_seed(config.seed)
-    use_all_cores(rank_info().local_size)
+    use_threads(config.threads, rank_info().local_size)
     cv2.setNumThreads(1)  # images are drawn side by side by threads already
     if device.type == "cpu":
         keep_freed_memory()

@@ -59,8 +59,8 @@ def describe_data(run: Run) -> dict[str, Any]:
 
 
 MACHINE = (
-    "project", "name", "device", "augment_device", "workers", "resume", "exist_ok", "verbose",
-    "data", "model",
+    "project", "name", "device", "threads", "augment_device", "workers", "resume", "exist_ok",
+    "verbose", "data", "model",
     "pretrained", "cache", "offline", "accept_license",
 )  # fmt: skip
 """Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..options.train import TrainConfig
 from ..run.hardware import product_dtype, traits_of
-from ..run.ranks import ALONE, Group
+from ..run.ranks import ALONE, Ranks
 from .muon import MuSGD
 
 AUTO = "MuSGD"
@@ -85,12 +85,12 @@ def build_optimizer(
     *,
     transferred: Container[str] = (),
     transferred_lr: float = 1.0,
-    group: Group = ALONE,
+    ranks: Ranks = ALONE,
 ) -> torch.optim.Optimizer:
     """The optimizer of ``choice`` over the trainable parameters of ``model``, on its device.
 
     transferred: names of parameters that come from other weights; they learn at ``transferred_lr``
-    of the learning rate.  group: the ranks that train together; MuSGD multiplies in one format on
+    of the learning rate.  ranks: those that train together; MuSGD multiplies in one format on
     all of them.  Raises ValueError if every parameter is frozen.
     """
     groups = parameter_groups(model, transferred)
@@ -120,7 +120,7 @@ def build_optimizer(
             lr=choice.lr0,
             momentum=choice.momentum,
             every=MUON_EVERY,
-            product_dtype=_common_dtype(next(model.parameters()).device, group),
+            product_dtype=_common_dtype(next(model.parameters()).device, ranks),
         )
     for settings in optimizer.param_groups:
         settings["peak_lr"] = settings["lr"]
@@ -134,10 +134,10 @@ def newton_schulz_precision(optimizer: torch.optim.Optimizer) -> str | None:
     return "bf16" if optimizer.product_dtype == torch.bfloat16 else "fp32"
 
 
-def _common_dtype(device: torch.device, group: Group) -> torch.dtype:
+def _common_dtype(device: torch.device, ranks: Ranks) -> torch.dtype:
     """The format of Newton-Schulz products: bfloat16 if it is native on every rank, else
     float32."""
-    dtypes = group.gather(product_dtype(traits_of(device)))
+    dtypes = ranks.gather(product_dtype(traits_of(device)))
     return dtypes[0] if len(set(dtypes)) == 1 else torch.float32
 
 

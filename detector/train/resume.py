@@ -25,6 +25,7 @@ MAY_CHANGE = frozenset(
         "time",
         "patience",
         "device",
+        "threads",
         "augment_device",
         "workers",
         "cache",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scenes import LIVELY, make_records
 from tiny import train_config, use_tiny_detector, write_tiny_data
 from yolodet.datasets.batches.dataset import DetectionDataset
@@ -21,7 +20,6 @@ from yolodet.datasets.images import cache as cache_module
 from yolodet.datasets.images.cache import ImageCache
 from yolodet.datasets.images.image import read_image, resize_to
 from yolodet.detector.options.train import TrainConfig
-from yolodet.detector.run import device
 from yolodet.detector.run.log import Log
 from yolodet.detector.train.assemble import assemble
 from yolodet.files.limits import available_memory
@@ -314,16 +312,3 @@ def loaders_of(config: TrainConfig) -> tuple[Loader, Loader]:
     run = assemble(config, Log(verbose=False))
     run.close()
     return run.train_loader, run.val_loader
-
-
-def test_torch_computes_on_the_cores_that_a_container_grants(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = torch.get_num_threads()
-    try:
-        for granted, neighbours, expected in ((3, 1, 3), (3, 2, 1), (1, 4, 1)):
-            monkeypatch.setattr(device, "usable_cores", lambda granted=granted: granted)
-            device.use_all_cores(neighbours)
-            assert torch.get_num_threads() == expected
-    finally:
-        torch.set_num_threads(before)

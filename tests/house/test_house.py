@@ -149,7 +149,7 @@ ALLOWED = {
     "environment": (
         ("os.environ", "os.getenv", "os.putenv"),
         ("detector/options/help.py", 
-            *("files/folders.py", "datasets/sets/locate.py"),
+            *("files/folders.py", "files/threads.py", "datasets/sets/locate.py"),
             *("weights/shelf.py", "detector/run/rank_info.py"),
             *("benchmarks/", "tests/"),
         ),

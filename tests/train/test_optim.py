@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from yolodet.detector.models.build import build
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.run.hardware import DeviceTraits, product_dtype
-from yolodet.detector.run.ranks import Group
+from yolodet.detector.run.ranks import Ranks
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.muon import MuSGD, newton_schulz, orthogonalize_all, turns_of
 from yolodet.detector.train.optim import (
@@ -96,7 +96,7 @@ def test_padding_with_zeros_changes_nothing_but_the_number_of_products() -> None
 def test_products_are_in_the_format_that_is_fast_on_every_rank(
     monkeypatch: pytest.MonkeyPatch, native: tuple[bool, ...], expected: str
 ) -> None:
-    class Ranks(Group):
+    class TwoRanks(Ranks):
         def gather(self, value: object) -> list[object]:
             own = product_dtype(DeviceTraits("cpu", "", bf16_native=native[0]))
             assert value == own
@@ -105,7 +105,7 @@ def test_products_are_in_the_format_that_is_fast_on_every_rank(
     traits = DeviceTraits("cpu", "", bf16_native=native[0])
     monkeypatch.setattr("yolodet.detector.train.optim.traits_of", lambda device: traits)
     model = build("yolo26n", 1)
-    optimizer = build_optimizer(model, choose_optimizer(TrainConfig()), group=Ranks())
+    optimizer = build_optimizer(model, choose_optimizer(TrainConfig()), ranks=TwoRanks())
     assert newton_schulz_precision(optimizer) == expected
     sgd = build_optimizer(model, choose_optimizer(TrainConfig(optimizer="SGD")))
     assert newton_schulz_precision(sgd) is None
