@@ -135,6 +135,8 @@ def assemble(
             module.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)
     names = transferred or begin.transferred_names
+    choice, rate = choose_optimizer(config), config.lr_transferred
+    optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     run = Run(
         config=config,
         device=device,
@@ -147,13 +149,7 @@ def assemble(
         train_loader=train_loader,
         val_loader=val_loader,
         criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl), ranks=ranks),
-        optimizer=build_optimizer(
-            model,
-            choose_optimizer(config),
-            transferred=names,
-            transferred_lr=config.lr_transferred,
-            ranks=ranks,
-        ),
+        optimizer=optimizer,
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         accumulate=accumulated(config.batch, config.nbs),
         length=length,
