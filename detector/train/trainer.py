@@ -173,12 +173,14 @@ class Trainer:
         self._save_last()
 
     def _is_best(self, score: float) -> bool:
-        """The highest score is the best; while there is none (no box to find), the newest is."""
+        """The epoch with the highest score is the best, the newest one of equals.  While no score
+        can be measured (no box to find), the newest epoch is the best."""
         at = self.at
         if score > at.best_map:
-            at.best_map = score
-            return True
-        return at.best_map == -math.inf and math.isnan(score)
+            at.best_map, at.improved_epoch = score, at.epoch
+        elif at.best_map == -math.inf:
+            at.improved_epoch = at.epoch
+        return score == at.best_map or at.best_map == -math.inf
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -214,11 +216,11 @@ class Trainer:
         if self.stop_reason:
             self.log.info(f"stopping after epoch {at.epoch}: {self.stop_reason}")
             return True
-        if not patience or at.best_epoch < 0 or at.epoch - at.best_epoch < patience:
+        if not patience or at.improved_epoch < 0 or at.epoch - at.improved_epoch < patience:
             return False
         self.log.info(
             f"stopping: no better {self.evaluator.name} than {at.best_map:.3f} of epoch "
-            f"{at.best_epoch} for {patience} epochs"
+            f"{at.improved_epoch} for {patience} epochs"
         )
         return True
 

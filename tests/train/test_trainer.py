@@ -120,7 +120,7 @@ def test_val_gives_the_number_that_was_logged(squares: Path, tmp_path: Path, amp
     assert logged == max(float(row["metrics/map"]) for row in rows)
 
 
-def test_the_best_checkpoint_is_that_of_the_best_epoch(
+def test_the_best_checkpoint_is_that_of_the_newest_best_epoch(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maps(monkeypatch, [0.1, 0.4, 0.2, 0.4, 0.3])
@@ -132,10 +132,19 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(
                 saved_best.append((epoch, load_weights(path)[0]))
 
     results = train(squares, tmp_path, nbs=4, batch=4, epochs=4, observers=[Watch()])
-    assert results["best_epoch"] == 2 and [epoch for epoch, _ in saved_best] == [1, 2]
+    assert results["best_epoch"] == 4 and [epoch for epoch, _ in saved_best] == [1, 2, 4]
     tensors, meta = load_weights(tmp_path / "train" / BEST)
-    assert same(tensors, saved_best[1][1])
-    assert (meta.epoch, meta.metrics["map"]) == (2, 0.4)
+    assert same(tensors, saved_best[-1][1])
+    assert (meta.epoch, meta.metrics["map"]) == (4, 0.4)
+
+
+def test_a_tie_is_the_newest_best_and_no_improvement(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that have learned longest are saved, and patience still ends a run stuck at 0."""
+    maps(monkeypatch, [0.0, 0.0, 0.0, 0.0, 0.0])
+    results = train(squares, tmp_path, epochs=4, patience=2)
+    assert results["epochs"] == results["best_epoch"] == 3
 
 
 def test_without_a_box_to_find_the_newest_average_is_the_best(tmp_path: Path) -> None:
@@ -276,7 +285,7 @@ def test_patience_ends_a_run_that_gets_no_better(
 ) -> None:
     maps(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.9])
     results = train(squares, tmp_path, epochs=50, patience=2)
-    assert results["epochs"] == 4 and results["best_epoch"] == 2
+    assert results["epochs"] == results["best_epoch"] == 4
     text = (tmp_path / "train" / "log.txt").read_text()
     assert "stopping: no better AP than 0.300 of epoch 2 for 2 epochs" in text
 
