@@ -22,7 +22,7 @@ from .options.predict import PredictConfig
 from .options.train import TrainConfig
 from .options.val import ValConfig
 from .predict.pipeline import predict_stream, writing
-from .predict.results import Result
+from .predict.results import Results
 from .run.log import Log
 from .run.observer import Observer
 from .train.check import check_train
@@ -64,13 +64,13 @@ class YOLO:
 
     def predict(
         self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
-    ) -> list[Result]:
+    ) -> list[Results]:
         """Find objects.  Files are written where asked for: ``save=True``, ``save_txt=True`` ..."""
         return list(self.stream(source, **words))
 
     def stream(
         self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
-    ) -> Iterator[Result]:
+    ) -> Iterator[Results]:
         """Like predict, one result at a time: memory stays flat on long videos."""
         config, given = parse(PredictConfig, {"model": self.model, "save": False, **words})
         check_predict(config, given)

@@ -49,13 +49,13 @@ def draw_detections(
     boxes: np.ndarray,
     labels: np.ndarray,
     scores: np.ndarray | None,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None,
     line_width: int | None = None,
 ) -> np.ndarray:
     """A copy of ``image`` [H,W,3] uint8 RGB with boxes and tags (name, and score if given).
 
     boxes: [D,4] xyxy pixels, best first: the best are drawn on top.  labels: [D].  scores: [D].
-    line_width: pixels; default: by the size of the image.
+    class_names: None draws no tags.  line_width: pixels; default: by the size of the image.
     """
     canvas = np.ascontiguousarray(image).copy()
     width = line_width or default_line_width(image.shape)
@@ -63,9 +63,9 @@ def draw_detections(
     order = range(len(corners) - 1, -1, -1)
     for i in order:
         _draw_frame(canvas, corners[i], class_color(int(labels[i])), width)
-    for i in order:
+    for i in order if class_names is not None else ():
         label = int(labels[i])
-        name = class_names[label] if label < len(class_names) else str(label)
+        name = class_names[label] if class_names and label < len(class_names) else str(label)
         text = name if scores is None else f"{name} {float(scores[i]):.2f}"
         _draw_tag(canvas, text, corners[i], class_color(label), width)
     return canvas

@@ -26,9 +26,7 @@ VIDEO_SUFFIXES = (
 PLAYLIST_SUFFIXES = (".m3u8", ".mjpeg", ".mjpg", ".sdp")
 STREAM_SCHEMES = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "tcp", "udp")
 KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-EXPECTED = (
-    "expected an image, folder, glob pattern, list file (.txt), video, camera number or URL"
-)
+EXPECTED = "expected an image, folder, glob pattern, list file (.txt), video, camera number or URL"
 
 
 class SourceError(InputError):

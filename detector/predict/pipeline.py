@@ -1,9 +1,10 @@
-"""A source, a model and the files that are written: the whole way of a prediction."""
+"""A prediction run: open the source, load the model, predict, write files."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from ..options.predict import PredictConfig
 from ..run.folder import new_run_folder
 from ..run.log import Log
 from .predictor import Predictor
-from .results import Result, ResultWriter
+from .results import Results
 from .sources import open_source
+from .writer import Outputs, ResultWriter
 
 
 def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
-    """Find objects in a source and write pictures and files into a run folder."""
+    """Find objects in a source and write files into a run folder."""
     if config.source is None:
         raise UsageError(
             "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
@@ -27,26 +29,19 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
     results, folder = writing(config, predict_stream(config, config.source, log))
     images = detections = 0
     for result in results:
-        log.info(f"{result.path.name}: {result.summary()}")
+        log.info(f"{result.source.path.name}: {result.line()}")
         images, detections = images + 1, detections + len(result)
     return {"folder": str(folder), "images": images, "detections": detections}
 
 
-def writing(config: PredictConfig, results: Iterator[Result]) -> tuple[Iterator[Result], Path]:
-    """The same results, each written into a new run folder as it passes; and the folder."""
-    first = next(results)  # proves that model and source are sound, before a folder is made
+def writing(config: PredictConfig, results: Iterator[Results]) -> tuple[Iterator[Results], Path]:
+    """The results, each written into a new run folder as it is passed on; and the folder."""
+    first = next(results)  # fails before the folder is made if model or source are unusable
     folder = new_run_folder(config, "predict")
 
-    def passing() -> Iterator[Result]:
-        with ResultWriter(
-            folder,
-            save=config.save,
-            save_txt=config.save_txt,
-            save_conf=config.save_conf,
-            save_json=config.save_json,
-            save_crop=config.save_crop,
-            line_width=config.line_width,
-        ) as writer:
+    def passing() -> Iterator[Results]:
+        outputs = Outputs(**{field.name: getattr(config, field.name) for field in fields(Outputs)})
+        with ResultWriter(folder, outputs) as writer:
             for result in itertools.chain((first,), results):
                 writer.write(result)
                 yield result
@@ -54,7 +49,7 @@ def writing(config: PredictConfig, results: Iterator[Result]) -> tuple[Iterator[
     return passing(), folder
 
 
-def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Result]:
+def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Results]:
     """Results of a source, one at a time."""
     frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn)
     used = load_for_use(config, log)

@@ -1,11 +1,7 @@
-"""A detector, ready to be shown images: frames in, Results out.
+"""A detector on frames: the same letterbox, head and postprocessing as in validation.
 
-The path is the one that validation measures: the same letterbox to a square, the same branch of
-the head, the same postprocessing, boxes back in the pixels of the original image.  Frames are
-taken in batches as they come and results handed out one by one, so memory does not grow with the
-length of a video.
-
-Left out: test-time augmentation, tiling of large images, tracking.
+Frames are taken in batches as they come and results are returned one by one, so memory does not
+grow with the length of a video.
 """
 
 from __future__ import annotations
@@ -18,12 +14,12 @@ import numpy as np
 import torch
 
 from ...datasets.images.image import letterbox
-from ..evaluate.postprocess import Detections, branches_for, postprocess
+from ..evaluate.postprocess import branches_for, postprocess
 from ..models.detector_like import DetectorLike, ForwardOptions, fitting_size
 from ..models.predictions import Predictions
 from ..options.detect import DetectOptions
 from ..run.device import synchronize
-from .results import Result
+from .results import Results
 from .sources import Frame
 
 
@@ -46,7 +42,7 @@ class Predictor:
         forward: ForwardOptions,
         batch: int = 1,
     ) -> None:
-        self.class_names = tuple(class_names)
+        self.names = dict(enumerate(class_names))
         self.image_size = image_size
         self.detect = detect
         self.forward = forward
@@ -56,8 +52,8 @@ class Predictor:
         self.model: DetectorLike = model.to(forward.device).eval()
         self.model.to(memory_format=forward.memory_format)
 
-    def stream(self, source: Iterable[Frame]) -> Iterator[Result]:
-        """One Result a frame, in order, ``batch`` frames at a time."""
+    def stream(self, source: Iterable[Frame]) -> Iterator[Results]:
+        """One Results per frame, in order, ``batch`` frames at a time."""
         frames = iter(source)
         while chunk := list(islice(frames, self.batch)):
             yield from self._predict(chunk)
@@ -73,14 +69,14 @@ class Predictor:
                 raise ValueError(
                     f"image_size is {side}: expected a multiple of {stride}, such as {near}"
                 )
-        known = len(self.class_names)
+        known = len(self.names)
         if known != model.num_classes:
             raise ValueError(f"{known} class names for a model of {model.num_classes} classes")
         unknown = [number for number in self.detect.classes or () if not 0 <= number < known]
         if unknown:
-            raise ValueError(f"classes has {unknown[0]}: this model knows 0 to {known - 1}")
+            raise ValueError(f"classes has {unknown[0]}: this model has classes 0 to {known - 1}")
 
-    def _predict(self, frames: list[Frame]) -> list[Result]:
+    def _predict(self, frames: list[Frame]) -> list[Results]:
         start = time.perf_counter()
         align = self.model.letterbox
         fitted = [letterbox(frame.image, self.image_size, align=align) for frame in frames]
@@ -97,7 +93,7 @@ class Predictor:
         marks = (start, prepared, inferred, time.perf_counter())
         speed = _milliseconds(marks, len(frames))
         return [
-            self._result(frame, each, speed)
+            Results(frame, each.cpu(), self.names, speed)
             for frame, each in zip(frames, detections, strict=True)
         ]
 
@@ -112,28 +108,14 @@ class Predictor:
             return self.model(images, branches=self.branches)
 
     def _now(self) -> float:
-        """The time, once the device has done what it was told."""
+        """The time, once the device has finished its queue."""
         synchronize(self.forward.device)
         return time.perf_counter()
 
-    def _result(self, frame: Frame, detections: Detections, speed: dict[str, float]) -> Result:
-        found = detections.cpu()
-        return Result(
-            path=frame.path,
-            frame=frame.frame,
-            image=frame.image,
-            boxes=found.boxes.numpy(),
-            scores=found.scores.numpy(),
-            labels=found.labels.numpy(),
-            class_names=self.class_names,
-            speed=speed,
-            fps=frame.fps,
-        )
-
 
 def _milliseconds(marks: tuple[float, float, float, float], images: int) -> dict[str, float]:
-    """Time an image from the four clock readings of a batch."""
-    names = ("pre", "inference", "post")
+    """ms per image from the four clock readings of a batch."""
+    names = ("preprocess", "inference", "postprocess")
     return {
         name: (end - begin) * 1000 / images
         for name, begin, end in zip(names, marks[:-1], marks[1:], strict=True)

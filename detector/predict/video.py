@@ -138,9 +138,7 @@ class VideoWriter:
         height, width = self.size
         frame = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         if height % 2 or width % 2:
-            frame = cv2.copyMakeBorder(
-                frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE
-            )
+            frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         self._writer.write(frame)
 
     def close(self) -> Path:

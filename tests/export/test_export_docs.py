@@ -150,7 +150,8 @@ def predicted(model: Detector, image: Path) -> list[tuple[str, float, np.ndarray
         model, names, (64, 96), DetectOptions(conf=0.25), ForwardOptions(torch.device("cpu"))
     )
     (result,) = predictor.stream(open_source(str(image)))
-    rows = zip(result.labels, result.scores, result.boxes, strict=True)
+    boxes = result.boxes.numpy()
+    rows = zip(boxes.cls.astype(int), boxes.conf, boxes.xyxy, strict=True)
     return [(names[label], float(score), box) for label, score, box in rows]
 
 

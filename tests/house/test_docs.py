@@ -23,7 +23,8 @@ from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.shared import FlagsConfig
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.options.val import ValConfig
-from yolodet.detector.predict.results import Result
+from yolodet.detector.predict.boxes import Boxes
+from yolodet.detector.predict.results import Results
 from yolodet.detector.train import lengths
 from yolodet.detector.train.resume import MAY_CHANGE
 from yolodet.weights.checkpoint import Meta, save_weights
@@ -224,9 +225,16 @@ def test_the_options_that_a_resume_takes_are_listed() -> None:
     assert set(re.findall(r"\w+", listed)) - {"and"} == MAY_CHANGE - {"resume"}
 
 
-def test_what_a_result_is_said_to_have_it_has() -> None:
-    there = {field.name for field in fields(Result)} | set(dir(Result))
-    assert names(table("prediction.md", "of a result")) <= there
+def attributes(page: str, first: str) -> set[str]:
+    """Names in the first column of a table, without their arguments."""
+    return {name.partition("(")[0] for name in names(table(page, first))}
+
+
+def test_what_results_and_boxes_are_said_to_have_they_have() -> None:
+    results = attributes("prediction.md", "of `result`")
+    assert results <= {*dir(Results), "names", "speed"} and len(results) > 15
+    boxes = attributes("prediction.md", "of `result.boxes`") - {"len"}
+    assert boxes <= {*dir(Boxes), "data"} and len(boxes) > 10
 
 
 def test_the_licence_is_the_whole_text() -> None:

@@ -18,9 +18,9 @@ from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.models.predictions import ONE_TO_ONE, Predictions
 from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.predict.predictor import Predictor
-from yolodet.detector.predict.results import ResultWriter
 from yolodet.detector.predict.sources import open_source
 from yolodet.detector.predict.video import VideoWriter
+from yolodet.detector.predict.writer import Outputs, ResultWriter
 
 CLASS_NAMES = ("clock", "kite", "bus")
 IMAGE_SIZE = 96
@@ -77,11 +77,19 @@ def folder(tmp_path):
     return folder
 
 
+def arrays(result):
+    """Boxes [D,4], scores [D] and labels [D] of a Results."""
+    boxes = result.boxes.numpy()
+    return boxes.xyxy, boxes.conf, boxes.cls.astype(int)
+
+
 def assert_same(one, other):
     """Up to the rounding of another order of sums; a wrong letterbox is off by whole pixels."""
-    assert np.array_equal(one.labels, other.labels) and len(one) > 0
-    assert np.allclose(one.scores, other.scores, atol=1e-4)
-    assert np.allclose(one.boxes, other.boxes, atol=0.02)
+    assert len(one) > 0
+    (boxes, scores, labels), (other_boxes, other_scores, other_labels) = arrays(one), arrays(other)
+    assert np.array_equal(labels, other_labels)
+    assert np.allclose(scores, other_scores, atol=1e-4)
+    assert np.allclose(boxes, other_boxes, atol=0.02)
 
 
 class OneByOne:
@@ -113,15 +121,15 @@ def test_detections_are_those_of_validation_on_the_same_images(model, folder, nm
         DetectOptions(nms=nms, **SETTINGS), ForwardOptions(CPU))
     expected = evaluation.collector.coco_results()
     results = list(make_predictor(model, nms=nms).stream(open_source(folder)))
-    assert [r.path for r in results] == [r.path for r in records]
-    ids = [index for index, r in enumerate(results) for _ in r.scores]
+    assert [r.path for r in results] == [str(r.path) for r in records]
+    ids = [index for index, r in enumerate(results) for _ in r.boxes.conf]
     assert ids == [row["image_id"] for row in expected] and len(set(ids)) == len(SIZES)
-    assert np.concatenate([r.labels for r in results]).tolist() == [
+    assert np.concatenate([r.boxes.cls for r in results]).tolist() == [
         row["category_id"] for row in expected]
-    scores = np.concatenate([r.scores for r in results])
+    scores = np.concatenate([r.boxes.conf for r in results])
     # up to the rounding of another batch, as in assert_same
     assert np.allclose(scores, [row["score"] for row in expected], atol=1e-4)
-    first, last = np.split(np.concatenate([r.boxes for r in results]), 2, axis=1)
+    first, last = np.split(np.concatenate([r.boxes.xyxy for r in results]), 2, axis=1)
     boxes = np.concatenate((first, last - first), axis=1)  # as COCO writes them
     assert np.allclose(boxes, [row["bbox"] for row in expected], atol=0.02)
 
@@ -135,8 +143,8 @@ def test_boxes_are_in_the_pixels_of_the_original_image(folder):
         seen = original * gain + (pad_x, pad_y, pad_x, pad_y)
         predictor = make_predictor(Oracle(seen), max_det=1)
         (result,) = predictor.stream(open_source(folder / name))
-        assert np.allclose(result.boxes, original, atol=0.01), name
-        assert result.boxes.dtype == np.float32 and result.labels.tolist() == [1]
+        assert np.allclose(result.boxes.xyxy, original, atol=0.01), name
+        assert result.boxes.data.dtype == torch.float32 and result.boxes.cls.tolist() == [1]
 
 
 class Oracle(torch.nn.Module):
@@ -165,7 +173,7 @@ def test_batches_change_nothing_and_keep_the_order(model, folder):
     paths = [folder / name for name in (*SIZES, "wide.png", "tall.png")]
     one = list(make_predictor(model, batch=1).stream(open_source(paths)))
     four = list(make_predictor(model, batch=4).stream(open_source(paths)))
-    assert [r.path for r in four] == paths
+    assert [r.path for r in four] == [str(path) for path in paths]
     for a, b in zip(one, four, strict=True):
         assert_same(a, b)
 
@@ -188,11 +196,11 @@ def test_unwanted_classes_do_not_use_up_max_det():
     box = [10.0, 10.0, 50.0, 60.0]
     image = open_source(np.zeros((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
     (result,) = make_predictor(Oracle(box), max_det=1).stream(image)
-    assert result.labels.tolist() == [1]
+    assert result.boxes.cls.tolist() == [1]
     (result,) = make_predictor(Oracle(box), max_det=1, classes=(0, 2)).stream(image)
-    assert result.labels.tolist() == [2] and np.allclose(result.scores, 0.8)
+    assert result.boxes.cls.tolist() == [2] and np.allclose(result.boxes.conf, 0.8)
     (result,) = make_predictor(Oracle(box), conf=0.0, classes=(2,)).stream(image)
-    assert result.labels.tolist() == [2], "a score of nothing is no detection"
+    assert result.boxes.cls.tolist() == [2], "a score of nothing is no detection"
     (result,) = make_predictor(Oracle(box), classes=()).stream(image)
     assert len(result) == 0
 
@@ -201,10 +209,10 @@ def test_conf_and_max_det_limit_what_is_found(model, folder):
     source = open_source(folder / "square.png")
     (many,) = make_predictor(model, max_det=20).stream(source)
     (few,) = make_predictor(model, max_det=3).stream(source)
-    assert len(many) > 5 and np.array_equal(few.scores, many.scores[:3])
-    middle = float(many.scores[4])
+    assert len(many) > 5 and np.array_equal(few.boxes.conf, many.boxes.conf[:3])
+    middle = float(many.boxes.conf[4])
     (sure,) = make_predictor(model, conf=middle).stream(source)
-    assert np.array_equal(sure.scores, many.scores[many.scores >= middle])
+    assert np.array_equal(sure.boxes.conf, many.boxes.conf[many.boxes.conf >= middle])
 
 
 def test_autocast_is_entered_for_the_forward_pass(model, folder):
@@ -214,9 +222,9 @@ def test_autocast_is_entered_for_the_forward_pass(model, folder):
     source = open_source(folder / "wide.png")
     (exact,) = make_predictor(model).stream(source)
     (rough,) = make_predictor(model, autocast=autocast).stream(source)
-    assert rough.boxes.dtype == np.float32 and len(rough) > 0
-    assert not np.array_equal(rough.scores, exact.scores)
-    assert abs(rough.scores[0] - exact.scores[0]) < 0.1
+    assert rough.boxes.data.dtype == torch.float32 and len(rough) > 0
+    assert not np.array_equal(rough.boxes.conf, exact.boxes.conf)
+    assert abs(rough.boxes.conf[0] - exact.boxes.conf[0]) < 0.1
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -224,10 +232,10 @@ def test_autocast_is_entered_for_the_forward_pass(model, folder):
     ({"image_size": 0}, "image_size is 0: expected a multiple of 32, such as 32"),
     ({"batch": 0}, "batch is 0"),
     ({"class_names": ("a", "b")}, "2 class names for a model of 3 classes"),
-    ({"classes": (1, 3)}, "classes has 3: this model knows 0 to 2"),
+    ({"classes": (1, 3)}, "classes has 3: this model has classes 0 to 2"),
     ({"nms": True}, "nms=True reads the branch one_to_many"),
 ])
-def test_settings_that_can_not_be_are_refused(changes, message):
+def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make_predictor(Oracle([0, 0, 1, 1]), **changes)
 
@@ -238,23 +246,24 @@ def test_frames_of_a_video_keep_their_numbers_and_rate(tmp_path, model):
         writer.write(make_image((60, 80), seed))
     path = writer.close()
     results = list(make_predictor(model, batch=2).stream(open_source(path, vid_stride=2)))
-    assert [(r.path, r.frame, r.fps, r.size) for r in results] == [
-        (path, number, 5.0, (60, 80)) for number in (0, 2, 4)]
-    assert all(set(r.speed) == {"pre", "inference", "post"} for r in results)
+    assert [(r.path, r.frame, r.source.fps, r.orig_shape) for r in results] == [
+        (str(path), number, 5.0, (60, 80)) for number in (0, 2, 4)]
+    assert all(set(r.speed) == {"preprocess", "inference", "postprocess"} for r in results)
 
 
 def test_what_is_found_is_what_is_written(tmp_path, model, folder):
     out = tmp_path / "out"
     results = []
-    with ResultWriter(out, save_txt=True, save_crop=True) as writer:
+    with ResultWriter(out, Outputs(save_txt=True, save_crop=True)) as writer:
         for result in make_predictor(model).stream(open_source(folder)):
             writer.write(result)
             results.append(result)
     for result in results:
-        drawn = read_image(out / result.path.name)
+        drawn = read_image(out / result.source.path.name)
         assert drawn.shape == result.image.shape
-        rows = np.loadtxt(out / "labels" / f"{result.path.stem}.txt", ndmin=2)
-        assert np.array_equal(rows[:, 0], result.labels) and len(rows) > 0
-        assert np.allclose(xywhn_to_xyxy(rows[:, 1:], result.size), result.boxes, atol=0.005)
+        rows = np.loadtxt(out / "labels" / f"{result.source.path.stem}.txt", ndmin=2)
+        assert np.array_equal(rows[:, 0], result.boxes.cls) and len(rows) > 0
+        boxes = xywhn_to_xyxy(rows[:, 1:], result.orig_shape)
+        assert np.allclose(boxes, result.boxes.xyxy, atol=0.005)
     assert len(list(out.glob("crops/*/*.jpg"))) == sum(len(r) for r in results)
     assert sorted(p.name for p in folder.iterdir()) == sorted(SIZES), "nothing beside the sources"

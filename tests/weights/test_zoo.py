@@ -217,7 +217,7 @@ def test_the_letterbox_of_the_metadata_is_the_one_that_is_used(tmp_path: Path) -
     )  # fmt: skip
     (result,) = predictor.stream(open_source(image))
     assert torch.equal(seen[0][0], torch.from_numpy(expected).permute(2, 0, 1))
-    assert (result.boxes[:, 3] <= 40).all() and len(result)
+    assert (result.boxes.xyxy[:, 3] <= 40).all() and len(result)
     centred, _ = restore(convert_nano(tmp_path / "centred.safetensors", "center"))
     assert centred.letterbox == "center" and model.letterbox == "top-left"
     with pytest.raises(CheckpointError, match="wants the letterbox 'bottom'"):

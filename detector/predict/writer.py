@@ -1,0 +1,180 @@
+"""The files of a prediction run: images, videos, label files, JSON and crops in one folder.
+
+Every image and video gets a name of its own: that of the source, a second one of that name gets -2.
+A file that exists is never replaced, so the output folder may be the folder of the sources.  A file
+gets its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from .images import encode, folder_name, free_path
+from .results import Results
+from .video import CODECS, VideoWriter
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What to write.
+
+    save: annotated images (.png stays .png, else .jpg), the frames of a video as one video.
+    save_txt: ``labels/NAME.txt``, YOLO rows, empty if nothing was found; of a video
+    ``labels/NAME_FRAME.txt``.  save_conf: confidences in them.  save_crop:
+    ``crops/CLASS/NAME-1.jpg`` and so on.  save_json: ``predictions.json``.  line_width: of drawn
+    boxes in pixels; default by image size.
+    """
+
+    save: bool = True
+    save_txt: bool = False
+    save_conf: bool = False
+    save_json: bool = False
+    save_crop: bool = False
+    line_width: int | None = None
+
+
+class ResultWriter:
+    """Writes results into ``folder``, one after the other; a context manager.
+
+    paths: the files that are complete so far.  The folder is made when the first file needs it.
+    Raises OSError if writing fails, VideoError if no video codec works.
+    """
+
+    def __init__(self, folder: Path, outputs: Outputs) -> None:
+        self.folder = Path(folder)
+        self.paths: list[Path] = []
+        self._outputs = outputs
+        self._stems: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        self._video: VideoWriter | None = None
+        self._current: Results | None = None
+        self._stem = ""
+        self._json: _JsonList | None = None
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, result: Results) -> None:
+        """Write the files of one result; the frames of a video come in their order."""
+        if not self._continues(result):
+            self._close_video()
+            self._stem = self._take_stem(result.source.path.stem)
+        self._current = result
+        name = self._stem if result.frame is None else f"{self._stem}_{result.frame}"
+        if self._outputs.save:
+            self._write_picture(result)
+        if self._outputs.save_txt:
+            rows = "".join(f"{row}\n" for row in result.to_rows(self._outputs.save_conf))
+            self._write_file(self._free("labels", f"{name}.txt"), rows.encode())
+        if self._outputs.save_crop:
+            for number, (class_name, crop) in enumerate(result.crops(), 1):
+                if crop.size:
+                    path = self._free("crops", folder_name(class_name), f"{name}-{number}.jpg")
+                    self._write_file(path, encode(crop, ".jpg"))
+        if self._outputs.save_json:
+            self._write_json(result)
+
+    def close(self) -> None:
+        """Finish the video and predictions.json.  A second call does nothing."""
+        self._close_video()
+        if self._json is not None:
+            path = self._free("predictions.json")
+            self._json.close(path)
+            self.paths.append(path)
+            self._json = None
+
+    def _continues(self, result: Results) -> bool:
+        """Whether the result is a later frame of the video that is being written."""
+        last = self._current
+        if last is None or last.frame is None or result.frame is None:
+            return False
+        same = (last.path, last.orig_shape) == (result.path, result.orig_shape)
+        return same and result.frame > last.frame
+
+    def _take_stem(self, stem: str) -> str:
+        """``stem``, or with -2, -3, ...: used for no other source and no file in the folder."""
+        number = self._numbers.get(stem.casefold(), 0)  # no search from 1 for the thousandth
+        name = ""
+        while not name or name.casefold() in self._stems or self._is_on_disk(name):
+            number += 1
+            name = stem if number == 1 else f"{stem}-{number}"
+        self._numbers[stem.casefold()] = number
+        self._stems.add(name.casefold())
+        return name
+
+    def _is_on_disk(self, stem: str) -> bool:
+        suffixes = (".jpg", ".png", *(suffix for suffix, _ in CODECS))
+        names = (*(f"{stem}{suffix}" for suffix in suffixes), f"labels/{stem}.txt")
+        return any(os.path.lexists(self.folder / name) for name in names)
+
+    def _free(self, *parts: str) -> Path:
+        return free_path(self.folder.joinpath(*parts))
+
+    def _write_file(self, path: Path, data: bytes) -> None:
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+        self.paths.append(path)
+
+    def _write_picture(self, result: Results) -> None:
+        line_width = self._outputs.line_width
+        if result.frame is None:
+            suffix = ".png" if result.path.lower().endswith(".png") else ".jpg"
+            picture = encode(result.plot(line_width=line_width), suffix)
+            self._write_file(self._free(self._stem + suffix), picture)
+            return
+        if self._video is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stem = self.folder / self._stem
+            self._video = VideoWriter(stem, fps=result.source.fps, size=result.orig_shape)
+        self._video.write(result.draw(line_width))
+
+    def _write_json(self, result: Results) -> None:
+        if self._json is None:
+            self._json = _JsonList(self._free(".predictions.json.part"))
+        height, width = result.orig_shape
+        self._json.append(
+            {
+                "path": result.path,
+                "frame": result.frame,
+                "width": width,
+                "height": height,
+                "detections": result.summary(decimals=None),
+            }
+        )
+
+    def _close_video(self) -> None:
+        if self._video is not None:
+            self.paths.append(self._video.close())
+            self._video = None
+
+
+class _JsonList:
+    """A JSON list that grows on disk row by row, so that memory stays flat."""
+
+    def __init__(self, temporary: Path) -> None:
+        self._temporary = temporary
+        self._file: IO[str] = open(temporary, "w", encoding="utf-8")  # noqa: SIM115
+        self._separator = "[\n"
+
+    def append(self, row: dict[str, Any]) -> None:
+        self._file.write(self._separator + json.dumps(row))
+        self._separator = ",\n"
+
+    def close(self, path: Path) -> None:
+        self._file.write("\n]\n")
+        self._file.close()
+        self._temporary.replace(path)
