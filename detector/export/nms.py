@@ -27,8 +27,8 @@ def nms_rows(rows: torch.Tensor, *, iou: float, max_det: int, agnostic: bool) ->
     rivals = overlaps(boxes) > iou  # [B,K,K]
     if not agnostic:
         rivals = rivals & (labels[:, :, None] == labels[:, None, :])
-    before = torch.ones(rows.shape[1], rows.shape[1], device=rows.device).triu(1)  # i < j
-    beats = rivals.float() * before  # [B,K,K]: i beats j
+    # cut from what is computed: a mask of constants would be folded into the file, 4 MB of it
+    beats = rivals.float().triu(1)  # [B,K,K]: i beats j, so i < j
     kept = torch.ones_like(scores)[:, None]  # [B,1,K]
     for _ in range(ROUNDS):
         kept = ((kept @ beats) < 0.5).float()

@@ -78,6 +78,7 @@ class OnnxNetwork(FloatGraph):
         from onnx import checker, helper
 
         helper.set_model_props(model, dict(texts))
+        del model.graph.value_info[:]  # shapes in between, which every reader infers
         checker.check_model(model)
         path.write_bytes(model.SerializeToString())
 

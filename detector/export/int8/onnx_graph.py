@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from io import StringIO
@@ -46,7 +45,10 @@ class FloatGraph(Network):
     GLUE = GLUE
 
     def __init__(self, path: Path, *, fused: bool = True) -> None:
-        self.model = prepare(path)
+        import onnx
+
+        # as torch wrote it: ONNX Runtime's preparation folds constants whatever they grow to
+        self.model = onnx.load(path)
         if fused:
             _fuse_silu(self.model)
         self._sizes = {t.name: int(np.prod(t.dims)) for t in self.model.graph.initializer}
@@ -107,18 +109,6 @@ def silu_floor(step: float) -> float:
     x = np.linspace(-30.0, -1.28, 2873)  # SiLU falls up to -1.278
     small = np.abs(x / (1 + np.exp(-x))) < step / 4
     return float(x[small][-1]) if small.any() else -30.0
-
-
-def prepare(path: Path) -> Any:
-    """The model as ONNX Runtime's own preparation leaves it (constants folded, types of all tensors
-    inferred).  Returns a ModelProto."""
-    import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory() as folder, silent():
-        ready = Path(folder) / "ready.onnx"
-        quant_pre_process(path, ready, skip_symbolic_shape=True)
-        return onnx.load(ready)
 
 
 def _fuse_silu(model: Any) -> None:
