@@ -1,0 +1,106 @@
+"""INT8 is the same decision on every processor, and a small file for every family."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import disturbed, lively_detector, make_images, needs_onnx
+from yolodet.detector.export.formats import onnx as onnx_format
+from yolodet.detector.export.formats.interface import Settings
+from yolodet.detector.export.graph import ExportGraph, Shape
+from yolodet.detector.export.int8.effects import measure_effects
+from yolodet.detector.export.int8.onnx import OnnxNetwork
+from yolodet.detector.export.int8.ranges import find_ranges
+from yolodet.detector.models.build import build
+from yolodet.detector.models.detector import Detector
+
+pytestmark = needs_onnx
+RIGS = Path(__file__).parents[1] / "rigs"
+
+
+def float_network(folder: Path, model: Detector, side: int, *, nms: bool = False) -> OnnxNetwork:
+    path = folder / "float.onnx"
+    onnx_format.write(ExportGraph(model, nms=nms), path, Settings(Shape((side, side))), {})
+    return OnnxNetwork(path)
+
+
+def inputs_of(count: int, side: int) -> list[np.ndarray]:
+    images = make_images(count, (side, side), seed=30)
+    return [image[None].float().div(255).numpy() for image in images]
+
+
+@pytest.mark.parametrize(
+    ("name", "nms"), [("yolo26n", True), ("yolov9t", True), ("yolox_nano", False)]
+)
+def test_int8_files_are_small_with_nms_inside_too(name: str, nms: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = float_network(tmp_path, build(name, 80).eval(), 64, nms=nms)
+    whole, weights = tmp_path / "whole.onnx", tmp_path / "weights.onnx"
+    ranges = find_ranges(network, inputs_of(1, 64), "minmax")
+    network.save(ranges, network.layers, whole, {})
+    network.save_weights(weights, {})
+    size = network.source.stat().st_size
+    assert whole.stat().st_size <= 0.35 * size
+    assert weights.stat().st_size <= 0.35 * size
+
+
+def effects_here(folder: Path) -> dict[str, dict[str, float]]:
+    """The effect of every stage of the usual detector and of one with a sensitive layer."""
+    found = {}
+    for name, model in (("usual", lively_detector()), ("disturbed", disturbed())):
+        network = float_network(folder, model, 96)
+        inputs = inputs_of(4, 96)
+        effects = measure_effects(network, find_ranges(network, inputs, "minmax"), inputs)
+        found[name] = {effect.stage: effect.error for effect in effects}
+    return found
+
+
+def avx2_only(folder: Path) -> Path:
+    """The library that hides newer instructions, or the test is skipped."""
+    library = folder / "avx2_only.so"
+    compiler = shutil.which("cc")
+    if not sys.platform.startswith("linux") or compiler is None:
+        pytest.skip("hiding instructions needs Linux and a C compiler")
+    source = RIGS / "avx2_only.c"
+    command = [compiler, "-O1", "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("avx2_only.c does not compile on this machine")
+    hidden = {**os.environ, "LD_PRELOAD": str(library)}
+    if subprocess.run(["true"], env=hidden, check=False).returncode:
+        pytest.skip("this processor or kernel has no CPUID faulting")
+    return library
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import torch
+from test_int8_portable import effects_here
+print(json.dumps([torch.cpu._is_vnni_supported(), effects_here(Path(sys.argv[1]))]))
+"""
+
+
+def test_effects_of_stages_are_equal_with_and_without_vnni(tmp_path: Path) -> None:
+    library = avx2_only(tmp_path)
+    folders = [str(RIGS), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(library),
+        "PYTHONPATH": os.pathsep.join(folders),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    vnni, masked = json.loads(done.stdout.splitlines()[-1])
+    assert vnni is False
+    for name, effects in effects_here(tmp_path).items():
+        assert masked[name] == pytest.approx(effects, rel=0.02)  # 1.28 times in 16-bit sums
