@@ -128,7 +128,7 @@ def load_for_use(config: ValConfig | PredictConfig, log: Log) -> Loaded:
 def _load_exported(path: Path, config: ValConfig | PredictConfig, log: Log) -> Loaded:
     """An exported file, on the device that it was written for unless another one is named."""
     about = about_file(path)
-    device = pick_device(config.device or about.device)
+    device = pick_device(config.device or about.written_on)
     notify(path, about.meta, log)
     precision = OwnPrecision(about.precision, device.type, "as exported")
     _refuse_decided(path, about, config)

@@ -58,6 +58,6 @@ def show_measured(result: dict[str, Any]) -> str:
 def show_exports(result: dict[str, Any]) -> str:
     """The files of an export, and which of them do not answer as their checkpoint does."""
     return "\n".join(
-        ("exported: " if each["passed"] else "NOT THE SAME: ") + each["file"]
+        ("exported: " if each["passed"] else "MISMATCH: ") + each["file"]
         for each in result["exports"]
     )

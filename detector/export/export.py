@@ -7,9 +7,12 @@ under its own name is whole and has been proven, whenever one looks.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +33,7 @@ from ..options.formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
 from ..run.files import plain, write_json
 from ..run.log import Log
 from .check import check_writable
+from .checksum import seal
 from .exported import open_exported
 from .formats.about import MARK, About
 from .formats.interface import Settings
@@ -41,8 +45,13 @@ from .proof.examiner import Examiner, examiner_for
 from .proof.parity import TOLERANCES
 from .targets import formats_of, precision_of, size_of, target_of
 
+if sys.platform != "win32":
+    import fcntl
+
 FAILED = ".failed"
 """Behind the name of a file that does not answer as its checkpoint."""
+STAGING = ".writing"
+"""Behind the name of the hidden folder that a file is written in."""
 COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", "AP here", "")
 
 
@@ -123,7 +132,7 @@ def about_of(row: Format, graph: ExportGraph, settings: Settings, meta: Meta) ->
         head=graph.branch,
         nms=graph.nms,
         max_det=graph.max_det,
-        device=graph.device.type,
+        written_on=graph.device.type,
         licence=meta.licence,
         provenance=meta.provenance,
         det_version=__version__,
@@ -155,6 +164,7 @@ def write_one(
             exported = open_exported(draft, graph.device)
             parity = examiner.compare(exported, TOLERANCES[settings.precision])
         drafts = row.files(draft)
+        seal(drafts)
         size = sum(size_on_disk(file) for file in drafts)
         passed = not parity.faults
         ending = "" if passed else FAILED
@@ -227,10 +237,35 @@ def report_of(target: Path) -> Path:
 
 @contextmanager
 def staging(target: Path) -> Iterator[Path]:
-    """A hidden folder beside ``target`` to write into; removed at the end."""
+    """A hidden folder beside ``target`` to write into; removed at the end.
+
+    It is locked while it is in use.  Folders that a killed export of ``target`` has left are not,
+    and are removed.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{STAGING}"):
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), locked(left):
+            shutil.rmtree(left)
+    with (
+        tempfile.TemporaryDirectory(STAGING, f".{target.name}.", target.parent) as folder,
+        locked(Path(folder)),
+    ):
         yield Path(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which ends with the process.  Raises BlockingIOError where another
+    process holds it.  Windows has no such lock."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def move(draft: Path, target: Path) -> None:

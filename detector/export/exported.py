@@ -20,6 +20,7 @@ from ...files.errors import InputError
 from ..models.detector_like import fitting_size
 from ..models.predictions import ONE_TO_ONE, Predictions
 from ..options.formats import ExportError, format_of, require
+from .checksum import check
 from .formats.about import About
 from .formats.interface import Runner
 from .formats.writers import WRITERS
@@ -135,7 +136,9 @@ def about_file(path: Path) -> About:
     if not path.exists():
         raise ExportError(f"{path} does not exist")
     require(row, to_run=True)
-    return About.from_texts(WRITERS[row.name].read_about(path), path)
+    about = About.from_texts(WRITERS[row.name].read_about(path), path)
+    check(row.files(path), about.checksum)
+    return about
 
 
 def open_exported(path: Path, device: torch.device, threads: int | None = None) -> ExportedDetector:

@@ -105,7 +105,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
     capsys.readouterr()
     assert main(["export", SCRIPT]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith("NOT THE SAME: ") and "boxes differ by" in err
+    assert out.startswith("MISMATCH: ") and "boxes differ by" in err
     assert (run / "best.torchscript").read_bytes() == good, "the file of before stays"
     report = json.loads((run / "best.torchscript.failed.json").read_text())
     assert not report["passed"] and report["parity"]["pixels"] > 0.7

@@ -277,7 +277,7 @@ def test_one_drop_too_large_ends_with_failed(
 
     monkeypatch.setattr("yolodet.detector.export.proof.examiner.Examiner.compare", low)
     code = main(["export", "model=best.safetensors", "int8=True", f"data={data}", "quiet=True"])
-    assert code == 1 and "NOT THE SAME: best-int8.onnx.failed" in capsys.readouterr().out
+    assert code == 1 and "MISMATCH: best-int8.onnx.failed" in capsys.readouterr().out
     assert (tmp_path / "best-int8.onnx.failed").exists()
     assert not (tmp_path / "best-int8.onnx").exists()
     report = json.loads((tmp_path / "best-int8.onnx.failed.json").read_text())

@@ -1,24 +1,29 @@
 """What an exported file says about itself: enough to use it without the checkpoint.
 
-Every format can hold pairs of texts; ``About`` is written as such pairs, each value JSON.  Someone
-with another program reads ``names``, ``image_size``, ``letterbox`` and so on; det reads all of it
-back.  No path and no host name is in it.
+Every format can hold pairs of texts.  ``About`` is written as such pairs, each value as JSON, and
+det reads all of them back.  Beside them stand the pairs that other readers of the field look for
+(``task``, ``imgsz``, ``end2end``), in Python's notation.  No path and no host name is stored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ....weights.checkpoint import Meta
-from ...options.formats import ExportError
+from ....weights.checkpoint import CheckpointError, Meta
+from ...models.predictions import ONE_TO_MANY, ONE_TO_ONE
+from ...options.formats import DYNAMIC, FORMATS, FULL, WEIGHTS, ExportError
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: ``written_on`` was called ``device``, and there was no checksum."""
 MARK = "det_schema"
 """The pair that says: this was written by det."""
+UNSEALED = "unsealed".ljust(64, ".")
+"""Stands for the checksum until the file is complete (``checksum.py``)."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,12 @@ class About:
     """Facts of one file.
 
     image_size: (height, width), fixed or, where ``dynamic``, the usual one; then sides may be
-    multiples of ``stride`` from ``smallest_side`` on.  batch: images at once where fixed.
+    multiples of ``stride`` from ``smallest_side`` on.  batch: images per call where fixed.
     input: ``float32`` (0..1) or ``uint8`` (0..255), always RGB [B,3,H,W].  letterbox, pad: where an
-    image lies in the input (center, top-left), and the grey around it.  output: ``detections`` or
-    ``raw``.  head: the branch it reads; nms: NMS is inside.  device: kind of device that it was
-    written on; one in fp16 for a GPU runs there only.  checkpoint: Meta of what was exported.
+    image lies in the input (center, top-left), and the gray around it.  output: ``detections`` or
+    ``raw``.  head: the branch it reads; nms: NMS is inside.  written_on: kind of device; a file in
+    fp16 for a GPU runs there only.  checkpoint: Meta of what was exported.  checksum: SHA-256 of
+    the file.
     """
 
     format: str
@@ -49,11 +55,12 @@ class About:
     head: str
     nms: bool
     max_det: int
-    device: str
+    written_on: str
     licence: str
     provenance: str
     det_version: str
     checkpoint: dict[str, Any]
+    checksum: str = UNSEALED
     det_schema: int = SCHEMA
 
     @property
@@ -66,8 +73,13 @@ class About:
         return Meta.from_dict(self.checkpoint, Path(self.model))
 
     def texts(self) -> dict[str, str]:
-        """Name -> JSON, of every field."""
-        return {name: json.dumps(value) for name, value in asdict(self).items()}
+        """Name -> text: every field as JSON, and what other readers look for."""
+        return {
+            **{name: json.dumps(value) for name, value in asdict(self).items()},
+            "task": "detect",
+            "imgsz": str(list(self.image_size)),
+            "end2end": str(self.output == "detections"),
+        }
 
     @staticmethod
     def from_texts(texts: Mapping[str, str], path: Path) -> About:
@@ -77,20 +89,81 @@ class About:
                 f"{path} was not written by det export: its metadata has no {MARK}; "
                 "export it again from the checkpoint"
             )
+        schema = _value(texts, MARK, path)
+        if schema > SCHEMA:
+            raise ExportError(
+                f"{path} has export schema {schema}, this version reads up to {SCHEMA}: "
+                "update yolodet"
+            )
+        old = {"checksum": json.dumps(UNSEALED), "written_on": texts.get("device", "")}
+        texts = {**old, **texts} if schema == 1 else texts
+        values = {name: _value(texts, name, path) for name in FIELDS}
+        about = About(**values | {name: tuple(values[name]) for name in ("names", "image_size")})
         try:
-            schema = json.loads(texts[MARK])
-            if schema > SCHEMA:
-                raise ExportError(
-                    f"{path} has export schema {schema}, this version reads up to {SCHEMA}: "
-                    "update yolodet"
-                )
-            values = {f.name: json.loads(texts[f.name]) for f in fields(About)}
-            values["names"] = tuple(values["names"])
-            values["image_size"] = tuple(values["image_size"])
-            return About(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ExportError(f"{path} is damaged: its metadata is incomplete ({error})") from error
+            about.meta  # noqa: B018  it is read later, far from here
+        except CheckpointError as error:
+            raise ExportError(f"{path} is damaged: {error}; export it again") from error
+        return about
 
 
 FIELDS = tuple(f.name for f in fields(About))
-"""Names of the pairs."""
+"""Names of the pairs that det reads."""
+LARGEST = 2**20
+"""Above every side, batch and number of detections."""
+
+
+def _value(texts: Mapping[str, str], name: str, path: Path) -> Any:
+    """The value of one pair.  Raises ExportError where it is missing or not what it has to be."""
+    try:
+        value = json.loads(texts[name], parse_constant=float)
+        if _RULES[name](value):
+            return value
+        fault = f"has the value {texts[name][:60]!r}"
+    except KeyError:
+        fault = "is missing"
+    except (ValueError, RecursionError):
+        fault = f"cannot be read: {texts[name][:60]!r}"
+    raise ExportError(f"{path} is damaged: its metadata {name} {fault}; export it again")
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= LARGEST
+
+
+def _one_of(*choices: str) -> Callable[[Any], bool]:
+    return lambda value: _text(value) and value in choices
+
+
+def _many(rule: Callable[[Any], bool], low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and low <= len(value) <= high and all(
+        map(rule, value)
+    )  # fmt: skip
+
+
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "format": lambda value: _text(value) and value in FORMATS,
+    "precision": _one_of("fp32", "fp16", FULL, WEIGHTS, DYNAMIC),
+    "names": _many(_text, 1, LARGEST),
+    "image_size": _many(_count, 2, 2),
+    "input": _one_of("float32", "uint8"),
+    "letterbox": _one_of("center", "top-left"),
+    "pad": lambda value: type(value) is int and 0 <= value <= 255,
+    "output": _one_of("detections", "raw"),
+    "head": _one_of(ONE_TO_ONE, ONE_TO_MANY),
+    "written_on": _one_of("cpu", "cuda", "mps"),
+    "checkpoint": lambda value: isinstance(value, dict),
+    "checksum": lambda value: _text(value)
+    and (value == UNSEALED or re.fullmatch("[0-9a-f]{64}", value) is not None),
+    **dict.fromkeys(("dynamic", "nms"), _truth),
+    **dict.fromkeys(("batch", "stride", "smallest_side", "max_det", "det_schema"), _count),
+    **dict.fromkeys(("model", "licence", "provenance", "det_version"), _text),
+}
+"""Name of a pair -> whether a value is possible."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,8 @@ from .interface import Runner, Settings
 
 FOLDER = "det"
 """In the zip, where the texts lie."""
+MODEL_SHA256 = "model_sha256"
+"""The text that is the checksum of the model, which stands before the zip."""
 EVERYWHERE = ".*"
 """Scope of a recipe: operations of any name."""
 
@@ -51,8 +54,9 @@ def convert(graph: ExportGraph, path: Path, settings: Settings) -> None:
 
 def add_texts(path: Path, texts: Mapping[str, str]) -> None:
     """Put texts behind a model that has none."""
+    model = hashlib.sha256(path.read_bytes()).hexdigest()
     with zipfile.ZipFile(path, "a") as archive:
-        for name, text in texts.items():
+        for name, text in {**texts, MODEL_SHA256: model}.items():
             archive.writestr(f"{FOLDER}/{name}", text)
 
 
