@@ -7,13 +7,14 @@ from typing import Any
 
 from ...weights.zoo import ZOO
 from ..checkpoints.check import check_trained, detect_pairs
-from ..export.check import check_options, check_writable
+from ..export.check import check_options
 from ..export.targets import choose
 from ..options.catalogue import Command
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import format_of
 from ..run.check import check_common, check_data, check_device, refuse
+from ..run.folder import check_writable
 from ..run.log import Log
 from .outcome import Outcome
 from .show import show_exports, show_measured
@@ -82,7 +83,7 @@ def _check_folder(config: ExportConfig) -> None:
     parent = Path(config.output).parent
     if not parent.is_dir():
         raise UsageError(f"output={config.output}: there is no folder {parent}: make it first")
-    check_writable(Path(config.output) if Path(config.output).is_dir() else parent)
+    check_writable(Path(config.output) if Path(config.output).is_dir() else parent, "output")
 
 
 def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, Any]:

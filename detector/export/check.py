@@ -1,11 +1,8 @@
-"""What can be found wrong with det export before torch is loaded; the other checks are in
-``checks.py``, those of the formats in ``export/options.py``."""
+"""Checks of the options of det export that are made before torch is loaded."""
 
 from __future__ import annotations
 
 import sys
-import tempfile
-from pathlib import Path
 
 from ..options.errors import UsageError
 from ..options.export import ExportConfig
@@ -15,21 +12,6 @@ from .targets import formats_of, precision_of, size_of
 
 CALIBRATING = ("calibration", "seed")
 """Options that are for int8=True alone."""
-
-
-def check_writable(folder: Path) -> None:
-    """Raise UsageError where nothing can be written into a folder, or into the nearest one above it
-    that exists.  Tried with a file that has no name, so that nothing can be left."""
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{folder}: nothing can be written there ({error.strerror}): name another place with "
-            "output="
-        ) from error
 
 
 def check_options(config: ExportConfig, given: frozenset[str]) -> None:

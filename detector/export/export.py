@@ -31,8 +31,8 @@ from ..options.errors import UsageError
 from ..options.export import ExportConfig
 from ..options.formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
 from ..run.files import plain, write_json
+from ..run.folder import check_writable
 from ..run.log import Log
-from .check import check_writable
 from .checksum import seal
 from .exported import open_exported
 from .formats.about import MARK, About
@@ -96,7 +96,7 @@ def export(
     rows = formats_of(config)
     targets = [target_of(config, row, path, fetched=fetched) for row in rows]
     for row, target in zip(rows, targets, strict=True):
-        check_writable(target.parent)
+        check_writable(target.parent, "output")
         check_place(row, target)
     examiner = examiner or examiner_for(config, model, meta, size, device, log)
     if settings.precision == FULL and images is None:

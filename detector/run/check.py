@@ -16,7 +16,7 @@ from ...datasets.sets.locate import DatasetError, find_yaml, load_dataset
 from ..options.errors import UsageError
 from ..options.shared import CommonConfig
 from ..options.train import TrainConfig
-from .folder import check_project
+from .folder import check_writable
 from .rank_info import gpus_of
 
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
@@ -37,7 +37,7 @@ def check_common(config: CommonConfig, *, writes: bool = True) -> None:
     if config.device is not None:
         check_device(config.device, trains=isinstance(config, TrainConfig))
     if writes:
-        check_project(Path(config.project))
+        check_writable(Path(config.project), "project")
     name = config.name
     if name is not None and (name in (".", "..") or "/" in name or "\\" in name or "\0" in name):
         mend = "use project= for the folder above it"

@@ -26,12 +26,13 @@ class RunNotFound(InputError):
     """No run or checkpoint where the user's words point."""
 
 
-def check_project(project: Path) -> None:
-    """Raise UsageError where no run folder can be made: found out by making one and taking it away,
-    before data are read and precisions compared."""
-    if project.is_file():
-        raise UsageError(f"project={project} is a file: expected a folder for the runs")
-    place = project.absolute()
+def check_writable(folder: Path, option: str) -> None:
+    """Raise UsageError where nothing can be written into ``folder`` or, if it does not exist, into
+    its nearest parent that does.  Tried with a temporary folder, before data are read.
+
+    option: the one that ``folder`` comes from.
+    """
+    place = folder.absolute()
     while not os.path.lexists(place):
         place = place.parent
     try:
@@ -39,8 +40,7 @@ def check_project(project: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"project={project}: no folder can be made in {place} ({error.strerror}): name another "
-            "place for the runs"
+            f"{option}={folder}: cannot write in {place} ({error.strerror}); choose another folder"
         ) from error
 
 

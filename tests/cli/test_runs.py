@@ -38,7 +38,7 @@ def test_a_project_that_can_not_be_made_is_refused_and_one_that_can_leaves_no_tr
 ) -> None:
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "gone")
     for place in ("/proc/runs", str(tmp_path / "nowhere"), str(tmp_path / "nowhere" / "runs")):
-        with pytest.raises(UsageError, match=f"project={place}: no folder can be made in"):
+        with pytest.raises(UsageError, match=f"project={place}: cannot write in"):
             check_common(TrainConfig(project=place))
     check_common(TrainConfig(project=str(tmp_path / "new" / "runs")))
     assert [path.name for path in tmp_path.iterdir()] == ["nowhere"]

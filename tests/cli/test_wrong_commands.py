@@ -81,9 +81,9 @@ WRONG = [
     ("val device=0,1", "this command runs on one device; use device=0"),
     ("train name=a/b", "expected a plain folder name"),
     ("train name=..", "expected a plain folder name"),
-    ("train project=image.jpg", "is a file: expected a folder"),
-    ("train project=/proc/runs", "project=/proc/runs: no folder can be made in /proc ("),
-    ("val project=image.jpg/runs", "project=image.jpg/runs: no folder can be made in"),
+    ("train project=image.jpg", "image.jpg (Not a directory); choose another folder"),
+    ("train project=/proc/runs", "project=/proc/runs: cannot write in /proc ("),
+    ("val project=image.jpg/runs", "project=image.jpg/runs: cannot write in"),
     ("data shapes n=2 val=2", "leaves no image for training"),
     # files that are not there or are something else
     ("train cfg=nope.yaml", "no such file (looked in"),

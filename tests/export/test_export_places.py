@@ -125,23 +125,23 @@ def test_a_folder_that_can_not_be_written_is_said_before_the_work(
     assert "there is no folder" in line
     for output in ("/proc/x.torchscript", "/proc"):
         line = refused(capsys, SCRIPT, f"output={output}")
-        assert line.startswith("/proc: nothing can be written there (")
+        assert line.startswith("output=/proc: cannot write in /proc (")
 
 
 def test_the_usual_folder_is_tried_before_data_are_read(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def full(dir: Path) -> None:
+    def full(prefix: str, dir: Path) -> None:
         raise PermissionError(13, "Permission denied", f"{dir}/tmpx7")
 
     def reached(*args: object) -> None:
         raise AssertionError("data are read")
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
     monkeypatch.setattr(f"{export.__module__}.examiner_for", reached)
     line = refused(capsys, SCRIPT)
     assert line == (
-        "runs/train/weights: nothing can be written there (Permission denied): name another place "
-        "with output="
+        f"output=runs/train/weights: cannot write in {run} (Permission denied); choose another "
+        "folder"
     )
     assert [path.name for path in run.iterdir()] == ["best.safetensors"]

@@ -143,9 +143,9 @@ def _one_of(*choices: str) -> Callable[[Any], bool]:
 
 
 def _many(rule: Callable[[Any], bool], low: int, high: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and low <= len(value) <= high and all(
-        map(rule, value)
-    )  # fmt: skip
+    return lambda value: (
+        isinstance(value, list) and low <= len(value) <= high and all(map(rule, value))
+    )
 
 
 _RULES: dict[str, Callable[[Any], bool]] = {
