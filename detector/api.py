@@ -69,12 +69,15 @@ class YOLO:
         return list(self.stream(source, **words))
 
     def stream(
-        self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
+        self, source: str | Path | np.ndarray | Sequence[Any], *, rgb: bool = False, **words: Any
     ) -> Iterator[Results]:
-        """Like predict, one result at a time: memory stays flat on long videos."""
+        """Like predict, one result at a time: memory stays flat on long videos.
+
+        rgb: NumPy arrays are RGB, not BGR as OpenCV reads them.
+        """
         config, given = parse(PredictConfig, {"model": self.model, "save": False, **words})
         check_predict(config, given)
-        results = predict_stream(config, source, self.log)
+        results = predict_stream(config, source, self.log, rgb)
         if config.save or config.save_txt or config.save_json or config.save_crop:
             results, _ = writing(config, results)
         yield from results

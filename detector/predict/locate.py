@@ -1,7 +1,7 @@
 """From what the user typed to the things it names: files, cameras, addresses, arrays.
 
-Everything on disk is looked up here and nothing is opened, so a mistyped path is refused before a
-model is loaded, with what was looked for and where.  The grammar is told in ``sources.py``.
+Files are looked up here and not opened, so that a mistyped path is refused before a model is
+loaded. ``sources.py`` describes what may be typed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-import numpy as np
-
 from ...datasets.sets.listing import IMAGE_SUFFIXES
-from ...files.errors import InputError
+from .arrays import SourceError, images_in, name_of
 
 VIDEO_SUFFIXES = (
     *(".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
@@ -29,16 +27,12 @@ KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
 EXPECTED = "expected an image, folder, glob pattern, list file (.txt), video, camera number or URL"
 
 
-class SourceError(InputError):
-    """A source that is not there or can not be read; the message says what was looked for."""
-
-
 @dataclass(frozen=True)
 class Item:
-    """One thing named.
+    """One source.
 
-    kind: how to read it; ``url`` is an http address that may hold an image or a video.
-    address: what to open: a Path, a URL, a camera number, an image.  path: its name in results.
+    kind: how to read it; ``url`` is an http address of an image or a video.
+    address: a Path, a URL, a camera number, or an image in memory.  path: its name in results.
     """
 
     kind: Literal["image", "video", "stream", "url", "array"]
@@ -47,7 +41,7 @@ class Item:
 
     @property
     def shown(self) -> str:
-        """For messages: a path, or a URL without user, password and query (they may be secret)."""
+        """For messages: a path, or a URL without user, password and query, which may be secret."""
         if not isinstance(self.address, str):
             return str(self.path)
         parts = urlsplit(self.address)
@@ -55,16 +49,16 @@ class Item:
 
 
 def locate(source: Any) -> list[Item]:
-    """Everything that ``source`` names, in order, at least one thing.
+    """Everything that ``source`` names, in order, at least one item.
 
-    Raises SourceError for what does not exist, holds no image, or is no source at all.
+    Raises SourceError if it does not exist, holds no image or is no source.
     """
     items = _locate(source)
     if not items:
         raise SourceError(f"source names nothing: {EXPECTED}")
     for index, item in enumerate(items):
-        if item.kind == "array":  # without a file, its place is its name
-            items[index] = replace(item, path=Path(f"array-{index}"))
+        if item.kind == "array":  # without a file it is called by its position
+            items[index] = replace(item, path=name_of(item.address, f"array-{index}"))
     return items
 
 
@@ -73,15 +67,15 @@ def _locate(source: Any) -> list[Item]:
         return _locate_text(source.strip())
     if isinstance(source, Path):
         return _locate_path(_expand(str(source)))
-    if isinstance(source, np.ndarray):
-        return [_array_item(source)]
+    if (images := images_in(source)) is not None:
+        return [Item("array", image, Path()) for image in images]
     if isinstance(source, int) and not isinstance(source, bool) and source >= 0:
         return [Item("stream", source, Path(f"camera-{source}"))]
     if isinstance(source, list | tuple):
         return [item for part in source for item in _locate(part)]
     shown = source if isinstance(source, int | float | None) else f"a {type(source).__name__}"
     raise SourceError(
-        f"source is {shown}: {EXPECTED}, a NumPy image [H,W,3] uint8 RGB, or a list of those"
+        f"source is {shown}: {EXPECTED}, a NumPy array, a PIL image, a tensor, or a list of those"
     )
 
 
@@ -103,14 +97,14 @@ def _locate_text(text: str) -> list[Item]:
 
 
 def _expand(text: str) -> Path:
-    """With ``~`` as the home folder, which no shell does after ``source=``."""
+    """With ``~`` as the home folder: a shell does not expand it after ``source=``."""
     return Path(os.path.expanduser(text))
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long for a path, or a zero byte in it: then it is none
+    except (OSError, ValueError):  # too long for a path, or a zero byte in it
         return False
 
 
@@ -123,12 +117,12 @@ def _locate_path(path: Path) -> list[Item]:
         return _locate_list(path)
     item = _file_item(path)
     if item is None:
-        raise SourceError(f"{path}: not a kind of file known here; known are {KNOWN} .txt")
+        raise SourceError(f"{path}: unknown type of file; known are {KNOWN} .txt")
     return [item]
 
 
 def _missing(path: Path) -> str:
-    """What was looked for where, and the nearest name that is there."""
+    """What was looked for and where, and the nearest name in that folder."""
     folder = path.absolute().parent
     try:
         names = [entry.name for entry in folder.iterdir()]
@@ -150,7 +144,7 @@ def _locate_folder(folder: Path) -> list[Item]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise SourceError(f"{folder}: the folder can not be read ({error.strerror})") from None
+        raise SourceError(f"{folder}: the folder cannot be read ({error.strerror})") from None
     files = (path for path in entries if not path.name.startswith(".") and path.is_file())
     items = [item for item in map(_file_item, files) if item]
     if not items:
@@ -174,14 +168,14 @@ def _locate_glob(pattern: str) -> list[Item]:
 
 
 def _locate_list(path: Path) -> list[Item]:
-    """One file or URL a line; a relative one lies beside the list, or else in this folder."""
+    """One file or URL per line; a relative path starts at the list, or else at this folder."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: can not be read as a list of paths ({error})") from None
+        raise SourceError(f"{path}: cannot be read as a list of paths ({error})") from None
     named = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not named:
-        raise SourceError(f"{path}: the list is empty; expected one image or video a line")
+        raise SourceError(f"{path}: the list is empty; expected one image or video per line")
     return [_line_item(path, number, line) for number, line in named]
 
 
@@ -199,15 +193,6 @@ def _line_item(path: Path, number: int, line: str) -> Item:
     return item
 
 
-def _array_item(image: np.ndarray) -> Item:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise SourceError(
-            f"array source is {image.dtype} of shape {list(image.shape)}: "
-            "expected [H,W,3] uint8 RGB (several images go in a list)"
-        )
-    return Item("array", image, Path("array"))
-
-
 def _url_item(url: str) -> Item:
     """An address to open later; no connection is made here."""
     try:
@@ -217,7 +202,7 @@ def _url_item(url: str) -> Item:
         raise SourceError(f"source is not a valid URL: {error}") from None
     if parts.scheme not in ("http", "https", *STREAM_SCHEMES) or not host:
         known = ", ".join(f"{scheme}://" for scheme in ("http", "https", *STREAM_SCHEMES))
-        raise SourceError(f"{parts.scheme}://{host or ''}: can not be opened; known are {known}")
+        raise SourceError(f"{parts.scheme}://{host or ''}: cannot be opened; known are {known}")
     web = parts.scheme in ("http", "https") and not _is_video(parts)
     name = re.sub(r"[^\w.\-]+", "_", Path(parts.path).name).strip(".")[-100:]
     return Item("url" if web else "stream", url, Path(name or host))

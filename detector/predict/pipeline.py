@@ -49,9 +49,11 @@ def writing(config: PredictConfig, results: Iterator[Results]) -> tuple[Iterator
     return passing(), folder
 
 
-def predict_stream(config: PredictConfig, source: Any, log: Log) -> Iterator[Results]:
-    """Results of a source, one at a time."""
-    frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn)
+def predict_stream(
+    config: PredictConfig, source: Any, log: Log, rgb: bool = False
+) -> Iterator[Results]:
+    """Results of a source, one at a time.  rgb: NumPy arrays are RGB, not BGR."""
+    frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb)
     used = load_for_use(config, log)
     predictor = Predictor(
         used.model,

@@ -1,15 +1,13 @@
-"""Where images to predict on come from: one ``Source`` of Frames whatever the user named.
+"""Images to predict on: one ``Source`` of Frames for everything that a user can name.
 
 A string is, in this order: a file or folder that exists, several sources separated by commas, a
 camera number, a URL, a glob pattern.  (A comma inside a URL is written %2C, a folder called 0 is
-written ./0.)  A .txt file lists one image, video or URL a line.  Python callers may also pass
-NumPy images [H,W,3] uint8 RGB, and lists of anything.
+written ./0.)  A .txt file lists one image, video or URL per line.  Python callers may also pass
+images in memory (``arrays.py``), and lists of all of these.
 
-What is named is looked up at once (``locate.py``); images and frames are decoded one at a time
-while iterating.  A lone source that can not be read is an error; one among several is reported to
-``on_warning`` and passed over, unless not one of them can be read.
-
-Left out: tensors, screens, and web sites that play videos.
+Sources are looked up at once (``locate.py``); images and frames are decoded one at a time while
+iterating.  A single source that cannot be read is an error; among several it is reported to
+``on_warning`` and skipped, unless none of them can be read.
 """
 
 from __future__ import annotations
@@ -30,13 +28,14 @@ import numpy as np
 
 from ...datasets.images.image import ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
-from .locate import Item, SourceError, locate
+from .arrays import SourceError, to_rgb
+from .locate import Item, locate
 from .video import VideoError, VideoReader
 
 __all__ = ["Frame", "Source", "SourceError", "open_source"]
 
 URL_TIMEOUT = 5.0
-"""Seconds to wait for a server, at the start and for each next piece."""
+"""Seconds to wait for a server, at the start and for every further part."""
 URL_LIMIT = 64 * 2**20
 """Largest image to download, in bytes."""
 
@@ -45,9 +44,9 @@ URL_LIMIT = 64 * 2**20
 class Frame:
     """One image to predict on.
 
-    image: [H,W,3] uint8 RGB.  path: the file, or a name for what has none.  frame: number in the
-    video from 0, None for still images.  fps: frames a second as they come here (stride counted
-    in), None where unknown.  total: frames in the video, None where unknown.
+    image: [H,W,3] uint8 RGB.  path: the file, or a name for a source without a file.  frame: number
+    in the video from 0, None for images.  fps: frames per second after ``vid_stride``, None if
+    unknown.  total: frames in the video, None if unknown.
     """
 
     image: np.ndarray
@@ -58,22 +57,23 @@ class Frame:
 
 
 class Source:
-    """Frames of everything that was named, in order.  Iterate as often as you like.
+    """Frames of all items, in order.  It can be iterated many times.
 
-    ``len`` is the number of frames to come where that is known (a video's own count may be off by
-    a few); for cameras, streams and URLs it raises TypeError and ``total`` is None.
+    ``len`` is the number of frames if it is known (that of a video may be off by a few); for
+    cameras, streams and URLs it raises TypeError and ``total`` is None.
     """
 
     def __init__(
-        self, items: list[Item], vid_stride: int, on_warning: Callable[[str], None]
+        self, items: list[Item], vid_stride: int, on_warning: Callable[[str], None], rgb: bool
     ) -> None:
         self._items = items
         self._stride = vid_stride
+        self._rgb = rgb
         self._warn = on_warning
 
     @property
     def total(self) -> int | None:
-        """Frames to come, None where unknown.  Videos are opened to ask them."""
+        """Number of frames, None if unknown.  Videos are opened to find out."""
         counts = [self._count(item) for item in self._items]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
@@ -88,7 +88,7 @@ class Source:
         return True
 
     def __iter__(self) -> Iterator[Frame]:
-        """Raises SourceError for a lone source that can not be read, or if none of many can."""
+        """Raises SourceError if a single source, or none of many, can be read."""
         read = 0
         for item in self._items:
             try:
@@ -110,14 +110,14 @@ class Source:
         try:
             with VideoReader(item.address) as video:
                 return None if video.total is None else -(-video.total // self._stride)
-        except VideoError:  # is reported when its turn comes
+        except VideoError:  # reported when the video is read
             return 0
 
     def _frames(self, item: Item) -> Iterator[Frame]:
         if item.kind == "image":
             yield Frame(read_image(item.address), item.path)
         elif item.kind == "array":
-            yield Frame(item.address, item.path)
+            yield Frame(to_rgb(item.address, self._rgb), item.path)
         elif item.kind == "url" and (image := _download(item)) is not None:
             yield Frame(image, item.path)
         else:
@@ -132,22 +132,25 @@ class Source:
             if number < 0:
                 raise VideoError(f"{item.shown}: no frame can be decoded")
             if video.total and number + self._stride < 0.9 * video.total:
-                self._warn(f"{item.shown}: ends after frame {number + 1} of {video.total}")
+                self._warn(f"{item.shown}: video ends after frame {number + 1} of {video.total}")
 
 
 def open_source(
-    source: Any, *, vid_stride: int = 1, on_warning: Callable[[str], None] | None = None
+    source: Any,
+    *,
+    vid_stride: int = 1,
+    on_warning: Callable[[str], None] | None = None,
+    rgb: bool = False,
 ) -> Source:
-    """Look up everything that ``source`` names; the head of this file says what it may be.
+    """Look up everything that ``source`` names; the docstring of this file says what it may be.
 
-    source: str, Path, int (a camera), NumPy image [H,W,3] uint8 RGB, or a list of those.
-    vid_stride: use every so many frames of videos.  on_warning: is told of what is passed over
-    while iterating; by default a Python warning.
-    Raises SourceError for what does not exist, holds no image, or is nothing of the above.
+    vid_stride: use every n-th frame of videos.  on_warning: gets a text for every source that is
+    skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.
+    Raises SourceError if a source does not exist, holds no image or is of an unknown type.
     """
     if vid_stride < 1:
         raise ValueError(f"vid_stride is {vid_stride}: expected 1 or more")
-    return Source(locate(source), vid_stride, on_warning or _python_warning)
+    return Source(locate(source), vid_stride, on_warning or _python_warning, rgb)
 
 
 def _python_warning(message: str) -> None:
@@ -155,9 +158,9 @@ def _python_warning(message: str) -> None:
 
 
 def _download(item: Item) -> np.ndarray | None:
-    """The image at a web address, decoded as a file would be; None where something else is there.
+    """The image at a web address, decoded like a file; None if there is something else.
 
-    An address that ends like an image must hold one; of others the server says what they are.
+    An address that ends like an image must hold one; the server says what the others are.
     """
     try:
         with urllib.request.urlopen(_request(item.address), timeout=URL_TIMEOUT) as answer:
@@ -166,18 +169,18 @@ def _download(item: Item) -> np.ndarray | None:
                 return None
             data = answer.read(URL_LIMIT + 1)
     except urllib.error.HTTPError as error:
-        raise SourceError(f"{item.shown}: the server says {error.code} {error.reason}") from None
+        raise SourceError(f"{item.shown}: the server answers {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise SourceError(f"{item.shown}: can not be downloaded ({reason})") from None
+        raise SourceError(f"{item.shown}: cannot be downloaded ({reason})") from None
     if len(data) > URL_LIMIT:
         raise SourceError(f"{item.shown}: larger than {URL_LIMIT // 2**20} MiB; not downloaded")
     return _decode(data, item.shown)
 
 
 def _request(url: str) -> urllib.request.Request:
-    """A GET of the address; a user and password in it go into the header, for this host only."""
-    parts = urlsplit(quote(url, safe="%/:=&?~#+!$,;'@()*[]"))  # blanks and accents may be typed
+    """A GET request; user and password of the address go into the header, for this host only."""
+    parts = urlsplit(quote(url, safe="%/:=&?~#+!$,;'@()*[]"))  # spaces and accents may be typed
     user, _, host = parts.netloc.rpartition("@")
     plain = parts._replace(netloc=host, fragment="").geturl()
     request = urllib.request.Request(plain, headers={"User-Agent": "yolodet"})
@@ -188,7 +191,7 @@ def _request(url: str) -> urllib.request.Request:
 
 
 def _decode(data: bytes, shown: str) -> np.ndarray:
-    with tempfile.TemporaryDirectory() as folder:  # one decoder and EXIF rule: that of files
+    with tempfile.TemporaryDirectory() as folder:  # same decoder and EXIF rule as for files
         file = Path(folder) / "download"
         file.write_bytes(data)
         try:

@@ -1,10 +1,8 @@
-"""Moving pictures in and out: files, cameras and network streams through OpenCV, RGB on our side.
+"""Read and write videos with OpenCV; frames are RGB here.
 
-Reading is one frame at a time, so memory stays flat however long the video.  Writing goes to a
-temporary name that is renamed when the video is complete.  The codecs are the two that OpenCV's
-wheels bring: MPEG-4 in .mp4, and Motion JPEG in .avi where the first is missing.
-
-Left out: sound, and time stamps of videos with a varying frame rate (frames are numbered).
+Videos, cameras and network streams are read frame by frame, so memory stays flat.  A video is
+written to a temporary file that is renamed when it is complete.  The codecs are those of OpenCV's
+wheels: MPEG-4 in .mp4, or Motion JPEG in .avi if that is missing.  Sound is not copied.
 """
 
 from __future__ import annotations
@@ -21,20 +19,20 @@ import numpy as np
 from ...files.errors import DetError
 
 TIMEOUT_MS = 5000
-"""How long to wait for a network stream to open, and for each of its frames."""
+"""Limit for a network stream to open, and for each of its frames."""
 CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
 """Containers and codecs in order of preference."""
 DEFAULT_FPS = 25.0
-"""Frame rate of what is written where the source does not know its own (cameras)."""
+"""Frame rate of a written video if that of the source is unknown (cameras)."""
 
 
 class VideoError(DetError):
-    """A video that can not be opened or written."""
+    """A video that cannot be opened or written."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """OpenCV without its own messages: ours say it in one line."""
+    """OpenCV without its own messages: our error says it in one line."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -46,9 +44,9 @@ def _quiet() -> Iterator[None]:
 class VideoReader:
     """Frames of a video file, a camera (its number) or a network stream (its URL).
 
-    fps: frames a second, None where unknown.  total: frames as the container says, which may be
-    off by a few; None for cameras and streams.  Raises VideoError where nothing can be opened;
-    shown is the name for that message.
+    fps: frames per second, None if unknown.  total: frames according to the container, which may be
+    off by a few; None for cameras and streams.  shown: name for messages.  Raises VideoError if
+    nothing can be opened.
     """
 
     def __init__(self, address: Path | str | int, *, shown: str | None = None) -> None:
@@ -57,7 +55,7 @@ class VideoReader:
             self._capture = _open(address)
         if not self._capture.isOpened():
             self._capture.release()
-            raise VideoError(f"{self.shown}: can not be opened ({_why_closed(address)})")
+            raise VideoError(f"{self.shown}: cannot be opened ({_why_closed(address)})")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else None
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -102,16 +100,16 @@ def _why_closed(address: Path | str | int) -> str:
     if isinstance(address, int):
         return "no such camera, or it is in use"
     if isinstance(address, Path):
-        return "not a video that OpenCV can decode, or cut short"
-    return "no video stream there, or it can not be decoded"
+        return "not a video that OpenCV can decode, or incomplete"
+    return "no video stream there, or it cannot be decoded"
 
 
 class VideoWriter:
     """Writes frames of one size to ``stem`` plus the suffix of the first codec that works.
 
-    stem: path without suffix; its folder must exist.  fps: frames a second.  size: (height, width)
-    of the frames; MPEG-4 knows even sides only, so an odd one gets its last row or column twice.
-    Raises VideoError where no codec works.
+    stem: path without suffix; its folder must exist.  fps: frames per second.  size: (height,
+    width) of the frames; MPEG-4 needs even sides, so the last row or column of an odd one is
+    repeated.  Raises VideoError if no codec works.
     """
 
     def __init__(self, stem: Path, *, fps: float | None, size: tuple[int, int]) -> None:

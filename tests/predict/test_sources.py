@@ -2,12 +2,15 @@
 
 import base64
 import http.server
+import math
 import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from yolodet.detector.predict import sources
 from yolodet.detector.predict.sources import SourceError, open_source
 from yolodet.detector.predict.video import VideoError, VideoReader, VideoWriter
@@ -85,7 +88,70 @@ def test_commas_and_lists_join_sources_in_order(here):
     assert names(open_source("b.png, in ,a.png,")) == ["b.png", "c.png", "a.png"]
     frames = list(open_source(["b.png", Path("in"), array, array]))
     assert [f.path.name for f in frames] == ["b.png", "c.png", "array-2", "array-3"]
-    assert frames[3].image is array
+    assert np.array_equal(frames[3].image, array[:, :, ::-1]), "OpenCV reads BGR"
+
+
+FORMS = {
+    "bgr": lambda x: x[:, :, ::-1],
+    "bgra": lambda x: np.dstack((x[:, :, ::-1], x[:, :, 0])),
+    "16 bit": lambda x: x[:, :, ::-1].astype(np.uint16) * 257,
+    "float 0..1": lambda x: x[:, :, ::-1].astype(np.float32) / 255,
+    "float 0..255": lambda x: x[:, :, ::-1].astype(np.float64),
+    "pil": Image.fromarray,
+    "pil with alpha": lambda x: Image.fromarray(np.dstack((x, x[:, :, 0]))),
+    "tensor": lambda x: torch.from_numpy(x).permute(2, 0, 1) / 255,
+    "half tensor": lambda x: (torch.from_numpy(x).permute(2, 0, 1) / 255).half(),
+    "uint8 tensor": lambda x: torch.from_numpy(x).permute(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_in_memory_become_rgb(form):
+    image = make_image(seed=3)
+    (frame,) = open_source(FORMS[form](image))
+    assert np.array_equal(frame.image, image) and frame.image.dtype == np.uint8
+    assert frame.path == Path("array-0")
+
+
+def test_rgb_says_the_order_of_arrays_and_only_of_arrays():
+    image = make_image(seed=3)
+    alpha = np.dstack((image, image[:, :, 0]))
+    sources = [image, alpha, image / 255, Image.fromarray(image),
+               torch.from_numpy(image).permute(2, 0, 1)]
+    assert all(np.array_equal(f.image, image) for f in open_source(sources, rgb=True))
+
+
+@pytest.mark.parametrize("gray", [
+    lambda x: x[:, :, 0], lambda x: x[:, :, :1], lambda x: Image.fromarray(x[:, :, 0]),
+    lambda x: torch.from_numpy(x[None, None, :, :, 0]),
+])
+def test_gray_images_have_three_equal_channels(gray):
+    image = make_image(seed=3)
+    (frame,) = open_source(gray(image))
+    assert np.array_equal(frame.image, np.dstack([image[:, :, 0]] * 3))
+
+
+def test_a_batch_of_tensors_and_a_mixed_list_are_single_images(here):
+    image = write_image(here / "a.png")
+    batch = torch.stack([torch.from_numpy(image).permute(2, 0, 1)] * 2)
+    frames = list(open_source([batch, "a.png", Image.open("a.png"), image[:, :, ::-1]]))
+    assert [f.path.name for f in frames] == ["array-0", "array-1", "a.png", "a.png", "array-4"]
+    assert all(np.array_equal(f.image, image) for f in frames)
+
+
+def test_a_pil_image_is_turned_as_its_exif_says():
+    image, exif = make_image(), Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    picture = Image.fromarray(image)
+    picture.getexif().update(exif)
+    (frame,) = open_source(picture)
+    assert np.array_equal(frame.image, np.rot90(image, -1))
+
+
+@pytest.mark.parametrize("value", [-1.0, 255.5, math.nan])
+def test_floats_outside_their_range_are_refused(value):
+    with pytest.raises(SourceError, match=r"has values from .* floats in 0\.\.1 or 0\.\.255"):
+        list(open_source(np.full((4, 4, 3), value)))
 
 
 def test_a_list_file_looks_beside_itself_and_then_here(here):
@@ -161,7 +227,7 @@ def test_a_video_cut_short_is_reported(here, monkeypatch):
     monkeypatch.setattr(VideoReader, "frames", cut)
     heard = []
     assert len(list(open_source(path, on_warning=heard.append))) == 2
-    assert heard == [f"{path}: ends after frame 2 of 5"]
+    assert heard == [f"{path}: video ends after frame 2 of 5"]
 
 
 def test_a_lone_or_every_unreadable_source_is_an_error(here):
@@ -186,13 +252,13 @@ WRONG = [
     ("empty", "empty: no image or video in this folder; known are .bmp .jpeg .jpg .png"),
     ("*.tif", "*.tif: matches nothing (looked from {here})"),
     ("*.dat", "*.dat: matches 1 files, none an image or video"),
-    ("thing.dat", "thing.dat: not a kind of file known here; known are .bmp"),
-    ("blank.txt", "blank.txt: the list is empty; expected one image or video a line"),
+    ("thing.dat", "thing.dat: unknown type of file; known are .bmp"),
+    ("blank.txt", "blank.txt: the list is empty; expected one image or video per line"),
     ("list.txt", "list.txt line 2: no such file: gone.png (looked in {here})"),
     ("list2.txt", "list2.txt line 1: thing.dat is no image or video"),
-    ("binary.txt", "binary.txt: can not be read as a list of paths"),
-    ("ftp://host/a.jpg", "ftp://host: can not be opened; known are http://, https://, rtmp://"),
-    ("http:///a.jpg", "http://: can not be opened"),
+    ("binary.txt", "binary.txt: cannot be read as a list of paths"),
+    ("ftp://host/a.jpg", "ftp://host: cannot be opened; known are http://, https://, rtmp://"),
+    ("http:///a.jpg", "http://: cannot be opened"),
     ("http://[bad/a.jpg", "source is not a valid URL"),
     ("a\0b.jpg", "no such source: a\0b.jpg"),
     ("x" * 5000, "no such source: xxx"),
@@ -202,8 +268,10 @@ WRONG = [
     (2.5, "source is 2.5: expected"),
     (b"a.png", "source is a bytes: expected"),
     ({"a.png"}, "source is a set: expected"),
-    (np.zeros((4, 4, 3), np.float32), "array source is float32 of shape [4, 4, 3]: expected"),
-    (np.zeros((4, 4), np.uint8), "array source is uint8 of shape [4, 4]: expected [H,W,3]"),
+    (np.zeros((4, 4, 3), np.int64), "array source is int64 of shape [4, 4, 3]: expected"),
+    (np.zeros((4, 4, 2), np.uint8), "array source is uint8 of shape [4, 4, 2]: expected"),
+    (torch.zeros(2, 4, 4, 3), "array source is float32 of shape [4, 4, 3]: expected"),
+    (torch.zeros(3, 4, 4, dtype=torch.bool), "array source is bool"),
     (np.zeros((2, 4, 4, 3), np.uint8), "of shape [2, 4, 4, 3]"),
     (np.zeros((0, 4, 3), np.uint8), "of shape [0, 4, 3]"),
 ]
@@ -236,7 +304,7 @@ def test_a_digit_is_a_camera_even_beside_a_folder_of_that_name(here, monkeypatch
 
     def refuse(address, *, shown):
         opened.append((address, shown))
-        raise VideoError(f"{shown}: can not be opened")
+        raise VideoError(f"{shown}: cannot be opened")
 
     monkeypatch.setattr(sources, "VideoReader", refuse)
     source = open_source("0")
@@ -280,17 +348,17 @@ def test_an_image_at_an_address_is_downloaded_and_decoded(here, server):
     for address in (f"{server}/a%20b.png?token=secret", f"{server}/a b.png"):
         (frame,) = open_source(address)
         assert np.array_equal(frame.image, image) and frame.path.name in ("a_20b.png", "a_b.png")
-    (frame,) = open_source(f"{server}/shot.cgi")  # no image suffix: the server says it is one
+    (frame,) = open_source(f"{server}/shot.cgi")  # no image suffix: the server answers it is one
     assert np.array_equal(frame.image, image)
 
 
 @pytest.mark.parametrize(("address", "message"), [
-    ("{server}/gone.png", "/gone.png: the server says 404"),
+    ("{server}/gone.png", "/gone.png: the server answers 404"),
     ("{server}/list.png", "/list.png: not an image that OpenCV can decode (5 bytes)"),
     ("{server}/big.png", "/big.png: larger than 0 MiB; not downloaded"),
-    ("{server}/page.txt", "/page.txt: can not be opened (no video stream there"),
-    ("http://user:secret@127.0.0.1:1/a.png?key=secret", "/a.png: can not be downloaded"),
-    ("rtsp://user:secret@127.0.0.1:1/live?key=secret", "/live: can not be opened"),
+    ("{server}/page.txt", "/page.txt: cannot be opened (no video stream there"),
+    ("http://user:secret@127.0.0.1:1/a.png?key=secret", "/a.png: cannot be downloaded"),
+    ("rtsp://user:secret@127.0.0.1:1/live?key=secret", "/live: cannot be opened"),
 ])
 def test_an_address_without_an_image_is_named_without_its_secrets(
     here, server, monkeypatch, address, message
@@ -308,7 +376,7 @@ def test_user_and_password_in_an_address_are_used(here, server):
     image = write_image(here / "locked" / "a.png")
     (frame,) = open_source(f"{server}/locked/a.png".replace("//", "//me:p%40ss@"))
     assert np.array_equal(frame.image, image)
-    with pytest.raises(SourceError, match="the server says 401"):
+    with pytest.raises(SourceError, match="the server answers 401"):
         list(open_source(f"{server}/locked/a.png"))
 
 

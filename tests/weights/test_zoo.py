@@ -215,7 +215,7 @@ def test_the_letterbox_of_the_metadata_is_the_one_that_is_used(tmp_path: Path) -
         model, ("a", "b"), 64, DetectOptions(conf=0.0, max_det=5),
         ForwardOptions(torch.device("cpu")),
     )  # fmt: skip
-    (result,) = predictor.stream(open_source(image))
+    (result,) = predictor.stream(open_source(image, rgb=True))
     assert torch.equal(seen[0][0], torch.from_numpy(expected).permute(2, 0, 1))
     assert (result.boxes.xyxy[:, 3] <= 40).all() and len(result)
     centred, _ = restore(convert_nano(tmp_path / "centred.safetensors", "center"))
