@@ -106,7 +106,7 @@ class DetectionDataset:
         self.seed = seed
         self.cache = cache
         self.align = align
-        self._packed = _PackedRecords(records)
+        self._packed = _PackedRecords([record.without_crowd() for record in records])
         self._kept_boxes = self._packed.boxes if augment is None else self._scale_boxes()
 
     def __len__(self) -> int:

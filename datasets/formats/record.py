@@ -1,5 +1,4 @@
-"""The nouns of annotation at rest: a Record is one image with its boxes, a Finding a flaw in a
-file."""
+"""A Record: one image of a data set as annotated."""
 
 from __future__ import annotations
 
@@ -10,31 +9,30 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing found wrong.  id: a stable word such as ``label-class-range``; severity: ``error``
-    (what was found is not used) or ``warning`` (used, perhaps mended in memory).  line: 1-based, 0
-    for the whole file."""
-
-    id: str
-    severity: str
-    path: Path
-    line: int
-    message: str
-
-
-@dataclass(frozen=True)
 class Record:
     """One image of a data set as annotated.
 
     path: the image.  size: (height, width) after EXIF orientation.  boxes: [N,4] float32 xyxy
-    pixels. labels: [N] int64 class ids.
+    pixels.  labels: [N] int64 class ids.  crowd: [N] bool, boxes around a group, which are not
+    trained on and count neither way in the evaluation; None: no box is one.  area: [N] float32
+    pixels, the area of the object where the annotation gives it; None: that of its box.
     """
 
     path: Path
     size: tuple[int, int]
     boxes: np.ndarray
     labels: np.ndarray
+    crowd: np.ndarray | None = None
+    area: np.ndarray | None = None
 
     def single_class(self) -> Record:
         """The record with every label 0."""
         return replace(self, labels=np.zeros_like(self.labels))
+
+    def without_crowd(self) -> Record:
+        """The record without the boxes around groups; itself if it has none."""
+        if self.crowd is None:
+            return self
+        keep = ~self.crowd
+        area = None if self.area is None else self.area[keep]
+        return Record(self.path, self.size, self.boxes[keep], self.labels[keep], area=area)

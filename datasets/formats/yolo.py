@@ -1,33 +1,106 @@
-"""YOLO label files: one text file an image, one row an object, shares of the image as numbers.
+"""YOLO label files: one text file per image, one row per object, numbers as shares of the image.
 
 A row is ``class cx cy w h`` or a polygon, ``class x1 y1 x2 y2 x3 y3 ...``, which becomes the box
-around it.  A file without objects, or no file at all, is a background.  Rows are judged one by one:
-a row that cannot be used is dropped alone and becomes a Finding with its line, and what is mended
-in memory (a box cut at the border, a repeated row) is a Finding too; files are never rewritten.
+around it.  A sixth column (a score or track id) is ignored, and so are the keypoints of a data set
+with ``kpt_shape``.  A file without objects, or no file at all, is a background.  Rows are judged
+one by one: a row that cannot be used is dropped alone and becomes a Finding with its line, and what
+is corrected in memory (a box cut at the border, a repeated row) is a Finding too; files are never
+rewritten.
 
-Most files are clean, so a whole file is first read in one go; only where that does not hold is it
-read again row by row.  Left out: rotated boxes, keypoints (their columns read as a polygon).
+Most files are clean, so a whole file is first read at once; only if that fails is it read again row
+by row.  Not supported: rotated boxes (read as polygons).
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..boxes import clip_boxes, polygon_to_box, xywhn_to_xyxy
-from .record import Finding
+from ..finding import Finding
+from ..sets.dataset import Dataset, DatasetError
+from ..sets.listing import IMAGE_SUFFIXES, Stamp
+from .reader import Annotation, Reader, register, stamp_of
 
 ROUNDING = 1e-3
 """How far a coordinate may leave 0..1 by rounding, as a share of the image."""
 
+CORNER_SLACK = 0.1
+"""How far the corner of a polygon may leave 0..1: the box around it is cut at the border."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COLUMNS = ("class", "cx", "cy", "w", "h")
 
-Labels = tuple[np.ndarray, np.ndarray, list[Finding]]
+NO_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt")
+"""Text files that labelling tools leave among label files."""
+
+
+@register("yolo")
+class YoloReader(Reader):
+    """YOLO label files beside folders or lists of images."""
+
+    keys = ("kpt_shape",)
+
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        super().__init__(dataset, split)
+        self._keypoint_columns = _keypoint_columns(dataset)
+
+    def sources(self, images: Sequence[str]) -> tuple[list[str], list[Stamp]]:
+        """The label file of each image, and its stamp."""
+        folders: dict[str, str] = {}
+        files = []
+        for image in images:  # plain text work, because this runs for every image
+            folder, _, name = image.rpartition(os.sep)
+            if folder not in folders:
+                folders[folder] = label_folder(folder)
+            files.append(f"{folders[folder]}{os.sep}{name.rpartition('.')[0]}.txt")
+        return files, [stamp_of(file) for file in files]
+
+    def read(self, image: str, source: str, size: tuple[int, int]) -> Annotation:
+        """What the label file ``source`` says."""
+        return read_labels(
+            Path(source),
+            size=size,
+            num_classes=self.dataset.num_classes,
+            keypoint_columns=self._keypoint_columns,
+        )
+
+    def unused(self, images: Iterable[Path]) -> list[Finding]:
+        """Label files whose image does not exist, in the folders where labels were expected."""
+        findings = []
+        for folder in sorted({image.parent for image in images}):
+            labels = Path(label_folder(str(folder)))
+            if labels == folder or not labels.is_dir():  # other texts may lie beside images
+                continue
+            known = {
+                entry.stem for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES
+            }
+            for file in sorted(labels.glob("*.txt")):
+                if file.stem not in known and file.name.lower() not in NO_LABELS:
+                    message = f"no image of that name in {folder}"
+                    findings.append(_finding(file, 0, "label-orphan", message, "warning"))
+        return findings
+
+
+def _keypoint_columns(dataset: Dataset) -> int:
+    """How many columns of a row are keypoints, by ``kpt_shape: [keypoints, 2 or 3]``."""
+    shape: Any = dataset.options.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not (
+        isinstance(shape, list)
+        and [type(number) for number in shape] == [int, int]
+        and shape[0] > 0
+        and shape[1] in (2, 3)
+    ):
+        expected = "[number of keypoints, 2 or 3]"
+        raise DatasetError(f"{dataset.yaml}: kpt_shape: expected {expected}, found {shape!r}")
+    return int(shape[0] * shape[1])
 
 
 class _Fault(NamedTuple):
@@ -55,19 +128,14 @@ def label_folder(folder: str) -> str:
     return os.sep.join(parts)
 
 
-def label_path(image: Path) -> Path:
-    """The label file of an image: ``/images/`` -> ``/labels/`` (the last one) and ``.txt``.
+def read_labels(
+    path: Path, *, size: tuple[int, int], num_classes: int, keypoint_columns: int = 0
+) -> Annotation:
+    """The annotation in one label file.
 
-    An image that is in no folder called ``images`` has its label file beside it.
-    """
-    return Path(label_folder(str(image.parent)), image.stem + ".txt")
-
-
-def read_labels(path: Path, *, size: tuple[int, int], num_classes: int) -> Labels:
-    """Boxes [N,4] float32 xyxy pixels, labels [N] int64 and findings of one label file.
-
-    size: (height, width) of its image.  A missing file is a background and no finding.  Never
-    raises for what is in the file; a file that cannot be read is a finding.
+    size: (height, width) of its image.  keypoint_columns: columns behind the box that are ignored.
+    A missing file is a background and no finding.  Never raises for what is in the file; a file
+    that cannot be read is a finding.
     """
     try:
         with open(path, "rb") as file:
@@ -79,14 +147,21 @@ def read_labels(path: Path, *, size: tuple[int, int], num_classes: int) -> Label
     data = data.removeprefix(BYTE_ORDER_MARK)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return _empty([_finding(path, 0, "label-encoding", "is UTF-16 text; save it as UTF-8")])
-    clean = _read_clean(data, size, num_classes)
-    if clean is not None:
-        return *clean, []
-    return _read_rows(path, data, size, num_classes)
+    clean = _read_clean(data, size, num_classes, keypoint_columns)
+    read = (
+        Annotation(*clean, [])
+        if clean
+        else _read_rows(path, data, size, num_classes, keypoint_columns)
+    )
+    widths = {len(row.split()) for row in data.split(b"\n")} if keypoint_columns else set()
+    if 5 + keypoint_columns in widths:
+        found = _finding(path, 0, "label-keypoints", "the keypoints are ignored", "info")
+        return read._replace(findings=[found, *read.findings])
+    return read
 
 
-def _empty(findings: list[Finding]) -> Labels:
-    return np.zeros((0, 4), np.float32), np.zeros(0, np.int64), findings
+def _empty(findings: list[Finding]) -> Annotation:
+    return Annotation(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), findings)
 
 
 def _finding(path: Path, line: int, id: str, message: str, severity: str = "error") -> Finding:
@@ -94,12 +169,14 @@ def _finding(path: Path, line: int, id: str, message: str, severity: str = "erro
 
 
 def _read_clean(
-    data: bytes, size: tuple[int, int], num_classes: int
+    data: bytes, size: tuple[int, int], num_classes: int, keypoint_columns: int = 0
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Boxes and labels of a file of good five-column rows; None where any row needs a look."""
+    """Boxes and labels of a file of good five-column rows; None if any row needs a closer look."""
     rows = [fields for line in data.splitlines() if (fields := line.split())]
+    if keypoint_columns:
+        rows = [_without_keypoints(row, keypoint_columns) for row in rows]
     if not rows:
-        return _empty([])[:2]
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     if set(map(len, rows)) != {5} or b"_" in data:  # float() would read 1_0 as 10
         return None
     try:
@@ -134,15 +211,25 @@ def _to_pixels(
     return boxes, over, flat
 
 
-def _read_rows(path: Path, data: bytes, size: tuple[int, int], num_classes: int) -> Labels:
-    """The same, row by row, with a finding for each row that is dropped or mended."""
+def _without_keypoints(row: list[bytes], columns: int) -> list[bytes]:
+    return row[:5] if len(row) == 5 + columns else row
+
+
+def _read_rows(
+    path: Path, data: bytes, size: tuple[int, int], num_classes: int, keypoint_columns: int = 0
+) -> Annotation:
+    """The same row by row, with a finding for each row that is dropped or corrected."""
     findings: list[Finding] = []
     rows: dict[tuple[int, tuple[float, ...]], _Row] = {}
     for number, line in enumerate(data.splitlines(), start=1):
-        fields = line.split()
+        fields = _without_keypoints(line.split(), keypoint_columns)
         if not fields:
             continue
-        row = _read_row(number, fields, num_classes)
+        if len(fields) == 6:
+            extra = fields.pop().decode(errors="replace")
+            message = f"a 6th column ({_short(extra)}: a score or track id) is not used"
+            findings.append(_finding(path, number, "label-extra-column", message, "warning"))
+        row = _read_row(number, fields, num_classes, polygons=not keypoint_columns)
         if isinstance(row, _Fault):
             findings.append(_finding(path, number, row.id, row.message))
             continue
@@ -155,7 +242,7 @@ def _read_rows(path: Path, data: bytes, size: tuple[int, int], num_classes: int)
 
 def _place_rows(
     path: Path, rows: list[_Row], size: tuple[int, int], findings: list[Finding]
-) -> Labels:
+) -> Annotation:
     """Rows to pixels: flat boxes are dropped, boxes over the border are cut; both are findings."""
     shares = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
     labels = np.array([row.label for row in rows], np.int64)
@@ -167,13 +254,16 @@ def _place_rows(
             message = "the box reaches over the border of the image; it is cut there"
             findings.append(_finding(path, row.line, "label-clipped", message, "warning"))
     findings.sort(key=lambda finding: finding.line)
-    return boxes[~flat], labels[~flat], findings
+    return Annotation(boxes[~flat], labels[~flat], findings)
 
 
-def _read_row(number: int, fields: list[bytes], num_classes: int) -> _Row | _Fault:
+def _read_row(
+    number: int, fields: list[bytes], num_classes: int, *, polygons: bool
+) -> _Row | _Fault:
     columns = len(fields)
-    if columns != 5 and (columns < 7 or columns % 2 == 0):
-        expected = "5 (class cx cy w h) or a class and 3 or more points"
+    if columns != 5 and not (polygons and columns >= 7 and columns % 2):
+        rest = "a class and 3 or more points" if polygons else "with the keypoints of kpt_shape"
+        expected = f"5 (class cx cy w h) or {rest}"
         return _Fault("label-columns", f"{columns} columns, expected {expected}")
     values = []
     for field in fields:
@@ -220,8 +310,9 @@ def _class_fault(value: float, num_classes: int) -> _Fault | None:
 
 def _coordinate_fault(values: list[float]) -> _Fault | None:
     names = COLUMNS if len(values) == 5 else ("class", *("xy"[i % 2] for i in range(len(values))))
+    slack = ROUNDING if len(values) == 5 else CORNER_SLACK
     for name, value in zip(names[1:], values[1:], strict=False):
-        if not -ROUNDING <= value <= 1 + ROUNDING:
+        if not -slack <= value <= 1 + slack:
             message = f"{name} is {value:g}, expected a share of the image, 0..1 (not pixels)"
             return _Fault("label-coordinates", message)
     if len(values) == 5 and min(values[3:]) <= 0:

@@ -1,10 +1,9 @@
-"""The data set doctor: everything that is wrong with a data set, before a training wastes a night.
+"""The data set doctor: everything that is wrong with a data set, before a long training.
 
 Every split is scanned, so each finding of the scan is here, grouped by its id with a count and a
-few examples.  On top come the checks that need the whole data set: the same picture in two splits,
-classes nobody has drawn, label files without an image.  Severities: ``error`` (not used),
-``warning`` (used, and worth a look), ``info`` (good to know).  Nothing is changed on disk.
-Left out: pictures that are alike without being the same file, and whether a box is right.
+few examples.  Then come the checks that need the whole data set: the same image in two splits,
+classes without a box, label files without an image.  Nothing is changed on disk.  Not checked:
+images that look alike without being the same file, and whether a box is right.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ..formats.record import Finding, Record
-from ..formats.yolo import label_path
-from ..sets.listing import IMAGE_SUFFIXES
-from ..sets.locate import Dataset
+from ..finding import SEVERITIES, Finding
+from ..formats.reader import open_split
+from ..formats.record import Record
+from ..sets.dataset import Dataset
+from ..sets.locate import NEEDED
 from .scan import EmptyDatasetError, Scan, scan_split
 
 Progress = Callable[[int, int], None]
 
-SEVERITIES = ("error", "warning", "info")
 EXAMPLES = 5
 TINY_PIXELS = 2.0
 """A box with a shorter side than this, in pixels of the original image, is hardly a target."""
@@ -35,12 +34,10 @@ IMBALANCE = 100
 """How many times more boxes the largest class may have than the smallest before it is mentioned."""
 ENDS_BYTES = 4096
 """Bytes at either end that are compared before whole files are."""
-NO_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt")
-"""Text files that labelling tools leave among label files."""
 
 
 @dataclass(frozen=True)
-class Group:
+class FindingGroup:
     """All findings of one id.  examples: the first few as ``file:line: message``."""
 
     id: str
@@ -76,7 +73,7 @@ class Report:
     stand_in: str | None
     class_names: tuple[str, ...]
     splits: dict[str, SplitReport]
-    groups: tuple[Group, ...]
+    groups: tuple[FindingGroup, ...]
 
     def count(self, severity: str) -> int:
         """How many findings there are of a severity."""
@@ -94,7 +91,7 @@ def check_dataset(dataset: Dataset, *, on_progress: Progress | None = None) -> R
     finding.  Raises DatasetError only for what makes looking impossible.
     """
     scans: dict[str, Scan] = {}
-    findings: list[Finding] = []
+    findings = [*dataset.findings, *_split_findings(dataset)]
     for split in dataset.splits:
         try:
             scans[split] = scan_split(dataset, split, on_progress=on_progress)
@@ -104,8 +101,8 @@ def check_dataset(dataset: Dataset, *, on_progress: Progress | None = None) -> R
         findings.extend(scans[split].findings)
         findings.extend(_tiny_boxes(scans[split].records))
         findings.extend(_unlabelled(scans[split]))
-    findings.extend(_copies(scans))
-    findings.extend(_orphans(scans))
+    findings.extend(_copies(scans, _shared_sources(dataset)))
+    findings.extend(_unused(dataset, scans))
     if "train" in scans:
         findings.extend(_class_findings(dataset, scans["train"]))
     return Report(
@@ -119,24 +116,42 @@ def check_dataset(dataset: Dataset, *, on_progress: Progress | None = None) -> R
     )
 
 
-def group_findings(findings: Iterable[Finding], root: Path | None = None) -> tuple[Group, ...]:
-    """Findings by id, errors first, then by count; paths are shortened where under ``root``."""
+def group_findings(
+    findings: Iterable[Finding], root: Path | None = None
+) -> tuple[FindingGroup, ...]:
+    """Findings by id, errors first, then by count; paths below ``root`` are shortened."""
     by_id: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         by_id[finding.severity, finding.id].append(finding)
     groups = [
-        Group(id, severity, len(some), tuple(_told(one, root) for one in some[:EXAMPLES]))
+        FindingGroup(
+            id, severity, len(some), tuple(one.located(root) for one in some[:EXAMPLES])
+        )
         for (severity, id), some in by_id.items()
     ]
     return tuple(sorted(groups, key=lambda g: (SEVERITIES.index(g.severity), -g.count, g.id)))
 
 
-def _told(finding: Finding, root: Path | None) -> str:
-    path = finding.path
-    if root is not None and path.is_relative_to(root) and path != root:
-        path = path.relative_to(root)
-    line = f":{finding.line}" if finding.line else ""
-    return f"{path}{line}: {finding.message}"
+def _split_findings(dataset: Dataset) -> list[Finding]:
+    """Splits that are missing, and splits that read the same folder or list."""
+    findings = [
+        Finding("split-missing", "error", dataset.yaml, 0, f"{split} is not named")
+        for split in NEEDED
+        if split not in dataset.splits
+    ]
+    for source, splits in _shared_sources(dataset).items():
+        message = f"{' and '.join(splits)} are the same: {splits[-1]} measures what was trained on"
+        findings.append(Finding("split-same", "warning", source, 0, message))
+    return findings
+
+
+def _shared_sources(dataset: Dataset) -> dict[Path, list[str]]:
+    """Sources of more than one split -> these splits."""
+    users: dict[Path, list[str]] = defaultdict(list)
+    for split, sources in dataset.splits.items():
+        for source in {source.resolve() for source in sources}:
+            users[source].append(split)
+    return {source: splits for source, splits in users.items() if len(splits) > 1}
 
 
 def _box_counts(dataset: Dataset, scan: Scan) -> np.ndarray:
@@ -199,8 +214,11 @@ def _class_findings(dataset: Dataset, scan: Scan) -> list[Finding]:
     return findings
 
 
-def _copies(scans: dict[str, Scan]) -> list[Finding]:
-    """The same picture under several names: a leak between splits, a repetition inside one."""
+def _copies(scans: dict[str, Scan], shared: dict[Path, list[str]]) -> list[Finding]:
+    """The same image under several names: a leak between splits, a repetition inside one.
+
+    shared: sources of several splits, whose images are not reported one by one.
+    """
     homes: dict[Path, list[str]] = defaultdict(list)
     for split, scan in scans.items():
         for record in scan.records:
@@ -208,7 +226,7 @@ def _copies(scans: dict[str, Scan]) -> list[Finding]:
     findings = [
         Finding("image-leak", "warning", path, 0, f"the same file is in {' and '.join(splits)}")
         for path, splits in homes.items()
-        if len(splits) > 1
+        if len(splits) > 1 and splits not in shared.values()
     ]
     for group in _same_content(list(homes)):
         first, *rest = sorted(group, key=lambda path: ("train" not in homes[path], path))
@@ -257,21 +275,11 @@ def _whole(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _orphans(scans: dict[str, Scan]) -> list[Finding]:
-    """Label files whose image is not there, in the folders where labels of images were expected."""
-    folders: dict[Path, Path] = {}
-    for scan in scans.values():
-        for folder in {record.path.parent for record in scan.records}:
-            folders[label_path(folder / "x.jpg").parent] = folder
-    findings = []
-    for labels, images in sorted(folders.items()):
-        if labels == images or not labels.is_dir():  # beside images other texts are at home too
-            continue
-        known = {
-            entry.stem for entry in images.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES
-        }
-        for file in sorted(labels.glob("*.txt")):
-            if file.stem not in known and file.name.lower() not in NO_LABELS:
-                message = f"no image of that name in {images}"
-                findings.append(Finding("label-orphan", "warning", file, 0, message))
-    return findings
+def _unused(dataset: Dataset, scans: dict[str, Scan]) -> list[Finding]:
+    """Annotations that belong to no image; each once, though several splits may share a folder."""
+    findings = [
+        found
+        for split, scan in scans.items()
+        for found in open_split(dataset, split).unused(record.path for record in scan.records)
+    ]
+    return list(dict.fromkeys(findings))

@@ -1,10 +1,11 @@
 """A split read into Records: every image's size and boxes, and everything that is wrong with them.
 
-The images are listed (listing.py), what the cache knows is taken (scan_cache.py), the others are
-read by threads: the header of the image, and its label file.  Pixels are not decoded, except for
-formats whose header is not understood.  Nothing is printed and nothing of the user's is written;
-an image that cannot be used is left out and becomes a Finding.  A split without any image, and a
-train split without any box, are errors.
+The reader of the label format lists the images, what the cache knows is taken from it, and the
+others are read by threads: the header of the image, and its annotation.  Pixels are not decoded,
+except for image formats whose header is not understood.  Nothing is printed, and nothing is written
+but the cache.  An image that cannot be used is left out and becomes a Finding; so is an image whose
+annotation has errors and no usable box, because it would be trained as a background.  A split
+without any image, and a train split without any box, are errors.
 """
 
 from __future__ import annotations
@@ -21,19 +22,27 @@ from pathlib import Path
 
 import numpy as np
 
-from ..formats.record import Finding, Record
-from ..formats.yolo import label_folder, read_labels
+from ..finding import Finding
+from ..formats.reader import ABSENT, Reader, open_split
+from ..formats.record import Record
 from ..images.image import ImageError, image_size
-from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp, list_images
-from ..sets.locate import Dataset, DatasetError
-from .cache import Entry, cache_path, is_lasting, load_entries, save_entries
+from ..sets.dataset import Dataset, DatasetError
+from ..sets.listing import IMAGE_SUFFIXES, Listing
+from .cache import (
+    LEFT_OUT,
+    Entry,
+    cache_path,
+    load_entries,
+    load_listing,
+    load_table,
+    save_entries,
+)
 
 Progress = Callable[[int, int], None]
 
 THREADS = 8
 CHUNK = 200
-"""Images a thread reads between two reports of progress."""
-ABSENT: Stamp = (-1, -1)
+"""Images that a thread reads between two reports of progress."""
 
 
 class EmptyDatasetError(DatasetError):
@@ -48,7 +57,7 @@ class Scan:
 
     records: the usable images, sorted by path.  fingerprint: a sha256 that changes when a class
     name, a file, its size or its time of change does, and not when the folder moves.
-    num_images: images looked at, usable or not.  unlabelled: those without a label file.
+    num_images: images looked at, usable or not.  unlabelled: those without an annotation.
     """
 
     split: str
@@ -60,9 +69,9 @@ class Scan:
 
 
 @contextlib.contextmanager
-def collector_rests() -> Iterator[None]:
-    """Python's garbage collector is off while the context lasts: of a million objects that are all
-    kept it would go through all, again and again, for a third of the time."""
+def garbage_collection_off() -> Iterator[None]:
+    """Python's garbage collector is off inside: it would search the million objects of a scan, all
+    of which are kept, again and again, for a third of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -72,7 +81,7 @@ def collector_rests() -> Iterator[None]:
             gc.enable()
 
 
-@collector_rests()
+@garbage_collection_off()
 def scan_split(
     dataset: Dataset,
     split: str,
@@ -89,34 +98,34 @@ def scan_split(
     """
     if not 0 < fraction <= 1:
         raise DatasetError(f"fraction is {fraction:g}; expected more than 0 and at most 1")
-    listing = list_images(dataset, split)
+    reader = open_split(dataset, split)
+    file = cache_path(dataset, split, fraction) if cache else None
+    table = load_table(file)
+    listing = load_listing(table, reader)
+    if listing is None:
+        listing = reader.list_images()
+        chosen = spread(list(listing.images), fraction) if listing.images else []
+        listing.images = {path: listing.images[path] for path in chosen}
     if not listing.images:
         raise EmptyDatasetError(_no_image(dataset, split, listing))
-    images = spread(list(listing.images), fraction)
-    label_files, label_stamps = _label_files(images)
-    stamps = np.array(
-        [listing.images[path] + stamp for path, stamp in zip(images, label_stamps, strict=True)],
-        np.int64,
-    )  # [n,4]
-    file = cache_path(dataset, split, fraction) if cache else None
-    known = load_entries(file, images, label_files, stamps) if file else [None] * len(images)
-    entries = _complete(known, images, label_files, dataset.num_classes, on_progress)
-    fresh = [entry for old, entry in zip(known, entries, strict=True) if old is None]
-    if file and any(map(is_lasting, fresh)):
-        save_entries(file, images, stamps, entries)
+    images = list(listing.images)
+    sources, source_stamps = reader.sources(images)
+    both = zip(listing.images.values(), source_stamps, strict=True)
+    stamps = np.array([image + source for image, source in both], np.int64)  # [n,4]
+    known = load_entries(table, images, sources, stamps)
+    entries = _complete(known, images, sources, reader, on_progress)
+    if file and any(e.is_lasting for e, old in zip(entries, known, strict=True) if old is None):
+        save_entries(file, images, stamps, entries, reader, listing)
+    pairs = zip(images, source_stamps, strict=True)
     scan = Scan(
         split=split,
         records=_records(images, entries),
         findings=listing.findings + [found for entry in entries for found in entry.findings],
         fingerprint=_fingerprint(dataset, images, stamps),
         num_images=len(images),
-        unlabelled=[
-            Path(image)
-            for image, stamp in zip(images, label_stamps, strict=True)
-            if stamp == ABSENT
-        ],
+        unlabelled=[Path(image) for image, stamp in pairs if stamp == ABSENT],
     )
-    _refuse_empty(dataset, scan, label_files[0])
+    _refuse_empty(dataset, scan, sources[0])
     return scan
 
 
@@ -126,29 +135,11 @@ def spread(items: list[str], fraction: float) -> list[str]:
     return [items[number * len(items) // count] for number in range(count)]
 
 
-def _label_files(images: Sequence[str]) -> tuple[list[str], list[Stamp]]:
-    """For each image the path of its label file and the stamp of that file, ABSENT if none."""
-    folders: dict[str, str] = {}
-    files, stamps = [], []
-    for image in images:
-        folder, _, name = image.rpartition(os.sep)  # plain text work: this runs for every image
-        if folder not in folders:
-            folders[folder] = label_folder(folder)
-        file = f"{folders[folder]}{os.sep}{name.rpartition('.')[0]}.txt"
-        files.append(file)
-        try:
-            status = os.stat(file)
-            stamps.append((status.st_size, status.st_mtime_ns))
-        except OSError:
-            stamps.append(ABSENT)
-    return files, stamps
-
-
 def _complete(
     known: Sequence[Entry | None],
     images: Sequence[str],
-    label_files: Sequence[str],
-    num_classes: int,
+    sources: Sequence[str],
+    reader: Reader,
     on_progress: Progress | None,
 ) -> list[Entry]:
     """The known entries, and the others read now."""
@@ -158,7 +149,7 @@ def _complete(
     done, total = len(images) - len(missing), len(images)
 
     def read(chunk: list[int]) -> list[Entry]:
-        return [_read(images[number], label_files[number], num_classes) for number in chunk]
+        return [_read(reader, images[number], sources[number]) for number in chunk]
 
     pool = ThreadPoolExecutor(THREADS)
     try:
@@ -173,7 +164,7 @@ def _complete(
     return [entry for entry in entries if entry is not None]
 
 
-def _read(image: str, label_file: str, num_classes: int) -> Entry:
+def _read(reader: Reader, image: str, source: str) -> Entry:
     path = Path(image)
     try:
         size = image_size(path)
@@ -181,14 +172,21 @@ def _read(image: str, label_file: str, num_classes: int) -> Entry:
         message = str(error).removeprefix(f"{path}: ")
         found = Finding("image-unreadable", "error", path, 0, message)
         return Entry(None, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [found])
-    return Entry(size, *read_labels(Path(label_file), size=size, num_classes=num_classes))
+    annotation = reader.read(image, source, size)
+    entry = Entry(size, *annotation)
+    errors = sum(found.severity == "error" for found in entry.findings)
+    if not errors or len(entry.labels):
+        return entry
+    message = f"left out: no usable box and {errors} errors; fix them or empty the label file"
+    left_out = Finding(LEFT_OUT, "error", path, 0, message)
+    return entry._replace(findings=[*entry.findings, left_out])
 
 
 def _records(images: Sequence[str], entries: Sequence[Entry]) -> list[Record]:
     return [
-        Record(Path(image), entry.size, entry.boxes, entry.labels)
+        Record(Path(image), entry.size, entry.boxes, entry.labels, entry.crowd, entry.area)
         for image, entry in zip(images, entries, strict=True)
-        if entry.size is not None
+        if entry.size is not None and entry.is_usable
     ]
 
 
@@ -206,24 +204,24 @@ def _fingerprint(dataset: Dataset, images: Sequence[str], stamps: np.ndarray) ->
 
 def _no_image(dataset: Dataset, split: str, listing: Listing) -> str:
     where = ", ".join(str(source) for source in dataset.sources(split))
-    first = f"; first finding: {_told(listing.findings[0])}" if listing.findings else ""
+    first = f"; first finding: {listing.findings[0].located()}" if listing.findings else ""
     suffixes = " ".join(IMAGE_SUFFIXES)
     return f"{dataset.name}, {split}: no image found; looked for {suffixes} in {where}{first}"
 
 
-def _refuse_empty(dataset: Dataset, scan: Scan, first_label_file: str) -> None:
-    """Raise where nothing can be used; add a finding where a split cannot measure anything."""
+def _refuse_empty(dataset: Dataset, scan: Scan, first_source: str) -> None:
+    """Raise if nothing can be used; add a finding if a split cannot measure anything."""
     where = f"{dataset.name}, {scan.split}"
     errors = [found for found in scan.findings if found.severity == "error"]
-    first = f"; first finding: {_told(errors[0])}" if errors else ""
+    first = f"; first finding: {errors[0].located()}" if errors else ""
     if not scan.records:
-        raise EmptyDatasetError(f"{where}: none of {scan.num_images} images can be read{first}")
+        raise EmptyDatasetError(f"{where}: none of {scan.num_images} images can be used{first}")
     if any(len(record.labels) for record in scan.records):
         return
     there = scan.num_images - len(scan.unlabelled)
     message = (
         f"none of {scan.num_images} images has a usable box; {there} have a label file, "
-        f"the first is expected at {first_label_file}"
+        f"the first is expected at {first_source}"
     )
     if scan.split == "train":
         raise EmptyDatasetError(f"{where}: {message}{first}")
@@ -231,17 +229,12 @@ def _refuse_empty(dataset: Dataset, scan: Scan, first_label_file: str) -> None:
     scan.findings.append(Finding("split-without-box", "warning", path, 0, message))
 
 
-def summarise_findings(scan: Scan) -> list[str]:
-    """One line a kind of finding, with the first example."""
+def summarize_findings(scan: Scan) -> list[str]:
+    """One line per kind of finding, with the first example."""
     kinds: dict[str, list[Finding]] = {}
     for finding in scan.findings:
         kinds.setdefault(finding.id, []).append(finding)
     return [
-        f"{len(found)} x {kind}, first: {_told(found[0])} (det data check lists all)"
+        f"{len(found)} x {kind}, first: {found[0].located()} (det data check lists all)"
         for kind, found in kinds.items()
     ]
-
-
-def _told(finding: Finding) -> str:
-    line = f":{finding.line}" if finding.line else ""
-    return f"{finding.path}{line}: {finding.message}"

@@ -1,10 +1,10 @@
 """A data set's YAML, read and checked: what the user wrote, before any look at the disk.
 
 The keys are those of the field (path, train, val, test, names, nc, download) and a few of ours.
-Every value is checked here, so that whoever uses a Description need not; an error names the file,
-the key, what was found and what was expected.  A key that looks like a slip of a known one is an
-error; other unknown keys belong to other tools and are only mentioned.  Nothing in a YAML is ever
-executed: a script under ``download`` is kept as text and refused where it would be needed.
+Every value is checked here; an error names the file, the key, what was found and what was expected.
+A key that looks like a misspelling of a known one is an error; other unknown keys belong to the
+label format or to other tools, which are only mentioned.  Nothing in a YAML is ever executed: a
+script under ``download`` is kept as text and refused where it would be needed.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ...files.errors import InputError
+from ..formats.reader import DEFAULT, check_format, find_reader
+from .dataset import DatasetError
 
 Message = Callable[[str], None]
 
 SPLITS = ("train", "val", "test")
 ALIASES = {"validation": "val", "license": "licence"}
-SLIPS_OF = ("path", *SPLITS, "validation", "names", "nc", "channels", "download")
-"""Known keys that matter enough for a near miss to be an error."""
+SLIPS_OF = ("path", *SPLITS, "validation", "names", "nc", "channels", "download", "format")
+"""Known keys that matter enough for a misspelling to be an error."""
 KNOWN = {*SLIPS_OF, *ALIASES, "licence", "download_sha256", "download_limit", "stand_in", "shapes"}
 DRAWN = {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0}
 """What ``shapes:`` may ask for, and its defaults."""
@@ -35,13 +36,13 @@ PLAIN_NAMES = ("data", "dataset", "_data")
 """File names that say nothing: the data set is then called like its folder."""
 
 
-class DatasetError(InputError):
-    """A data set description that cannot be used; the message says where and what to mend."""
-
-
 @dataclass(frozen=True)
 class Description:
-    """A checked YAML.  entries: split -> sources as written.  shapes: a drawn set's numbers."""
+    """A checked YAML.
+
+    entries: split -> sources as written.  class_names: empty where the label format says them.
+    shapes: a drawn set's numbers.  options: values of the keys that only the format reads.
+    """
 
     yaml: Path
     name: str
@@ -54,17 +55,19 @@ class Description:
     stand_in: str | None
     licence: str | None
     shapes: dict[str, int] | None
+    format: str = DEFAULT
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only, and a key that is written twice is an error instead of a lost value."""
+    """Plain data only; a key that occurs twice is an error instead of a lost value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    problem = f"the key {key.value!r} is there twice"
+                    problem = f"the key {key.value!r} occurs twice"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -72,7 +75,9 @@ class _Loader(yaml.SafeLoader):
 
 def read_description(path: Path, say: Message) -> Description:
     """Read and check the YAML at ``path``; raises DatasetError.  say: takes remarks."""
-    values = _checked_keys(path, _read_yaml(path), say)
+    values, foreign = _checked_keys(path, _read_yaml(path))
+    format = _text(path, values, "format") or DEFAULT
+    options = _format_options(path, format, foreign, say)
     shapes = _shapes(path, values)
     entries = {split: _entries(path, split, values[split]) for split in SPLITS if split in values}
     if shapes is None and not entries:
@@ -90,7 +95,24 @@ def read_description(path: Path, say: Message) -> Description:
         stand_in=_text(path, values, "stand_in"),
         licence=_text(path, values, "licence"),
         shapes=shapes,
+        format=format,
+        options=options,
     )
+
+
+def _format_options(
+    path: Path, format: str, foreign: dict[str, Any], say: Message
+) -> dict[str, Any]:
+    """The foreign keys that the label format reads; the others are mentioned."""
+    try:
+        check_format(format)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: format: {error}") from None
+    keys = find_reader(format).keys if foreign else ()
+    unused = [key for key in foreign if key not in keys]
+    if unused:
+        say(f"{path}: keys that det does not use: {', '.join(unused)}")
+    return {key: value for key, value in foreign.items() if key in keys}
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
@@ -113,26 +135,24 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
     return values
 
 
-def _checked_keys(path: Path, raw: dict[Any, Any], say: Message) -> dict[str, Any]:
-    """The known keys under their own names, without those that are left empty."""
+def _checked_keys(path: Path, raw: dict[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The known keys under their own names, without those that are left empty; foreign keys."""
     values: dict[str, Any] = {}
-    strange: list[str] = []
+    foreign: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in KNOWN:
             _refuse_slip(path, str(key), raw)
-            strange.append(str(key))
+            foreign[str(key)] = value
         elif value is not None:
             name = ALIASES.get(key, key)
             if name in values:
                 raise DatasetError(f"{path}: {key} and its alias are both given; keep one")
             values[name] = value
-    if strange:
-        say(f"{path}: keys that det does not use: {', '.join(strange)}")
-    return values
+    return values, foreign
 
 
 def _refuse_slip(path: Path, key: str, raw: dict[Any, Any]) -> None:
-    """Raise where an unknown key is a known and absent one, misspelt."""
+    """Raise if an unknown key is a misspelling of a known key that is absent."""
     word = key.lower()
     anagrams = [known for known in SLIPS_OF if sorted(known) == sorted(word)]
     meant = anagrams or difflib.get_close_matches(word, SLIPS_OF, n=1, cutoff=0.8)
@@ -181,17 +201,19 @@ def _check_channels(path: Path, values: dict[str, Any]) -> None:
 
 
 def _class_names(path: Path, values: dict[str, Any], say: Message) -> tuple[str, ...]:
-    """From names, or class_0, class_1, ... where only nc is given."""
+    """From names, else class_0, class_1, ... from nc, else none if the format can say them."""
     count = _whole(path, "nc", values["nc"]) if "nc" in values else None
     if count is not None and count > MAX_CLASSES:
         raise DatasetError(f"{path}: nc: {count} classes are over the limit of {MAX_CLASSES}")
     if "names" not in values:
+        if count is None and values.get("format", DEFAULT) != DEFAULT:
+            return ()
         if count is None:
             raise DatasetError(f"{path}: names is missing: list the class names in order")
         return tuple(f"class_{number}" for number in range(count))
     names = _name_list(path, values["names"])
     if count is not None and count != len(names):
-        raise DatasetError(f"{path}: nc is {count} but names has {len(names)}; mend one of them")
+        raise DatasetError(f"{path}: nc is {count} but names has {len(names)}; fix one of them")
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         say(f"{path}: names: several classes are called {', '.join(twice)}")

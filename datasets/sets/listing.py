@@ -1,9 +1,9 @@
 """Which image files a split consists of: folders and list files to sorted absolute paths.
 
-A folder is searched with all its subfolders; a list file (.txt) names one image a line, relative
-to the list's own folder or else to the data set's root.  Files are told by their suffix; hidden
-files are passed over.  What is listed and cannot be used is a Finding; no file is opened here
-except lists.  Left out: wildcards, addresses on the network, archives.
+A source is a folder, which is searched with all its subfolders; a list file (.txt) with one image
+per line, relative to the list's own folder or else to the data set's root; or an image.  Files are
+recognized by their suffix; hidden files are skipped.  What is listed and cannot be used is a
+Finding; no file is opened here except lists.  Not supported: wildcards, web addresses, archives.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..formats.record import Finding
-from .description import read_description
-from .locate import Dataset, find_yaml, locate
+from ..finding import Finding
+from .dataset import Dataset
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NOT_DATA = "__MACOSX"
-"""The folder that one operating system adds to archives, full of files that only look like data."""
+"""A folder that macOS adds to archives, full of files that only look like data."""
 
 Stamp = tuple[int, int]
 """Size in bytes and time of the last change in nanoseconds: the same stamp, the same content."""
@@ -42,6 +42,8 @@ def list_images(dataset: Dataset, split: str) -> Listing:
     for source in sources:
         if source.is_dir():
             _add_folder(listing, str(source))
+        elif source.name.lower().endswith(IMAGE_SUFFIXES):
+            _add_image(listing, str(source), os.stat(source), source, 0)
         else:
             _add_list(listing, source, dataset.root)
     if listing.others:
@@ -50,18 +52,9 @@ def list_images(dataset: Dataset, split: str) -> Listing:
     return listing
 
 
-def count_images(data: str, split: str) -> int | None:
-    """Images of a split of ``data`` where they are on disk, or as many as would be drawn; None
-    where they would have to be fetched.  Nothing is written.  Raises DatasetError."""
-    description = read_description(find_yaml(data), _silent)
-    if description.shapes is not None:
-        return description.shapes.get(split, 0)
-    found = locate(description, _silent)
-    return len(list_images(found, split).images) if found else None
-
-
-def _silent(text: str) -> None:
-    """Remarks are made when the data set is loaded."""
+def is_image_source(path: Path) -> bool:
+    """Whether a split may name ``path`` in any format: a folder, a list of images or an image."""
+    return path.is_dir() or path.name.lower().endswith((".txt", *IMAGE_SUFFIXES))
 
 
 def _add_folder(listing: Listing, folder: str) -> None:
@@ -92,7 +85,7 @@ def _add_file(listing: Listing, entry: os.DirEntry[str]) -> None:
         return
     try:
         status = entry.stat()
-    except OSError as error:  # a link that leads nowhere
+    except OSError as error:  # a broken link
         path, message = Path(entry.path), f"cannot be read: {error.strerror}"
         listing.findings.append(Finding("image-missing", "error", path, 0, message))
         return
@@ -115,14 +108,29 @@ def _add_list(listing: Listing, source: Path, root: Path) -> None:
         if not name.lower().endswith(IMAGE_SUFFIXES):
             _count_other(listing, name)
             continue
-        for base in bases:
-            path = os.path.normpath(os.path.join(base, name))
-            if (status := _file_status(path)) is not None:
-                _add_image(listing, path, status, source, number)
-                break
+        for spelling, path in _candidates(name, bases):
+            if (status := _file_status(path)) is None:
+                continue
+            if spelling != name:
+                message = f"{name!r} does not exist; {spelling!r} does and is used"
+                listing.findings.append(Finding("image-path", "warning", source, number, message))
+            _add_image(listing, path, status, source, number)
+            break
         else:
-            message = f"{name!r} is not there; looked under {' and '.join(bases)}"
+            message = f"{name!r} does not exist; looked under {' and '.join(bases)}"
             listing.findings.append(Finding("image-missing", "error", source, number, message))
+
+
+def _candidates(name: str, bases: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Ways to read a line of a list and the path of each, the line as it is first.
+
+    Some tools write ``data/`` in front of each path, a folder that exists only in their archive,
+    and those of Windows write backslashes.
+    """
+    slashes = name.replace("\\", "/")
+    for spelling in dict.fromkeys((name, slashes, slashes.removeprefix("data/"))):
+        for base in bases:
+            yield spelling, os.path.normpath(os.path.join(base, spelling))
 
 
 def _file_status(path: str) -> os.stat_result | None:

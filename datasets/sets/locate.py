@@ -19,13 +19,17 @@ import hashlib
 import os
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 
 from ...files.archive import extract_zip
 from ...files.download import DownloadError, Progress, check_url, download_file
 from ...files.folders import cache_folder
-from .description import DatasetError, Description, Message, read_description
+from ..finding import Finding
+from ..formats.reader import find_reader
+from .dataset import Dataset, DatasetError
+from .description import Description, Message, read_description
+from .listing import is_image_source
 
 __all__ = [
     "Dataset", "DatasetError", "cache_folder", "dataset_folders", "find_yaml", "load_dataset",
@@ -38,36 +42,6 @@ WAIT_SECONDS = 5.0
 """How long to wait for a server before the stand-in is taken."""
 UNPACKED = 4
 """An archive may unpack to this many times its download limit."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set that is on disk.
-
-    splits: split name -> its sources (folders of images, or .txt files that list images).
-    root: the folder that relative paths in list files fall back to.  yaml: where it is described.
-    stand_in: the name of the data set that this one stands in for, None for the real one.
-    licence: what the description says about it.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    splits: dict[str, list[Path]]
-    root: Path
-    yaml: Path
-    stand_in: str | None = None
-    licence: str | None = None
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    def sources(self, split: str) -> list[Path]:
-        """The sources of a split; raises DatasetError that names those there are."""
-        if split not in self.splits:
-            there = ", ".join(self.splits)
-            raise DatasetError(f"{self.yaml}: there is no split {split!r}; there is {there}")
-        return self.splits[split]
 
 
 def dataset_folders() -> list[Path]:
@@ -150,7 +124,7 @@ def find_yaml(data: str) -> Path:
 
 
 def _which_yaml(inside: list[Path]) -> str:
-    """What is wrong with a folder that holds these YAMLs, and the mend."""
+    """What is wrong with a folder that holds these YAMLs, and how to fix it."""
     if inside:
         found = ", ".join(path.name for path in inside)
         return f"must hold one YAML; found {found}: name one of them"
@@ -172,8 +146,9 @@ def _archive_folder(description: Description) -> Path:
 def _roots(description: Description) -> Iterator[Path]:
     """Every folder that may be the data set's root, best first."""
     path = os.path.expanduser(description.path)
-    if os.path.isabs(path):
+    if _is_absolute(path):
         yield Path(path)
+        yield from _beside(description)
     else:
         beside = [] if description.yaml.parent == BUILT_IN else [description.yaml.parent]
         for base in (*beside, Path.cwd(), *dataset_folders(), _downloads()):
@@ -201,6 +176,16 @@ def _entry_path(root: Path, entry: str) -> Path | None:
     return None
 
 
+def _is_absolute(path: str) -> bool:
+    return os.path.isabs(path) or bool(PureWindowsPath(path).drive)
+
+
+def _beside(description: Description) -> tuple[Path, Path]:
+    """Where the data may be if an absolute path is one of another machine."""
+    folder = description.yaml.parent
+    return folder, folder / PureWindowsPath(description.path).name  # knows both kinds of slashes
+
+
 def locate(description: Description, say: Message) -> Dataset | None:
     """The data set under the first root that holds all of train and val, or None."""
     for root in dict.fromkeys(_roots(description)):
@@ -214,8 +199,20 @@ def locate(description: Description, say: Message) -> Dataset | None:
         for split in missing:
             say(f"{description.yaml}: {split}: not found under {root}; left out")
         whole = {split: places for split, places in splits.items() if split not in missing}
-        return _dataset(description, root, whole)
+        return replace(
+            _dataset(description, root, whole), findings=_root_findings(description, root, say)
+        )
     return None
+
+
+def _root_findings(description: Description, root: Path, say: Message) -> tuple[Finding, ...]:
+    """A warning where the path of the YAML is one of another machine."""
+    path = os.path.expanduser(description.path)
+    if not _is_absolute(path) or root == Path(path) or root not in _beside(description):
+        return ()
+    message = f"path: {description.path} does not hold the data set; {root} does and is used"
+    say(f"{description.yaml}: {message}")
+    return (Finding("path-elsewhere", "warning", description.yaml, 0, message),)
 
 
 def _dataset(description: Description, root: Path, splits: dict[str, list[Path | None]]) -> Dataset:
@@ -223,17 +220,22 @@ def _dataset(description: Description, root: Path, splits: dict[str, list[Path |
     for split, places in splits.items():
         checked[split] = [place for place in places if place is not None]
         for place in checked[split]:
-            if not place.is_dir() and place.suffix != ".txt":
-                wanted = "a folder of images or a .txt file that lists images"
+            if not is_image_source(place) and not find_reader(description.format).accepts(place):
+                wanted = "a folder of images, an image or a .txt file that lists images"
                 raise DatasetError(f"{description.yaml}: {split}: {place} is not {wanted}")
-    return Dataset(
+    found = Dataset(
         name=description.name,
         class_names=description.class_names,
         splits=checked,
         root=root,
         yaml=description.yaml,
         licence=description.licence,
+        format=description.format,
+        options=description.options,
     )
+    if found.class_names:
+        return found
+    return replace(found, class_names=find_reader(found.format).class_names(found))
 
 
 def _not_found(description: Description) -> str:
@@ -246,7 +248,7 @@ def _not_found(description: Description) -> str:
     places = dict.fromkeys(os.path.normpath(root / os.path.expanduser(entry)) for root in roots)
     return (
         f"{description.yaml}: {split}: {entry!r} was not found; looked for {', '.join(places)}"
-        f" (mend 'path', or set DET_DATASETS to the folder that holds the data set)"
+        f" (fix 'path', or set DET_DATASETS to the folder that holds the data set)"
     )
 
 

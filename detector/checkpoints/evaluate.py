@@ -7,7 +7,7 @@ from typing import Any
 
 from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
-from ...datasets.scan.scan import scan_split, summarise_findings
+from ...datasets.scan.scan import scan_split, summarize_findings
 from ...datasets.sets.locate import load_dataset
 from ..evaluate.class_names import ClassNames, ground_truth
 from ..evaluate.evaluator import Evaluation, evaluate
@@ -32,7 +32,7 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     online = config.download and not config.offline
     dataset = load_dataset(data, download=online, on_message=log.message)
     scan = scan_split(dataset, config.split)
-    for line in summarise_findings(scan):
+    for line in summarize_findings(scan):
         log.warn(line)
     truth = ground_truth(
         scan.records,

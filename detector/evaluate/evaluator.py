@@ -139,7 +139,9 @@ def _collect(
             )
         record = records[index]
         original = detections.to_original(letterbox, size)
-        collector.add(index, size, record.boxes, record.labels, original)
+        collector.add(
+            index, size, record.boxes, record.labels, original, record.crowd, record.area
+        )
 
 
 def _pictures(batch: Batch, found: Sequence[Detections], room: int) -> list[Picture]:

@@ -18,7 +18,7 @@ from ...datasets.batches.device_plan import Layout
 from ...datasets.batches.loader import Loader
 from ...datasets.formats.record import Record
 from ...datasets.images.cache import ImageCache, memory_budget
-from ...datasets.scan.scan import Scan, scan_split, summarise_findings
+from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.locate import Dataset, load_dataset
 from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
@@ -217,7 +217,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     for split, fraction in (("train", config.fraction), (config.split, 1.0)):
         with log.progress(f"reading {split}", 0) as update:
             scan = scan_split(dataset, split, fraction=fraction, on_progress=update)
-        for line in summarise_findings(scan):
+        for line in summarize_findings(scan):
             log.warn(f"{split}: {line}")
         records = [r.single_class() for r in scan.records] if config.single_cls else scan.records
         scans.append(replace(scan, records=records))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...datasets.sets.description import DatasetError
-from ...datasets.sets.listing import count_images
+from ...datasets.scan.count import count_images
+from ...datasets.sets.dataset import DatasetError
 from ..options.train import TrainConfig
 from .schedule import (
     batch_norm_momentum,

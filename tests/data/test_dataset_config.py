@@ -136,7 +136,7 @@ def test_missing_test_split_is_left_out_aloud(place: Path) -> None:
 def test_file_that_is_no_list_is_refused(place: Path) -> None:
     make_folders(place / "x", "images/val")
     (place / "x/images/train").write_text("")
-    with pytest.raises(DatasetError, match=r"train is not a folder of images or a \.txt file"):
+    with pytest.raises(DatasetError, match=r"train is not a folder of images, an image or a \.txt"):
         load_dataset(describe(place / "x"))
 
 

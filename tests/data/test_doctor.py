@@ -10,7 +10,7 @@ import made_data
 import numpy as np
 import pytest
 from made_data import DATA
-from yolodet.datasets.formats.record import Finding
+from yolodet.datasets.finding import Finding
 from yolodet.datasets.scan.doctor import Report, check_dataset, group_findings
 from yolodet.datasets.sets.locate import Dataset, load_dataset
 
@@ -49,7 +49,7 @@ def test_healthy_data_set(healthy: Dataset) -> None:
 
 
 def test_report_is_plain_json(healthy: Dataset) -> None:
-    add_image(healthy.root, "train/c.png", "5 1 1 1 1\n")
+    add_image(healthy.root, "train/c.png", ROW + "5 1 1 1 1\n")
     answer = json.loads(json.dumps(check_dataset(healthy).to_dict()))
     assert answer["counts"] == {"error": 1, "warning": 0, "info": 0}
     assert answer["class_names"] == ["cat", "dog"]
@@ -58,10 +58,10 @@ def test_report_is_plain_json(healthy: Dataset) -> None:
             "id": "label-class-range",
             "severity": "error",
             "count": 1,
-            "examples": ["labels/train/c.txt:1: class 5 is unknown; the classes are 0..1"],
+            "examples": ["labels/train/c.txt:2: class 5 is unknown; the classes are 0..1"],
         }
     ]
-    assert answer["splits"]["train"]["backgrounds"] == 1
+    assert answer["splits"]["train"]["backgrounds"] == 0
 
 
 def test_leak_between_splits_is_told_by_bytes_not_by_name(healthy: Dataset) -> None:
@@ -93,11 +93,12 @@ def test_files_of_one_size_and_one_head_and_tail_are_not_the_same(healthy: Datas
     assert check_dataset(healthy).groups == ()
 
 
-def test_the_same_folder_for_two_splits_is_a_leak(healthy: Dataset) -> None:
+def test_one_folder_for_two_splits_is_one_finding(healthy: Dataset) -> None:
     same = {"train": healthy.splits["train"], "val": healthy.splits["train"]}
     report = check_dataset(Dataset("x", healthy.class_names, same, healthy.root, healthy.yaml))
-    assert ids(report) == {"image-leak": 2}
-    assert example(report, "image-leak").endswith("the same file is in train and val")
+    assert ids(report) == {"split-same": 1}
+    told = "train and val are the same: val measures what was trained on"
+    assert example(report, "split-same") == f"images/train: {told}"
 
 
 def test_classes_without_boxes_and_imbalance(healthy: Dataset) -> None:

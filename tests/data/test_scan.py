@@ -147,7 +147,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
     assert caught.value.exit_code == 1
 
     (root / "list.txt").write_text("images/train/gone.jpg\n")
-    with pytest.raises(EmptyDatasetError, match=r"list\.txt:1: 'images/train/gone\.jpg' is not th"):
+    with pytest.raises(EmptyDatasetError, match=r"list\.txt:1: 'images/train/gone\.jpg' does not "):
         scan_split(data_set(root, "list.txt"), "train")
 
     add_image(root / "images/train/a.jpg", row=None)
@@ -164,7 +164,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
         scan_split(data_set(root), "train")
 
     (root / "images/train/a.jpg").write_bytes(b"")
-    with pytest.raises(EmptyDatasetError, match="none of 1 images can be read; first finding: "):
+    with pytest.raises(EmptyDatasetError, match="none of 1 images can be used; first finding: "):
         scan_split(data_set(root), "train")
 
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_data import DATA
+from made_data import DATA, data_set
 from yolodet.datasets import boxes as algebra
+from yolodet.datasets.finding import Finding
 from yolodet.datasets.formats import yolo
-from yolodet.datasets.formats.yolo import label_path, read_labels
+from yolodet.datasets.formats.reader import ABSENT, open_split
+from yolodet.datasets.formats.yolo import read_labels
+from yolodet.datasets.sets.dataset import DatasetError
 
 SIZE = (100, 200)  # height, width
 GOOD = "1 0.5 0.5 0.25 0.5"  # 75, 25 to 125, 75
 
 
-def read(tmp_path: Path, content: str | bytes, num_classes: int = 3) -> yolo.Labels:
+def read(
+    tmp_path: Path, content: str | bytes, **options: int
+) -> tuple[np.ndarray, np.ndarray, Sequence[Finding]]:
     file = tmp_path / "a.txt"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_labels(file, size=SIZE, num_classes=num_classes)
+    return read_labels(file, size=SIZE, **{"num_classes": 3, **options})[:3]
 
 
 BAD_ROWS = [
     ("1 0.5 0.5 0.25", "label-columns", "4 columns, expected 5 (class cx cy w h) or a class"),
     ("1", "label-columns", "1 columns, expected 5"),
-    ("1 0.5 0.5 0.25 0.5 0.9", "label-columns", "6 columns, expected 5"),
+    ("1 .1 .1 .2 .2 .3 1.101", "label-coordinates", "y is 1.101, expected a share of the image"),
     ("1 .1 .1 .2 .2 .3 .3 .4", "label-columns", "8 columns, expected 5"),
     ("cat 0.5 0.5 0.25 0.5", "label-number", "'cat' is not a number"),
     ("1 0,5 0.5 0.25 0.5", "label-number", "'0,5' is not a number"),
@@ -67,16 +74,18 @@ def test_bad_row_is_dropped_alone_with_its_line(
     assert findings[0].message.startswith(message)
 
 
-MENDED = [
+CORRECTED = [
     ("1 0.05 0.5 0.25 0.5", "label-clipped", [0, 25, 35, 75], "the box reaches over the border"),
     ("1 0.5 0.9 0.25 0.5", "label-clipped", [75, 65, 125, 100], "the box reaches over the border"),
+    ("1 0.5 0.5 0.5 0.5 0.913", "label-extra-column", [50, 25, 150, 75], "a 6th column (0.913: a"),
+    ("1 .1 -.0098 .2 .2 .3 .4 .1 .4", "label-clipped", [20, 0, 60, 40], "the box reaches over"),
     (GOOD, "label-duplicate", None, "the same as line 1; used once"),
     ("1.0 0.50 .5 0.250 0.5", "label-duplicate", None, "the same as line 1; used once"),
 ]
 
 
-@pytest.mark.parametrize(("row", "id", "box", "message"), MENDED)
-def test_mended_row_is_used_with_a_warning(
+@pytest.mark.parametrize(("row", "id", "box", "message"), CORRECTED)
+def test_corrected_row_is_used_with_a_warning(
     tmp_path: Path, row: str, id: str, box: list[float] | None, message: str
 ) -> None:
     boxes, labels, findings = read(tmp_path, f"{GOOD}\n{row}\n")
@@ -113,7 +122,7 @@ def test_file_without_rows_is_a_background(tmp_path: Path, content: str | bytes)
 
 
 def test_missing_file_is_a_background_and_no_finding(tmp_path: Path) -> None:
-    boxes, labels, findings = read_labels(tmp_path / "none.txt", size=SIZE, num_classes=1)
+    boxes, labels, findings = read_labels(tmp_path / "none.txt", size=SIZE, num_classes=1)[:3]
     assert (boxes.shape, labels.shape, findings) == ((0, 4), (0,), [])
 
 
@@ -122,7 +131,7 @@ def test_whole_file_findings(tmp_path: Path) -> None:
     assert len(labels) == 0
     assert [(f.id, f.line) for f in findings] == [("label-encoding", 0)]
     (tmp_path / "b.txt").mkdir()
-    _, _, findings = read_labels(tmp_path / "b.txt", size=SIZE, num_classes=1)
+    _, _, findings = read_labels(tmp_path / "b.txt", size=SIZE, num_classes=1)[:3]
     assert [(f.id, f.line) for f in findings] == [("label-unreadable", 0)]
 
 
@@ -175,8 +184,27 @@ def test_fast_reader_never_passes_what_the_careful_one_drops(row: str | bytes, i
         ("images/a.png", "labels/a.txt"),
     ],
 )
-def test_label_path(image: str, label: str) -> None:
-    assert label_path(Path(image)) == Path(label)
+def test_where_the_label_file_of_an_image_is(tmp_path: Path, image: str, label: str) -> None:
+    reader = open_split(data_set(tmp_path), "train")
+    assert reader.sources([image]) == ([label], [ABSENT])
+
+
+KEYPOINTS = "1 0.5 0.5 0.25 0.5 0.1 0.2 0.3 0.4 0.5 0.6"
+
+
+def test_keypoints_are_ignored_and_the_box_is_used(tmp_path: Path) -> None:
+    boxes, labels, findings = read(tmp_path, f"{KEYPOINTS}\n2 .5 .5 1 1\n", keypoint_columns=6)
+    assert (labels.tolist(), boxes[0].tolist()) == ([1, 2], [75, 25, 125, 75])
+    assert [(f.id, f.severity) for f in findings] == [("label-keypoints", "info")]
+    _, labels, findings = read(tmp_path, f"{KEYPOINTS}\n", keypoint_columns=9)  # another shape
+    assert (len(labels), [f.id for f in findings]) == (0, ["label-columns"])
+
+
+@pytest.mark.parametrize("shape", [17, [17], [0, 2], [17, 4], ["17", 3], [True, 2]])
+def test_wrong_shape_of_keypoints_is_refused(tmp_path: Path, shape: object) -> None:
+    dataset = replace(data_set(tmp_path), options={"kpt_shape": shape})
+    with pytest.raises(DatasetError, match=r"kpt_shape: expected \[number of keypoints, 2 or 3\]"):
+        open_split(dataset, "train")
 
 
 @pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="needs the shared data")
@@ -185,7 +213,7 @@ def test_real_labels_survive_the_way_to_pixels_and_back() -> None:
     assert len(files) == 205
     for file in files[:40]:
         expected = np.loadtxt(file, ndmin=2)
-        boxes, labels, findings = read_labels(file, size=(480, 640), num_classes=3)
+        boxes, labels, findings = read_labels(file, size=(480, 640), num_classes=3)[:3]
         assert [finding for finding in findings if finding.severity == "error"] == []
         assert labels.tolist() == expected[:, 0].tolist()
         np.testing.assert_allclose(

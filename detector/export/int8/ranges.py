@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ....datasets.images.image import letterbox, read_image
-from ....datasets.scan.scan import scan_split, summarise_findings
+from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ...options.errors import UsageError
 from ...options.export import ExportConfig
@@ -50,7 +50,7 @@ def calibration_images(
     )
     scan = scan_split(dataset, SPLIT)
     if config.split != SPLIT:  # the examiner has told of that split
-        for line in summarise_findings(scan):
+        for line in summarize_findings(scan):
             log.warn(f"{SPLIT}: {line}")
     records = scan.records
     count = min(round(len(records) * config.fraction), MOST)

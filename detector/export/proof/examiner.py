@@ -17,7 +17,7 @@ from ....datasets.batches.dataset import DetectionDataset
 from ....datasets.batches.loader import Loader
 from ....datasets.drawn.shapes import draw_scene
 from ....datasets.images.image import letterbox, read_image
-from ....datasets.scan.scan import scan_split, summarise_findings
+from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ....weights.checkpoint import Meta
 from ...evaluate.class_names import ClassNames, GroundTruth, ground_truth
@@ -154,7 +154,7 @@ def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
     online = config.download and not config.offline
     dataset = load_dataset(str(config.data), download=online, on_message=log.message)
     scan = scan_split(dataset, config.split)
-    for line in summarise_findings(scan):
+    for line in summarize_findings(scan):
         log.warn(f"{config.split}: {line}")
     truth = ground_truth(
         scan.records,

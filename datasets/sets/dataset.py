@@ -1,0 +1,49 @@
+"""A Dataset: a data set that is on disk, and the error of one that cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...files.errors import InputError
+from ..finding import Finding
+
+
+class DatasetError(InputError):
+    """A data set that cannot be used; the message says where and how to fix it."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that is on disk.
+
+    splits: split name -> its sources (folders of images, .txt files that list images, images, or
+    what the format's reader accepts).  root: the folder that relative paths in list files fall
+    back to.  yaml: where the data set is described.  stand_in: the name of the data set that this
+    one stands in for, None for the real one.  licence: what the description says about it.
+    format: the label format.  options: values of the YAML keys that only this format reads.
+    findings: what had to be assumed to find the files.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: dict[str, list[Path]]
+    root: Path
+    yaml: Path
+    stand_in: str | None = None
+    licence: str | None = None
+    format: str = "yolo"
+    options: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def sources(self, split: str) -> list[Path]:
+        """The sources of a split; raises DatasetError that names the splits there are."""
+        if split not in self.splits:
+            there = ", ".join(self.splits)
+            raise DatasetError(f"{self.yaml}: there is no split {split!r}; there is {there}")
+        return self.splits[split]
