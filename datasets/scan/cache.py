@@ -55,6 +55,8 @@ class Entry(NamedTuple):
     @property
     def is_usable(self) -> bool:
         """Whether the image is one of the split: readable, and not without a usable annotation."""
+        if not self.findings:
+            return True
         return self.size is not None and not any(f.id == LEFT_OUT for f in self.findings)
 
     @property
@@ -64,6 +66,8 @@ class Entry(NamedTuple):
         A problem that is fixed from outside (access rights, a mount) leaves the stamps as they
         are, so what could not be read is tried again each time.
         """
+        if not self.findings:
+            return True
         return self.size is not None and not any(f.id == UNREADABLE for f in self.findings)
 
 
