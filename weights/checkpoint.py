@@ -28,11 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..files.atomic import write_atomically
 from ..files.errors import DetError
+from .architecture import MAX_CLASSES, Architecture, ArchitectureError
 
 if TYPE_CHECKING:  # reading a header needs no torch
     from torch import Tensor
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: the architecture replaces ``class_width``, and ``licence`` is spelled ``license``."""
 HEADER_LIMIT = 64 * 2**20
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError),
@@ -54,12 +56,12 @@ class Meta:
     image_size: int
     strides: tuple[int, ...]
     precision: str
-    class_width: int | None = None
-    """Width of the class towers where it is not the family's default for the class count."""
+    architecture: Architecture | None = None
+    """None in files of schema 1: there, the tensors say how wide the model is."""
     schema: int = SCHEMA
     epoch: int = 0
     step: int = 0
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     data: dict[str, Any] = field(default_factory=dict)
     """name, fingerprints, sizes and stand_in_for of the data set; ``yaml`` as the user typed
@@ -88,14 +90,54 @@ class Meta:
             )
         known = {f.name for f in fields(Meta)}
         values = {key: value for key, value in data.items() if key in known}
+        if "licence" in data:  # schema 1
+            values.setdefault("license", data["licence"])
         try:
+            _check_types(values)
             values["class_names"] = tuple(values["class_names"])
             values["strides"] = tuple(values["strides"])
+            if values.get("architecture") is not None:
+                values["architecture"] = Architecture.from_plain(values["architecture"])
+                _check_agreement(values)
             return Meta(**values)
         except (KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{path}: the checkpoint header is incomplete ({error})"
             ) from error
+        except ArchitectureError as error:
+            raise CheckpointError(
+                f"{path} describes no model that can be built: {error}"
+            ) from error
+
+
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("model", "precision", "license", "provenance"), str),
+    **dict.fromkeys(("image_size", "epoch", "step"), int),
+    **dict.fromkeys(("data", "metrics", "config", "preprocess", "versions"), dict),
+}
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Raise TypeError for a field of another type than Meta has."""
+    for name, kind in TYPES.items():
+        if name in values and not isinstance(values[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    for name, kind, limit in (("class_names", str, MAX_CLASSES), ("strides", int, 8)):
+        items = values[name]
+        if not isinstance(items, list | tuple) or not 0 < len(items) <= limit:
+            raise TypeError(f"{name} is no list of 1 to {limit} entries")
+        if not all(type(item) is kind for item in items):
+            raise TypeError(f"{name} holds more than {kind.__name__}")
+
+
+def _check_agreement(values: Mapping[str, Any]) -> None:
+    """Raise ArchitectureError where it is of another model or class count than the header."""
+    own, count = values["architecture"], len(values["class_names"])
+    if (own.name, own.num_classes) != (values["model"], count):
+        raise ArchitectureError(
+            f"the architecture is a {own.name} of {own.num_classes} classes, the header says "
+            f"{values['model']} with {count}"
+        )
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Meta) -> None:
@@ -238,7 +280,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def _json(text: str | bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its header is not JSON") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is damaged: its header is not a JSON object")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import CheckpointError, Meta, is_state, load_state, read_header, read_meta
-from .zoo import licence_notice
+from .zoo import license_notice
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 """Ends of the names of tensors that are no parameters."""
@@ -34,7 +34,7 @@ def describe_file(path: Path) -> dict[str, Any]:
         found = _describe_state(path)
     else:
         found = _describe_foreign(path)
-    notice = licence_notice(path.name, found["licence"], found["provenance"])
+    notice = license_notice(path.name, found["license"], found["provenance"])
     return {"file": path.name, **found} | ({"notice": notice} if notice else {})
 
 
@@ -97,7 +97,7 @@ def _describe_foreign(path: Path) -> dict[str, Any]:
         "model": found.name,
         "num_classes": found.num_classes,
         "class_names": list(found.class_names or ()),
-        "licence": found.licence,
+        "license": found.license,
         "provenance": provenance_text(found.provenance),
         "preprocess": dict(found.preprocess),
         **_count({name: tensor.numel() for name, tensor in found.tensors.items()}),
@@ -113,8 +113,12 @@ def provenance_text(facts: Mapping[str, str]) -> str:
 
 
 def _plain(meta: Meta) -> dict[str, Any]:
-    values = asdict(meta)
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+    """The fields, with the architecture in a line: its convolutions are many."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(meta).items()}
+    if own := values["architecture"]:
+        own["branches"], own["convolutions"] = list(own["branches"]), len(own.pop("widths"))
+        del own["heads"]
+    return values
 
 
 def _count(numbers: Mapping[str, int]) -> dict[str, int]:

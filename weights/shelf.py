@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .zoo import ZOO, check_licence
+from .zoo import ZOO, check_license
 
 
 def weights_folder() -> Path:
@@ -29,14 +29,14 @@ def converted(name: str) -> Path:
 
 
 def check_obtainable(word: str, *, offline: bool, accept_license: str | None) -> None:
-    """Raise where a name of the zoo may not be fetched: LicenceError, or DownloadError offline.
+    """Raise where a name of the zoo may not be fetched: LicenseError, or DownloadError offline.
 
     A path, and weights that are on disk already, may always be used.
     """
     entry = ZOO.get(word)
     if entry is None or converted(word).is_file():
         return
-    check_licence(entry, accept_license)
+    check_license(entry, accept_license)
     if offline and not converted(word).with_name(entry.file).is_file():
         from ..files.download import DownloadError  # the network's modules again
 

@@ -1,7 +1,7 @@
-"""Pretrained weights that can be downloaded: name -> address, licence, and what they are.
+"""Pretrained weights that can be downloaded: name -> address, license, and what they are.
 
-Only weights whose licence lets anyone use, change and sell what they make of them are listed.  A
-licence that asks for more must be accepted by name (``check_licence``); that rule is here for
+Only weights whose license lets anyone use, change and sell what they make of them are listed.  A
+license that asks for more must be accepted by name (``check_license``); that rule is here for
 the day such weights are listed, and for lists of one's own.  Numbers are as published.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from ..files.errors import InputError
 
 PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
-"""SPDX names of licences that ask for no more than a notice."""
+"""SPDX names of licenses that ask for no more than a notice."""
 
 _YOLOV9 = "https://github.com/MultimediaTechLab/YOLO/releases/download/v1.0-alpha/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 
 
-class LicenceError(InputError):
-    """Weights whose licence has not been accepted."""
+class LicenseError(InputError):
+    """Weights whose license has not been accepted."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ZooEntry:
     image_size: int
     ap: float
     parameters: float
-    licence: str
+    license: str
     project: str
     trained_on: str = "COCO 2017"
     task: str = "detect"
@@ -55,8 +55,8 @@ def _yolov9(size: str, ap: float, parameters: float) -> ZooEntry:
 
 def _yolox(size: str, image_size: int, ap: float, parameters: float) -> ZooEntry:
     name, project = f"yolox_{size}", "Megvii-BaseDetection/YOLOX"
-    licence = "Apache-2.0"
-    return ZooEntry(name, _YOLOX, f"{name}.pth", image_size, ap, parameters, licence, project)
+    license = "Apache-2.0"
+    return ZooEntry(name, _YOLOX, f"{name}.pth", image_size, ap, parameters, license, project)
 
 
 ZOO: dict[str, ZooEntry] = {
@@ -77,21 +77,21 @@ ZOO: dict[str, ZooEntry] = {
 """Model name -> weights."""
 
 
-def check_licence(entry: ZooEntry, accepted: str | None) -> None:
-    """Raise LicenceError unless the licence is permissive or ``accepted`` by name."""
-    if entry.licence in PERMISSIVE or entry.licence == accepted:
+def check_license(entry: ZooEntry, accepted: str | None) -> None:
+    """Raise LicenseError unless the license is permissive or ``accepted`` by name."""
+    if entry.license in PERMISSIVE or entry.license == accepted:
         return
-    raise LicenceError(
-        f"the weights of {entry.name} ({entry.project}) are under {entry.licence}, which also binds"
-        f" what you make of them: accept it with accept_license={entry.licence}"
+    raise LicenseError(
+        f"the weights of {entry.name} ({entry.project}) are under {entry.license}, which also binds"
+        f" what you make of them: accept it with accept_license={entry.license}"
     )
 
 
-def licence_notice(name: str, licence: str, provenance: str) -> str | None:
-    """What to tell a user who is about to use such weights; None for a permissive licence."""
-    if licence in PERMISSIVE:
+def license_notice(name: str, license: str, provenance: str) -> str | None:
+    """What to tell a user who is about to use such weights; None for a permissive license."""
+    if license in PERMISSIVE:
         return None
     return (
-        f"{name} is under {licence} ({provenance}): this licence also binds models that are trained"
+        f"{name} is under {license} ({provenance}): this license also binds models that are trained"
         " from it and services that use it"
     )

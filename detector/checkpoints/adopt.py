@@ -1,7 +1,7 @@
 """A checkpoint of another project -> a Detector and a Meta as one of ours has.
 
-``weights.importers`` reads the file and renames its tensors; here they get a model.  A branch of
-the head that the file lacks is taken off the model, so that nobody reads fresh weights by mistake.
+``weights.importers`` reads the file and renames its tensors; here they get a model of their widths.
+A branch of the head that the file lacks is not in the model, so that nobody reads fresh weights.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ...datasets.sets.description import read_description
 from ...datasets.sets.locate import BUILT_IN
 from ...weights.checkpoint import CheckpointError, Meta, is_state, save_weights
 from ...weights.describe import provenance_text
 from ...weights.importers import ImportedWeights, import_checkpoint
-from ..models.build import build
 from ..models.detector import Detector
+from .rebuild import described, rebuild
 
 DEFAULT_SIZE = 640
 SMALL = ("yolox_nano", "yolox_tiny")
@@ -41,24 +39,10 @@ def adopt(path: Path) -> tuple[Detector, Meta]:
             "or use the best.safetensors beside it"
         )
     found = import_checkpoint(path)
-    model = build(found.name, found.num_classes, found.class_width)
-    fill(model, found.tensors, path)
-    return model, _meta(found, model)
-
-
-def fill(model: Detector, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict that may lack whole branches of the head: those are dropped.
-
-    Raises CheckpointError where anything else is missing, left over or of another shape.
-    """
-    absent = [b for b in model.branches if not any(k.startswith(f"head.{b}.") for k in tensors)]
-    if absent and len(absent) < len(model.branches):
-        model.drop(absent)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise CheckpointError(f"{path} does not hold a whole {model.name} ({reason})") from error
+    meta = described(_meta(found), found.tensors, path)
+    assert meta.architecture is not None
+    model = rebuild(meta.architecture, found.tensors, path)
+    return model, replace(meta, strides=model.strides)
 
 
 def convert(
@@ -82,16 +66,15 @@ def convert(
     return meta
 
 
-def _meta(found: ImportedWeights, model: Detector) -> Meta:
+def _meta(found: ImportedWeights) -> Meta:
     small = found.name in SMALL
     return Meta(
         model=found.name,
         class_names=found.class_names or default_names(found.num_classes),
         image_size=SMALL_SIZE if small else DEFAULT_SIZE,
-        strides=model.strides,
+        strides=(8, 16, 32),
         precision="fp32",
-        class_width=found.class_width,
-        licence=found.licence,
+        license=found.license,
         provenance=provenance_text(found.provenance),
         preprocess=dict(found.preprocess),
     )

@@ -27,8 +27,8 @@ def obtain(
 ) -> Path:
     """The checkpoint that ``word`` means: a path as it is, a name of the zoo in the weights folder.
 
-    offline: ask no network.  accept_license: of weights whose licence binds what is made of them.
-    on_message: takes remarks.  on_progress: takes bytes done and in all.  Raises LicenceError,
+    offline: ask no network.  accept_license: of weights whose license binds what is made of them.
+    on_message: takes remarks.  on_progress: takes bytes done and in all.  Raises LicenseError,
     DownloadError, ImportFailed or CheckpointError.
     """
     entry = ZOO.get(word)
@@ -42,7 +42,7 @@ def obtain(
     by_hand = original.is_file()
     if not by_hand:
         if on_message is not None:
-            on_message(f"downloading the weights of {word} ({entry.licence}) from {entry.url}")
+            on_message(f"downloading the weights of {word} ({entry.license}) from {entry.url}")
         _fetch(entry, original, on_progress)
     try:
         _convert(entry, original, target)

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from ...weights.checkpoint import Meta
-from ...weights.zoo import licence_notice
+from ...weights.zoo import license_notice
 from ..evaluate.postprocess import head_in_use
 from ..export.exported import ExportedDetector, about_file, open_exported
 from ..export.formats.about import About
@@ -107,8 +107,8 @@ def load_checkpoint(path: Path, device: torch.device, log: Log) -> tuple[Detecto
 
 
 def notify(path: Path, meta: Meta, log: Log) -> None:
-    """Say it where a licence asks for something."""
-    if notice := licence_notice(path.name, meta.licence, meta.provenance):
+    """Say it where a license asks for something."""
+    if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ...datasets.images.image import CENTER, CORNER
 from ...weights.checkpoint import CheckpointError, Meta, load_weights
-from ..models.build import build
 from ..models.detector import Detector
 from ..options.names import FOREIGN
-from .adopt import adopt, fill
+from .adopt import adopt
+from .rebuild import described, rebuild
 
 
 def restore(path: Path) -> tuple[Detector, Meta]:
@@ -23,8 +23,9 @@ def restore(path: Path) -> tuple[Detector, Meta]:
         model, meta = adopt(path)
     else:
         tensors, meta = load_weights(path)
-        model = build(meta.model, meta.num_classes, meta.class_width)
-        fill(model, tensors, path)
+        meta = described(meta, tensors, path)
+        assert meta.architecture is not None
+        model = rebuild(meta.architecture, tensors, path)
     model.letterbox = letterbox_of(meta, model.letterbox)
     return model, meta
 

@@ -15,7 +15,7 @@ from typing import Any
 from ...files.version import __version__
 from ...weights.describe import describe_file
 from ...weights.shelf import check_obtainable, converted, weights_folder
-from ...weights.zoo import ZOO, licence_notice
+from ...weights.zoo import ZOO, license_notice
 from ..options.catalogue import Command
 from ..options.errors import UsageError, nearest
 from ..options.formats import format_of
@@ -31,7 +31,7 @@ from .outcome import Outcome
 from .show import as_lines
 
 SUFFIX = ".safetensors"
-COLUMNS = ("name", "task", "imgsz", "AP", "params M", "licence", "trained on", "here", "source")
+COLUMNS = ("name", "task", "imgsz", "AP", "params M", "license", "trained on", "here", "source")
 
 
 def describe(model: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def as_table(listing: dict[str, Any]) -> str:
     for row in listing["weights"]:
         numbers = (str(row["image_size"]), f"{row['ap']:.1f}", f"{row['parameters']:g}")
         here = "yes" if row["downloaded"] else "no"
-        facts = (row["licence"], row["trained_on"], here, row["url"])
+        facts = (row["license"], row["trained_on"], here, row["url"])
         rows.append((row["name"], row["task"], *numbers, *facts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -109,13 +109,13 @@ def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
     from ..checkpoints.adopt import convert  # torch
 
     meta = convert(source, target)
-    if notice := licence_notice(source.name, meta.licence, meta.provenance):
+    if notice := license_notice(source.name, meta.license, meta.provenance):
         log.warn(notice)
     return describe_file(target) | {"written": str(target)}
 
 
 def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
-    """Download and convert weights of the zoo.  Raises UsageError, LicenceError, DownloadError."""
+    """Download and convert weights of the zoo.  Raises UsageError, LicenseError, DownloadError."""
     name = _needed(config.model, "download NAME")
     if name not in ZOO:
         near = " or ".join(nearest(name, ZOO))

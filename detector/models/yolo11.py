@@ -26,12 +26,12 @@ BINS = 16
 __all__ = ["SIZES", "build"]
 
 
-def build(size: str, num_classes: int, class_width: int | None = None) -> Detector:
-    """The detector of one row; class_width where it is not the default for num_classes."""
+def build(size: str, num_classes: int) -> Detector:
+    """The detector of one row."""
     row = SIZES[size]
     c3, c4, c5 = levels = row.widths[2:]
     inner = c3k if row.deep else narrow
-    classes = class_width or default_class_width(c3, num_classes)
+    classes = default_class_width(c3, num_classes)
     many = Branch(
         levels,
         lambda c: box_tower(c, max(4 * BINS, c3 // 4), BINS),

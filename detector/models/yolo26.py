@@ -51,11 +51,11 @@ SIZES = {
 }
 
 
-def build(size: str, num_classes: int, class_width: int | None = None) -> Detector:
-    """The detector of one row; class_width where it is not the default for num_classes."""
+def build(size: str, num_classes: int) -> Detector:
+    """The detector of one row."""
     row = SIZES[size]
     c3, c4, c5 = levels = row.widths[2:]
-    classes = class_width or default_class_width(c3, num_classes)
+    classes = default_class_width(c3, num_classes)
     many = Branch(
         levels,
         lambda c: box_tower(c, max(16, c3 // 4)),

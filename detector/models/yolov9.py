@@ -71,8 +71,8 @@ SIZES = {
 }
 
 
-def build(size: str, num_classes: int, class_width: int | None = None) -> Detector:
-    """The detector of one row; class_width where it is not the default for num_classes."""
+def build(size: str, num_classes: int) -> Detector:
+    """The detector of one row."""
     row = SIZES[size]
     c3, c4, c5 = row.widths[3:]
     p3, p4, p5 = row.inner[1:]
@@ -86,7 +86,7 @@ def build(size: str, num_classes: int, class_width: int | None = None) -> Detect
         down4=down(c4, row.down4),
         mix_up5=Elan(row.down4 + c5, c5, p5, row.links),
     )
-    classes = class_width or default_class_width(row.out3, num_classes)
+    classes = default_class_width(row.out3, num_classes)
     head = Head(
         {
             ONE_TO_MANY: make_branch((row.out3, c4, c5), classes, num_classes),

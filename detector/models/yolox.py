@@ -54,12 +54,10 @@ SIZES = {
 }
 
 
-def build(size: str, num_classes: int, class_width: int | None = None) -> Detector:
-    """The detector of one row.  class_width is fixed by the row: ValueError for another one."""
+def build(size: str, num_classes: int) -> Detector:
+    """The detector of one row."""
     row = SIZES[size]
     b, n = row.base, row.links
-    if class_width not in (None, 4 * b):
-        raise ValueError(f"yolox_{size} has class towers of width {4 * b}, not {class_width}")
     neck = Neck(
         lateral5=Conv(16 * b, 8 * b),
         mix_down4=row_csp(row, 16 * b, 8 * b, n, residual=False),

@@ -69,7 +69,6 @@ class Run:
     length: RunLength
     warmup: int
     provenance: dict[str, str]
-    class_width: int | None
     transferred: Transfer | None
     transferred_names: frozenset[str]
     ranks: Ranks
@@ -96,7 +95,7 @@ def assemble(
 
     resumed, transferred: of the state that will be loaded into it; the weights that the run once
     started from are not needed then.  ranks: the ranks that train together.  Raises DatasetError,
-    CheckpointError, ImportFailed, LicenceError, DownloadError, DeviceError, UsageError,
+    CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
     device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
     prepare_process(config, device)
@@ -154,8 +153,7 @@ def assemble(
         accumulate=accumulated(config.batch, config.nbs),
         length=length,
         warmup=warmup_steps(length, config.warmup_epochs),
-        provenance={"licence": begin.licence, "provenance": begin.provenance},
-        class_width=begin.class_width,
+        provenance={"license": begin.license, "provenance": begin.provenance},
         transferred=begin.transferred,
         transferred_names=names,
         ranks=ranks,

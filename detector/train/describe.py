@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...weights.checkpoint import Meta
+from ..models.build import architecture_of
 from .assemble import Run
 from .position import Position
 
@@ -22,7 +23,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         class_names=run.class_names,
         image_size=run.image_size,
         strides=run.model.strides,
-        class_width=run.class_width,
+        architecture=architecture_of(run.model),
         precision=precision,
         epoch=at.epoch,
         step=at.updates,
@@ -31,7 +32,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         config=portable(asdict(run.config)),
         versions=versions(),
         preprocess=run.model.preprocessing,
-        licence=run.provenance["licence"],
+        license=run.provenance["license"],
         provenance=run.provenance["provenance"],
     )
 

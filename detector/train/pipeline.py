@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...weights.checkpoint import Meta
+from ..checkpoints.rebuild import read_state_meta
 from ..checkpoints.restore import restore
 from ..evaluate.report import metrics_table
 from ..options.train import TrainConfig
@@ -57,7 +57,7 @@ def train(
             config, state = resume_config(config, given, last, log)
             folder = last.parents[1]
         check_batch(config.batch, ranks.size)
-        meta = Meta.from_dict(state["meta"], last) if state else None
+        meta = read_state_meta(state, last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
         with contextlib.closing(assemble(config, log, meta, transferred, ranks)) as run:
             decision = decide_precision(run, state, log)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer, transfer
-from ...weights.zoo import licence_notice
+from ...weights.zoo import license_notice
 from ..checkpoints.check import start_of
 from ..checkpoints.fetch import obtain
 from ..checkpoints.restore import letterbox_of, restore
 from ..evaluate.class_names import ClassNames, first_difference
-from ..models.build import build, class_width_of
+from ..models.build import architecture_of, build, build_from, with_classes
 from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.names import MODELS
@@ -23,14 +23,12 @@ from ..run.log import Log
 
 @dataclass(frozen=True)
 class Start:
-    """model: to be trained.  licence, provenance: of the weights that it starts from.
-    class_width: of its class towers, where they are a checkpoint's.  transferred: what the weights
-    gave it, None for a fresh model."""
+    """model: to be trained.  license, provenance: of the weights that it starts from.
+    transferred: what the weights gave it, None for a fresh model."""
 
     model: Detector
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     provenance: str = "trained from scratch"
-    class_width: int | None = None
     transferred: Transfer | None = None
 
     @property
@@ -43,7 +41,7 @@ class Start:
 def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     """A fresh detector, or one with what fits of the weights that the config names.
 
-    Raises LicenceError, DownloadError, CheckpointError or ImportFailed where those can not be had.
+    Raises LicenseError, DownloadError, CheckpointError or ImportFailed where those can not be had.
     """
     word = start_of(config)
     if word is None:
@@ -58,11 +56,11 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
         )
     source, meta = restore(path)
     name = config.model if config.model in MODELS else meta.model
-    # class towers keep their width, or nothing that they have learnt would fit
-    width = class_width_of(source.state_dict()) if name == meta.model else None
-    model = build(name, len(class_names), width)
-    if name == meta.model:
+    if name == meta.model:  # the widths are the checkpoint's, or not all of it would fit
+        model = build_from(with_classes(architecture_of(source), len(class_names)))
         model.letterbox = source.letterbox
+    else:
+        model = build(name, len(class_names))
     moved = transfer(
         source.state_dict(),
         model.state_dict(),
@@ -71,10 +69,10 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
         class_keys=model.class_keys,
     )
     model.load_state_dict(moved.loaded, strict=False)
-    log.info(f"weights from {word} ({meta.licence}): {moved.report()}")
-    if notice := licence_notice(path.name, meta.licence, meta.provenance):
+    log.info(f"weights from {word} ({meta.license}): {moved.report()}")
+    if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
-    return Start(model, meta.licence, f"{path.name} ({meta.provenance})", width, moved)
+    return Start(model, meta.license, f"{path.name} ({meta.provenance})", moved)
 
 
 def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
@@ -88,6 +86,7 @@ def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
             f"{wrong}: go on with data of the same classes, or start a new run from its weights "
             f"(model=.../{BEST})"
         )
-    model = build(meta.model, len(class_names), meta.class_width)
+    assert meta.architecture is not None
+    model = build_from(meta.architecture)
     model.letterbox = letterbox_of(meta, model.letterbox)
-    return Start(model, meta.licence, meta.provenance, meta.class_width)
+    return Start(model, meta.license, meta.provenance)

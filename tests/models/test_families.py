@@ -161,8 +161,3 @@ def test_yolox_distances_are_its_boxes_seen_from_the_centre_of_the_cell() -> Non
     size = raw[..., 2:].exp() * strides[:, None]
     expected = torch.cat((centre - size / 2, centre + size / 2), -1)
     torch.testing.assert_close(boxes, expected, atol=1e-4, rtol=1e-5)
-
-
-def test_yolox_has_no_other_class_width() -> None:
-    with pytest.raises(ValueError, match="width 96, not 80"):
-        build("yolox_tiny", 3, class_width=80)

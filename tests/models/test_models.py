@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from widths import build_wide
 from yolodet.detector.models.blocks import join
 from yolodet.detector.models.build import NAMES, build
 from yolodet.detector.models.detector import Detector
@@ -57,7 +58,7 @@ def assert_equal(
 def test_class_tower_width_follows_the_class_count() -> None:
     assert count(on_meta("yolo26n", 2)) == 2_504_580
     with torch.device("meta"):
-        assert build("yolo26n", 2, class_width=80).head.one_to_one.classes[0][-1].in_channels == 80
+        assert build_wide("yolo26n", 2, 80).head.one_to_one.classes[0][-1].in_channels == 80
 
 
 def test_every_configured_name_builds() -> None:
@@ -259,10 +260,7 @@ def test_stages_are_in_order_and_hold_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_class_keys_are_all_parameters_that_depend_on_the_class_count(name: str) -> None:
     with torch.device("meta"):
-        width = 4 * 24 if name == "yolox_tiny" else 64
-        shapes = [
-            {key: p.shape for key, p in build(name, n, width).named_parameters()} for n in (3, 7)
-        ]
+        shapes = [{key: p.shape for key, p in build(name, n).named_parameters()} for n in (3, 7)]
     detector = on_meta(name, 3)
     assert set(detector.class_keys) == {k for k in shapes[0] if shapes[0][k] != shapes[1][k]}
     assert all(shapes[1][key][0] == 7 for key in detector.class_keys)

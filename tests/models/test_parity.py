@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from yolodet.detector.models.build import build, class_width_of
+from yolodet.detector.models.build import architecture_from, build_from
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.head import decode_boxes, distances_in_strides
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no fixtures in {
 
 def load(file: str) -> tuple[Detector, ImportedWeights, dict[str, torch.Tensor]]:
     imported = import_checkpoint(FIXTURES / file)
-    detector = build(imported.name, imported.num_classes, imported.class_width).eval()
+    architecture = architecture_from(imported.name, imported.num_classes, imported.tensors)
+    detector = build_from(architecture).eval()
     detector.load_state_dict(imported.tensors)  # strict: every tensor, every shape
     with np.load(FIXTURES / f"{file.rsplit('.', 1)[0]}.npz") as arrays:
         return detector, imported, {key: torch.from_numpy(arrays[key]) for key in arrays.files}
@@ -54,7 +55,7 @@ def assert_decoded(predictions: Predictions, decoded: torch.Tensor) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_one_headed_ultralytics_models(name: str, fused: bool) -> None:
     detector, imported, expected = load(f"{name}_nc80.pt")
-    assert (imported.name, imported.licence) == (name, "AGPL-3.0")
+    assert (imported.name, imported.license) == (name, "AGPL-3.0")
     assert imported.class_names == tuple(f"class{i}" for i in range(80))
     found = run(detector.fuse() if fused else detector, expected["x"])[ONE_TO_MANY]
     assert_within(found.logits, expected["raw.scores"].mT, RAW)
@@ -65,7 +66,7 @@ def test_one_headed_ultralytics_models(name: str, fused: bool) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_both_heads_of_yolo26(fused: bool) -> None:
     detector, imported, expected = load("yolo26n_nc80.pt")
-    assert (imported.name, imported.licence, imported.notes) == ("yolo26n", "AGPL-3.0", ())
+    assert (imported.name, imported.license, imported.notes) == ("yolo26n", "AGPL-3.0", ())
     found = run(detector.fuse() if fused else detector, expected["x"])
     for branch, key in ((ONE_TO_MANY, "one2many"), (ONE_TO_ONE, "one2one")):
         assert_within(found[branch].logits, expected[f"raw.{key}.scores"].mT, RAW)
@@ -76,7 +77,7 @@ def test_both_heads_of_yolo26(fused: bool) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_both_heads_of_yolov9(fused: bool) -> None:
     detector, imported, expected = load("v9-t_random.pt")
-    assert (imported.name, imported.licence, imported.class_width) == ("yolov9t", "MIT", 80)
+    assert (imported.name, imported.license) == ("yolov9t", "MIT")
     found = run(detector.fuse() if fused else detector, expected["x"])
     for branch, key in ((ONE_TO_MANY, "Main"), (AUXILIARY, "AUX")):
         levels = [[expected[f"out.{key}.{i}.{part}"] for i in range(3)] for part in range(3)]
@@ -90,15 +91,9 @@ def test_both_heads_of_yolov9(fused: bool) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_yolox_boxes_and_joint_scores(fused: bool) -> None:
     detector, imported, expected = load("yolox_nano_random.pth")
-    assert (imported.name, imported.licence) == ("yolox_nano", "Apache-2.0")
+    assert (imported.name, imported.license) == ("yolox_nano", "Apache-2.0")
     images = expected["x"].flip(1) / 255  # the fixture is BGR in 0..255
     found = run(detector.fuse() if fused else detector, images)[ONE_TO_MANY]
     assert_within(xywh(decode_boxes(found)), expected["out"][..., :4], PIXELS)
     joint = expected["out"][..., 4:5] * expected["out"][..., 5:]
     assert_within(found.logits.sigmoid(), joint, SCORES)
-
-
-def test_the_class_width_of_a_state_dict_is_the_imported_one() -> None:
-    for file in ("v9-t_random.pt", "yolo26n_nc80.pt", "yolox_nano_random.pth"):
-        imported = import_checkpoint(FIXTURES / file)
-        assert class_width_of(imported.tensors) == imported.class_width

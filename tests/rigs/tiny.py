@@ -72,7 +72,7 @@ def tower(c_in: int, c_out: int) -> nn.Sequential:
 
 def use_tiny_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever builds yolo26n gets the tiny one; and torch keeps the threads it was given."""
-    monkeypatch.setattr(yolo26, "build", lambda size, classes, width=None: tiny_detector(classes))
+    monkeypatch.setattr(yolo26, "build", lambda size, classes: tiny_detector(classes))
     keep_threads(monkeypatch)
 
 

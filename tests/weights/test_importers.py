@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import torch
-from yolodet.detector.models.build import build
+from widths import build_wide
+from yolodet.detector.models.build import architecture_from, build
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE
 from yolodet.weights.importers import ImportFailed, import_checkpoint, ultralytics, yolov9, yolox
@@ -172,7 +173,7 @@ def test_every_size_lands_whole_in_the_model_of_its_name(name: str, num_classes:
         assert len(theirs) == ENTRIES[name] and importer.matches(theirs)
         imported = importer.convert(theirs)
         assert (imported.name, imported.num_classes) == (name, num_classes)
-        fresh = build(imported.name, imported.num_classes, imported.class_width)
+        fresh = build(imported.name, imported.num_classes)
         fresh.load_state_dict(imported.tensors)  # every name and every shape
     assert all(imported.tensors[key] is ours[key] for key in ours)
 
@@ -186,7 +187,7 @@ def test_the_names_used_here_are_the_published_ones(name: str) -> None:
     listed = [row.split("\t")[:2] for row in rows if not row.startswith("#")]
     published = dict(row for row in listed if ".dfl." not in row[0] and "anc2vec" not in row[0])
     with torch.device("meta"):
-        theirs = renamed(build(name, 80, 128 if name == "yolov9t" else None))
+        theirs = renamed(build_wide(name, 80, 128) if name == "yolov9t" else build(name, 80))
     assert {key: str(list(value.shape)) for key, value in theirs.items()} == published
 
 
@@ -230,7 +231,7 @@ def test_averaged_or_raw_weights_are_taken_as_asked(tmp_path: Path) -> None:
     for which, state in (("ema", ema), ("raw", raw)):
         imported = import_checkpoint(both, which)
         assert torch.equal(imported.tensors[key], state["model.0.conv.weight"].float())
-        assert imported.class_names == ("cat", "dog") and imported.licence == "AGPL-3.0"
+        assert imported.class_names == ("cat", "dog") and imported.license == "AGPL-3.0"
         assert imported.provenance == {
             "project": "Ultralytics", "version": "8.4.190", "file": "both.pt"
         }  # fmt: skip
@@ -255,7 +256,7 @@ def test_a_fused_file_gives_the_same_outputs_in_a_model_that_can_train(tmp_path:
         file = save(tmp_path / "fused.pt", model=pickled_model(fused, list("abcd")))
         imported = import_checkpoint(file)
         assert len(imported.notes) == 2 and "one_to_many" in imported.notes[1]
-        fresh = build(imported.name, 4, imported.class_width).eval()
+        fresh = build(imported.name, 4).eval()
         missing, unexpected = fresh.load_state_dict(imported.tensors, strict=False)
         assert not unexpected and all(key.startswith("head.one_to_many.") for key in missing)
         found = fresh(images, (ONE_TO_ONE,))[ONE_TO_ONE]
@@ -265,9 +266,11 @@ def test_a_fused_file_gives_the_same_outputs_in_a_model_that_can_train(tmp_path:
 
 def test_a_class_tower_of_another_width_is_kept() -> None:
     with torch.device("meta"):
-        theirs = renamed(build("yolo26n", 2, class_width=80))
+        theirs = renamed(build_wide("yolo26n", 2, 80))
     imported = ultralytics.convert(theirs)
-    assert (imported.class_width, imported.num_classes, imported.class_names) == (80, 2, None)
+    assert (imported.num_classes, imported.class_names) == (2, None)
+    widths = architecture_from(imported.name, 2, imported.tensors).widths
+    assert widths["head.one_to_one.classes.2.4"] == (80, 2, 1)
 
 
 def meta_state(name: str) -> State:
@@ -352,9 +355,9 @@ def test_a_lightning_checkpoint_has_averaged_and_raw_weights() -> None:
         assert tensors["backbone.stem.conv.weight"] is expected["0.conv.weight"]
 
 
-def test_licences_are_those_of_the_projects() -> None:
-    licences = {n: IMPORTERS[n[:6]].convert(meta_state(n)).licence for n in ("yolov9t", "yolox_s")}
-    assert licences == {"yolov9t": "MIT", "yolox_s": "Apache-2.0"}
+def test_licenses_are_those_of_the_projects() -> None:
+    licenses = {n: IMPORTERS[n[:6]].convert(meta_state(n)).license for n in ("yolov9t", "yolox_s")}
+    assert licenses == {"yolov9t": "MIT", "yolox_s": "Apache-2.0"}
 
 
 def test_yolox_keeps_the_preprocessing_it_was_trained_on() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_importers import renamed
 from tiny import train, use_tiny_detector, write_tiny_data
+from widths import build_wide
 from yolodet.cli import main
 from yolodet.detector.models.build import build
 from yolodet.detector.run.folder import BEST, LAST
@@ -30,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def five_megabytes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("best") / "best.safetensors"
     model = build("yolo26n", 4).half()
-    meta = Meta("yolo26n", ("a", "b", "c", "d"), 640, model.strides, "bf16", licence="MIT")
+    meta = Meta("yolo26n", ("a", "b", "c", "d"), 640, model.strides, "bf16", license="MIT")
     save_weights(path, model.state_dict(), meta)
     assert 4e6 < path.stat().st_size < 6e6
     return path
@@ -61,7 +62,7 @@ def test_a_look_into_a_checkpoint_takes_no_large_package(
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "licence: MIT" in run.stdout and "checksum: right" in run.stdout
+    assert "license: MIT" in run.stdout and "checksum: right" in run.stdout
 
 
 def test_everything_about_a_checkpoint_is_there(five_megabytes: Path, capsys) -> None:
@@ -107,13 +108,13 @@ def test_the_list_is_a_table(capsys) -> None:
     assert lines[0].split()[:4] == ["name", "task", "imgsz", "AP"]
     assert [line.split()[0] for line in lines[1 : len(ZOO) + 1]] == list(ZOO)
     listed = printed(capsys, "weights", "list")["weights"]
-    assert {row["name"]: row["licence"] for row in listed}["yolov9s"] == "MIT"
+    assert {row["name"]: row["license"] for row in listed}["yolov9s"] == "MIT"
     assert printed(capsys, "weights", "info", "yolov9s")["downloaded"] is False
 
 
 def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
     torch.manual_seed(0)
-    theirs = build("yolov8n", 3, 80)
+    theirs = build_wide("yolov8n", 3, 80)
     torch.save(renamed(theirs), "theirs.pt")
     about = printed(capsys, "info", "theirs.pt")
     assert (about["model"], about["num_classes"]) == ("yolov8n", 3)
@@ -122,7 +123,8 @@ def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
     assert "written: ours.safetensors" in out
     assert "WARNING: theirs.pt is under AGPL-3.0" in " ".join(err.split())
     tensors, meta = load_weights(folder / "ours.safetensors")
-    assert meta.class_width == 80 and meta.licence == "AGPL-3.0"
+    assert meta.architecture.widths["head.one_to_many.classes.0.1.conv"] == (80, 80, 1)
+    assert meta.license == "AGPL-3.0"
     assert all(torch.equal(tensors[key], value) for key, value in theirs.state_dict().items())
     assert "exists: take another name" in refused(
         capsys, "weights", "convert", "theirs.pt", "ours.safetensors"

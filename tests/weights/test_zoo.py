@@ -11,6 +11,7 @@ import torch
 from local_server import Site, serve
 from test_importers import pickled_model, renamed, save
 from tiny import keep_threads, train, train_config, write_tiny_data
+from widths import build_wide
 from yolodet.datasets.batches.dataset import DetectionDataset
 from yolodet.datasets.images.image import CORNER, letterbox
 from yolodet.detector.checkpoints import evaluate
@@ -18,7 +19,7 @@ from yolodet.detector.checkpoints.adopt import adopt, convert, default_names
 from yolodet.detector.checkpoints.fetch import obtain
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.commands.predict import check_predict
-from yolodet.detector.models.build import NAMES, build
+from yolodet.detector.models.build import NAMES, architecture_of, build
 from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.errors import UsageError
@@ -37,7 +38,7 @@ from yolodet.weights import zoo
 from yolodet.weights.checkpoint import CheckpointError, Meta, read_meta, save_weights
 from yolodet.weights.importers import ImportFailed, yolov9, yolox
 from yolodet.weights.shelf import converted, weights_folder
-from yolodet.weights.zoo import PERMISSIVE, ZOO, LicenceError
+from yolodet.weights.zoo import PERMISSIVE, ZOO, LicenseError
 
 NAME, FILE = "yolox_nano", "yolox_nano.pth"
 
@@ -67,13 +68,13 @@ def site(published: Path, monkeypatch: pytest.MonkeyPatch):
         yield site
 
 
-def test_the_list_is_of_models_that_can_be_built_and_of_permissive_licences() -> None:
+def test_the_list_is_of_models_that_can_be_built_and_of_permissive_licenses() -> None:
     for name, entry in ZOO.items():
         assert entry.name == name and name in NAMES and name in MODELS
-        assert entry.licence in PERMISSIVE and entry.url.startswith("https://")
+        assert entry.license in PERMISSIVE and entry.url.startswith("https://")
         assert 20 < entry.ap < 60 and entry.image_size % 32 == 0
-    licences = {name[:5]: entry.licence for name, entry in ZOO.items()}
-    assert licences == {"yolov": yolov9.LICENCE, "yolox": yolox.LICENCE}
+    licenses = {name[:5]: entry.license for name, entry in ZOO.items()}
+    assert licenses == {"yolov": yolov9.LICENSE, "yolox": yolox.LICENSE}
 
 
 def test_a_name_is_fetched_and_converted_once(site: Site, folder: Path, published: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_name_is_fetched_and_converted_once(site: Site, folder: Path, publishe
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, theirs.state_dict()[key])
     assert meta.class_names[:2] == ("person", "bicycle") and meta.num_classes == 80
-    assert (meta.licence, meta.image_size) == ("Apache-2.0", 416)
+    assert (meta.license, meta.image_size) == ("Apache-2.0", 416)
     assert f"{site.url}/{FILE}, sha256 " in meta.provenance
     assert meta.data == {"name": "COCO 2017"} and meta.metrics == {"map_published": 0.258}
 
@@ -121,14 +122,14 @@ def test_a_failed_download_says_what_to_do_without_a_network(site, monkeypatch) 
         obtain(NAME)
 
 
-def test_other_licences_must_be_accepted_by_name(site: Site, monkeypatch) -> None:
-    monkeypatch.setitem(ZOO, NAME, replace(ZOO[NAME], licence="CC-BY-NC-4.0"))
+def test_other_licenses_must_be_accepted_by_name(site: Site, monkeypatch) -> None:
+    monkeypatch.setitem(ZOO, NAME, replace(ZOO[NAME], license="CC-BY-NC-4.0"))
     for accepted in (None, "MIT", "true"):
-        with pytest.raises(LicenceError, match=r"accept it with accept_license=CC-BY-NC-4\.0"):
+        with pytest.raises(LicenseError, match=r"accept it with accept_license=CC-BY-NC-4\.0"):
             obtain(NAME, accept_license=accepted)
     assert site.asked == []
     assert obtain(NAME, accept_license="CC-BY-NC-4.0").is_file()
-    assert zoo.licence_notice("x", "AGPL-3.0", "y") and not zoo.licence_notice("x", "MIT", "y")
+    assert zoo.license_notice("x", "AGPL-3.0", "y") and not zoo.license_notice("x", "MIT", "y")
 
 
 def test_the_weights_folder_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +154,7 @@ def test_a_name_of_the_list_starts_from_its_weights_unless_told(site: Site, tmp_
             assert torch.equal(tensor, theirs[key]), key
     assert learnt.transferred is not None and learnt.transferred.classes == ("dog", "zebra")
     row = "head.one_to_many.classes.0.2.weight"
-    assert torch.equal(ours[row][0], theirs[row][16]) and learnt.licence == "Apache-2.0"
+    assert torch.equal(ours[row][0], theirs[row][16]) and learnt.license == "Apache-2.0"
     fresh, _ = begin(tmp_path, model=NAME, pretrained=False)
     assert fresh.transferred is None and fresh.provenance == "trained from scratch"
     other, _ = begin(tmp_path, model="yolox_tiny", pretrained=NAME)
@@ -162,17 +163,18 @@ def test_a_name_of_the_list_starts_from_its_weights_unless_told(site: Site, tmp_
     assert site.asked == [f"/{FILE}"]
 
 
-def test_a_file_of_ultralytics_is_used_with_its_licence(tmp_path: Path) -> None:
+def test_a_file_of_ultralytics_is_used_with_its_license(tmp_path: Path) -> None:
     names = {0: "dog", 1: "cat"}
     torch.manual_seed(0)
-    theirs = build("yolo11n", 2, 64)
+    theirs = build_wide("yolo11n", 2, 80)
     path = save(tmp_path / "theirs.pt", model=pickled_model(renamed(theirs), names), ema=None)
     begun, log = begin(tmp_path, model=str(path))
-    assert begun.licence == "AGPL-3.0" and begun.class_width == 64
+    assert begun.license == "AGPL-3.0"
+    assert architecture_of(begun.model).widths["head.one_to_many.classes.0.3.conv"] == (80, 80, 1)
     assert len(log.warnings) == 1 and "theirs.pt is under AGPL-3.0" in log.warnings[0]
     meta = convert(path, tmp_path / "ours.safetensors")
     model, again = restore(tmp_path / "ours.safetensors")
-    assert again == meta and meta.class_names == ("dog", "cat") and meta.licence == "AGPL-3.0"
+    assert again == meta and meta.class_names == ("dog", "cat") and meta.license == "AGPL-3.0"
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, theirs.state_dict()[key])
 
@@ -239,7 +241,7 @@ def watch_input(model: torch.nn.Module) -> list[torch.Tensor]:
     return seen
 
 
-def test_a_run_from_the_list_keeps_licence_letterbox_and_needs_the_file_once(
+def test_a_run_from_the_list_keeps_license_letterbox_and_needs_the_file_once(
     site: Site, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Train, validate, predict and go on: the way of a user who typed a name."""
@@ -255,7 +257,7 @@ def test_a_run_from_the_list_keeps_licence_letterbox_and_needs_the_file_once(
     results = train(data, tmp_path / "runs", model=NAME, epochs=1)
     assert results["head"] == "one-to-many + NMS"
     meta = read_meta(Path(results["best"]))
-    assert meta.licence == "Apache-2.0" and meta.preprocess["letterbox"] == "top-left"
+    assert meta.license == "Apache-2.0" and meta.preprocess["letterbox"] == "top-left"
     assert meta.provenance.startswith(f"{NAME}.safetensors (Megvii-BaseDetection/YOLOX: http")
     report = (Path(results["folder"]) / "transfer.txt").read_text()
     assert report.startswith("transferred 642 of 642 tensors; ")

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..architecture import model_name
 from .errors import ImportFailed
 
 NORM_EPS = 1e-3
@@ -26,9 +27,9 @@ class ImportedWeights:
 
     family and size: which model they are for.  class_names: None where the file has none.
     tensors: float32 (counters int64), a whole state dict of the model unless ``notes`` says so.
-    licence: SPDX name of the licence of the project the weights come from.  provenance: plain facts
+    license: SPDX name of the license of the project the weights come from.  provenance: plain facts
     about the source.  preprocess: what the model was trained on; the Detector of the family does
-    colour order and range itself.  class_width: of the class towers, for building the model.
+    colour order and range itself.
     notes: what a user should know, one sentence each.
     """
 
@@ -37,16 +38,15 @@ class ImportedWeights:
     num_classes: int
     class_names: tuple[str, ...] | None
     tensors: Tensors
-    licence: str
+    license: str
     provenance: dict[str, str]
     preprocess: dict[str, Any]
-    class_width: int
     notes: tuple[str, ...] = field(default=())
 
     @property
     def name(self) -> str:
         """The name of the model to build."""
-        return f"{self.family}_{self.size}" if self.family == "yolox" else self.family + self.size
+        return model_name(self.family, self.size)
 
 
 def rename(tensors: Mapping[str, torch.Tensor], new_name: Callable[[str], str | None]) -> Tensors:

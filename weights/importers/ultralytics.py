@@ -18,7 +18,7 @@ from .imported import ImportedWeights, Tensors, only_tensors, rename, unfuse
 from .rebuild import Stub
 from .ultralytics_names import LAYOUTS, our_name
 
-LICENCE = "AGPL-3.0"
+LICENSE = "AGPL-3.0"
 PREPROCESS = {"channels": "rgb", "range": [0, 1], "letterbox": "center", "pad": 114}
 MAX_DEPTH = 32
 
@@ -43,7 +43,7 @@ def convert(content: dict[str, Any], which: str = "ema") -> ImportedWeights:
     family = _family(tensors)
     layout = LAYOUTS[family]
     renamed = rename(tensors, lambda name: our_name(name, tensors, layout))
-    count, class_width = _class_shape(renamed)
+    count = _count_classes(renamed)
     facts = {key: str(content[key]) for key in ("version", "date") if model and content.get(key)}
     return ImportedWeights(
         family=family,
@@ -51,10 +51,9 @@ def convert(content: dict[str, Any], which: str = "ema") -> ImportedWeights:
         num_classes=count,
         class_names=_class_names(model, count),
         tensors=unfuse(renamed),
-        licence=LICENCE,
+        license=LICENSE,
         provenance={"project": "Ultralytics", **facts},
         preprocess=dict(PREPROCESS),
-        class_width=class_width,
         notes=_notes(renamed, family),
     )
 
@@ -111,12 +110,12 @@ def _size(tensors: Mapping[str, torch.Tensor], stems: Mapping[int, str]) -> str:
     return "l" if longer else size
 
 
-def _class_shape(renamed: Tensors) -> tuple[int, int]:
-    """Classes and width of the class towers, from the last convolution of any branch."""
+def _count_classes(renamed: Tensors) -> int:
+    """From the last convolution of a class tower of any branch."""
     last = re.compile(r"head\.\w+\.classes\.0\.\d\.weight")
     for name, tensor in renamed.items():
         if last.fullmatch(name):
-            return tensor.shape[0], tensor.shape[1]
+            return len(tensor)
     raise ImportFailed("the checkpoint has no class towers")
 
 

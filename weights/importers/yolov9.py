@@ -15,7 +15,7 @@ import torch
 from .errors import ImportFailed
 from .imported import ImportedWeights, rename
 
-LICENCE = "MIT"
+LICENSE = "MIT"
 PREPROCESS = {"channels": "rgb", "range": [0, 1], "letterbox": "center", "pad": 114}
 
 _BODY = {
@@ -86,10 +86,9 @@ def convert(content: object, which: str = "ema") -> ImportedWeights:
         num_classes=last.shape[0],
         class_names=None,
         tensors=rename(tensors, lambda name: _our_name(name, layers)),
-        licence=LICENCE,
+        license=LICENSE,
         provenance={"project": "MultimediaTechLab/YOLO"},
         preprocess=dict(PREPROCESS),
-        class_width=last.shape[1],
         notes=() if auxiliary else ("it lacks the auxiliary branch, which only training uses",),
     )
 

@@ -15,7 +15,7 @@ import torch
 from .errors import ImportFailed
 from .imported import ImportedWeights, only_tensors, rename
 
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 PREPROCESS = {"channels": "bgr", "range": [0, 255], "letterbox": "top-left", "pad": 114}
 
 _STAMP = "backbone.backbone.stem.conv.conv.weight"
@@ -69,10 +69,9 @@ def convert(content: object, which: str = "ema") -> ImportedWeights:
         num_classes=last.shape[0],
         class_names=None,
         tensors=rename(tensors, _our_name),
-        licence=LICENCE,
+        license=LICENSE,
         provenance={"project": "Megvii-BaseDetection/YOLOX"},
         preprocess=dict(PREPROCESS),
-        class_width=last.shape[1],
     )
 
 
