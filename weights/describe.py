@@ -114,11 +114,11 @@ def provenance_text(facts: Mapping[str, str]) -> str:
 
 def _plain(meta: Meta) -> dict[str, Any]:
     """The fields, with the architecture in a line: its convolutions are many."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(meta).items()}
+    values: dict[str, Any] = asdict(meta)
     if own := values["architecture"]:
-        own["branches"], own["convolutions"] = list(own["branches"]), len(own.pop("widths"))
+        own["convolutions"] = len(own.pop("widths"))
         del own["heads"]
-    return values
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def _count(numbers: Mapping[str, int]) -> dict[str, int]:
