@@ -74,7 +74,7 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
     if trains and here.size == 1 and (ranks := gpus_of(config.device)):
         return _start_ranks(config, given, arguments, len(ranks))
     room = importlib.import_module(f"{__package__}.detector.commands.{command.module}")
-    log = Log(verbose=not flags.quiet and getattr(config, "verbose", True))
+    log = Log(verbose=not flags.quiet and getattr(config, "verbose", True), bare=flags.json)
     with (
         contextlib.nullcontext() if trains else sigterm_raises(),  # training saves first, by itself
         contextlib.redirect_stdout(sys.stderr),  # whatever a library prints is no result
@@ -117,10 +117,10 @@ def _report(error: BaseException, arguments: list[str]) -> int:
         import traceback
 
         traceback.print_exception(error)
-    kind = "error: " if code < 128 else ""  # stopping on a signal is no error
+    kind = "error: " if 0 < code < 128 else ""  # neither a finished run nor a signal is an error
     print(f"det: {kind}{message}", file=sys.stderr)
     if _asked(arguments, "json"):
-        _print_json(ok=False, error=message, exit_code=code)
+        _print_json(ok=code == 0, error=message, exit_code=code)
     return code
 
 

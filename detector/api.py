@@ -59,7 +59,7 @@ class YOLO:
     def val(self, **words: Any) -> dict[str, Any]:
         """Measure on a data set (default: the one it was trained on).  Returns the results."""
         config, given = parse(ValConfig, {"model": self.model, **words})
-        check_val(config, given)
+        config = check_val(config, given)
         return val(config, given, self.log)
 
     def predict(
@@ -76,8 +76,8 @@ class YOLO:
         rgb: NumPy arrays are RGB, not BGR as OpenCV reads them.
         """
         config, given = parse(PredictConfig, {"model": self.model, "save": False, **words})
-        check_predict(config, given)
-        results = predict_stream(config, source, self.log, rgb)
+        config = check_predict(config, given)
+        results = predict_stream(config, given, source, self.log, rgb)
         if config.save or config.save_txt or config.save_json or config.save_crop:
             results, _ = writing(config, results)
         yield from results
@@ -85,5 +85,5 @@ class YOLO:
     def export(self, **words: Any) -> dict[str, Any]:
         """Write it for other runtimes.  Returns what was written, and how close its answers are."""
         config, given = parse(ExportConfig, {"model": self.model, **words})
-        check_export(config, given)
+        config = check_export(config, given)
         return export(config, given, self.log)

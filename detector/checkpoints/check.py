@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from ...weights.checkpoint import CheckpointError, is_state, read_meta
 from ...weights.shelf import check_obtainable
@@ -15,113 +17,123 @@ from ..options.predict import PredictConfig
 from ..options.train import TrainConfig
 from ..options.val import ValConfig
 from ..run.check import Pairs
-from ..run.folder import BEST, RunNotFound, newest_run
+from ..run.folder import BEST, LAST, newest_run
+from ..run.log import Log
 
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
 
-
-Detecting = TrainConfig | ValConfig | PredictConfig | ExportConfig
+DetectingConfig = TrainConfig | ValConfig | PredictConfig | ExportConfig
+UsingT = TypeVar("UsingT", ValConfig, PredictConfig, ExportConfig, BenchExportConfig)
 
 
 def check_model(text: str) -> None:
-    """Raise UsageError where ``text`` is neither a model name nor a checkpoint."""
+    """Raise UsageError where ``text`` is neither a model name nor a checkpoint to start from."""
     if text not in MODELS:
-        _check_checkpoint("model", text)
+        check_start("model", text)
 
 
-def detect_pairs(config: Detecting, given: frozenset[str]) -> Pairs:
-    """Settings of NMS that would do nothing."""
-    mend = "add nms=True, or leave it out"
-    touched = "iou" in given or config.agnostic_nms
-    free = touched and not config.nms and _is_nms_free(config)
+def nms_pairs(config: DetectingConfig, given: frozenset[str]) -> Pairs:
+    """Options of NMS that would have no effect."""
+    options = [name for name in ("iou", "agnostic_nms") if name in given]
+    free = bool(options) and not config.nms and _is_nms_free(config.model)
+    fix = "add nms=True, or leave it out"
     return [
-        (
-            "iou" in given and free,
-            f"iou={config.iou:g} has no effect on the NMS-free head: {mend}",
-        ),
-        (
-            config.agnostic_nms and free,
-            f"agnostic_nms=True has no effect on the NMS-free head: {mend}",
-        ),
+        (free, f"{name}={getattr(config, name)} has no effect on the NMS-free head: {fix}")
+        for name in options
     ]
 
 
-def _is_nms_free(config: Detecting) -> bool:
+def _is_nms_free(model: str | None) -> bool:
     """Whether the model has a head without NMS; False too where only its file can tell."""
-    name = config.model
-    try:
-        if name not in MODELS:
-            path = Path(name) if name else newest_run(config.project) / BEST
-            name = read_meta(path).model if path.suffix == SUFFIX and path.is_file() else ""
-    except (RunNotFound, CheckpointError):
-        return True  # what is wrong with it is said where the model is checked
-    return str(name).startswith(NMS_FREE)
+    if model not in MODELS:
+        path = Path(model or "")
+        if path.suffix in FOREIGN and path.is_file() and is_state(path):
+            path = path.with_name(BEST.name)  # the best weights of the same run say it too
+        try:
+            model = read_meta(path).model if path.suffix == SUFFIX and path.is_file() else ""
+        except CheckpointError:
+            return False  # the error is raised where the model is checked
+    return str(model).startswith(NMS_FREE)
 
 
-def check_trained(config: ValConfig | PredictConfig | ExportConfig | BenchExportConfig) -> None:
-    """val and predict need weights: a checkpoint, a name of the zoo, or the newest run's."""
+def find_trained(config: UsingT) -> UsingT:
+    """The config with a ``model=`` that can be loaded: a file or a name of the zoo.
+
+    A run folder stands for its best weights, or the last ones where it has no best.  No ``model=``
+    stands for the newest run.  Raises UsageError, RunNotFound, CheckpointError.
+    """
     model = config.model
     if model is None:
-        newest_run(config.project)
-    elif format_of(model) is not None:
+        return replace(config, model=str(newest_run(config.project) / BEST))
+    if format_of(model) is not None:
         if not Path(model).exists():
             raise UsageError(_no_model("model", Path(model)))
     elif model in ZOO:
         check_obtainable(model, offline=config.offline, accept_license=config.accept_license)
     elif model in MODELS:
-        mend = f"name a checkpoint such as runs/train/{BEST}, or leave model= out for the newest"
-        raise UsageError(f"model={model} has not been trained: {mend}")
+        fix = f"name a checkpoint such as runs/train/{BEST}, or leave out model= for the newest run"
+        raise UsageError(f"model={model} has not been trained: {fix}")
     else:
-        _check_checkpoint("model", model)
+        path = next((p for p in (Path(model) / BEST, Path(model) / LAST) if p.is_file()), None)
+        if path is not None:
+            return replace(config, model=str(path))
+        if not is_state(Path(model)):
+            check_start("model", model)
+    return config
 
 
-def _mend_names(word: str) -> str:
-    return f"leave it out to train {word} from scratch, or take one of {', '.join(ZOO)}"
+def say_newest(asked: str | None, found: str | None, log: Log) -> None:
+    """Say which weights ``find_trained`` has chosen where none were named."""
+    if asked is None:
+        log.info(f"using the newest run's best weights: {found}")
 
 
-def _check_checkpoint(knob: str, text: str) -> None:
-    """A file that says of itself that it is a checkpoint of ours, or one of another project, which
-    is looked at when it is read.  Also raises CheckpointError."""
+def check_start(option: str, text: str) -> None:
+    """Raise UsageError or CheckpointError where ``text`` is no checkpoint to start a training from.
+
+    A file of another project is only looked at when it is read.
+    """
     path = Path(text)
     if path.is_file():
         if path.suffix in FOREIGN:
             if is_state(path):
                 raise UsageError(
-                    f"{knob}={text} is the training state of a run: to go on with it use "
-                    f"resume={text}, to start from its weights use {knob}={path.parent / BEST.name}"
+                    f"{option}={text} is the training state of a run: write resume={text} to "
+                    f"continue the run, or {option}={path.parent / BEST.name} to start from its "
+                    "weights"
                 )
             return
         if path.suffix != SUFFIX:
             others = f"or a {' or '.join(FOREIGN)} of another project"
-            raise UsageError(f"{knob}={text}: expected a {SUFFIX} checkpoint of det, {others}")
+            raise UsageError(f"{option}={text}: expected a {SUFFIX} checkpoint of det, {others}")
         read_meta(path)
         return
     if (path / BEST).is_file():
-        raise UsageError(f"{knob}={text} is a run folder: write {knob}={path / BEST}")
+        raise UsageError(f"{option}={text} is a run folder: write {option}={path / BEST}")
     if path.is_dir():
-        raise UsageError(f"{knob}={text} is a folder without {BEST}: expected a checkpoint")
-    raise UsageError(_no_model(knob, path))
+        raise UsageError(f"{option}={text} is a folder without {BEST}: expected a checkpoint")
+    raise UsageError(_no_model(option, path))
 
 
-def _no_model(knob: str, path: Path) -> str:
-    """Why nothing is called so, and what to type instead."""
+def _no_model(option: str, path: Path) -> str:
+    """Why no file has this name, and what to type instead."""
     text, stem = str(path), path.stem
     checkpoint = f"a checkpoint such as runs/train/{BEST}"
     if path.suffix in FOREIGN and stem in ZOO:
-        return f"{knob}={text}: no such file; {knob}={stem} downloads these weights"
+        return f"{option}={text}: no such file; {option}={stem} downloads these weights"
     if path.suffix == ".pt" and stem in MODELS:
         return (
-            f"{knob}={text}: no such file, and no permissive pretrained weights of that name "
+            f"{option}={text}: no such file, and no permissive pretrained weights of that name "
             f"exist; model={stem} trains from scratch, or name {checkpoint}"
         )
     if stem in MODELS:
-        return f"{knob}={text}: no such file; model={stem} trains from scratch"
+        return f"{option}={text}: no such file; model={stem} trains from scratch"
     if path.suffix or path.parent != Path():
-        return f"{knob}={text}: no such file (looked in {path.parent.absolute()})"
+        return f"{option}={text}: no such file (looked in {path.parent.absolute()})"
     close = nearest(text, MODELS)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{knob}={text}: {hint}known are {', '.join(MODELS)}, or {checkpoint}"
+    return f"{option}={text}: {hint}expected one of {', '.join(MODELS)}, or {checkpoint}"
 
 
 def start_of(config: TrainConfig) -> str | None:

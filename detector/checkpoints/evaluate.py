@@ -22,15 +22,14 @@ from .load import Loaded, load_for_use, trained_on
 
 def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Measure a checkpoint on a data set and leave a run folder."""
-    used = load_for_use(config, log)
+    used = load_for_use(config, given, log)
     path, meta, model = used.path, used.meta, used.model
     data = config.data or trained_on(path, meta)
     if data is None:
         raise RunNotFound(
             f"{path} does not say what it was trained on: name the data with data=..."
         )
-    online = config.download and not config.offline
-    dataset = load_dataset(data, download=online, on_message=log.message)
+    dataset = load_dataset(data, download=config.online, on_message=log.message)
     scan = scan_split(dataset, config.split)
     for line in summarize_findings(scan):
         log.warn(line)

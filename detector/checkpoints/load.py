@@ -24,13 +24,11 @@ from ..models.detector_like import ForwardOptions
 from ..models.predictions import ONE_TO_ONE
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
-from ..options.fields import options_of
 from ..options.formats import FORMATS, format_of
 from ..options.predict import PredictConfig
 from ..options.val import ValConfig
 from ..precision.precision import Precision, use_precision
 from ..run.device import describe_device, pick_device, use_threads
-from ..run.folder import BEST, newest_run
 from ..run.log import Log
 from .fetch import obtain
 from .restore import restore
@@ -81,12 +79,9 @@ class Loaded:
 def find_weights(
     config: ValConfig | PredictConfig | ExportConfig | BenchExportConfig, log: Log
 ) -> Path:
-    """The file that is named, weights of the zoo (fetched where needed), or the best of the newest
-    run."""
-    if config.model is None:
-        path = newest_run(config.project) / BEST
-        log.info(f"using the newest run's best weights: {path}")
-        return path
+    """The file that ``model=`` names, or weights of the zoo, downloaded where needed.  The config
+    has been through ``find_trained``."""
+    assert config.model is not None
     if format_of(config.model) is not None:
         return Path(config.model)
     with log.progress("weights", 0) as update:
@@ -112,11 +107,13 @@ def notify(path: Path, meta: Meta, log: Log) -> None:
         log.warn(notice)
 
 
-def load_for_use(config: ValConfig | PredictConfig, log: Log) -> Loaded:
+def load_for_use(
+    config: ValConfig | PredictConfig, given: frozenset[str], log: Log
+) -> Loaded:
     """What ``model=`` names, ready on its device."""
     use_threads(config.threads)
     if config.model is not None and format_of(config.model) is not None:
-        return _load_exported(Path(config.model), config, log)
+        return _load_exported(Path(config.model), config, given, log)
     device = pick_device(config.device)
     path = find_weights(config, log)
     model, meta = load_checkpoint(path, device, log)
@@ -125,25 +122,27 @@ def load_for_use(config: ValConfig | PredictConfig, log: Log) -> Loaded:
     return Loaded(path, meta, model, device, use_precision(config.amp, meta, device))
 
 
-def _load_exported(path: Path, config: ValConfig | PredictConfig, log: Log) -> Loaded:
+def _load_exported(
+    path: Path, config: ValConfig | PredictConfig, given: frozenset[str], log: Log
+) -> Loaded:
     """An exported file, on the device that it was written for unless another one is named."""
     about = about_file(path)
     device = pick_device(config.device or about.written_on)
     notify(path, about.meta, log)
     precision = OwnPrecision(about.precision, device.type, "as exported")
-    _refuse_decided(path, about, config)
+    _refuse_decided(path, about, config, given)
     return Loaded(path, about.meta, open_exported(path, device), device, precision)
 
 
-def _refuse_decided(path: Path, about: About, config: ValConfig | PredictConfig) -> None:
-    """Raise UsageError for what was decided when the file was exported, and for settings of NMS on
-    a raw file whose head needs none."""
-    options = options_of(type(config))
-    changed = [name for name in options if getattr(config, name) != options[name].default]
+def _refuse_decided(
+    path: Path, about: About, config: ValConfig | PredictConfig, given: frozenset[str]
+) -> None:
+    """Raise UsageError for options that were decided when the file was exported, and for options of
+    NMS on a raw file whose head needs none."""
     of_nms = {"iou", "agnostic_nms"}
     decided = {"amp"} if about.output == "raw" else {"amp", "nms", *of_nms}
     free = about.output == "raw" and about.head == ONE_TO_ONE and not config.nms
-    for name in changed:
+    for name in sorted(given):
         if name in decided:
             raise UsageError(
                 f"{name}= has no effect on {path}: it was decided when the file was exported"
@@ -153,9 +152,8 @@ def _refuse_decided(path: Path, about: About, config: ValConfig | PredictConfig)
                 f"{name}={getattr(config, name)} has no effect on the NMS-free head of {path}: "
                 "leave it out, or export with nms=True"
             )
-    usual = options["max_det"].default
-    if about.output != "raw" and about.max_det < config.max_det != usual:
-        raise UsageError(f"max_det={config.max_det}: {path} answers with {about.max_det} at most")
+    if about.output != "raw" and "max_det" in given and about.max_det < config.max_det:
+        raise UsageError(f"max_det={config.max_det}: {path} returns at most {about.max_det}")
 
 
 def trained_on(path: Path, meta: Meta) -> str | None:

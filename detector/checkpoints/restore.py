@@ -5,25 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...datasets.images.image import CENTER, CORNER
-from ...weights.checkpoint import CheckpointError, Meta, load_weights
+from ...weights.checkpoint import CheckpointError, Meta, is_state, load_state, load_weights
 from ..models.detector import Detector
 from ..options.names import FOREIGN
 from .adopt import adopt
-from .rebuild import described, rebuild
+from .rebuild import described, read_state_meta, rebuild
 
 
 def restore(path: Path) -> tuple[Detector, Meta]:
     """The detector that a checkpoint holds, and what the file says about itself.
 
-    path: a ``.safetensors`` of det, or a ``.pt`` or ``.pth`` of a project that can be imported.
+    path: a ``.safetensors`` of det, the training state of a run (its averaged weights), or a
+    ``.pt`` or ``.pth`` of a project that can be imported.
     Raises CheckpointError where the file is damaged or its tensors are not those of the model it
     names, ImportFailed where a file of another project can not be read.
     """
-    if path.suffix in FOREIGN:
+    if path.suffix in FOREIGN and not is_state(path):
         model, meta = adopt(path)
     else:
-        tensors, meta = load_weights(path)
-        meta = described(meta, tensors, path)
+        if path.suffix in FOREIGN:
+            state = load_state(path)
+            meta = read_state_meta(state, path)
+            tensors = state["ema"]["average"] if state["ema"] else state["model"]
+        else:
+            tensors, meta = load_weights(path)
+            meta = described(meta, tensors, path)
         assert meta.architecture is not None
         model = rebuild(meta.architecture, tensors, path)
     model.letterbox = letterbox_of(meta, model.letterbox)

@@ -15,14 +15,16 @@ from .show import show_measured
 
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
-    """Check, measure, and show the verdict."""
+    """Check the options, measure, and show the verdict."""
     if command.path[0] == "bench":
         check_bench_amp(config)
-        from ..examine.amp_bench import bench_amp  # torch, only now
+        log.loading_torch()
+        from ..examine.amp_bench import bench_amp
 
         result = bench_amp(config, log)
         return Outcome(result, show_measured(result))
     check_amp(config)
+    log.loading_torch()
     from ..examine.amp_report import examine
 
     result = examine(config, log)
@@ -33,18 +35,18 @@ def check_amp(config: AmpConfig) -> None:
     """Raise UsageError where there is nothing to examine, or nothing to examine it on."""
     _check_probe(config)
     forced = config.amp_force and config.amp in ("auto", True, False)
-    refuse([(forced, f"amp_force=True needs a precision by name, not amp={config.amp}")])
+    refuse([(forced, f"amp_force=True needs a named precision, not amp={config.amp}")])
 
 
 def check_bench_amp(config: BenchAmpConfig) -> None:
     """Raise UsageError where there is nothing to measure, or an unknown precision is named."""
     _check_probe(config)
     for name in (part.strip() for part in (config.precisions or "fp32").split(",")):
-        hint = f"{name!r} is no precision of these: {', '.join(PRECISIONS)}"
+        hint = f"unknown precision {name!r}, choose from {', '.join(PRECISIONS)}"
         refuse([(name not in PRECISIONS, f"precisions={config.precisions}: {hint}")])
 
 
 def _check_probe(config: ProbeConfig) -> None:
     check_common(config)
     check_model(config.model)
-    check_data(config.data, download=not config.offline)
+    check_data(config.data, online=config.online)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..options.catalogue import Command
 from ..options.errors import UsageError
+from ..run.check import refuse_options_file
 from ..run.log import Log
 from .outcome import Outcome
 from .show import show_report
@@ -19,9 +20,10 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
 
 def _data_check(config: Any, log: Log) -> Outcome:
     from ...datasets.scan.doctor import check_dataset
-    from ...datasets.sets.locate import load_dataset
+    from ...datasets.sets.locate import find_yaml, load_dataset
 
-    with log.progress("fetching", 0) as update:
+    refuse_options_file(find_yaml(config.data), config.data)
+    with log.progress("downloading", 0) as update:
         dataset = load_dataset(
             config.data, download=config.download, on_message=log.message, on_progress=update
         )
@@ -35,7 +37,7 @@ def _data_shapes(config: Any, log: Log) -> Outcome:
     train = config.n - val - config.test
     if train < 1:
         held = f"val={val} and test={config.test}"
-        raise UsageError(f"n={config.n} leaves no image for training beside {held}: use more")
+        raise UsageError(f"n={config.n} with {held} leaves no image for training: use a larger n")
     from ...datasets.drawn.shapes import write_shapes
 
     with log.progress("drawing", config.n, report=True) as update:
@@ -44,4 +46,4 @@ def _data_shapes(config: Any, log: Log) -> Outcome:
             size=config.imgsz, on_progress=update,
         )  # fmt: skip
     result = {"data": str(path), "train": train, "val": val, "test": config.test}
-    return Outcome(result, f"drawn: {path}\nuse it: det train data={path}")
+    return Outcome(result, f"drawn: {path}\nnext: det train data={path}")

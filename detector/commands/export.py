@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...weights.zoo import ZOO
-from ..checkpoints.check import check_trained, detect_pairs
+from ..checkpoints.check import find_trained, nms_pairs, say_newest
 from ..export.check import check_options
 from ..export.targets import choose
 from ..options.catalogue import Command
@@ -19,35 +19,42 @@ from ..run.log import Log
 from .outcome import Outcome
 from .show import show_exports, show_measured
 
+ConfigT = TypeVar("ConfigT", ExportConfig, BenchExportConfig)
+
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
     """Check, write the files or compare all of them, and show the result."""
-    if command.path[0] == "bench":
-        check_bench_export(config, given)
-        result = bench_export(config, given, log)
+    benches = command.path[0] == "bench"
+    found = check_bench_export(config, given) if benches else check_export(config, given)
+    log.loading_torch()
+    say_newest(config.model, found.model, log)
+    if isinstance(found, BenchExportConfig):
+        result = bench_export(found, given, log)
         return Outcome(result, show_measured(result))
-    check_export(config, given)
-    result = export(config, given, log)
+    result = export(found, given, log)
     return Outcome(result, show_exports(result), 0 if result["passed"] else 1)
 
 
-def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> None:
-    """Raise UsageError where there is nothing to export or it can not be meant so, MissingPackage
-    where a format's packages are not installed."""
+def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> ExportConfig:
+    """The config with its ``model=`` found.  Raises UsageError where there is nothing to export or
+    options contradict each other, MissingPackage where a format's packages are not installed."""
     if config.device is not None:
         check_device(config.device, trains=False)
     check_options(config, given)
-    refuse(detect_pairs(config, given))
-    _check_checkpoint(config)
+    config = _find_checkpoint(config)
+    refuse(nms_pairs(config, given))
     if config.data is not None:
-        check_data(config.data, config.split, download=config.download and not config.offline)
-        if config.int8 is True:
-            check_data(config.data, "train", download=config.download and not config.offline)
+        for split in (config.split, *["train"] * (config.int8 is True)):
+            check_data(config.data, split, online=config.online)
     _check_folder(config)
+    return config
 
 
-def check_bench_export(config: BenchExportConfig, given: frozenset[str] = frozenset()) -> None:
-    """Raise UsageError where there is nothing to compare or it can not be meant so."""
+def check_bench_export(
+    config: BenchExportConfig, given: frozenset[str] = frozenset()
+) -> BenchExportConfig:
+    """The config with its ``model=`` found.  Raises UsageError where there is nothing to compare or
+    options contradict each other."""
     check_common(config)
     for_data = ("split", "fraction", "calibration", "seed", "max_drop")
     idle = next((name for name in for_data if name in given and config.data is None), None)
@@ -61,35 +68,36 @@ def check_bench_export(config: BenchExportConfig, given: frozenset[str] = frozen
             (config.fraction == 0, "fraction=0 leaves no image to compare on"),
         ]
     )
-    _check_checkpoint(config)
+    config = _find_checkpoint(config)
     choose(config.formats, data=config.data is not None, calibration=config.calibration)
     if config.data is not None:
-        online = config.download and not config.offline
         for split in (config.split, "train"):
-            check_data(config.data, split, download=online)
+            check_data(config.data, split, online=config.online)
+    return config
 
 
-def _check_checkpoint(config: ExportConfig | BenchExportConfig) -> None:
-    """``model=`` is there, and is no exported file."""
-    check_trained(config)
+def _find_checkpoint(config: ConfigT) -> ConfigT:
+    """``find_trained``, for what is not an exported file already."""
     if config.model is not None and format_of(config.model) is not None:
+        find_trained(config)  # a file that does not exist is the first thing to say
         raise UsageError(f"model={config.model} is exported already: name its checkpoint")
+    return find_trained(config)
 
 
 def _check_folder(config: ExportConfig) -> None:
-    """``output=`` lies in a folder that is there and can be written into."""
+    """Raise UsageError where ``output=`` is in no folder that exists and can be written into."""
     if config.output is None:
-        return  # beside the checkpoint: looked at when it has been found
+        return  # beside the checkpoint: checked when that has been found
     parent = Path(config.output).parent
     if not parent.is_dir():
-        raise UsageError(f"output={config.output}: there is no folder {parent}: make it first")
+        raise UsageError(f"output={config.output}: make the folder {parent} first")
     check_writable(Path(config.output) if Path(config.output).is_dir() else parent, "output")
 
 
 def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Write a checkpoint in other formats and compare each file with it.
 
-    Returns one entry a file under ``exports``; ``passed``: all of them answer the same.
+    Returns one entry per file under ``exports``; ``passed``: all of them match the checkpoint.
     """
     from ..checkpoints.load import find_weights, load_checkpoint
     from ..export.export import export as export_checkpoint

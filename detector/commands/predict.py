@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checkpoints.check import check_trained, detect_pairs
+from ..checkpoints.check import find_trained, nms_pairs, say_newest
 from ..options.catalogue import Command
 from ..options.predict import PredictConfig
 from ..predict.locate import locate
@@ -14,17 +14,19 @@ from .show import show_run
 
 def execute(command: Command, config: PredictConfig, given: frozenset[str], log: Log) -> Outcome:
     """Check, predict, and say where the results are."""
-    check_predict(config, given, source_needed=True)
-    from ..predict.pipeline import predict  # torch, only now
+    found = check_predict(config, given, source_needed=True)
+    log.loading_torch()
+    from ..predict.pipeline import predict
 
-    result = predict(config, given, log)
+    say_newest(config.model, found.model, log)
+    result = predict(found, given, log)
     return Outcome(result, show_run(result))
 
 
 def check_predict(
     config: PredictConfig, given: frozenset[str] = frozenset(), *, source_needed: bool = False
-) -> None:
-    """Raise UsageError where there is no model or no source to look at.
+) -> PredictConfig:
+    """The config with its ``model=`` found.  Raises UsageError where there is no model or source.
 
     source_needed: whether ``config.source`` must be set; Python callers may pass images instead.
     """
@@ -33,14 +35,15 @@ def check_predict(
     labels = config.save_conf and not config.save_txt
     refuse(
         [
-            *detect_pairs(config, given),
             (labels, "save_conf=True adds scores to label files: add save_txt=True"),
             (
                 source_needed and config.source is None,
-                "say what to look at: det predict image.jpg (or a folder, video, camera, URL)",
+                "missing source: write det predict image.jpg (or a folder, video, camera, URL)",
             ),
         ]
     )
     if config.source is not None:
         locate(config.source)
-    check_trained(config)
+    config = find_trained(config)
+    refuse(nms_pairs(config, given))
+    return config

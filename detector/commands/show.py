@@ -1,4 +1,4 @@
-"""Results as lines for people: what the command line prints on stdout when it is done."""
+"""Results as lines of text: what the command line prints on stdout at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def show_run(result: dict[str, Any]) -> str:
-    """The last lines of a run: how good it is and where its files are."""
+    """The last lines of a run: its metrics and where its files are."""
     lines = []
     metrics = result.get("metrics") or {}
     shown = [("AP", "map"), ("AP50", "map_50"), ("precision", "precision"), ("recall", "recall")]
@@ -20,19 +20,25 @@ def show_run(result: dict[str, Any]) -> str:
 
 
 def show_report(report: Any) -> str:
-    """What a data set holds and what is wrong with it; every finding's first examples."""
+    """The content of a data set and its findings, each with its first examples."""
     stand_in = f", standing in for {report.stand_in}" if report.stand_in else ""
-    lines = [f"{report.name}{stand_in}: {len(report.class_names)} classes, {report.yaml}"]
+    lines = [f"{report.name}{stand_in}: {count(len(report.class_names), 'class')}, {report.yaml}"]
     for name, split in report.splits.items():
         lines.append(
-            f"  {name}: {split.usable} of {split.images} images usable, {split.boxes} boxes, "
-            f"{split.backgrounds} backgrounds"
+            f"  {name}: {split.usable} of {count(split.images, 'image')} usable, "
+            f"{count(split.boxes, 'box')}, {count(split.backgrounds, 'background')}"
         )
     for group in report.groups:
         lines.append(f"{group.severity}: {group.id} x {group.count}")
         lines += [f"  {example}" for example in group.examples]
-    counts = [f"{report.count(severity)} {severity}s" for severity in ("error", "warning")]
+    counts = [count(report.count(severity), severity) for severity in ("error", "warning")]
     return "\n".join([*lines, ", ".join(counts)])
+
+
+def count(number: int, noun: str) -> str:
+    """``1 class``, ``2 classes``."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number} {noun}{ending}"
 
 
 def as_lines(value: Any, indent: str = "") -> list[str]:
@@ -51,12 +57,12 @@ def as_lines(value: Any, indent: str = "") -> list[str]:
 
 
 def show_measured(result: dict[str, Any]) -> str:
-    """The verdict of `det amp` or the outcome of `det bench amp`, and where the report is."""
+    """The verdict of a measurement, and where its report is."""
     return f"{result['line']}\nresults: {result['folder']}"
 
 
 def show_exports(result: dict[str, Any]) -> str:
-    """The files of an export, and which of them do not answer as their checkpoint does."""
+    """The files of an export, and which of them give other detections than their checkpoint."""
     return "\n".join(
         ("exported: " if each["passed"] else "MISMATCH: ") + each["file"]
         for each in result["exports"]

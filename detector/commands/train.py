@@ -12,10 +12,13 @@ from .show import show_run
 
 
 def execute(command: Command, config: TrainConfig, given: frozenset[str], log: Log) -> Outcome:
-    """Check, train, and show how good the result is."""
-    if rank_info().size == 1:  # several ranks check once all have met, so that one of them reports
+    """Check the options, train, and show how good the result is."""
+    here = rank_info()
+    if here.size == 1:  # several ranks check later, when rank 0 can report for all of them
         check_train(config, given)
-    from ..train.pipeline import train  # torch, only now
+    if here.rank == 0:
+        log.loading_torch()
+    from ..train.pipeline import train
 
     result = train(config, given, log)
     return Outcome(result, show_run(result))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checkpoints.check import check_trained, detect_pairs
+from ..checkpoints.check import find_trained, nms_pairs, say_newest
 from ..options.catalogue import Command
 from ..options.val import ValConfig
 from ..run.check import check_common, check_data, refuse
@@ -13,17 +13,21 @@ from .show import show_run
 
 def execute(command: Command, config: ValConfig, given: frozenset[str], log: Log) -> Outcome:
     """Check, measure, and show the result."""
-    check_val(config, given)
-    from ..checkpoints.evaluate import val  # torch, only now
+    found = check_val(config, given)
+    log.loading_torch()
+    from ..checkpoints.evaluate import val
 
-    result = val(config, given, log)
+    say_newest(config.model, found.model, log)
+    result = val(found, given, log)
     return Outcome(result, show_run(result))
 
 
-def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> None:
-    """Raise UsageError where there is nothing to measure, or nothing to measure it on."""
+def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> ValConfig:
+    """The config with its ``model=`` found.  Raises UsageError where there is nothing to measure,
+    or nothing to measure it on."""
     check_common(config)
-    refuse(detect_pairs(config, given))
-    check_trained(config)
+    config = find_trained(config)
+    refuse(nms_pairs(config, given))
     if config.data is not None:
-        check_data(config.data, config.split, download=not config.offline)
+        check_data(config.data, config.split, online=config.online)
+    return config

@@ -1,8 +1,7 @@
-"""``det weights``: what can be downloaded, what a file says about itself, other people's files made
-ours.
+"""``det weights`` and ``det info``: list, describe, convert and download weights.
 
-Torch, and all else that takes long to import, is left alone until tensors are needed: listing, and
-a look into a ``.safetensors``, answer at once.
+Torch is imported only when tensors are needed: listing the weights and describing a
+``.safetensors`` answer at once.
 """
 
 from __future__ import annotations
@@ -34,31 +33,31 @@ SUFFIX = ".safetensors"
 COLUMNS = ("name", "task", "imgsz", "AP", "params M", "license", "trained on", "here", "source")
 
 
-def describe(model: str) -> dict[str, Any]:
-    """What a model name or a checkpoint file is.  Raises UsageError where it is neither."""
+def describe(model: str, log: Log) -> dict[str, Any]:
+    """Facts of a model name or a checkpoint file.  Raises UsageError where it is neither."""
     if model in MODELS:
-        from ..models.build import build  # torch
+        log.loading_torch()
+        from ..models.build import build
 
         return build(model, 80).describe()
-    return _describe_path(Path(model))
+    return _describe_path(Path(model), log)
 
 
-def _describe_path(path: Path) -> dict[str, Any]:
+def _describe_path(path: Path, log: Log) -> dict[str, Any]:
     if format_of(path) is not None and path.exists():
-        from ..export.exported import about_file  # torch
+        log.loading_torch()
+        from ..export.exported import about_file
 
         return {"file": path.name, "kind": "exported file", **asdict(about_file(path))}
     if path.suffix not in (SUFFIX, *FOREIGN) or not path.is_file():
-        from ..checkpoints.check import (
-            check_model,  # it knows what to say, but takes long to import
-        )
+        from ..checkpoints.check import check_model  # raises the right error
 
         check_model(str(path))
     return describe_file(path)
 
 
 def list_weights() -> dict[str, Any]:
-    """Everything in the zoo, and whether it is on disk."""
+    """All weights of the zoo, and whether each is on disk."""
     rows = [
         asdict(entry) | {"url": entry.url, "downloaded": converted(name).is_file()}
         for name, entry in ZOO.items()
@@ -79,24 +78,24 @@ def as_table(listing: dict[str, Any]) -> str:
         "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    note = f"folder: {listing['folder']}\nuse one: det train model=yolov9s data=..."
+    note = f"folder: {listing['folder']}\nnext: det train model=yolov9s data=..."
     return "\n".join([*lines, note])
 
 
 def info(config: WeightsInfoConfig, log: Log) -> dict[str, Any]:
-    """What a checkpoint, or a name of the zoo, is.  Raises UsageError, and what reading raises."""
+    """Facts of a checkpoint or a name of the zoo.  Raises UsageError, and what reading raises."""
     word = _needed(config.model, "info FILE")
     if word in ZOO:
         path = converted(word)
         entry = asdict(ZOO[word]) | {"url": ZOO[word].url}
         return describe_file(path) if path.is_file() else entry | {"downloaded": False}
     if word in MODELS:
-        raise UsageError(f"{word} has no weights yet: det info {word} describes the model")
-    return _describe_path(Path(word))
+        raise UsageError(f"{word} has no pretrained weights: det info {word} describes the model")
+    return _describe_path(Path(word), log)
 
 
 def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
-    """Write a checkpoint of another project as one of ours.  Raises UsageError, and what reading
+    """Write a checkpoint of another project as one of det.  Raises UsageError, and what reading
     and writing raise."""
     usage = "convert IN.pt OUT.safetensors"
     source, target = Path(_needed(config.file, usage)), Path(_needed(config.out, usage))
@@ -105,8 +104,9 @@ def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
     if target.suffix != SUFFIX:
         raise UsageError(f"out={target}: expected a name that ends in {SUFFIX}")
     if target.exists():
-        raise UsageError(f"out={target} exists: take another name, or remove it")
-    from ..checkpoints.adopt import convert  # torch
+        raise UsageError(f"out={target} exists: choose another name, or remove it")
+    log.loading_torch()
+    from ..checkpoints.adopt import convert
 
     meta = convert(source, target)
     if notice := license_notice(source.name, meta.license, meta.provenance):
@@ -119,13 +119,14 @@ def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
     name = _needed(config.model, "download NAME")
     if name not in ZOO:
         near = " or ".join(nearest(name, ZOO))
-        hint = f"did you mean {near}?" if near else f"there are {', '.join(ZOO)}"
-        raise UsageError(f"there are no weights of {name}: {hint}")
+        hint = f"did you mean {near}?" if near else f"choose from {', '.join(ZOO)}"
+        raise UsageError(f"no pretrained weights of {name} exist: {hint}")
     offline, accepted = config.offline, config.accept_license
     check_obtainable(name, offline=offline, accept_license=accepted)
-    from ..checkpoints.fetch import obtain  # torch
+    log.loading_torch()
+    from ..checkpoints.fetch import obtain
 
-    with log.progress(f"fetching {name}", 0) as update:
+    with log.progress(f"downloading {name}", 0) as update:
         path = obtain(
             name,
             offline=offline,
@@ -138,7 +139,7 @@ def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
 
 def _needed(word: str | None, usage: str) -> str:
     if word is None:
-        raise UsageError(f"say which: det weights {usage}")
+        raise UsageError(f"missing argument: det weights {usage}")
     return word
 
 
@@ -159,7 +160,8 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
 
 def _machine_or_model(config: InfoConfig, log: Log) -> dict[str, Any]:
     if config.model is not None:
-        return describe(config.model)
+        return describe(config.model, log)
+    log.loading_torch()
     from ..run.machine import describe_machine
 
     return {"yolodet": __version__, **describe_machine()}

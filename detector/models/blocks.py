@@ -30,29 +30,6 @@ class Fusable(nn.Module):
         raise NotImplementedError
 
 
-class Norm(nn.BatchNorm2d):
-    """Batch norm that leaves counting its batches to whoever trains (``batch_counters``).
-
-    torch adds one to ``num_batches_tracked`` in every layer and every step, and nothing reads it as
-    long as ``momentum`` is a number: a hundred launches per step on a GPU.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.momentum is None:
-            return super().forward(x)
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum,
-            self.eps,
-        )  # fmt: skip
-
-
-def batch_counters(model: nn.Module) -> list[torch.Tensor]:
-    """The counters of all norms that do not count by themselves.  Whoever trains adds one to them
-    per batch, so that a checkpoint holds what it always held."""
-    norms = [m for m in model.modules() if isinstance(m, Norm) and m.momentum is not None]
-    return [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
-
-
 class Conv(Fusable):
     """Convolution without bias, batch norm, activation; "same" padding for odd kernels."""
 
@@ -68,7 +45,7 @@ class Conv(Fusable):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm: nn.Module = Norm(c_out, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+        self.norm: nn.Module = nn.BatchNorm2d(c_out, eps=NORM_EPS, momentum=NORM_MOMENTUM)
         self.act = nn.SiLU() if act is None else act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

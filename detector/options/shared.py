@@ -97,6 +97,11 @@ class DownloadConfig:
 
     download: bool = option(True, "Data", "Download a built-in data set if it is not on disk.")
 
+    @property
+    def online(self) -> bool:
+        """Whether a data set may be downloaded."""
+        return self.download and not getattr(self, "offline", False)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig(DownloadConfig):

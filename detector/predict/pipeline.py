@@ -26,7 +26,7 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
         raise UsageError(
             "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
         )
-    results, folder = writing(config, predict_stream(config, config.source, log))
+    results, folder = writing(config, predict_stream(config, given, config.source, log))
     images = detections = 0
     for result in results:
         log.info(f"{result.source.path.name}: {result.line()}")
@@ -50,11 +50,11 @@ def writing(config: PredictConfig, results: Iterator[Results]) -> tuple[Iterator
 
 
 def predict_stream(
-    config: PredictConfig, source: Any, log: Log, rgb: bool = False
+    config: PredictConfig, given: frozenset[str], source: Any, log: Log, rgb: bool = False
 ) -> Iterator[Results]:
     """Results of a source, one at a time.  rgb: NumPy arrays are RGB, not BGR."""
     frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb)
-    used = load_for_use(config, log)
+    used = load_for_use(config, given, log)
     predictor = Predictor(
         used.model,
         used.meta.class_names,

@@ -1,9 +1,9 @@
-"""Everything about a command that can be found wrong before torch is imported or a file written.
+"""Checks of a command before torch is imported or a file is written.
 
-A mistyped path, a device that can not be one, two options that contradict each other: each is a
-UsageError (or an error of the room that was asked) with one line that names the mend.  Options
-that would have no effect are refused too: what the user gave is never silently ignored.  What only
-the model or the device can tell is checked later, where it is known.
+A mistyped path, an unknown device, two options that contradict each other: each is a UsageError (or
+a DatasetError, a CheckpointError) whose one line says how to fix it.  Options that would have no
+effect are refused too: nothing that the user gave is ignored in silence.  What depends on the model
+or the device is checked later, when it is known.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from ...datasets.sets.description import read_description
 from ...datasets.sets.locate import DatasetError, find_yaml, load_dataset
+from ..options.catalogue import MODEL_COMMANDS
 from ..options.errors import UsageError
+from ..options.fields import options_of
+from ..options.parse import is_data_description
 from ..options.shared import CommonConfig
 from ..options.train import TrainConfig
 from .folder import check_writable
@@ -22,7 +27,7 @@ from .rank_info import gpus_of
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
 
 Pairs = list[tuple[bool, str]]
-"""(is wrong, what to say)."""
+"""(whether it is wrong, the message)."""
 
 
 def refuse(pairs: Pairs) -> None:
@@ -33,42 +38,58 @@ def refuse(pairs: Pairs) -> None:
 
 
 def check_common(config: CommonConfig, *, writes: bool = True) -> None:
-    """Device, project and name: what every run has.  writes: a run folder will be made."""
+    """Check device, project and name.  writes: whether a run folder will be made."""
     if config.device is not None:
         check_device(config.device, trains=isinstance(config, TrainConfig))
     if writes:
         check_writable(Path(config.project), "project")
     name = config.name
     if name is not None and (name in (".", "..") or "/" in name or "\\" in name or "\0" in name):
-        mend = "use project= for the folder above it"
-        raise UsageError(f"name={name}: expected a plain folder name; {mend}")
+        fix = "use project= for the folder above it"
+        raise UsageError(f"name={name}: expected a plain folder name; {fix}")
 
 
 def check_device(device: str, *, trains: bool) -> None:
-    """Raise UsageError for what is no device, and for several where a command runs on one."""
+    """Raise UsageError for an unknown device, and for several where a command runs on one."""
     if named := gpus_of(device):
         if trains:
             return
-        mend = f"use device={named[0]} (det train uses several)"
-        raise UsageError(f"device={device}: this command runs on one device; {mend}")
+        fix = f"use device={named[0]} (det train uses several)"
+        raise UsageError(f"device={device}: this command runs on one device; {fix}")
     if not DEVICE.fullmatch(device):
         raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
 
 
-def check_data(data: str, split: str = "val", *, download: bool = True) -> None:
-    """Raise DatasetError where the data set's YAML is missing or wrong, lacks ``split``, or where
-    its files are not on disk and could not be fetched either.  Nothing is downloaded or drawn.
-    download: whether the command itself may."""
+def check_data(data: str, split: str = "val", *, online: bool = True) -> None:
+    """Raise DatasetError where the data set's YAML is missing or wrong or lacks ``split``, or where
+    its files are not on disk and cannot be downloaded.  Nothing is downloaded or drawn here.
+    online: whether the command may download."""
     path = find_yaml(data)
+    refuse_options_file(path, data)
     description = read_description(path, _silent)
     if description.entries and split not in description.entries:
-        there = ", ".join(description.entries)
-        raise DatasetError(f"{path}: there is no split {split!r}; there is {there}")
+        known = ", ".join(description.entries)
+        raise DatasetError(f"{path}: there is no split {split!r}; choose from {known}")
     drawn = description.shapes is not None or description.stand_in is not None
-    if drawn or (download and description.download is not None):
+    if drawn or (online and description.download is not None):
         return  # can be made when the command runs
     load_dataset(path, download=False).sources(split)
 
 
+def refuse_options_file(path: Path, data: str) -> None:
+    """Raise UsageError where the YAML that ``data=`` names holds options, not a data set."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # the error is raised where the file is read as a data set
+    if isinstance(content, dict) and not is_data_description(content):
+        sections = {command.name for command in MODEL_COMMANDS} & content.keys()
+        if sections or len(options_of(TrainConfig).keys() & content.keys()) > 1:
+            raise UsageError(
+                f"data={data} is a file of options, not a data set: write cfg={data}, and name the "
+                "data set with data="
+            )
+
+
 def _silent(text: str) -> None:
-    """Remarks are made when the data set is loaded."""
+    """Messages are printed when the data set is loaded."""

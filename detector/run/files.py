@@ -1,4 +1,4 @@
-"""Files of a run folder: text, JSON, YAML and CSV, each written in one piece."""
+"""Files of a run folder: text, JSON, YAML and CSV, each written atomically."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ..options.shared import CommonConfig
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one piece."""
+    """Write a text file atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON in one piece; numbers that are not finite become null."""
+    """Write JSON atomically; numbers that are not finite become null."""
     write_text(path, json.dumps(plain(data), indent=2) + "\n")
 
 
 def write_args(folder: Path, config: CommonConfig) -> None:
-    """args.yaml: every value of the run, usable again as ``cfg=`` of a new one."""
+    """Write args.yaml: every option of the run, which ``cfg=`` of a new run can read."""
     values = asdict(config) | ({"resume": None} if hasattr(config, "resume") else {})
     write_text(folder / "args.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line a row, columns of the first row."""
+    """Write one line per row, with the columns of the first row."""
     text = StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -44,8 +44,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The same with tuples as lists, paths as text and non-finite numbers as None: what JSON can
-    hold."""
+    """The same as JSON can hold it: tuples as lists, paths as text, non-finite numbers as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

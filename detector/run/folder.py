@@ -1,13 +1,13 @@
-"""Run folders: where a command leaves what it made.
+"""Run folders: where a command writes its results.
 
-``runs/train``, ``runs/train-2``, ...: a taken name is never written into unless told.  A folder
-appears when its first file is written, so a command that is refused leaves nothing behind.
+``runs/train``, ``runs/train-2``, ...: an existing folder is only written into with
+``exist_ok=True``.  A folder is made when its first file is written, so a command that is refused
+leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from ...files.errors import DetError, InputError
@@ -19,11 +19,17 @@ LAST = Path("weights") / "last.pt"
 
 
 class RunError(DetError):
-    """A run that can not go on, with what to do in its message."""
+    """A run that cannot continue; the message says what to do."""
+
+
+class RunFinished(DetError):
+    """A run that has nothing left to do, which is no failure."""
+
+    exit_code = 0
 
 
 class RunNotFound(InputError):
-    """No run or checkpoint where the user's words point."""
+    """There is no run or checkpoint where the user's options point."""
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -32,22 +38,24 @@ def check_writable(folder: Path, option: str) -> None:
 
     option: the one that ``folder`` comes from.
     """
-    place = folder.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
+    import tempfile
+
+    parent = folder.absolute()
+    while not os.path.lexists(parent):
+        parent = parent.parent
     try:
-        with tempfile.TemporaryDirectory(prefix=".det-", dir=place):
+        with tempfile.TemporaryDirectory(prefix=".det-", dir=parent):
             pass
     except OSError as error:
         raise UsageError(
-            f"{option}={folder}: cannot write in {place} ({error.strerror}); choose another folder"
+            f"{option}={folder}: cannot write in {parent} ({error.strerror}); choose another folder"
         ) from error
 
 
 def new_run_folder(config: CommonConfig, command: str) -> Path:
-    """The free folder ``project/name`` (or name-2, name-3, ...) of a command; made.
+    """Make the new folder ``project/name`` (or name-2, name-3, ...) of a command.
 
-    Making it is what finds out whether it is free: two runs that start together get one each.
+    A name is tested by making the folder: two runs that start together get one each.
     """
     base = Path(config.project) / (config.name or command)
     base.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +65,7 @@ def new_run_folder(config: CommonConfig, command: str) -> Path:
             folder.mkdir(exist_ok=config.exist_ok)
             return folder
         except FileExistsError:
-            if config.exist_ok:  # a file has that name
+            if config.exist_ok:  # a file has this name
                 raise
             number += 1
             folder = base.with_name(f"{base.name}-{number}")

@@ -1,49 +1,56 @@
-"""What a run says while it works: the only place besides the command line that prints.
+"""Messages of a run: the only place besides the command line that prints.
 
-Everything here is talk and goes to stderr; stdout belongs to results.  On a terminal there are
-colours and a live bar; in a file or pipe there are plain lines and no bars.  Once ``to_file`` has
-named the run's log.txt, everything said (also before) is written there as plain text, also what
-``verbose=False`` keeps from the terminal.
+Messages go to stderr; stdout is for results.  A terminal gets colors and a live progress bar, a
+file or pipe gets plain lines and no bar.  Once ``to_file`` has named the run's log.txt, all
+messages are written there as plain text, also earlier ones and those that ``verbose=False`` keeps
+from the terminal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from ...files.version import __version__
+
+if TYPE_CHECKING:  # rich takes longer to import than a refused command needs altogether
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+    from rich.text import Text
 
 PLAIN_WIDTH = 120
 """Columns of a table in a file or pipe."""
 
 
 class Update(Protocol):
-    """How far something is; fits every ``on_progress`` callback.  note: live text after the bar."""
+    """Reports progress; fits every ``on_progress`` callback.  note: live text after the bar."""
 
     def __call__(self, done: int, total: int = 0, note: str = "") -> None: ...
 
 
 class Log:
-    """Talks on stderr, and into a file.  verbose: False leaves only warnings on stderr.  ``mute``:
-    says nothing and writes nothing from now on; for the ranks of a run but the first."""
+    """Writes messages to stderr and to a file.
 
-    def __init__(self, verbose: bool = True, file: Path | None = None) -> None:
+    verbose: False leaves only warnings on stderr.  bare: nothing but the result is wanted on the
+    terminal.  ``mute``: no messages from now on, for all ranks of a run but rank 0.
+    """
+
+    def __init__(
+        self, verbose: bool = True, file: Path | None = None, *, bare: bool = False
+    ) -> None:
         self.verbose = verbose
+        self.bare = bare
         self.mute = False
         self.warnings: list[str] = []
         """Every warning so far, for the machine-readable result."""
-        self._console = Console(stderr=True, highlight=False)
-        if not self._console.is_terminal:
-            self._console.width = PLAIN_WIDTH
         self._lock = threading.RLock()
         self._file: Path | None = None
         self._said: list[str] = []
@@ -53,12 +60,31 @@ class Log:
         if file is not None:
             self.to_file(file)
 
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        console = Console(stderr=True, highlight=False)
+        if not console.is_terminal:
+            console.width = PLAIN_WIDTH
+        return console
+
+    def loading_torch(self) -> None:
+        """Say why nothing happens for some seconds, before torch is imported."""
+        if self.verbose and not self.bare and not self.mute and "torch" not in sys.modules:
+            sys.stderr.write(f"det {__version__}, loading PyTorch ...\n")
+            sys.stderr.flush()
+
     def info(self, text: str) -> None:
-        """One thing worth knowing."""
+        """A message."""
+        from rich.text import Text
+
         self._say(Text(text), text)
 
     def warn(self, text: str) -> None:
-        """Something the user must not miss: shown also with verbose=False, and kept."""
+        """A warning: also shown with verbose=False, and kept for the result."""
+        from rich.text import Text
+
         self.warnings.append(text)
         line = Text.assemble((" WARNING ", "bold black on yellow"), " ", (text, "yellow"))
         self._say(
@@ -68,7 +94,7 @@ class Log:
         )
 
     def message(self, text: str) -> None:
-        """What a room without a log reports: a warning where it calls itself one."""
+        """A message of code that has no log: a warning if it begins with ``WARNING: ``."""
         if text.startswith("WARNING: "):
             self.warn(text.removeprefix("WARNING: "))
         else:
@@ -81,6 +107,8 @@ class Log:
 
     def epoch_header(self, columns: Sequence[str]) -> None:
         """Name the columns of the lines that ``epoch_row`` prints."""
+        from rich.text import Text
+
         self._widths = [max(len(name), 6) for name in columns]
         wide = sum(self._widths) + 2 * (len(columns) - 1)
         self._separator = "  " if wide <= self._console.width else " "
@@ -89,6 +117,8 @@ class Log:
 
     def epoch_row(self, values: Sequence[Any], note: str = "") -> None:
         """One epoch in one line, under the names of ``epoch_header``; floats to four digits."""
+        from rich.text import Text
+
         texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
         line = self._row(texts) + (f"  {note}" if note else "")
         self._say(Text(line), line)
@@ -99,10 +129,10 @@ class Log:
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int, *, report: bool = False) -> Iterator[Update]:
-        """A bar while the context lasts, moved by the callable it gives; bars may be nested.
+        """A progress bar while the context lasts, moved by the yielded callable.
 
-        total: 0 where not known yet; the callable may say it later.  report: leave a line with the
-        count and the time at the end.  In a file or pipe there is nothing but that line.
+        total: 0 where not known yet; the callable may give it later.  report: at the end, print a
+        line with the count and the time; a file or pipe gets only this line.
         """
         started = time.perf_counter()
         with self._bar(description, total) as update:
@@ -134,7 +164,7 @@ class Log:
                     self._progress = None
 
     def to_file(self, path: Path) -> None:
-        """Also write everything to ``path`` from now on, beginning with what was said so far."""
+        """Also write all messages to ``path`` from now on, beginning with the earlier ones."""
         with self._lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path
@@ -156,11 +186,11 @@ class Log:
                 self._append(plain + "\n")
             if self.verbose or always:
                 # soft_wrap: a long line stays one line, so that it can be searched and copied
-                self._console.print(shown, soft_wrap=isinstance(shown, Text))
+                self._console.print(shown, soft_wrap=not hasattr(shown, "columns"))
 
 
 class _Counted:
-    """Passes on to a bar and remembers how far it was."""
+    """Moves a bar and remembers its position."""
 
     def __init__(self, update: Update) -> None:
         self.update = update
@@ -176,6 +206,14 @@ def _nothing(done: int, total: int = 0, note: str = "") -> None:
 
 
 def _bars(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -190,6 +228,10 @@ def _bars(console: Console) -> Progress:
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table of texts and numbers: the first column to the left, the others to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(
         title=Text(title), title_justify="left", title_style="bold", header_style="bold",
         box=box.SIMPLE, pad_edge=False,
@@ -202,7 +244,9 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def render_plain(table: Table) -> str:
-    """A table as lines without colours."""
+    """A table as lines without colors."""
+    from rich.console import Console
+
     text = io.StringIO()
     Console(file=text, width=PLAIN_WIDTH, color_system=None, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())

@@ -1,4 +1,4 @@
-"""What this machine can compute with: versions, devices, precisions.  ``det info`` prints it."""
+"""Versions, devices and precisions of this machine, as ``det info`` prints them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from .device import describe_device
-from .hardware import traits_of
+from .hardware import candidates, traits_of
 
 
 def describe_machine() -> dict[str, Any]:
-    """Versions and devices as plain data; a device says which precisions its hardware computes."""
+    """Versions and devices as plain data; each device with the precisions it computes natively."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -32,10 +32,5 @@ def _devices() -> list[torch.device]:
 
 
 def _describe(device: torch.device) -> dict[str, Any]:
-    return {"device": describe_device(device), "native": ["fp32", *_half_precisions(device)]}
-
-
-def _half_precisions(device: torch.device) -> list[str]:
-    """The half precisions that the hardware multiplies in, not only emulates."""
-    traits = traits_of(device)
-    return ["fp16"] * traits.fp16_native + ["bf16"] * traits.bf16_native
+    native = ["fp32", *candidates(traits_of(device))]  # those that amp=True tries here
+    return {"device": describe_device(device), "native": native}

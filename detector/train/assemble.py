@@ -207,7 +207,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     with log.progress("preparing the data set", 0) as update:
         dataset = load_dataset(
             config.data,
-            download=config.download and not config.offline,
+            download=config.online,
             on_message=log.message,
             on_progress=update,
         )

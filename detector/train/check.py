@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
-from ..checkpoints.check import _check_checkpoint, _mend_names, check_model, detect_pairs, start_of
+from ..checkpoints.check import check_model, check_start, nms_pairs, start_of
 from ..options.errors import UsageError
 from ..options.names import MODELS
 from ..options.train import TrainConfig
@@ -22,11 +22,11 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         if "data" in given:
             check_data(config.data, config.split)
         return
-    refuse(_train_pairs(config, given) + detect_pairs(config, given))
+    refuse(_train_pairs(config, given) + nms_pairs(config, given))
     check_batch(config.batch, ranks)
     check_model(config.model)
     _check_start(config)
-    check_data(config.data, config.split, download=not config.offline)
+    check_data(config.data, config.split, online=config.online)
 
 
 def _check_ranks(config: TrainConfig) -> int:
@@ -60,7 +60,7 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
         ),
         (
             config.amp_force and config.amp in ("auto", True, False),
-            f"amp_force=True needs a precision by name, not amp={config.amp}: e.g. amp=fp16",
+            f"amp_force=True needs a named precision, not amp={config.amp}: e.g. amp=fp16",
         ),
     ]
 
@@ -135,6 +135,9 @@ def _check_start(config: TrainConfig) -> None:
     if word in ZOO:
         check_obtainable(str(word), offline=config.offline, accept_license=config.accept_license)
     elif word in MODELS:
-        raise UsageError(f"pretrained={word} is a model without weights: {_mend_names(str(word))}")
+        raise UsageError(
+            f"pretrained={word} is a model without weights: leave it out to train {word} from "
+            f"scratch, or take one of {', '.join(ZOO)}"
+        )
     elif isinstance(config.pretrained, str):
-        _check_checkpoint("pretrained", str(word))
+        check_start("pretrained", str(word))

@@ -16,7 +16,7 @@ from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import parse
 from ..options.train import TrainConfig
-from ..run.folder import LAST, RunNotFound, newest_run
+from ..run.folder import LAST, RunFinished, RunNotFound, newest_run
 from ..run.log import Log
 
 MAY_CHANGE = frozenset(
@@ -83,8 +83,10 @@ def resume_config(
         )
     done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)
     if done >= total and (path.parents[1] / "results.json").exists():
-        raise UsageError(
-            f"{path.parents[1]} has finished its {done} epochs: give epochs={2 * done} to extend it"
+        plural = "s" * (done != 1)
+        raise RunFinished(
+            f"{path.parents[1]} has finished its {done} epoch{plural}: there is nothing to resume; "
+            f"epochs={2 * done} extends it"
         )
     for name, value in sorted(changes.items()):
         if name != "resume":

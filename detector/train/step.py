@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
-from ..models.blocks import batch_counters
 from ..precision.precision import Precision
 from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
@@ -66,7 +65,6 @@ class TrainStep:
         self._statistics = [
             (kind, [torch.empty_like(b) for b in kind]) for kind in (floats, counters) if kind
         ]
-        self._batch_counters = batch_counters(model)
         self._kept = False
         self.use(precision)
 
@@ -92,8 +90,6 @@ class TrainStep:
             self._keep_statistics()
         with self.precision.autocast():
             outputs = self.forward(batch.images)
-        if self._batch_counters and self.model.training:
-            torch._foreach_add_(self._batch_counters, 1)
         loss = self.criterion(outputs, batch)
         self.scaler.scale(loss.total).backward()
         loss = self._of_all_ranks(loss)

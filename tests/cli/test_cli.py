@@ -21,7 +21,9 @@ from yolodet.detector.checkpoints import check as model_check
 from yolodet.detector.options.catalogue import COMMANDS
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.train import TrainConfig
+from yolodet.detector.run import machine
 from yolodet.detector.run.check import check_data
+from yolodet.detector.run.hardware import DeviceTraits, candidates
 from yolodet.detector.run.log import Log
 from yolodet.detector.train import check as train_check
 
@@ -161,9 +163,14 @@ def test_a_stopped_run_is_not_called_an_error(pipeline, capsys) -> None:
 def test_predict_takes_lone_words_as_sources(pipeline, tmp_path, monkeypatch) -> None:
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(b"")
-    monkeypatch.setattr(model_check, "newest_run", lambda project: None)
+    monkeypatch.setattr(model_check, "newest_run", lambda project: Path("newest"))
     assert main(["predict", "a.jpg", "b.jpg"]) == 0
-    assert pipeline.calls == [(PredictConfig(source="a.jpg,b.jpg"), frozenset({"source"}))]
+    assert pipeline.calls == [
+        (
+            PredictConfig(source="a.jpg,b.jpg", model="newest/weights/best.safetensors"),
+            frozenset({"source"}),
+        )
+    ]
 
 
 def test_info_shows_a_model_as_lines(pipeline, capsys) -> None:
@@ -181,6 +188,23 @@ def test_info_without_a_model_describes_the_machine(capsys) -> None:
     assert result["yolodet"] == __version__
     assert result["devices"][0]["device"].startswith("cpu")
     assert "fp32" in result["devices"][0]["native"]
+
+
+def test_info_and_the_ladder_agree_on_what_is_native(monkeypatch, capsys) -> None:
+    """Also for a card whose hardware has fp16 and gets it wrong, or a processor without torch's
+    x86 checks: both ask hardware.py."""
+    for traits in (
+        DeviceTraits("cpu", "neon", bf16_native=True),
+        DeviceTraits("cpu", "AVX2"),
+        DeviceTraits("cuda", "NVIDIA GeForce GTX 1660 Ti", (7, 5), fp16_native=True),
+    ):
+        monkeypatch.setattr(machine, "traits_of", lambda device, traits=traits: traits)
+        assert main(["info", "--json"]) == 0
+        (native,) = {
+            tuple(device["native"])
+            for device in json.loads(capsys.readouterr().out)["result"]["devices"]
+        }
+        assert native == ("fp32", *candidates(traits))
 
 
 def test_config_shows_the_resulting_values_and_checks_them(capsys) -> None:
@@ -242,6 +266,22 @@ def test_a_group_without_a_command_shows_its_help(typed: list[str], capsys) -> N
 def test_version() -> None:
     done = run_python("-m", "yolodet.cli", "--version")
     assert (done.returncode, done.stdout) == (0, f"det {__version__}\n")
+
+
+def test_the_package_is_the_command_too() -> None:
+    done = run_python("-m", "yolodet", "--version")
+    assert (done.returncode, done.stdout) == (0, f"det {__version__}\n")
+
+
+def test_a_command_that_loads_torch_says_so_first(tmp_path) -> None:
+    """On stderr, before anything else; not where only the result is wanted."""
+    line = f"det {__version__}, loading PyTorch ..."
+    code = "import sys; from yolodet.cli import main; main(sys.argv[1:])"
+    said = [
+        run_python("-c", code, "info", "yolo26n", *more, cwd=tmp_path).stderr.splitlines()
+        for more in ([], ["--quiet"], ["--json"])
+    ]
+    assert said == [[line], [], []]
 
 
 def test_help_and_refusals_do_not_wait_for_torch(tmp_path) -> None:

@@ -45,7 +45,7 @@ def test_a_project_that_can_not_be_made_is_refused_and_one_that_can_leaves_no_tr
 
 
 def test_who_writes_no_files_needs_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yolodet.detector.commands.predict.check_trained", lambda config: None)
+    monkeypatch.setattr("yolodet.detector.commands.predict.find_trained", lambda config: config)
     check_predict(PredictConfig(project="/proc/runs", save=False))
     with pytest.raises(UsageError, match="project="):
         check_predict(PredictConfig(project="/proc/runs", save=False, save_txt=True))
@@ -55,6 +55,6 @@ def test_a_check_of_data_that_can_be_had_neither_fetches_nor_draws(place: Path) 
     """Also where a data set is named without the ending of its YAML."""
     text = "train: a\nval: b\nnames: [x]\ndownload: https://example.org/my.zip\n"
     Path("my.yaml").write_text(text)
-    for data, download in (("my", True), ("shapes", False), ("coco8", True), ("coco8", False)):
-        check_data(data, download=download)
+    for data, online in (("my", True), ("shapes", False), ("coco8", True), ("coco8", False)):
+        check_data(data, online=online)
     assert not (place / "cache").exists()

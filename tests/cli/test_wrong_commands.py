@@ -64,7 +64,7 @@ WRONG = [
     ("train ema=False ema_decay=0.99", "no effect with ema=False"),
     ("train lr0=0", "learns nothing"),
     ("train batch=16 nbs=8", "less than batch=16"),
-    ("train amp_force=True amp=True", "needs a precision by name"),
+    ("train amp_force=True amp=True", "needs a named precision"),
     ("train time=0", "leaves no time"),
     ("train time=1 epochs=3", "not both"),
     ("train epochs=10 close_mosaic=10", "use mosaic=0"),
@@ -89,14 +89,17 @@ WRONG = [
     ("train cfg=nope.yaml", "no such file (looked in"),
     ("train cfg=broken.yaml", "is not readable YAML"),
     ("train cfg=slip.yaml", "cfg=slip.yaml: unknown option 'epoch'"),
+    ("train data=options.yaml", "is a file of options, not a data set: write cfg=options.yaml"),
+    ("data check options.yaml", "is a file of options, not a data set: write cfg=options.yaml"),
+    ("train cfg=lost.yaml", "cfg=lost.yaml describes a data set: write data=lost.yaml"),
     ("train data=nope.yaml", "nope.yaml does not exist"),
     ("train data=coco9.yaml", "did you mean coco8.yaml?"),
     ("train data=image.jpg", "expected a file that ends in .yaml"),
     ("train data=lost.yaml", "was not found; looked for"),
     ("train data=lost", "was not found; looked for"),
     ("train data=empty", "write data.yaml there, with the lines train: images/train, val: images"),
-    ("train data=coco8 offline=True split=test", "no split 'test'; there is train, val"),
-    ("train data=coco8.yaml split=test", "there is no split 'test'; there is train, val"),
+    ("train data=coco8 offline=True split=test", "no split 'test'; choose from train, val"),
+    ("train data=coco8.yaml split=test", "there is no split 'test'; choose from train, val"),
     ("train model=yolo26n.pt", "no permissive pretrained weights of that name exist; model=yolo"),
     ("train pretrained=yolo26s.pt", "no permissive pretrained weights"),
     ("train model=yolo26n.yaml", "model=yolo26n trains from scratch"),
@@ -110,14 +113,14 @@ WRONG = [
     ("val project=elsewhere", "no finished run"),
     ("val model=yolo26n", "has not been trained"),
     ("val model=empty", "folder without weights/best.safetensors"),
-    ("predict", "say what to look at"),
+    ("predict", "missing source: write det predict"),
     ("predict nope.jpg", "no such source: nope.jpg"),
     ("predict imge.jpg", "did you mean image.jpg?"),
     ("predict empty", "no image or video in this folder"),
     ("predict '*.png'", "matches nothing"),
     ("predict image.jpg", "no finished run"),
     ("predict image.jpg model=nope.safetensors", "no such file"),
-    ("info nope", "known are yolo26n"),
+    ("info nope", "expected one of yolo26n"),
     ("info nope.pt", "no such file"),
 ]
 
@@ -130,6 +133,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (work / "image.jpg").write_bytes(b"\xff\xd8")
     (work / "broken.yaml").write_text("epochs: [")
     (work / "slip.yaml").write_text("epoch: 3")
+    (work / "options.yaml").write_text("epochs: 3\nbatch: 8\n")
     (work / "lost.yaml").write_text("train: images/train\nval: images/val\nnames: [a]\n")
     (work / "damaged.safetensors").write_bytes(b"\x00" * 16)
     monkeypatch.chdir(work)

@@ -137,7 +137,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("model=yolo26n", "model=yolo26n has not been trained"),
         ("model=none.onnx", "model=none.onnx: no such file"),
         ("output=x.onnx", "a file of format=torchscript ends in .torchscript"),
-        ("output=no/x.torchscript", "there is no folder no: make it first"),
+        ("output=no/x.torchscript", "make the folder no first"),
         ("data=none.yaml", "none.yaml"),
     ],
 )
@@ -288,8 +288,9 @@ def test_predict_finds_the_same_with_checkpoint_and_file(run: Path, tmp_path: Pa
     [
         ("imgsz=128", "this file takes images of 96x96, not 128x128"),
         ("amp=fp16", "amp= has no effect on"),
+        ("iou=0.7", "iou= has no effect on"),  # the default, but typed
         ("nms=True", "nms= has no effect on"),
-        ("max_det=400", "answers with 300 at most"),
+        ("max_det=400", "returns at most 300"),
         ("model=none.torchscript", "no such file"),
     ],
 )

@@ -34,6 +34,7 @@ FLOORS = (
     {"detector/commands"},
     {"detector/api.py"},
     {"cli.py", "__init__.py"},
+    {"__main__.py"},
 )
 """From the ground up.  A room may import rooms on floors below it, and itself."""
 
@@ -130,8 +131,10 @@ def test_datasets_is_no_package_of_its_own() -> None:
     assert not (ROOT / "datasets" / "__init__.py").exists()
 
 
-def test_the_root_folder_ships_two_files() -> None:
-    assert sorted(path.name for path in ROOT.glob("*.py")) == ["__init__.py", "cli.py"]
+def test_the_root_folder_ships_three_files() -> None:
+    assert sorted(path.name for path in ROOT.glob("*.py")) == [
+        *("__init__.py", "__main__.py", "cli.py"),
+    ]
 
 
 def uses(path: Path, *wanted: str) -> list[int]:

@@ -362,7 +362,7 @@ def test_the_page_gives_every_threshold_as_it_is() -> None:
     [
         ("amp yolo26", "did you mean yolo26n"),
         ("amp amp=int8", "one of auto, True, False, fp16, bf16, fp32"),
-        ("amp amp_force=True", "needs a precision by name, not amp=auto"),
+        ("amp amp_force=True", "needs a named precision, not amp=auto"),
         ("amp epochs=3", "det amp has no option 'epochs': it belongs to det train"),
         ("amp data=nope.yaml", "nope.yaml does not exist"),
         ("amp device=gpu", "expected cpu, mps, cuda"),

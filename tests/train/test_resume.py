@@ -28,7 +28,7 @@ from tiny import (
 from yolodet import cli
 from yolodet.detector import api
 from yolodet.detector.options.errors import UsageError
-from yolodet.detector.run.folder import BEST, LAST, RunNotFound
+from yolodet.detector.run.folder import BEST, LAST, RunFinished, RunNotFound
 from yolodet.detector.run.signals import Interrupted, stop_request
 from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights
@@ -296,7 +296,7 @@ def test_the_process_of_a_run_can_be_stopped_and_goes_on(
 def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Path) -> None:
     train(shapes, tmp_path, **{**USUAL, "epochs": 1})
     folder = tmp_path / "train"
-    with pytest.raises(UsageError, match=r"has finished its 1 epochs: give epochs=2 to extend it"):
+    with pytest.raises(RunFinished, match=r"has finished its 1 epoch: .* epochs=2 extends it"):
         train(shapes, tmp_path, resume=folder)
     results = train(shapes, tmp_path, resume=folder, epochs=3)
     assert results["epochs"] == 3 and results["folder"] == str(folder)

@@ -98,7 +98,7 @@ def test_a_run_under_way_is_described(tmp_path, monkeypatch, capsys) -> None:
     assert found["kind"].startswith("training state") and found["position"]["epoch"] == 1
     best = printed(capsys, "info", str(folder / BEST))
     assert (best["kind"], best["parameters"]) == ("weights", found["parameters"])
-    said = refused(capsys, "val", f"model={folder / LAST}")
+    said = refused(capsys, "train", f"model={folder / LAST}", "data=shapes.yaml")
     assert f"resume={folder / LAST}" in said and f"model={folder / BEST}" in said
 
 
@@ -126,7 +126,7 @@ def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
     assert meta.architecture.widths["head.one_to_many.classes.0.1.conv"] == (80, 80, 1)
     assert meta.license == "AGPL-3.0"
     assert all(torch.equal(tensors[key], value) for key, value in theirs.state_dict().items())
-    assert "exists: take another name" in refused(
+    assert "exists: choose another name" in refused(
         capsys, "weights", "convert", "theirs.pt", "ours.safetensors"
     )
 
@@ -134,15 +134,15 @@ def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("weights info", "say which: det weights info FILE"),
-        ("weights download", "say which: det weights download NAME"),
-        ("weights convert", "say which: det weights convert IN.pt OUT.safetensors"),
-        ("weights convert a.pt", "say which"),
+        ("weights info", "missing argument: det weights info FILE"),
+        ("weights download", "missing argument: det weights download NAME"),
+        ("weights convert", "missing argument: det weights convert IN.pt OUT.safetensors"),
+        ("weights convert a.pt", "missing argument"),
         ("weights convert a.pt b.safetensors", "expected a file that ends in .pt or .pth"),
         ("weights convert here.pt b.onnx", "expected a name that ends in .safetensors"),
         ("weights convert here.pt b.safetensors c.safetensors", "out is given twice"),
         ("weights download yolov9", "did you mean yolov9t or yolov9s?"),
-        ("weights download yolo26n", "there are no weights of yolo26n"),
+        ("weights download yolo26n", "no pretrained weights of yolo26n exist"),
         ("weights info yolo26n", "det info yolo26n describes the model"),
         ("weights info nope.safetensors", "no such file"),
         ("weights info here.txt", "expected a .safetensors checkpoint of det, or a .pt or .pth"),

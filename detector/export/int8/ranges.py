@@ -46,7 +46,7 @@ def calibration_images(
     what reading the data raises.
     """
     dataset = load_dataset(
-        str(config.data), download=config.download and not config.offline, on_message=log.message
+        str(config.data), download=config.online, on_message=log.message
     )
     scan = scan_split(dataset, SPLIT)
     if config.split != SPLIT:  # the examiner has told of that split

@@ -151,8 +151,7 @@ def _tell_no_box(config: ExportConfig, count: int, log: Log) -> None:
 def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
     """The images of ``data=`` to compare on, evenly spread where a fraction is asked for.  Warns of
     what is wrong with the data."""
-    online = config.download and not config.offline
-    dataset = load_dataset(str(config.data), download=online, on_message=log.message)
+    dataset = load_dataset(str(config.data), download=config.online, on_message=log.message)
     scan = scan_split(dataset, config.split)
     for line in summarize_findings(scan):
         log.warn(f"{config.split}: {line}")

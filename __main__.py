@@ -1,0 +1,8 @@
+"""``python -m yolodet`` is the command ``det``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
