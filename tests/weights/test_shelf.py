@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_importers import renamed
+from foreign_files import renamed
 from tiny import train, use_tiny_detector, write_tiny_data
 from widths import build_wide
 from yolodet.cli import main

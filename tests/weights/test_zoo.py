@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from foreign_files import pickled_model, renamed, save
 from local_server import Site, serve
-from test_importers import pickled_model, renamed, save
 from tiny import keep_threads, train, train_config, write_tiny_data
 from widths import build_wide
 from yolodet.datasets.batches.dataset import DetectionDataset
