@@ -1,7 +1,7 @@
 """The one home of box arithmetic on NumPy arrays.
 
 Inside the program boxes are xyxy in absolute pixels, float32, [N,4]: left, top, right, bottom.
-Another notation exists only at a reader's or writer's door: xywhn (centre, width, height as shares
+Another notation exists only at a reader's or writer's door: xywhn (center, width, height as shares
 of the image: YOLO label files) here, and COCO's xywh (left, top, width, height in pixels) in the
 tables of evaluation.  Overlaps of boxes on tensors live with the losses.  Sizes are (height, width)
 as everywhere.
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def xywhn_to_xyxy(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Centre, width, height as shares of an image of ``size`` -> xyxy pixels [N,4] float32."""
+    """Center, width, height as shares of an image of ``size`` -> xyxy pixels [N,4] float32."""
     height, width = size
     half = boxes[:, 2:4] / 2
     corners = np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), axis=1)  # [N,4]
@@ -21,7 +21,7 @@ def xywhn_to_xyxy(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def xyxy_to_xywhn(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """xyxy pixels -> centre, width, height as shares of an image of ``size``, [N,4] float64."""
+    """xyxy pixels -> center, width, height as shares of an image of ``size``, [N,4] float64."""
     height, width = size
     corners = np.asarray(boxes, np.float64).reshape(-1, 4) / (width, height, width, height)
     first, last = corners[:, :2], corners[:, 2:]

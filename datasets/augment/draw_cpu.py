@@ -13,7 +13,7 @@ from .transforms import translated
 
 
 def paint(tiles: Iterable[tuple[Tile, np.ndarray]], output: np.ndarray) -> None:
-    """Draw tiles, each with its whole image [H,W,3] uint8, onto grey; later ones lie on top."""
+    """Draw tiles, each with its whole image [H,W,3] uint8, onto gray; later ones lie on top."""
     output.fill(FILL)
     for tile, image in tiles:
         if tile.is_seen:
@@ -44,15 +44,15 @@ def _draw_straight(target: np.ndarray, part: np.ndarray, tile: Tile) -> None:
 
 
 def _draw_warped(target: np.ndarray, part: np.ndarray, tile: Tile) -> None:
-    # A transparent warp draws only where all four neighbours exist, which would leave a dark seam
+    # A transparent warp draws only where all four neighbors exist, which would leave a dark seam
     # half a pixel wide between tiles: one more, repeated pixel around the part closes it.
     framed = cv2.copyMakeBorder(part, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    # OpenCV counts from pixel centres: shift by half a pixel on both sides.
-    centred = translated(tile.local, -0.5, -0.5)
-    centred[:, 2] -= (tile.target[0] + 0.5, tile.target[1] + 0.5)
+    # OpenCV counts from pixel centers: shift by half a pixel on both sides.
+    centered = translated(tile.local, -0.5, -0.5)
+    centered[:, 2] -= (tile.target[0] + 0.5, tile.target[1] + 0.5)
     cv2.warpAffine(
         framed,
-        centred,
+        centered,
         (target.shape[1], target.shape[0]),
         dst=target,
         flags=cv2.INTER_LINEAR,

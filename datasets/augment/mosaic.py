@@ -73,33 +73,33 @@ class Tile:
 
 
 def place_single(index: int, size: tuple[int, int], canvas: int, matrix: np.ndarray) -> Placement:
-    """One image of ``size`` (h, w) centred on a canvas that ``matrix`` maps to the output."""
+    """One image of ``size`` (h, w) centered on a canvas that ``matrix`` maps to the output."""
     height, width = size
-    centred = translated(matrix, (canvas - width) / 2.0, (canvas - height) / 2.0)
-    return Placement(index, (0, 0, width, height), centred)
+    centered = translated(matrix, (canvas - width) / 2.0, (canvas - height) / 2.0)
+    return Placement(index, (0, 0, width, height), centered)
 
 
 def place_mosaic(
     indices: Sequence[int],
     sizes: Sequence[tuple[int, int]],
-    centre: tuple[int, int],
+    center: tuple[int, int],
     canvas: int,
     matrix: np.ndarray,
 ) -> list[Placement]:
-    """Four images touching ``centre`` (x, y) with a corner, cut at the edges of the canvas.
+    """Four images touching ``center`` (x, y) with a corner, cut at the edges of the canvas.
 
     Order: top left, top right, bottom left, bottom right.  sizes: (h, w) each.
     """
     placements = []
     for corner, (index, (height, width)) in enumerate(zip(indices, sizes, strict=True)):
-        x = centre[0] - (width if corner in (0, 2) else 0)
-        y = centre[1] - (height if corner in (0, 1) else 0)
+        x = center[0] - (width if corner in (0, 2) else 0)
+        y = center[1] - (height if corner in (0, 1) else 0)
         crop = (max(-x, 0), max(-y, 0), min(canvas - x, width), min(canvas - y, height))
         placements.append(Placement(index, crop, translated(matrix, x, y)))
     return placements
 
 
-def settle(placement: Placement, size: tuple[int, int]) -> Tile:
+def to_pixels(placement: Placement, size: tuple[int, int]) -> Tile:
     """What is drawn of a placement into an output of ``size`` (h, w)."""
     x0, y0, x1, y1 = placement.crop
     width, height = x1 - x0, y1 - y0
@@ -123,7 +123,7 @@ def settle(placement: Placement, size: tuple[int, int]) -> Tile:
     )
 
 
-def follow(
+def move_boxes(
     tiles: Sequence[Tile],
     boxes: Sequence[np.ndarray],
     labels: Sequence[np.ndarray],

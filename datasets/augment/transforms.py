@@ -1,4 +1,4 @@
-"""The arithmetic of augmentation: affine matrices, boxes that follow them, and colour.
+"""The arithmetic of augmentation: affine matrices, boxes that follow them, and color.
 
 A matrix is [2,3] float64 and maps continuous pixel coordinates (pixel i covers [i, i + 1]) of an
 image to those of the output.  Every geometric augmentation, flips included, is one such matrix,
@@ -6,7 +6,7 @@ so that pixels are interpolated once and boxes are computed from the same number
 pixels. Random numbers come from the caller's generator.  Nothing here draws an image or reads a
 file.
 
-Left out: perspective, and colour operations other than hue, saturation and value.
+Left out: perspective, and color operations other than hue, saturation and value.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def random_affine(
 ) -> np.ndarray:
     """[2,3] matrix from a square canvas of side ``canvas`` to an output of side ``image_size``.
 
-    The canvas' centre goes to U(0.5 - translate, 0.5 + translate) of the output after a rotation, a
+    The canvas' center goes to U(0.5 - translate, 0.5 + translate) of the output after a rotation, a
     zoom and a shear around it; then the output is flipped.
     """
     turn, zoom, shear_x, shear_y, move_x, move_y = rng.uniform(-1.0, 1.0, 6).tolist()
@@ -96,15 +96,15 @@ def translated(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
 def warp_boxes(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """[N,4] xyxy, each under its own [N,2,3] matrix -> [N,4] bounds of the four moved corners.
 
-    The bounds of a moved box are its moved centre plus and minus |linear part| times its half
+    The bounds of a moved box are its moved center plus and minus |linear part| times its half
     sides.
     """
-    centres = (boxes[:, :2] + boxes[:, 2:]) * 0.5
+    centers = (boxes[:, :2] + boxes[:, 2:]) * 0.5
     halves = (boxes[:, 2:] - boxes[:, :2]) * 0.5
     linear = matrices[:, :, :2]
-    centres = (linear * centres[:, None]).sum(2) + matrices[:, :, 2]
+    centers = (linear * centers[:, None]).sum(2) + matrices[:, :, 2]
     halves = (np.abs(linear) * halves[:, None]).sum(2)
-    return np.concatenate((centres - halves, centres + halves), 1)
+    return np.concatenate((centers - halves, centers + halves), 1)
 
 
 def clip_boxes(boxes: np.ndarray, limits: np.ndarray | tuple[float, ...]) -> np.ndarray:
@@ -127,7 +127,7 @@ def worth_keeping(boxes: np.ndarray, full_areas: np.ndarray) -> np.ndarray:
     return keep
 
 
-def random_colour(rng: np.random.Generator, augment: Augment) -> tuple[float, float, float]:
+def random_color(rng: np.random.Generator, augment: Augment) -> tuple[float, float, float]:
     """Hue shift as a share of the circle, and the factors of saturation and value."""
     hue, saturation, value = rng.uniform(-1.0, 1.0, 3).tolist()
     return (
@@ -138,9 +138,9 @@ def random_colour(rng: np.random.Generator, augment: Augment) -> tuple[float, fl
 
 
 def hue_rotation(turn: float) -> np.ndarray:
-    """[3,3] that turns RGB about its grey axis by a share of the circle, red towards green.
+    """[3,3] that turns RGB about its gray axis by a share of the circle, red towards green.
 
-    Rodrigues' formula for the axis (1, 1, 1): greys stay, and a third of the circle is a change of
+    Rodrigues' formula for the axis (1, 1, 1): grays stay, and a third of the circle is a change of
     channels.  In 1024ths, with which OpenCV computes whatever it is given.
     """
     sin, cos = math.sin(math.tau * turn), math.cos(math.tau * turn)
@@ -149,7 +149,7 @@ def hue_rotation(turn: float) -> np.ndarray:
     return np.rint(rotation * 1024.0) / 1024.0
 
 
-def colour_weights(saturation: float, value: float) -> tuple[float, float]:
+def color_weights(saturation: float, value: float) -> tuple[float, float]:
     """Factors of saturation and value as weights of a channel and of the largest of the three.
 
     With v the largest, HSV's saturation is the distance v - c of each channel over v, so that both
@@ -158,16 +158,16 @@ def colour_weights(saturation: float, value: float) -> tuple[float, float]:
     return value * saturation, value * (1.0 - saturation)
 
 
-def shift_colour(image: np.ndarray, colour: tuple[float, float, float]) -> None:
+def shift_color(image: np.ndarray, color: tuple[float, float, float]) -> None:
     """Turn the hue of [H,W,3] uint8 RGB in place, and multiply saturation and value.
 
-    colour: as from ``random_colour``.  Saturation and value are HSV's and hue is the angle about
-    the grey axis; what leaves 0..255 is cut channel by channel, as a camera does.  All of it is
+    color: as from ``random_color``.  Saturation and value are HSV's and hue is the angle about
+    the gray axis; what leaves 0..255 is cut channel by channel, as a camera does.  All of it is
     linear but for the largest channel, in a third of the time of the way to HSV and back.  It goes
     strip by strip, so that what lies in between stays in the processor's cache.
     """
-    hue, saturation, value = colour
-    rotation, weights = hue_rotation(hue), colour_weights(saturation, value)
+    hue, saturation, value = color
+    rotation, weights = hue_rotation(hue), color_weights(saturation, value)
     width = image.shape[1]
     step = max(1, _STRIP_BYTES // (3 * width))
     scratch = np.empty((2, step, width, 3), np.uint8)

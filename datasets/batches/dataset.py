@@ -4,8 +4,8 @@ A sample is asked for by (epoch, index, repeat), and everything random about it 
 generator seeded with (seed, epoch, index, repeat): who asks, in which order and in how many
 processes changes nothing.  ``plan`` draws all random numbers and decides what goes where from the
 sizes of the images alone; ``__getitem__`` reads the images and draws the plan.  Without
-augmentation an image is letterboxed, and the Sample carries the way back.  ``drawing`` settles a
-plan to the pixel, boxes included, for whoever draws it: this class on the CPU, device_augment.py
+augmentation an image is letterboxed, and the Sample carries the way back.  ``drawing`` turns a
+plan into whole pixels, boxes included, to be drawn by this class on the CPU or by device_draw.py
 elsewhere.
 
 The records are packed into a few flat arrays: forked loader processes then share them for good,
@@ -22,14 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from ..augment.draw_cpu import paint
-from ..augment.mosaic import Placement, Tile, follow, place_mosaic, place_single, settle
+from ..augment.mosaic import Placement, Tile, move_boxes, place_mosaic, place_single, to_pixels
 from ..augment.transforms import (
     Augment,
     blend,
     random_affine,
-    random_colour,
+    random_color,
     random_flips,
-    shift_colour,
+    shift_color,
 )
 from ..formats.record import Record
 from ..images.cache import ImageCache
@@ -46,12 +46,12 @@ Key = tuple[int, int, int]
 class Plan:
     """Everything random about one augmented sample, decided without looking at pixels.
 
-    placements: what is drawn.  colour: hue shift, saturation and value factors.  mixed: a second
+    placements: what is drawn.  color: hue shift, saturation and value factors.  mixed: a second
     set of placements to blend in, and share: the weight of the first (1 without a second).
     """
 
     placements: list[Placement]
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     mixed: list[Placement]
     share: float
 
@@ -61,7 +61,7 @@ class Drawing:
     """A plan down to the pixel: all that is needed to draw the image, and the boxes in it.
 
     index: place in the data set.  tiles: drawn one over the other.  mixed: of a second image to
-    blend in, and share: the weight of the first.  colour: as in Plan.  boxes: [N,4] float32 pixels
+    blend in, and share: the weight of the first.  color: as in Plan.  boxes: [N,4] float32 pixels
     of the output.  labels: [N] int64.
     """
 
@@ -69,7 +69,7 @@ class Drawing:
     tiles: list[Tile]
     mixed: list[Tile]
     share: float
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     boxes: np.ndarray
     labels: np.ndarray
 
@@ -159,34 +159,34 @@ class DetectionDataset:
         rng = np.random.default_rng((self.seed, epoch, index, repeat))
         closed = epoch >= augment.close_epoch
         flips = random_flips(rng, augment)
-        colour = random_colour(rng, augment)
+        color = random_color(rng, augment)
         placements = self._placements(rng, index, flips, closed)
         if closed or rng.random() >= augment.mixup:
-            return Plan(placements, colour, [], 1.0)
+            return Plan(placements, color, [], 1.0)
         partner = int(rng.integers(len(self)))
         share = float(rng.beta(32.0, 32.0))
-        return Plan(placements, colour, self._placements(rng, partner, flips, closed), share)
+        return Plan(placements, color, self._placements(rng, partner, flips, closed), share)
 
     def drawing(self, key: Key) -> Drawing:
         """The plan of a sample down to the pixel; ValueError without augmentation."""
         plan = self.plan(key)
-        tiles, boxes, labels = self._settled(plan.placements)
+        tiles, boxes, labels = self._tiles_and_boxes(plan.placements)
         mixed: list[Tile] = []
         if plan.mixed:
-            mixed, other_boxes, other_labels = self._settled(plan.mixed)
+            mixed, other_boxes, other_labels = self._tiles_and_boxes(plan.mixed)
             boxes = np.concatenate((boxes, other_boxes))
             labels = np.concatenate((labels, other_labels))
-        return Drawing(key[1], tiles, mixed, plan.share, plan.colour, boxes, labels)
+        return Drawing(key[1], tiles, mixed, plan.share, plan.color, boxes, labels)
 
-    def _settled(
+    def _tiles_and_boxes(
         self, placements: Sequence[Placement]
     ) -> tuple[list[Tile], np.ndarray, np.ndarray]:
         """Tiles, boxes and labels of placements."""
         size = (self.image_size, self.image_size)
         parts = [self._packed.of(placement.index) for placement in placements]
-        tiles = [settle(placement, size) for placement in placements]
+        tiles = [to_pixels(placement, size) for placement in placements]
         boxes = [self._kept_boxes[part] for part in parts]
-        return tiles, *follow(tiles, boxes, [self._packed.labels[part] for part in parts], size)
+        return tiles, *move_boxes(tiles, boxes, [self._packed.labels[part] for part in parts], size)
 
     def _placements(
         self, rng: np.random.Generator, index: int, flips: tuple[bool, bool], closed: bool
@@ -227,8 +227,8 @@ class DetectionDataset:
             other = np.empty_like(output)
             self._paint(drawing.mixed, other)
             blend(output, other, drawing.share)
-        if drawing.colour != (0.0, 1.0, 1.0):
-            shift_colour(output, drawing.colour)
+        if drawing.color != (0.0, 1.0, 1.0):
+            shift_color(output, drawing.color)
         return Sample(
             image=output,
             boxes=drawing.boxes,

@@ -3,9 +3,9 @@
 A GPU can draw a mosaic faster than the cores beside it can feed it with drawn ones.  The kept
 images lie on the device as one long row of pixels; a batch arrives as the plan of its tiles
 (planned.py), and each output pixel is looked up in the row: which tile lies on top, where in it,
-the four pixels around.  Then second images are blended in and colours are shifted.  What
+the four pixels around.  Then second images are blended in and colors are shifted.  What
 is drawn differs from what the CPU draws by how OpenCV interpolates (with short weights, and the
-edges of turned tiles softly over a pixel) and no more: colours are the same to the rounding.  Boxes
+edges of turned tiles softly over a pixel) and no more: colors are the same to the rounding.  Boxes
 are computed elsewhere, once for both.
 
 Works on every torch device.  Left out: images that do not fit the device (they are drawn on the
@@ -99,7 +99,7 @@ class DevicePainter:
         """The batch with its images [B,3,H,W] uint8 (channels_last) on the device."""
         side, step = self.layout.side, self.layout.at_once
         images, mixed = planned.images.to(self.device), planned.mixed.to(self.device)
-        count = len(planned.colours)
+        count = len(planned.colors)
         output = torch.empty((count, side, side, 3), dtype=torch.uint8, device=self.device)
         for start in range(0, count, step):
             output[start : start + step] = self._paint(images, start).to(torch.uint8)
@@ -109,10 +109,10 @@ class DevicePainter:
             other, share = self._paint(mixed, start), shares[start : start + step]
             blended = torch.lerp(other, output[into].float(), share)
             output[into] = blended.round_().to(torch.uint8)
-        colours = planned.colours.to(self.device, non_blocking=True)
-        for start in range(0, len(planned.coloured), step):
-            places = self._places(planned.coloured[start : start + step])
-            output[places] = shift_colour(output[places], colours[places])
+        colors = planned.colors.to(self.device, non_blocking=True)
+        for start in range(0, len(planned.colored), step):
+            places = self._places(planned.colored[start : start + step])
+            output[places] = shift_color(output[places], colors[places])
         return replace(planned.batch, images=output.permute(0, 3, 1, 2))
 
     def _places(self, indices: list[int]) -> Tensor | slice:
@@ -156,7 +156,7 @@ class DevicePainter:
 def paint(
     row: Tensor, maps: Tensor, limits: Tensor, places: Tensor, *, side: int, turned: bool
 ) -> Tensor:
-    """[N,side,side,3] float32 whole numbers: outputs on grey.
+    """[N,side,side,3] float32 whole numbers: outputs on gray.
 
     row: [P,3] uint8 pixels of all images.  maps, limits, places, turned: as in Layer.
     """
@@ -178,15 +178,15 @@ def paint(
         u = torch.where(seen, torch.minimum(across.clamp_min(0.0), last_x), u)
         v = torch.where(seen, torch.minimum(down.clamp_min(0.0), last_y), v)
         owner.masked_fill_(seen, tile)
-    colours = _look_up(row, places, owner.clamp_min(0), u, v)
-    return colours.masked_fill_((owner < 0).unsqueeze(3), float(FILL))
+    colors = _look_up(row, places, owner.clamp_min(0), u, v)
+    return colors.masked_fill_((owner < 0).unsqueeze(3), float(FILL))
 
 
 def _look_up(row: Tensor, places: Tensor, owner: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """[N,H,W,3] float32 whole numbers: bilinear between four pixels of the row.
 
     owner: [N,H,W] the tile that each pixel shows.  u, v: [N,H,W] where in it.  The right and lower
-    neighbours of the last column and row are other pixels, but have no weight.
+    neighbors of the last column and row are other pixels, but have no weight.
     """
     of = owner.flatten(1)
     first = places[:, :, 0].gather(1, of).view_as(owner)
@@ -200,13 +200,13 @@ def _look_up(row: Tensor, places: Tensor, owner: Tensor, u: Tensor, v: Tensor) -
     return upper.lerp_(lower, lower_share).round_()
 
 
-def shift_colour(images: Tensor, colours: Tensor) -> Tensor:
-    """[N,H,W,3] uint8 RGB with their colours shifted as transforms.py does it: bytes in between.
+def shift_color(images: Tensor, colors: Tensor) -> Tensor:
+    """[N,H,W,3] uint8 RGB with their colors shifted as transforms.py does it: bytes in between.
 
-    colours: [N,11] as in PlannedBatch.
+    colors: [N,11] as in PlannedBatch.
     """
     red, green, blue = images.float().unbind(3)  # [N,H,W] each
-    numbers = colours[:, :, None, None].unbind(1)  # [N,1,1] each
+    numbers = colors[:, :, None, None].unbind(1)  # [N,1,1] each
     turned = []
     for k in (0, 3, 6):
         mixed = numbers[k] * red + numbers[k + 1] * green + numbers[k + 2] * blue

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..augment.mosaic import Tile, half
-from ..augment.transforms import colour_weights, hue_rotation
+from ..augment.transforms import color_weights, hue_rotation
 from ..images.cache import ImageCache
 from ..nouns import Batch
 from .dataset import DetectionDataset, Drawing, Key
@@ -109,8 +109,8 @@ class Layer:
 class PlannedBatch:
     """batch: all but the images, of which there are none yet.  images: how each is drawn.  mixed:
     second images to blend into those at ``mixed_into`` (ascending); shares: [M,1,1,1] float32, the
-    weight of the first.  colours: [B,11] float32, the rotation of hue by rows and the weights of a
-    channel and of the largest; coloured: places of the images that they change.
+    weight of the first.  colors: [B,11] float32, the rotation of hue by rows and the weights of a
+    channel and of the largest; colored: places of the images that they change.
     """
 
     batch: Batch
@@ -118,8 +118,8 @@ class PlannedBatch:
     mixed: Layer
     mixed_into: list[int]
     shares: torch.Tensor
-    colours: torch.Tensor
-    coloured: list[int]
+    colors: torch.Tensor
+    colored: list[int]
 
     def pin_memory(self) -> PlannedBatch:
         """Page-locked copies (called by torch's DataLoader)."""
@@ -129,7 +129,7 @@ class PlannedBatch:
             images=self.images.pin_memory(),
             mixed=self.mixed.pin_memory(),
             shares=self.shares.pin_memory(),
-            colours=self.colours.pin_memory(),
+            colors=self.colors.pin_memory(),
         )
 
 
@@ -138,15 +138,15 @@ def plan_batch(dataset: DetectionDataset, layout: Layout, keys: Sequence[Key]) -
     drawings = [dataset.drawing(key) for key in keys]
     mixed_into = [place for place, drawing in enumerate(drawings) if drawing.mixed]
     shares = np.array([drawings[place].share for place in mixed_into], np.float32)
-    colours = [(*hue_rotation(d.colour[0]).flat, *colour_weights(*d.colour[1:])) for d in drawings]
+    colors = [(*hue_rotation(d.color[0]).flat, *color_weights(*d.color[1:])) for d in drawings]
     return PlannedBatch(
         batch=_batch(dataset, drawings),
         images=_layer(layout, [drawing.tiles for drawing in drawings]),
         mixed=_layer(layout, [drawings[place].mixed for place in mixed_into]),
         mixed_into=mixed_into,
         shares=torch.from_numpy(shares.reshape(-1, 1, 1, 1)),
-        colours=torch.from_numpy(np.array(colours, np.float32)),
-        coloured=[i for i, d in enumerate(drawings) if d.colour != (0.0, 1.0, 1.0)],
+        colors=torch.from_numpy(np.array(colors, np.float32)),
+        colored=[i for i, d in enumerate(drawings) if d.color != (0.0, 1.0, 1.0)],
     )
 
 

@@ -48,17 +48,17 @@ Prepared = Batch | PlannedBatch
 
 
 class Loader:
-    """Batches of a data set, an epoch at a time.
+    """Batches of a data set, one epoch at a time.
 
     batch_size: images a step over all ranks.  shuffle: random order, and a last step that is
     padded by wrapping until all ranks have equally many images (training); False keeps the order
     and shows every image once (validation).  seed: of the order.  repeats: how often an epoch
     uses each image, each time with other random numbers.  workers: processes; None chooses, 0
-    works in this one; where fewer are used than were named, ``cut`` says why.  device_type: where
-    batches go (``cuda`` gets page-locked memory).
+    works in this one; if fewer are used than asked for, ``fewer_workers`` says why.  device_type:
+    where batches go (``cuda`` gets page-locked memory).
     drop_last: leave out a last step that is not full, unless it is the only one.  context: how
-    processes start (fork, spawn, forkserver); None is Python's default.  neighbours: ranks on this
-    machine, which share its cores.  painter: made for the same data set, draws its images.
+    processes start (fork, spawn, forkserver); None is Python's default.  local_ranks: ranks on
+    this machine, which share its cores.  painter: made for the same data set, draws its images.
     Raises ValueError where batch_size cannot be shared equally by the ranks.
     """
 
@@ -76,7 +76,7 @@ class Loader:
         world_size: int = 1,
         drop_last: bool = False,
         context: str | None = None,
-        neighbours: int = 1,
+        local_ranks: int = 1,
         painter: DevicePainter | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
@@ -96,13 +96,13 @@ class Loader:
         self._painter = painter
         image_bytes = dataset.image_size**2 * 3 if painter is None else _PLANNED_BYTES
         room = _room_for_workers(share * image_bytes)
-        cores = max(usable_cores() // neighbours, 1)
+        cores = max(usable_cores() // local_ranks, 1)
         named = workers or 0
         if workers is None:
             most = _MOST_WORKERS if painter is None else _MOST_PLANNERS
             workers = min(choose_workers(device_type, cores, len(shares)), most)
         self.workers = min(workers, len(shares), room)
-        self.cut = _told_cut(named, len(shares), room) if self.workers < named else ""
+        self.fewer_workers = _why_fewer(named, len(shares), room) if self.workers < named else ""
         self._device_type = device_type
         self._context = context
         self._pool_size = min(cores, share)
@@ -249,8 +249,8 @@ def choose_workers(device_type: str, cores: int, batches: int) -> int:
     return max(1, min(cores - 1, batches, _MOST_WORKERS))
 
 
-def _told_cut(wanted: int, batches: int, room: int) -> str:
-    """Why there are fewer processes than ``wanted``, for people."""
+def _why_fewer(wanted: int, batches: int, room: int) -> str:
+    """Why fewer processes than ``wanted`` are used, for the log."""
     if room < batches:
         return f"workers={wanted}: {room} are used, batches of more do not fit the shared memory"
     return f"workers={wanted}: {batches} are used, as many as an epoch has batches"

@@ -1,6 +1,6 @@
 """The paper on which the embedded data set is drawn: a square RGBA picture addressed in fractions.
 
-Pictures hold premultiplied colour, because that is what OpenCV's anti-aliased drawing leaves on an
+Pictures hold premultiplied color, because that is what OpenCV's anti-aliased drawing leaves on an
 empty four-channel picture, and because premultiplied pictures may be warped and blended without a
 dark fringe.  Left out: anything that needs a font or a file.
 """
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Painter = Callable[[np.random.Generator, int], np.ndarray]
 """Generator and side in pixels -> a patch [side,side,4] uint8, premultiplied RGBA."""
 
@@ -24,8 +24,8 @@ UNIT = 1 << SHIFT
 
 
 def hsv(rng: np.random.Generator, hue: float, saturation: float, value: float,
-        spread: float = 0.05) -> Colour:
-    """An RGB colour near (hue in turns, saturation, value in 0..1).
+        spread: float = 0.05) -> Color:
+    """An RGB color near (hue in turns, saturation, value in 0..1).
 
     Saturation and value are jittered by ``spread`` either way, the hue by a third of it.
     """
@@ -35,18 +35,18 @@ def hsv(rng: np.random.Generator, hue: float, saturation: float, value: float,
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def dim(colour: Colour, factor: float) -> Colour:
-    """The colour with its brightness multiplied, clipped at white."""
-    red, green, blue = (min(255, round(x * factor)) for x in colour)
+def dim(color: Color, factor: float) -> Color:
+    """The color with its brightness multiplied, clipped at white."""
+    red, green, blue = (min(255, round(x * factor)) for x in color)
     return red, green, blue
 
 
-def circle(centre: ArrayLike, radius: ArrayLike, start: float = 0.0, end: float = 2 * math.pi,
+def circle(center: ArrayLike, radius: ArrayLike, start: float = 0.0, end: float = 2 * math.pi,
            steps: int = 48) -> np.ndarray:
     """Points [steps,2] of an ellipse's arc; radians from the right, clockwise on the screen."""
     angle = np.linspace(start, end, steps)
     ray = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return np.asarray(ray * np.asarray(radius) + np.asarray(centre))
+    return np.asarray(ray * np.asarray(radius) + np.asarray(center))
 
 
 def polygon(count: int, radius: float, turn: float) -> np.ndarray:
@@ -66,18 +66,18 @@ class Canvas:
         fixed: np.ndarray = np.round(np.asarray(points) * (self.side * UNIT))
         return fixed.astype(np.int32)
 
-    def polygon(self, points: ArrayLike, colour: Colour) -> None:
-        cv2.fillPoly(self.pixels, [self._fixed(points)], (*colour, 255), cv2.LINE_AA, SHIFT)
+    def polygon(self, points: ArrayLike, color: Color) -> None:
+        cv2.fillPoly(self.pixels, [self._fixed(points)], (*color, 255), cv2.LINE_AA, SHIFT)
 
-    def box(self, x1: float, y1: float, x2: float, y2: float, colour: Colour) -> None:
-        self.polygon([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], colour)
+    def box(self, x1: float, y1: float, x2: float, y2: float, color: Color) -> None:
+        self.polygon([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], color)
 
-    def disc(self, centre: ArrayLike, radius: ArrayLike, colour: Colour) -> None:
-        self.polygon(circle(centre, radius), colour)
+    def disc(self, center: ArrayLike, radius: ArrayLike, color: Color) -> None:
+        self.polygon(circle(center, radius), color)
 
-    def stroke(self, points: ArrayLike, width: float, colour: Colour, closed: bool = False) -> None:
+    def stroke(self, points: ArrayLike, width: float, color: Color, closed: bool = False) -> None:
         thick = max(1, round(width * self.side))
-        cv2.polylines(self.pixels, [self._fixed(points)], closed, (*colour, 255), thick,
+        cv2.polylines(self.pixels, [self._fixed(points)], closed, (*color, 255), thick,
                       cv2.LINE_AA, SHIFT)
 
     def outline(self) -> np.ndarray:
@@ -89,10 +89,10 @@ class Canvas:
         cv2.min(self.pixels, cv2.merge([alpha] * 4), self.pixels)
 
     def light(self, factor: np.ndarray) -> None:
-        """Multiply the colour by ``factor`` [h,w], stretched to the canvas; 1 changes nothing."""
+        """Multiply the color by ``factor`` [h,w], stretched to the canvas; 1 changes nothing."""
         small = np.clip(factor * 128, 0, 255).astype(np.uint8)
         full = cv2.resize(small, (self.side, self.side), interpolation=cv2.INTER_LINEAR)
         alpha = self.outline()
         lit = cv2.multiply(self.pixels, cv2.merge([full] * 4), scale=1 / 128)
-        cv2.min(lit, cv2.merge([alpha] * 4), self.pixels)  # premultiplied colour ends at alpha
+        cv2.min(lit, cv2.merge([alpha] * 4), self.pixels)  # premultiplied color ends at alpha
         self.pixels[:, :, 3] = alpha

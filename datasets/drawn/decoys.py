@@ -1,6 +1,6 @@
 """Things in the embedded data set that are no object, drawn to be mistaken for one.
 
-Each decoy shares a colour or an outline with a class and lacks what names it: a red disc without
+Each decoy shares a color or an outline with a class and lacks what names it: a red disc without
 STOP, a hoop without icing, a crescent moon, a diamond without spars, a box with one lamp.  Left
 out: anything that a person would call one of the classes.
 """
@@ -11,11 +11,11 @@ import math
 
 import numpy as np
 
-from .canvas import Canvas, Colour, Painter, circle, dim, hsv, polygon
+from .canvas import Canvas, Color, Painter, circle, dim, hsv, polygon
 
 
-def muted(rng: np.random.Generator) -> Colour:
-    """Any colour, mostly of low saturation."""
+def muted(rng: np.random.Generator) -> Color:
+    """Any color, mostly of low saturation."""
     return hsv(rng, rng.random(), rng.beta(1.3, 2.5), rng.uniform(0.2, 0.95))
 
 
@@ -33,13 +33,13 @@ def paint_road_sign(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def paint_disc(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A plain or two-coloured disc: a plate, a lid, a frisbee."""
+    """A plain or two-colored disc: a plate, a lid, a frisbee."""
     canvas = Canvas(size)
     hue = rng.choice([0.0, 0.06, 0.12, 0.18, rng.random()])
-    colour = hsv(rng, hue, rng.uniform(0, 0.9), 0.8, 0.15)
-    canvas.disc((0.5, 0.5), 0.48, colour)
+    color = hsv(rng, hue, rng.uniform(0, 0.9), 0.8, 0.15)
+    canvas.disc((0.5, 0.5), 0.48, color)
     if rng.random() < 0.5:
-        canvas.disc((0.5, 0.5), rng.uniform(0.2, 0.42), dim(colour, rng.uniform(0.5, 1.4)))
+        canvas.disc((0.5, 0.5), rng.uniform(0.2, 0.42), dim(color, rng.uniform(0.5, 1.4)))
     return canvas.pixels
 
 
@@ -111,9 +111,9 @@ def paint_paddle(rng: np.random.Generator, size: int) -> np.ndarray:
 def paint_pole(rng: np.random.Generator, size: int) -> np.ndarray:
     """A pole or slat, the usual thing to stand in front of others."""
     canvas = Canvas(size)
-    half, colour = rng.uniform(0.02, 0.06), muted(rng)
-    canvas.box(0.5 - half, 0, 0.5 + half, 1, colour)
-    canvas.box(0.5, 0, 0.5 + half, 1, dim(colour, 0.75))
+    half, color = rng.uniform(0.02, 0.06), muted(rng)
+    canvas.box(0.5 - half, 0, 0.5 + half, 1, color)
+    canvas.box(0.5, 0, 0.5 + half, 1, dim(color, 0.75))
     return canvas.pixels
 
 

@@ -2,7 +2,7 @@
 
 A painter draws into the unit square (x to the right, y down) of a Canvas and knows nothing of the
 scene: where the object stands, how it is turned, squashed, lit or covered is decided by whoever
-places the patch.  Shapes, colours and details all come from the generator that is handed in, so
+places the patch.  Shapes, colors and details all come from the generator that is handed in, so
 that a seed fixes the picture.
 """
 
@@ -86,8 +86,8 @@ def paint_umbrella(rng: np.random.Generator, size: int) -> np.ndarray:
     for place, (left, right) in enumerate(pairwise(ribs)):
         middle, width = (left[-1] + right[-1]) / 2, (right[-1] - left[-1])[0] / 2
         scallop = circle(middle, (width, 0.045), math.pi, 2 * math.pi, 10)
-        colour = dim(second if place % 2 else first, 1.08 - 0.3 * place / panels)
-        canvas.polygon(np.concatenate([left, scallop, right[::-1]]), colour)
+        color = dim(second if place % 2 else first, 1.08 - 0.3 * place / panels)
+        canvas.polygon(np.concatenate([left, scallop, right[::-1]]), color)
         canvas.stroke(left, 0.008, dim(first, 0.6))
     return canvas.pixels
 
@@ -132,9 +132,9 @@ def paint_pizza(rng: np.random.Generator, size: int) -> np.ndarray:
     wobble = 1 + 0.012 * rng.normal(size=(60, 1)).cumsum(0) / 8 * (gone == 0)
     layers = ((0.48, crust), (0.425, hsv(rng, 0.02, 0.8, 0.7)), (0.4, hsv(rng, 0.125, 0.55, 0.93)))
     outline = np.zeros(0)
-    for radius, colour in layers:
+    for radius, color in layers:
         arc = circle((0, 0), radius, start, start + 2 * math.pi - gone, 60) * wobble + 0.5
-        canvas.polygon(np.concatenate([arc, [(0.5, 0.5)]]) if gone else arc, colour)
+        canvas.polygon(np.concatenate([arc, [(0.5, 0.5)]]) if gone else arc, color)
         outline = outline if outline.size else canvas.outline()
     for _ in range(14):  # browned patches of cheese
         spot = rng.uniform(0.22, 0.78, 2)
@@ -142,9 +142,9 @@ def paint_pizza(rng: np.random.Generator, size: int) -> np.ndarray:
     salami = hsv(rng, 0.01, 0.72, 0.68)
     for place in range(int(rng.integers(5, 11))):
         reach = 0.1 if place < 2 else rng.uniform(0.22, 0.33)
-        centre = circle((0.5, 0.5), reach, start + place * 2.4, 0, 1)[0]
-        canvas.disc(centre, 0.068, dim(salami, 0.75))
-        canvas.disc(centre, 0.058, salami)
+        center = circle((0.5, 0.5), reach, start + place * 2.4, 0, 1)[0]
+        canvas.disc(center, 0.068, dim(salami, 0.75))
+        canvas.disc(center, 0.058, salami)
     for _ in range(int(rng.integers(0, 12))):
         canvas.disc(rng.uniform(0.25, 0.75, 2), 0.024, hsv(rng, 0.28, 0.6, 0.25))
     if rng.random() < 0.6:
@@ -170,12 +170,12 @@ def paint_donut(rng: np.random.Generator, size: int) -> np.ndarray:
     canvas.stroke(circle((0.48, 0.48), 0.3, 3.4, 5.2), 0.035, dim(icing, 1.13))
     for _ in range(int(rng.integers(15, 40)) if rng.random() < 0.75 else 0):
         reach, angle, lean = rng.uniform(hole + 0.05, 0.38), *rng.uniform(0, 2 * math.pi, 2)
-        centre, ray = circle((0.5, 0.5), reach, angle, 0, 1)[0], circle((0, 0), 0.02, lean, 0, 1)[0]
-        canvas.stroke([centre - ray, centre + ray], 0.016, hsv(rng, rng.random(), 0.75, 0.92))
+        center, ray = circle((0.5, 0.5), reach, angle, 0, 1)[0], circle((0, 0), 0.02, lean, 0, 1)[0]
+        canvas.stroke([center - ray, center + ray], 0.016, hsv(rng, rng.random(), 0.75, 0.92))
     canvas.disc((0.5, 0.5), hole + 0.035, dim(dough, 0.85))
     kept = np.full((size, size), 255, np.uint8)
-    centre_fixed = (size * UNIT // 2, size * UNIT // 2)
-    cv2.circle(kept, centre_fixed, round(hole * size * UNIT), 0, -1, cv2.LINE_AA, SHIFT)
+    center_fixed = (size * UNIT // 2, size * UNIT // 2)
+    cv2.circle(kept, center_fixed, round(hole * size * UNIT), 0, -1, cv2.LINE_AA, SHIFT)
     canvas.trim(kept)
     return canvas.pixels
 

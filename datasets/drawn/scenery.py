@@ -1,7 +1,7 @@
 """Backgrounds of the embedded data set, and what a camera does to the finished picture.
 
-A background is built the way a photograph looks from afar: a wash of a few colours, a structure
-(horizon, bricks, planks, roofs, cloth), loose clutter, grain in several octaves.  Colours are drawn
+A background is built the way a photograph looks from afar: a wash of a few colors, a structure
+(horizon, bricks, planks, roofs, cloth), loose clutter, grain in several octaves.  Colors are drawn
 near those of sky, earth, leaves and stone more often than not, so that pictures stay pleasant.
 """
 
@@ -12,7 +12,7 @@ import math
 import cv2
 import numpy as np
 
-from .canvas import SHIFT, UNIT, Colour, circle, dim, hsv
+from .canvas import SHIFT, UNIT, Color, circle, dim, hsv
 from .decoys import muted
 
 _NATURAL = ((0.58, 0.4, 0.8), (0.55, 0.15, 0.85), (0.3, 0.4, 0.5), (0.09, 0.35, 0.6),
@@ -49,15 +49,15 @@ def develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return cv2.add(image, noise, dtype=cv2.CV_8U)
 
 
-def _tone(rng: np.random.Generator, spread: float = 0.1) -> Colour:
-    """A colour of the outdoors two times in three, else any muted one."""
+def _tone(rng: np.random.Generator, spread: float = 0.1) -> Color:
+    """A color of the outdoors two times in three, else any muted one."""
     if rng.random() < 0.33:
         return muted(rng)
     return hsv(rng, *_NATURAL[int(rng.integers(len(_NATURAL)))], spread)
 
 
 def _wash(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A smooth field [H,W,3] between a handful of related colours."""
+    """A smooth field [H,W,3] between a handful of related colors."""
     rows, columns = int(rng.integers(2, 5)), int(rng.integers(2, 5))
     base, spread = np.array(_tone(rng)), rng.uniform(8, 60)
     grid = base + rng.normal(0, spread / 3, 3) + rng.normal(0, spread, (rows, columns, 1))
@@ -78,9 +78,9 @@ def _grain(rng: np.random.Generator, height: int, width: int, strength: float) -
     return cv2.merge([plane, plane, plane])
 
 
-def _fill(image: np.ndarray, points: np.ndarray, colour: Colour) -> None:
+def _fill(image: np.ndarray, points: np.ndarray, color: Color) -> None:
     """Fill a polygon [N,2] given in pixels."""
-    cv2.fillPoly(image, [np.round(points * UNIT).astype(np.int32)], colour, cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(image, [np.round(points * UNIT).astype(np.int32)], color, cv2.LINE_AA, SHIFT)
 
 
 # ---------------------------------------------------------------- structures
@@ -117,11 +117,11 @@ def _planks(rng: np.random.Generator, image: np.ndarray) -> None:
     step = max(8, round(rng.uniform(0.07, 0.25) * len(view)))
     wood = hsv(rng, 0.08, rng.uniform(0.2, 0.6), rng.uniform(0.35, 0.85))
     for start in range(0, len(view), step):
-        colour, board = dim(wood, rng.uniform(0.82, 1.18)), view[start:start + step]
-        board[:] = colour
+        color, board = dim(wood, rng.uniform(0.82, 1.18)), view[start:start + step]
+        board[:] = color
         for vein in rng.integers(0, step, 5):
-            board[vein:vein + 1] = dim(colour, rng.uniform(0.85, 1.1))
-        board[:2] = dim(colour, 0.55)
+            board[vein:vein + 1] = dim(color, rng.uniform(0.85, 1.1))
+        board[:2] = dim(color, 0.55)
 
 
 def _roofs(rng: np.random.Generator, image: np.ndarray) -> None:
@@ -146,10 +146,10 @@ def _cloth(rng: np.random.Generator, image: np.ndarray) -> None:
     """One or two families of stripes over the wash."""
     step = max(6, round(rng.uniform(0.03, 0.12) * max(image.shape)))
     for view in (image, image.swapaxes(0, 1))[: int(rng.integers(1, 3))]:
-        colour = np.array(_tone(rng), np.float32)
+        color = np.array(_tone(rng), np.float32)
         for start in range(0, len(view), 2 * step):
             band = view[start:start + step]
-            band[:] = (0.65 * band + 0.35 * colour).astype(np.uint8)
+            band[:] = (0.65 * band + 0.35 * color).astype(np.uint8)
 
 
 _STRUCTURES = (None, _horizon, _horizon, _bricks, _planks, _roofs, _cloth)
@@ -162,27 +162,27 @@ def _clutter(rng: np.random.Generator, image: np.ndarray) -> None:
     """One loose thing: a line, a polygon, an ellipse or a few rows of writing."""
     height, width = image.shape[:2]
     scale = max(height, width)
-    centre, reach = rng.uniform(0, 1, 2) * (width, height), scale * rng.uniform(0.02, 0.2)
-    colour, kind = muted(rng), rng.integers(4)
+    center, reach = rng.uniform(0, 1, 2) * (width, height), scale * rng.uniform(0.02, 0.2)
+    color, kind = muted(rng), rng.integers(4)
     if kind == 0:
         ends = np.round(rng.uniform(-0.1, 1.1, (2, 2)) * (width, height) * UNIT).astype(np.int32)
         thick = max(1, round(scale * rng.uniform(0.002, 0.02)))
-        cv2.polylines(image, [ends], False, colour, thick, cv2.LINE_AA, SHIFT)
+        cv2.polylines(image, [ends], False, color, thick, cv2.LINE_AA, SHIFT)
     elif kind == 1:
         turn = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(3, 7))))
-        _fill(image, centre + reach * np.stack([np.cos(turn), np.sin(turn)], 1), colour)
+        _fill(image, center + reach * np.stack([np.cos(turn), np.sin(turn)], 1), color)
     elif kind == 2:
-        _fill(image, circle(centre, reach * rng.uniform(0.3, 1.0, 2)), colour)
+        _fill(image, circle(center, reach * rng.uniform(0.3, 1.0, 2)), color)
     else:
-        _writing(rng, image, centre, 0.25 * reach, colour)
+        _writing(rng, image, center, 0.25 * reach, color)
 
 
 def _writing(rng: np.random.Generator, image: np.ndarray, corner: np.ndarray, letter: float,
-             colour: Colour) -> None:
+             color: Color) -> None:
     """Rows of short strokes, ``letter`` pixels wide, that look like letters and are none."""
     rows, columns = int(rng.integers(1, 4)), int(rng.integers(3, 10))
     cells = np.stack(np.meshgrid(np.arange(columns) * 1.3, np.arange(rows) * 2.2), -1)
     strokes = cells.reshape(-1, 1, 2) + rng.uniform(0, 1, (rows * columns, 4, 2)) * (1, 1.6)
     fixed = np.round((corner + letter * strokes) * UNIT).astype(np.int32)
     thick = max(1, round(letter * 0.2))
-    cv2.polylines(image, list(fixed), False, colour, thick, cv2.LINE_AA, SHIFT)
+    cv2.polylines(image, list(fixed), False, color, thick, cv2.LINE_AA, SHIFT)

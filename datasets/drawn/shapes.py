@@ -33,7 +33,7 @@ _ASPECTS = ((1, 1), (1, 3 / 4), (3 / 4, 1), (1, 9 / 16), (1, 2 / 3), (2 / 3, 1))
 
 
 class ShapesError(InputError):
-    """The data set can not be drawn or written as asked."""
+    """The data set cannot be drawn or written as asked."""
 
 
 # ---------------------------------------------------------------- one scene
@@ -59,7 +59,7 @@ def _check_numbers(seed: int, index: int, size: int) -> None:
     if seed < 0 or index < 0:
         raise ShapesError(f"shapes: seed={seed}, index={index}; expected 0 or more for both")
     if size < MIN_SIZE:
-        raise ShapesError(f"shapes: size={size} is too small to recognise anything; "
+        raise ShapesError(f"shapes: size={size} is too small to recognize anything; "
                           f"expected {MIN_SIZE} or more")
 
 
@@ -101,7 +101,7 @@ def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int
     train, val, test: images in each split; a split of 0 images is left out.  on_progress: called
     with (done, total) after every image.  All is written into a hidden folder beside ``folder`` and
     renamed at the end: an interrupted call leaves no partial data set behind.  Raises ShapesError
-    where ``folder`` exists and is not an empty folder, and for numbers that can not be drawn;
+    where ``folder`` exists and is not an empty folder, and for numbers that cannot be drawn;
     OSError where the disk refuses.
     """
     counts = {name: n for name, n in zip(_SPLITS, (train, val, test), strict=True) if n != 0}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .canvas import Canvas, Colour, circle, dim, hsv
+from .canvas import Canvas, Color, circle, dim, hsv
 
 BALL = 0.48  # radius of a ball on its canvas
 
@@ -40,13 +40,13 @@ def _turned(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
     return np.asarray(unit @ matrix.T)
 
 
-def _near_side(canvas: Canvas, points: np.ndarray, width: float, colour: Colour) -> None:
+def _near_side(canvas: Canvas, points: np.ndarray, width: float, color: Color) -> None:
     """Draw what a viewer sees of a curve [N,3] on the unit sphere."""
     flat = 0.5 + BALL * points[:, :2]
     near = np.flatnonzero(points[:, 2] > 0)
     for run in np.split(near, np.flatnonzero(np.diff(near) > 1) + 1):
         if len(run) > 1:
-            canvas.stroke(flat[run], width, colour)
+            canvas.stroke(flat[run], width, color)
 
 
 def _pentagons(rng: np.random.Generator, canvas: Canvas) -> None:
@@ -82,12 +82,12 @@ def _ribs(rng: np.random.Generator, canvas: Canvas) -> None:
         _near_side(canvas, part, 0.022, dark)
 
 
-def _seam(rng: np.random.Generator, canvas: Canvas, colour: Colour) -> None:
+def _seam(rng: np.random.Generator, canvas: Canvas, color: Color) -> None:
     """The one closed seam of a tennis ball or a baseball."""
     t = np.linspace(0, 2 * math.pi, 60)
     curve = np.stack([0.72 * np.cos(t) + 0.28 * np.cos(3 * t),
                       0.72 * np.sin(t) - 0.28 * np.sin(3 * t), 0.9 * np.sin(2 * t)], 1)
-    _near_side(canvas, _turned(rng, curve), 0.03, colour)
+    _near_side(canvas, _turned(rng, curve), 0.03, color)
 
 
 def _sphere_light(rng: np.random.Generator) -> np.ndarray:
@@ -120,15 +120,15 @@ def paint_kite(rng: np.random.Generator, size: int) -> np.ndarray:
         bow = [(-0.055, -0.03), (0.055, 0.03), (0.055, -0.03), (-0.055, 0.03)]
         canvas.polygon(tail[place] + bow, first if place == 14 else second)
     panels = ((left, top, first), (top, right, second), (right, low, first), (low, left, second))
-    for corner, other, colour in panels:
-        canvas.polygon([middle, corner, other], colour)
+    for corner, other, color in panels:
+        canvas.polygon([middle, corner, other], color)
     for spar in ([top, low], [left, right]):
         canvas.stroke(spar, 0.012, dim(first, 0.45))
     return canvas.pixels
 
 
 def paint_tennis_racket(rng: np.random.Generator, size: int) -> np.ndarray:
-    """An oval of strings in a coloured frame, throat and wrapped grip, upright."""
+    """An oval of strings in a colored frame, throat and wrapped grip, upright."""
     canvas = Canvas(size)
     frame = hsv(rng, rng.random(), rng.uniform(0.2, 0.95), rng.uniform(0.2, 0.9))
     head, radius = np.array([0.5, 0.27]), np.array([rng.uniform(0.18, 0.21), 0.25])

@@ -3,7 +3,7 @@
 Beside the picture the stage keeps the owner of every pixel.  A box is the bounding rectangle of the
 pixels that its object still owns at the end: of its visible part inside the image.  A patch that
 would hide too much of an object, or show too little of itself, is refused, so that all that can be
-recognised is annotated and the other way round.  Left out: what the patches show.
+recognized is annotated and the other way round.  Left out: what the patches show.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Look:
     """What all things of a scene share.
 
     light: [2] unit vector in the image, away from the lamp.  contrast: 0 flat to 1 hard light.
-    haze: 0..1 share of ``haze_colour`` [3] uint8 in every thing.  shadow: 0..1 darkness of shadows.
+    haze: 0..1 share of ``haze_color`` [3] uint8 in every thing.  shadow: 0..1 darkness of shadows.
     """
 
     light: np.ndarray
     contrast: float
     haze: float
-    haze_colour: np.ndarray
+    haze_color: np.ndarray
     shadow: float
 
 
@@ -74,10 +74,10 @@ def relight(rng: np.random.Generator, patch: np.ndarray, look: Look) -> np.ndarr
     tone = 1 - look.contrast * (0.3 + slope) + rng.normal(0, 0.035, (6, 6))
     factor = cv2.resize(np.clip(tone * 128, 0, 255).astype(np.uint8), patch.shape[1::-1],
                         interpolation=cv2.INTER_CUBIC)
-    colour, alpha = np.ascontiguousarray(patch[:, :, :3]), patch[:, :, 3]
-    lit = cv2.multiply(colour, cv2.merge([factor] * 3), scale=1 / 128)
+    color, alpha = np.ascontiguousarray(patch[:, :, :3]), patch[:, :, 3]
+    lit = cv2.multiply(color, cv2.merge([factor] * 3), scale=1 / 128)
     veil = cv2.merge([cv2.convertScaleAbs(alpha, alpha=tint / 255)
-                      for tint in look.haze_colour.tolist()])
+                      for tint in look.haze_color.tolist()])
     lit = cv2.addWeighted(lit, 1 - look.haze, veil, look.haze, 0)
     return np.dstack([cv2.min(lit, cv2.merge([alpha] * 3)), alpha])
 

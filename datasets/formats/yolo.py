@@ -111,7 +111,7 @@ class _Fault(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A usable row: its line, class and box (centre, width, height as shares of the image)."""
+    """A usable row: its line, class and box (center, width, height as shares of the image)."""
 
     line: int
     label: int
@@ -321,6 +321,6 @@ def _coordinate_fault(values: list[float]) -> _Fault | None:
 
 
 def _polygon_box(coordinates: list[float]) -> list[float]:
-    """Centre, width and height of the box around a polygon."""
+    """Center, width and height of the box around a polygon."""
     x1, y1, x2, y2 = polygon_to_box(np.array(coordinates).reshape(-1, 2)).tolist()
     return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]

@@ -195,12 +195,12 @@ def _remove_unused(folder: Path) -> None:
                 file.unlink()
 
 
-def memory_budget(mode: str, neighbours: int = 1) -> int:
+def memory_budget(mode: str, local_ranks: int = 1) -> int:
     """Bytes that decoded images may take in memory, of all caches of a process together.
 
-    neighbours: processes on this machine that keep the same images in memory of their own.
+    local_ranks: processes on this machine, each of which keeps images in its own memory.
     """
-    return int(available_memory() * (_RAM_SHARE if mode == "ram" else _SHARE)) // neighbours
+    return int(available_memory() * (_RAM_SHARE if mode == "ram" else _SHARE)) // local_ranks
 
 
 def _bytes(count: int) -> str:

@@ -3,7 +3,7 @@
 JPEG, PNG, WebP and BMP are read here by walking their segments, some tens of microseconds a file,
 so that a scan of a large data set does not decode it.  Anything else returns None and is decoded by
 whoever asked.  A file whose end is missing is told apart because decoders do not: they return an
-image that is grey from some row on.
+image that is gray from some row on.
 
 Sources: ITU-T T.81 annex B (JPEG), PNG specification chapters 5 and 11, RFC 9649 (WebP),
 Exif 2.32 section 4.6.

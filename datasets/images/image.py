@@ -21,7 +21,7 @@ from ..nouns import Letterbox
 from .header import Header, read_header
 
 FILL = 114
-"""Grey level around letterboxed and composed images."""
+"""Gray level around letterboxed and composed images."""
 CENTER, CORNER = "center", "top-left"
 """Where an image lies in the network's input, by the names that checkpoints use."""
 
@@ -33,7 +33,7 @@ class ImageError(DetError):
 def read_image(path: Path) -> np.ndarray:
     """[H,W,3] uint8 RGB, contiguous, turned as its EXIF orientation says.
 
-    Grey, 16-bit and alpha images become 8-bit RGB.
+    Gray, 16-bit and alpha images become 8-bit RGB.
     Raises ImageError for a file that is missing, empty, cut short or not an image.
     """
     try:
@@ -155,7 +155,7 @@ def letterbox(
     fill: int = FILL,
     align: str = CENTER,
 ) -> tuple[np.ndarray, Letterbox]:
-    """The image scaled to fit ``image_size`` (a side, or h and w), on grey.
+    """The image scaled to fit ``image_size`` (a side, or h and w), on gray.
 
     image: [H,W,3] uint8.  Returns [h,w,3] uint8 and the Letterbox that maps the image to it.
     """
@@ -175,14 +175,14 @@ def place(
     align: str = CENTER,
     output: np.ndarray | None = None,
 ) -> np.ndarray:
-    """An image that already fits, on grey of ``image_size``; in ``output`` if given."""
+    """An image that already fits, on gray of ``image_size``; in ``output`` if given."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     new_height, new_width = image.shape[:2]
     top, left = _offsets((height - new_height, width - new_width), align)
     bottom, right = height - new_height - top, width - new_width - left
-    grey = (fill, fill, fill)
+    gray = (fill, fill, fill)
     how = cv2.BORDER_CONSTANT
-    return cv2.copyMakeBorder(image, top, bottom, left, right, how, dst=output, value=grey)
+    return cv2.copyMakeBorder(image, top, bottom, left, right, how, dst=output, value=gray)
 
 
 def letterbox_boxes(boxes: np.ndarray, letterbox: Letterbox) -> np.ndarray:

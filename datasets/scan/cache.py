@@ -55,8 +55,6 @@ class Entry(NamedTuple):
     @property
     def is_usable(self) -> bool:
         """Whether the image is one of the split: readable, and not without a usable annotation."""
-        if not self.findings:
-            return True
         return self.size is not None and not any(f.id == LEFT_OUT for f in self.findings)
 
     @property
@@ -192,13 +190,12 @@ def _entries(
             continue
         part = slice(starts[row], stops[row])
         height, width = sizes[row]
-        entries.append(
-            Entry(
-                (height, width), boxes[part], labels[part], findings.get(row, ()),
-                crowd[part] if crowd is not None and crowd[part].any() else None,
-                area[part] if area is not None and np.isfinite(area[part]).all() else None,
-            )
-        )  # fmt: skip
+        entry = Entry((height, width), boxes[part], labels[part], findings.get(row, ()))
+        if crowd is not None and crowd[part].any():
+            entry = entry._replace(crowd=crowd[part])
+        if area is not None and np.isfinite(area[part]).all():
+            entry = entry._replace(area=area[part])
+        entries.append(entry)
     return entries
 
 

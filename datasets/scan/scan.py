@@ -104,8 +104,9 @@ def scan_split(
     listing = load_listing(table, reader)
     if listing is None:
         listing = reader.list_images()
-        chosen = spread(list(listing.images), fraction) if listing.images else []
-        listing.images = {path: listing.images[path] for path in chosen}
+        if fraction < 1 and listing.images:
+            chosen = spread(list(listing.images), fraction)
+            listing.images = {path: listing.images[path] for path in chosen}
     if not listing.images:
         raise EmptyDatasetError(_no_image(dataset, split, listing))
     images = list(listing.images)
@@ -186,7 +187,7 @@ def _records(images: Sequence[str], entries: Sequence[Entry]) -> list[Record]:
     return [
         Record(Path(image), entry.size, entry.boxes, entry.labels, entry.crowd, entry.area)
         for image, entry in zip(images, entries, strict=True)
-        if entry.size is not None and entry.is_usable
+        if entry.size is not None and (not entry.findings or entry.is_usable)
     ]
 
 

@@ -21,7 +21,7 @@ class Dataset:
     splits: split name -> its sources (folders of images, .txt files that list images, images, or
     what the format's reader accepts).  root: the folder that relative paths in list files fall
     back to.  yaml: where the data set is described.  stand_in: the name of the data set that this
-    one stands in for, None for the real one.  licence: what the description says about it.
+    one stands in for, None for the real one.  license: what the description says about it.
     format: the label format.  options: values of the YAML keys that only this format reads.
     findings: what had to be assumed to find the files.
     """
@@ -32,7 +32,7 @@ class Dataset:
     root: Path
     yaml: Path
     stand_in: str | None = None
-    licence: str | None = None
+    license: str | None = None
     format: str = "yolo"
     options: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

@@ -24,10 +24,10 @@ from .dataset import DatasetError
 Message = Callable[[str], None]
 
 SPLITS = ("train", "val", "test")
-ALIASES = {"validation": "val", "license": "licence"}
+ALIASES = {"validation": "val", "licence": "license"}
 SLIPS_OF = ("path", *SPLITS, "validation", "names", "nc", "channels", "download", "format")
 """Known keys that matter enough for a misspelling to be an error."""
-KNOWN = {*SLIPS_OF, *ALIASES, "licence", "download_sha256", "download_limit", "stand_in", "shapes"}
+KNOWN = {*SLIPS_OF, *ALIASES, "license", "download_sha256", "download_limit", "stand_in", "shapes"}
 DRAWN = {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0}
 """What ``shapes:`` may ask for, and its defaults."""
 DOWNLOAD_LIMIT = 64 << 30
@@ -53,7 +53,7 @@ class Description:
     download_sha256: str | None
     download_limit: int
     stand_in: str | None
-    licence: str | None
+    license: str | None
     shapes: dict[str, int] | None
     format: str = DEFAULT
     options: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def read_description(path: Path, say: Message) -> Description:
         download_sha256=_text(path, values, "download_sha256"),
         download_limit=_whole(path, "download_limit", values.get("download_limit", DOWNLOAD_LIMIT)),
         stand_in=_text(path, values, "stand_in"),
-        licence=_text(path, values, "licence"),
+        license=_text(path, values, "license"),
         shapes=shapes,
         format=format,
         options=options,

@@ -229,7 +229,7 @@ def _dataset(description: Description, root: Path, splits: dict[str, list[Path |
         splits=checked,
         root=root,
         yaml=description.yaml,
-        licence=description.licence,
+        license=description.license,
         format=description.format,
         options=description.options,
     )
@@ -280,8 +280,8 @@ def _fetch(
     if folder.is_dir():  # unpacked before, and what is looked for is not in it
         return
     archive = folder.with_name(f".{folder.name}.zip")
-    licence = f"; licence: {description.licence}" if description.licence else ""
-    say(f"downloading {url} into {folder}{licence}")
+    license = f"; license: {description.license}" if description.license else ""
+    say(f"downloading {url} into {folder}{license}")
     limit = description.download_limit
     try:
         download_file(

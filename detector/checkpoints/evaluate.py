@@ -53,8 +53,8 @@ def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
         device_type=used.device.type,
     )
     log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
-    if loader.cut:
-        log.info(loader.cut)
+    if loader.fewer_workers:
+        log.info(loader.fewer_workers)
     with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
         evaluation = evaluate(
             model,

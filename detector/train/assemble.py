@@ -164,8 +164,8 @@ def assemble(
 
 def announce(run: Run, repeats: int, log: Log) -> None:
     """Say what was chosen."""
-    if run.train_loader.cut:
-        log.info(run.train_loader.cut)
+    if run.train_loader.fewer_workers:
+        log.info(run.train_loader.fewer_workers)
     config, length = run.config, run.length
     size = sum(p.numel() for p in run.model.parameters())
     where = f"{run.ranks.size} ranks, the first on " if run.ranks.size > 1 else ""
@@ -263,7 +263,7 @@ def make_loaders(
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images, of which a rank gets its share, and of plain validation
     images.  align: where the latter lie in the input."""
-    neighbours = rank_info().local_size
+    local_ranks = rank_info().local_size
     steps = batches_an_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
     augment = Augment(
@@ -281,7 +281,7 @@ def make_loaders(
         close_epoch=close_epoch(length, config.close_mosaic),
     )
     on_device = draws_on_device(config, scans[0].records, image_size, device, log)
-    room = memory_budget(config.cache, neighbours)
+    room = memory_budget(config.cache, local_ranks)
     loaders = []
     for scan, augmentation in ((scans[0], augment), (scans[1], None)):
         painted = on_device and augmentation is not None
@@ -316,7 +316,7 @@ def make_loaders(
                 painter=fill_device(data, device, log) if painted else None,
                 rank=ranks.rank if augmentation else 0,
                 world_size=ranks.size if augmentation else 1,
-                neighbours=neighbours,
+                local_ranks=local_ranks,
             )
         )
     return loaders[0], loaders[1]

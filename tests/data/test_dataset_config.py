@@ -182,7 +182,7 @@ def test_archive_is_fetched_once_whatever_its_top_folder(place: Path, top: str) 
     heard: list[str] = []
     steps: list[tuple[int, int]] = []
     with serve({"/tiny.zip": zipped(*(top + name for name in FILES))}) as site:
-        text = OK + f"path: tiny\nlicence: free to use\ndownload: {site.url}/tiny.zip\n"
+        text = OK + f"path: tiny\nlicense: free to use\ndownload: {site.url}/tiny.zip\n"
         file = describe(place / "x", text)
         for _ in range(2):
             data = load_dataset(
@@ -193,7 +193,7 @@ def test_archive_is_fetched_once_whatever_its_top_folder(place: Path, top: str) 
     assert [path.name for path in data.splits["train"][0].iterdir()] == ["a.jpg"]
     assert data.stand_in is None
     assert len(heard) == 1
-    assert heard[0].endswith("licence: free to use")
+    assert heard[0].endswith("license: free to use")
     assert steps[-1][0] == steps[-1][1] > 0
     assert [path.name[:5] for path in (place / "cache/datasets").iterdir()] == ["tiny-"]
 
@@ -209,7 +209,7 @@ def test_data_on_disk_never_asks_the_network(
     assert (data.class_names[0], data.class_names[11], data.class_names[79]) == (
         "person", "stop sign", "toothbrush",
     )  # fmt: skip
-    assert "CC BY 4.0" in str(data.licence)
+    assert "CC BY 4.0" in str(data.license)
 
 
 @pytest.mark.parametrize(

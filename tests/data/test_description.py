@@ -116,5 +116,5 @@ def test_alias_and_repeated_class_names(place: Path) -> None:
     text = "train: images/train\nvalidation: images/val\nnames: [a, b, a]\nlicense: free"
     data = load_dataset(describe(place / "x", text), on_message=heard.append)
     assert data.splits["val"] == [place / "x/images/val"]
-    assert data.licence == "free"
+    assert data.license == "free"
     assert "several classes are called a" in heard[0]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from scenes import LIVELY, QUIET, make_records, write_record
 from tiny import train, train_config, use_tiny_detector, write_tiny_data
-from yolodet.datasets.augment.transforms import colour_weights, hue_rotation
-from yolodet.datasets.augment.transforms import shift_colour as shift_with_opencv
+from yolodet.datasets.augment.transforms import color_weights, hue_rotation
+from yolodet.datasets.augment.transforms import shift_color as shift_with_opencv
 from yolodet.datasets.batches import device_draw as device_augment
 from yolodet.datasets.batches import device_plan as planned
 from yolodet.datasets.batches.dataset import Augment, DetectionDataset, Key
-from yolodet.datasets.batches.device_draw import DevicePainter, choose_device, shift_colour
+from yolodet.datasets.batches.device_draw import DevicePainter, choose_device, shift_color
 from yolodet.datasets.batches.device_plan import Layout, plan_batch
 from yolodet.datasets.batches.loader import Loader
 from yolodet.datasets.images.cache import ImageCache
@@ -113,29 +113,29 @@ def test_boxes_are_equal_and_images_are_close(kind: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["nothing", "flips", "straight"])
 def test_geometry_of_straight_tiles_is_exact_to_the_rounding(kind: str, folder: Path) -> None:
-    """No pixel is off by more than a level where colour and mixup do not enlarge what is off."""
+    """No pixel is off by more than a level where color and mixup do not enlarge what is off."""
     data = make_data(folder, replace(KINDS[kind], hsv_h=0.0, hsv_s=0.0, hsv_v=0.0, mixup=0.0))
     keys = keys_of(6)
     expected = np.stack([data[key].image for key in keys]).astype(int)
     assert np.abs(pixels(drawn(data, keys)) - expected).max() <= 1
 
 
-def all_colours(steps: int = 52) -> np.ndarray:
+def all_colors(steps: int = 52) -> np.ndarray:
     """[1,steps**3,3] uint8."""
     levels = np.linspace(0, 255, steps).round()
     return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
-    "colour",
+    "color",
     [(0.0, 1.0, 1.0), (0.015, 1.7, 0.6), (-0.015, 0.3, 1.4), (0.5, 0.0, 1.0), (-0.3, 1.0, 2.0)],
 )
-def test_colours_are_equal_within_rounding(colour: tuple[float, float, float]) -> None:
-    image = all_colours()
-    numbers = (*hue_rotation(colour[0]).flat, *colour_weights(*colour[1:]))
-    found = shift_colour(torch.from_numpy(image)[None], torch.tensor([numbers]))
+def test_colors_are_equal_within_rounding(color: tuple[float, float, float]) -> None:
+    image = all_colors()
+    numbers = (*hue_rotation(color[0]).flat, *color_weights(*color[1:]))
+    found = shift_color(torch.from_numpy(image)[None], torch.tensor([numbers]))
     found = found[0].numpy().astype(int)
-    shift_with_opencv(image, colour)
+    shift_with_opencv(image, color)
     errors = np.abs(found - image)
     assert errors.max() <= 1 and errors.mean() < 5e-3
 

@@ -1,7 +1,7 @@
 """Training images as they have always been drawn on the CPU, to the bit.
 
 Runs under way and results in docs/log.md rest on these pixels.  The hashes of boxes, and of pixels
-without colour, were recorded before planning and drawing were taken apart, the others when colour
+without color, were recorded before planning and drawing were taken apart, the others when color
 became a rotation (docs/log.md, 2026-11-28); they are of plain noise, which shows every rounding.
 Other versions of OpenCV round otherwise, so pixels are compared only where OpenCV's own functions
 give what they gave then; boxes are compared everywhere.

@@ -94,7 +94,7 @@ def test_jpeg_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, order
     seen = as_seen(four_corners(), orientation)
     image = read_image(path)
     assert image.shape == seen.shape
-    assert np.abs(image.astype(int) - seen).mean() < 6  # JPEG blurs the edges of colours
+    assert np.abs(image.astype(int) - seen).mean() < 6  # JPEG blurs the edges of colors
     assert image_size(path) == seen.shape[:2]
     assert image.flags.c_contiguous
 
@@ -157,14 +157,14 @@ def test_sizes_come_from_headers_and_not_from_decoding(
         assert image_size(tmp_path / f"image{suffix}") == (48, 64)
 
 
-def test_grey_deep_and_transparent_images_become_8_bit_rgb(tmp_path: Path) -> None:
+def test_gray_deep_and_transparent_images_become_8_bit_rgb(tmp_path: Path) -> None:
     ramp = np.linspace(0, 255, 64).astype(np.uint8)[None].repeat(48, 0)
     deep = ramp.astype(np.uint16) * 257
     rgba = np.dstack((four_corners()[..., ::-1], ramp))
-    greys = {"grey.png": ramp, "grey.jpg": ramp, "deep.png": deep, "deep.tif": deep}
-    for name, image in {**greys, "alpha.png": rgba}.items():
+    grays = {"gray.png": ramp, "gray.jpg": ramp, "deep.png": deep, "deep.tif": deep}
+    for name, image in {**grays, "alpha.png": rgba}.items():
         assert cv2.imwrite(str(tmp_path / name), image)
-    for name in greys:
+    for name in grays:
         image = read_image(tmp_path / name)
         assert image.shape == (48, 64, 3) and image.dtype == np.uint8
         assert np.abs(image.astype(int) - ramp[..., None]).max() <= 1
@@ -173,7 +173,7 @@ def test_grey_deep_and_transparent_images_become_8_bit_rgb(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
 def test_every_cut_of_a_file_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
-    """Decoders would return an image that is grey from some row on."""
+    """Decoders would return an image that is gray from some row on."""
     data = encode(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8), suffix)
     path = tmp_path / f"cut{suffix}"
     for length in [*range(0, 80), *range(80, len(data) - 2, 41), len(data) - 2]:
@@ -237,7 +237,7 @@ def test_letterboxed_boxes_lie_where_the_pixels_are(
     assert np.abs(letterbox_boxes(np.array([square]), box)[0] - found).max() <= 1.01
 
 
-def test_letterbox_centres_on_grey_and_equals_scaling_then_placing() -> None:
+def test_letterbox_centers_on_gray_and_equals_scaling_then_placing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 90, 3), np.uint8)
     fitted, box = letterbox(image, 180)
     assert (box.gain, box.pad_x, box.pad_y) == (2.0, 0.0, 60.0)
@@ -255,4 +255,4 @@ def test_resize_to_sets_the_long_side_and_averages_when_shrinking() -> None:
     assert scaled_size((1, 1000), 32) == (1, 32)
     checkers = (np.indices((96, 96)).sum(0) % 2 * 255).astype(np.uint8)
     small = resize_to(np.dstack([checkers] * 3), 32)
-    assert small.min() > 100 and small.max() < 160  # grey, where sampling would show a pattern
+    assert small.min() > 100 and small.max() < 160  # gray, where sampling would show a pattern

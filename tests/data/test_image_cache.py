@@ -295,7 +295,7 @@ def test_files_that_no_run_has_used_for_a_month_make_room(
 def test_two_caches_of_a_run_share_one_budget(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory is taken when images come in, so the second cache can not see what the first has."""
+    """Memory is taken when images come in, so the second cache cannot see what the first has."""
     use_tiny_detector(monkeypatch)
     config, _ = train_config(write_tiny_data(tmp_path / "data"), tmp_path, cache=mode)
     whole = [loader.dataset.cache.memory for loader in loaders_of(config)]

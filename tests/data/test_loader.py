@@ -313,15 +313,16 @@ def test_little_shared_memory_means_fewer_processes(
 
     monkeypatch.setattr(loader_module.os, "statvfs", lambda _: Small)
     whole = Loader(dataset, 4, shuffle=True, workers=3)
-    assert (whole.workers, whole.cut) == (3, "")
-    assert Loader(dataset, 4, shuffle=True, workers=4).cut == (
+    assert (whole.workers, whole.fewer_workers) == (3, "")
+    assert Loader(dataset, 4, shuffle=True, workers=4).fewer_workers == (
         "workers=4: 3 are used, as many as an epoch has batches"
     )
     records = [dataset.record(index) for index in range(COUNT)]
     large = DetectionDataset(records, 1280, augment=LIVELY)
     two = Loader(large, 1, shuffle=True, workers=9)
     assert two.workers == 2
-    assert two.cut == "workers=9: 2 are used, batches of more do not fit the shared memory"
+    told = "workers=9: 2 are used, batches of more do not fit the shared memory"
+    assert two.fewer_workers == told
     assert Loader(large, 16, shuffle=True, workers=9).workers == 0
 
 

@@ -21,11 +21,11 @@ NO_LABELS = np.zeros(0, np.int64)
 
 
 def sample_canvas(canvas: np.ndarray, matrix: np.ndarray, size: int, nearest: bool) -> np.ndarray:
-    """Output pixels by inverse bilinear (or nearest) sampling of a canvas, grey outside."""
+    """Output pixels by inverse bilinear (or nearest) sampling of a canvas, gray outside."""
     inverse = np.linalg.inv(np.vstack((matrix, (0, 0, 1))))
-    centres = np.stack((*np.indices((size, size))[::-1], np.zeros((size, size))), -1) + 0.5
-    centres[..., 2] = 1
-    places = centres @ inverse[:2].T - 0.5
+    centers = np.stack((*np.indices((size, size))[::-1], np.zeros((size, size))), -1) + 0.5
+    centers[..., 2] = 1
+    places = centers @ inverse[:2].T - 0.5
     framed = np.pad(canvas.astype(float), ((1, 1), (1, 1), (0, 0)), constant_values=114)
     places = np.clip(places + 1, 0, np.array(framed.shape[1::-1]) - 1.001)
     if nearest:
@@ -39,7 +39,7 @@ def sample_canvas(canvas: np.ndarray, matrix: np.ndarray, size: int, nearest: bo
 
 
 def paste(
-    images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], centre: tuple[int, int]
+    images: Sequence[np.ndarray], boxes: Sequence[np.ndarray], center: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The classic canvas of twice the side, which image each pixel is of, and the cut boxes."""
     canvas = np.full((2 * SIDE, 2 * SIDE, 3), 114, np.uint8)
@@ -47,8 +47,8 @@ def paste(
     moved = []
     for corner, (image, own) in enumerate(zip(images, boxes, strict=True)):
         height, width = image.shape[:2]
-        left = centre[0] - width if corner in (0, 2) else centre[0]
-        top = centre[1] - height if corner in (0, 1) else centre[1]
+        left = center[0] - width if corner in (0, 2) else center[0]
+        top = center[1] - height if corner in (0, 1) else center[1]
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + width, 2 * SIDE), min(top + height, 2 * SIDE)
         canvas[y0:y1, x0:x1] = image[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -83,14 +83,14 @@ def random_tiles(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np
 @pytest.mark.parametrize("seed", range(12))
 def test_mosaic_equals_the_double_canvas(augment: Augment, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    centre = tuple(rng.integers(SIDE // 2, 3 * SIDE // 2, 2).tolist())
+    center = tuple(rng.integers(SIDE // 2, 3 * SIDE // 2, 2).tolist())
     matrix = random_affine(rng, augment, 2 * SIDE, SIDE)
     images, boxes, labels = random_tiles(seed)
     output = np.empty((SIDE, SIDE, 3), np.uint8)
-    placements = place_mosaic(range(4), SIZES, centre, 2 * SIDE, matrix)
+    placements = place_mosaic(range(4), SIZES, center, 2 * SIDE, matrix)
     found, found_labels = compose(placements, images, boxes, labels, output)
 
-    canvas, owner, moved = paste(images, boxes, centre)
+    canvas, owner, moved = paste(images, boxes, center)
     expected = sample_canvas(canvas, matrix, SIDE, nearest=False)
     of = sample_canvas(owner, matrix, SIDE, nearest=True).astype(np.uint8)[..., 0]
     around = np.ones((7, 7), np.uint8)
@@ -123,13 +123,13 @@ def test_boxes_of_a_mosaic_follow_the_pixels(flips: tuple[bool, bool], tile: int
     for seed in range(40):
         rng = np.random.default_rng(seed)
         matrix = random_affine(rng, STRAIGHT, 2 * SIDE, SIDE, flips)
-        centre = tuple(rng.integers(SIDE // 2, 3 * SIDE // 2, 2).tolist())
+        center = tuple(rng.integers(SIDE // 2, 3 * SIDE // 2, 2).tolist())
         images = [np.zeros((*size, 3), np.uint8) for size in SIZES]
         x0, y0, x1, y1 = box = (12, 31, 70, 80)
         images[tile][y0:y1, x0:x1] = 255
         boxes = [np.array([box], np.float32) if k == tile else NO_BOXES for k in range(4)]
         output = np.empty((SIDE, SIDE, 3), np.uint8)
-        placements = place_mosaic(range(4), SIZES, centre, 2 * SIDE, matrix)
+        placements = place_mosaic(range(4), SIZES, center, 2 * SIDE, matrix)
         found, _ = compose(placements, images, boxes, [np.arange(len(b)) for b in boxes], output)
         if len(found):
             assert np.abs(found[0] - extent(output[..., 0] > 184)).max() <= 1.1
@@ -215,8 +215,8 @@ def test_no_seam_between_tiles(augment: Augment) -> None:
         matrix = random_affine(rng, replace(augment, translate=0.0, scale=0.0), 2 * SIDE, SIDE)
         matrix *= rng.uniform(1, 1.5)
         matrix[:, 2] = SIDE / 2 - matrix[:, :2].sum(1) * SIDE
-        centre = tuple(rng.integers(3 * SIDE // 4, 5 * SIDE // 4, 2).tolist())
-        placements = place_mosaic(range(4), [(SIDE, SIDE)] * 4, centre, 2 * SIDE, matrix)
+        center = tuple(rng.integers(3 * SIDE // 4, 5 * SIDE // 4, 2).tolist())
+        placements = place_mosaic(range(4), [(SIDE, SIDE)] * 4, center, 2 * SIDE, matrix)
         compose(placements, [white] * 4, [NO_BOXES] * 4, [NO_LABELS] * 4, output)
         assert output.min() == 255
 
@@ -262,14 +262,14 @@ def test_background_images_give_empty_labels(tmp_path: Path) -> None:
         assert sample.image.shape == (64, 64, 3) and sample.path == records[1].path
 
 
-def test_mosaic_centres_and_partners_are_uniform(tmp_path: Path) -> None:
+def test_mosaic_centers_and_partners_are_uniform(tmp_path: Path) -> None:
     records = [write_record(tmp_path / f"{k}.png", smooth_image(64, 64, k)) for k in range(10)]
     data = DetectionDataset(records, 64, augment=replace(QUIET, mosaic=1.0))
     plans = [data.plan((epoch, 3, 0)) for epoch in range(3000)]
-    # Without zoom the canvas' middle is the output's: the fourth tile starts at the centre.
-    centres = np.array([plan.placements[3].matrix[:, 2] for plan in plans]) + 32
-    assert centres.min() >= 32 and centres.max() <= 96
-    for values in centres.T:
+    # Without zoom the canvas' middle is the output's: the fourth tile starts at the center.
+    centers = np.array([plan.placements[3].matrix[:, 2] for plan in plans]) + 32
+    assert centers.min() >= 32 and centers.max() <= 96
+    for values in centers.T:
         shares = np.histogram(values + 0.5, 4, (32, 96))[0] / len(plans)
         assert np.abs(shares - 0.25).max() < 0.03
     assert all(plan.placements[0].index == 3 for plan in plans)

@@ -84,7 +84,7 @@ def test_numbers_that_can_not_be_drawn_are_refused(seed: int, index: int, size: 
 
 
 @pytest.mark.parametrize("paint", [*(kind.paint for kind in KINDS.values()), *DECOYS])
-def test_a_painter_fills_its_canvas_with_premultiplied_colour_fixed_by_the_generator(paint):
+def test_a_painter_fills_its_canvas_with_premultiplied_color_fixed_by_the_generator(paint):
     patch = paint(np.random.default_rng(5), 96)
     assert patch.shape == (96, 96, 4) and patch.dtype == np.uint8
     assert np.array_equal(patch, paint(np.random.default_rng(5), 96))
@@ -113,7 +113,7 @@ def test_the_box_of_a_lone_object_is_where_it_hides_the_ground(name: str):
 
 
 def test_boxes_and_visibility_of_a_crowd_agree_with_the_finished_picture():
-    """Flat rectangles of one colour each, so that the picture alone tells what is visible."""
+    """Flat rectangles of one color each, so that the picture alone tells what is visible."""
     covered = clipped = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -155,8 +155,8 @@ def test_a_written_data_set_reads_back_as_drawn(tmp_path: Path):
         rows = np.array([line.split() for line in text.splitlines()], float).reshape(-1, 5)
         assert rows[:, 0].tolist() == labels.tolist()
         assert (rows[:, 1:] >= 0).all() and (rows[:, 1:] <= 1).all()
-        centres, halves = rows[:, 1:3], rows[:, 3:] / 2
-        corners = np.concatenate([centres - halves, centres + halves], 1)
+        centers, halves = rows[:, 1:3], rows[:, 3:] / 2
+        corners = np.concatenate([centers - halves, centers + halves], 1)
         scale = np.tile(image.shape[1::-1], 2)
         assert np.allclose(corners * scale, boxes, atol=1e-3)
 

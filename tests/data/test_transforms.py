@@ -1,4 +1,4 @@
-"""Matrices, boxes and colour against slow and obvious versions of the same."""
+"""Matrices, boxes and color against slow and obvious versions of the same."""
 
 import colorsys
 import math
@@ -12,9 +12,9 @@ from yolodet.datasets.augment.transforms import (
     blend,
     clip_boxes,
     random_affine,
-    random_colour,
+    random_color,
     random_flips,
-    shift_colour,
+    shift_color,
     translated,
     warp_boxes,
     worth_keeping,
@@ -22,9 +22,9 @@ from yolodet.datasets.augment.transforms import (
 
 
 def by_product(numbers: np.ndarray, canvas: int, size: int, flips: tuple[bool, bool]) -> np.ndarray:
-    """The matrix of LIVELY as a product: centre, rotate and zoom, shear, translate, flip."""
+    """The matrix of LIVELY as a product: center, rotate and zoom, shear, translate, flip."""
     turn, zoom, shear_x, shear_y, move_x, move_y = numbers
-    centre = np.array(((1, 0, -canvas / 2), (0, 1, -canvas / 2), (0, 0, 1)))
+    center = np.array(((1, 0, -canvas / 2), (0, 1, -canvas / 2), (0, 0, 1)))
     rotate = np.eye(3)
     rotate[:2] = cv2.getRotationMatrix2D((0, 0), turn * LIVELY.degrees, 1 + zoom * LIVELY.scale)
     shear = np.eye(3)
@@ -34,7 +34,7 @@ def by_product(numbers: np.ndarray, canvas: int, size: int, flips: tuple[bool, b
     move[:2, 2] = (0.5 + np.array((move_x, move_y)) * LIVELY.translate) * size
     vertical = np.array(((1, 0, 0), (0, -1, size), (0, 0, 1))) if flips[0] else np.eye(3)
     horizontal = np.array(((-1, 0, size), (0, 1, 0), (0, 0, 1))) if flips[1] else np.eye(3)
-    return (vertical @ horizontal @ move @ shear @ rotate @ centre)[:2]
+    return (vertical @ horizontal @ move @ shear @ rotate @ center)[:2]
 
 
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
@@ -46,7 +46,7 @@ def test_affine_is_the_product_of_its_steps(flips: tuple[bool, bool], canvas: in
         assert np.allclose(matrix, by_product(numbers, canvas, 64, flips))
 
 
-def test_affine_without_augmentation_crops_the_centre() -> None:
+def test_affine_without_augmentation_crops_the_center() -> None:
     rng = np.random.default_rng(0)
     assert np.array_equal(random_affine(rng, QUIET, 64, 64), ((1, 0, 0), (0, 1, 0)))
     assert np.array_equal(random_affine(rng, QUIET, 128, 64), ((1, 0, -32), (0, 1, -32)))
@@ -56,11 +56,11 @@ def test_affine_parameters_are_uniform_in_their_ranges() -> None:
     augment = replace(QUIET, scale=0.5, translate=0.1)
     rng = np.random.default_rng(0)
     matrices = np.array([random_affine(rng, augment, 200, 100) for _ in range(4000)])
-    centres = matrices[:, :, :2].sum(2) * 100 + matrices[:, :, 2]
+    centers = matrices[:, :, :2].sum(2) * 100 + matrices[:, :, 2]
     for values, low, high in (
         (matrices[:, 0, 0], 0.5, 1.5),
-        (centres[:, 0], 40, 60),
-        (centres[:, 1], 40, 60),
+        (centers[:, 0], 40, 60),
+        (centers[:, 1], 40, 60),
     ):
         assert low <= values.min() and values.max() <= high
         shares = np.histogram(values, 5, (low, high))[0] / len(values)
@@ -130,8 +130,8 @@ def test_which_boxes_are_worth_keeping(
     assert worth_keeping(boxes, np.array((full_area,))).tolist() == [kept]
 
 
-def all_colours(steps: int = 18) -> np.ndarray:
-    """[1,steps**3,3] uint8: the whole colour cube."""
+def all_colors(steps: int = 18) -> np.ndarray:
+    """[1,steps**3,3] uint8: the whole color cube."""
     levels = np.linspace(0, 255, steps).round()
     return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3).astype(np.uint8)
 
@@ -146,20 +146,20 @@ def by_colorsys(pixel: np.ndarray, factors: tuple[float, float]) -> list[float]:
 def test_saturation_and_value_are_those_of_hsv_cut_at_the_ends(
     factors: tuple[float, float],
 ) -> None:
-    image = all_colours()
+    image = all_colors()
     shifted = image.copy()
-    shift_colour(shifted, (0.0, *factors))
+    shift_color(shifted, (0.0, *factors))
     exact = np.array([by_colorsys(pixel, factors) for pixel in image[0]]).clip(0, 255)
     assert np.abs(shifted[0] - exact).max() <= 0.501
 
 
 @pytest.mark.parametrize("turn", [0.015, -0.015, 0.2, -0.45])
-def test_hue_is_turned_about_the_grey_axis(turn: float) -> None:
+def test_hue_is_turned_about_the_gray_axis(turn: float) -> None:
     """HSV's hue, which is an angle about a hexagon, is nowhere further from it than 1.2 degrees."""
-    image = all_colours()[:, (np.ptp(all_colours()[0], -1) > 100)]
+    image = all_colors()[:, (np.ptp(all_colors()[0], -1) > 100)]
     muted = (64 + image // 3).astype(np.uint8)  # nothing leaves the cube, so that nothing is cut
     shifted = muted.copy()
-    shift_colour(shifted, (turn, 1.0, 1.0))
+    shift_color(shifted, (turn, 1.0, 1.0))
     assert np.abs(shifted.sum(-1, dtype=int) - muted.sum(-1, dtype=int)).max() <= 2
     hues = [
         np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in pixels[0] / 255.0])
@@ -171,33 +171,33 @@ def test_hue_is_turned_about_the_grey_axis(turn: float) -> None:
 
 
 def test_a_third_of_the_circle_is_a_change_of_channels() -> None:
-    image = all_colours()
+    image = all_colors()
     shifted = image.copy()
-    shift_colour(shifted, (1 / 3, 1.0, 1.0))
+    shift_color(shifted, (1 / 3, 1.0, 1.0))
     assert np.array_equal(shifted, np.roll(image, 1, -1))
-    shift_colour(shifted, (-1 / 3, 1.0, 1.0))
+    shift_color(shifted, (-1 / 3, 1.0, 1.0))
     assert np.array_equal(shifted, image)
 
 
-def test_grey_stays_grey_and_large_images_are_shifted_throughout() -> None:
+def test_gray_stays_gray_and_large_images_are_shifted_throughout() -> None:
     """Images are worked on in strips: the last, shorter one too."""
-    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (533, 317, 1), np.uint8), 3, 2)
-    shifted = grey.copy()
-    shift_colour(shifted, (0.1, 1.5, 0.5))
+    gray = np.repeat(np.random.default_rng(0).integers(0, 256, (533, 317, 1), np.uint8), 3, 2)
+    shifted = gray.copy()
+    shift_color(shifted, (0.1, 1.5, 0.5))
     assert (shifted == shifted[..., :1]).all()
-    assert np.abs(shifted - grey * 0.5).max() <= 0.5
-    colours = np.random.default_rng(1).integers(0, 256, (533, 317, 3), np.uint8)
-    shifted = colours.copy()
-    shift_colour(shifted, (0.1, 1.5, 0.5))
-    for row, expected in zip(colours, shifted, strict=True):
-        shift_colour(row[None], (0.1, 1.5, 0.5))
+    assert np.abs(shifted - gray * 0.5).max() <= 0.5
+    colors = np.random.default_rng(1).integers(0, 256, (533, 317, 3), np.uint8)
+    shifted = colors.copy()
+    shift_color(shifted, (0.1, 1.5, 0.5))
+    for row, expected in zip(colors, shifted, strict=True):
+        shift_color(row[None], (0.1, 1.5, 0.5))
         assert np.array_equal(row, expected)
 
 
-def test_colour_parameters_are_uniform_in_their_ranges() -> None:
+def test_color_parameters_are_uniform_in_their_ranges() -> None:
     rng = np.random.default_rng(0)
     augment = replace(QUIET, hsv_h=0.015, hsv_s=0.7, hsv_v=0.4)
-    drawn = np.array([random_colour(rng, augment) for _ in range(4000)])
+    drawn = np.array([random_color(rng, augment) for _ in range(4000)])
     for values, middle, half in zip(drawn.T, (0, 1, 1), (0.015, 0.7, 0.4), strict=True):
         shares = np.histogram(values, 5, (middle - half, middle + half))[0] / len(values)
         assert np.abs(shares - 0.2).max() < 0.03

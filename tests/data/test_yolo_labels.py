@@ -152,10 +152,10 @@ def test_findings_come_in_the_order_of_lines(tmp_path: Path) -> None:
 def test_fast_reader_equals_the_careful_one_on_clean_files() -> None:
     rng = np.random.default_rng(0)
     for count in (1, 2, 7, 60):
-        centre, side = rng.uniform(0.3, 0.7, (count, 2)), rng.uniform(0.01, 0.6, (count, 2))
+        center, side = rng.uniform(0.3, 0.7, (count, 2)), rng.uniform(0.01, 0.6, (count, 2))
         rows = [
             f"{rng.integers(80)} {' '.join(f'{value:.6f}' for value in row)}"
-            for row in np.hstack((centre, side))
+            for row in np.hstack((center, side))
         ]
         data = "\n".join(rows).encode()
         fast = yolo._read_clean(data, SIZE, 80)

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from yolodet.datasets.augment.draw_cpu import paint
-from yolodet.datasets.augment.mosaic import Placement, follow, settle
+from yolodet.datasets.augment.mosaic import Placement, move_boxes, to_pixels
 from yolodet.datasets.batches.dataset import Augment
 from yolodet.datasets.formats.record import Record
 
@@ -47,9 +47,9 @@ def compose(
     """Draw placements into ``output`` [H,W,3] uint8 as a data set does; the others are of each
     placement's source. Returns the boxes and labels that are seen in the output."""
     size = (output.shape[0], output.shape[1])
-    tiles = [settle(placement, size) for placement in placements]
+    tiles = [to_pixels(placement, size) for placement in placements]
     paint(zip(tiles, images, strict=True), output)
-    return follow(tiles, boxes, labels, size)
+    return move_boxes(tiles, boxes, labels, size)
 
 
 def write_record(path: Path, image: np.ndarray, boxes: Sequence[Sequence[float]] = ()) -> Record:
