@@ -102,13 +102,11 @@ FORMATS = {
     )
 }  # fmt: skip
 """Name -> facts, in the order of the help."""
-SUFFIXES = {row.suffix: row for row in FORMATS.values()}
-"""How the name of an exported file ends -> its format."""
 
 
 def format_of(path: str | Path) -> Format | None:
     """The format of an exported file by its name; None for checkpoints and all else."""
-    return SUFFIXES.get(Path(path).suffix)
+    return next((row for row in FORMATS.values() if row.suffix == Path(path).suffix), None)
 
 
 def missing_packages(row: Format, *, to_run: bool = False) -> list[str]:
