@@ -32,6 +32,7 @@ from ..options.export import ExportConfig
 from ..options.formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
 from ..run.files import plain, write_json
 from ..run.folder import check_writable
+from ..run.hardware import traits_of
 from ..run.log import Log
 from .checksum import seal
 from .exported import open_exported
@@ -39,7 +40,7 @@ from .formats.about import MARK, About
 from .formats.interface import Settings
 from .formats.writers import WRITERS
 from .graph import ExportGraph, Shape
-from .int8.quantizer import Quantizer
+from .int8.quantizer import Quantizer, expected_gain
 from .int8.ranges import calibration_images
 from .proof.examiner import Examiner, examiner_for
 from .proof.parity import TOLERANCES
@@ -99,6 +100,8 @@ def export(
         check_writable(target.parent, "output")
         check_place(row, target)
     examiner = examiner or examiner_for(config, model, meta, size, device, log)
+    if settings.precision == FULL:
+        log.info(expected_gain(traits_of(device)))
     if settings.precision == FULL and images is None:
         images = calibration_images(config, size, model.letterbox, log)
     quantizer = Quantizer(config, images, examiner, log)

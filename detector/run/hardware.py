@@ -22,13 +22,15 @@ BROKEN_FP16 = re.compile(r"\b(GTX 16\d\d|T400|T500|T550|T600|T1000|T1200|T2000|M
 @dataclass(frozen=True)
 class DeviceTraits:
     """type: cpu, cuda or mps.  name: as the driver says.  capability: CUDA's (major, minor).
-    bf16_native: the processor multiplies bfloat16 itself; fp16_native: likewise for float16."""
+    bf16_native: the processor multiplies bfloat16 itself; fp16_native: likewise for float16;
+    int8_native: it adds products of 8-bit integers in 32 bits (VNNI)."""
 
     type: str
     name: str
     capability: tuple[int, int] = (0, 0)
     bf16_native: bool = False
     fp16_native: bool = False
+    int8_native: bool = False
 
 
 def traits_of(device: torch.device) -> DeviceTraits:
@@ -49,6 +51,7 @@ def traits_of(device: torch.device) -> DeviceTraits:
             torch.backends.cpu.get_cpu_capability(),
             bf16_native=_cpu_has_bf16() and onednn_computes("bf16"),
             fp16_native=torch.cpu._is_amx_fp16_supported() and onednn_computes("fp16"),
+            int8_native=_cpu_has_vnni(),
         )
     return DeviceTraits(device.type, device.type, bf16_native=False, fp16_native=True)
 
@@ -58,6 +61,15 @@ def _cpu_has_bf16() -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _cpu_has_vnni() -> bool:
+    """Whether an x86 processor has VNNI in one of its forms; elsewhere (ARM) dot products of 8-bit
+    integers are taken for granted, which is untested."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_vnni") or features.get("avx_vnni"))
 
 
 def onednn_computes(name: str) -> bool:

@@ -18,9 +18,11 @@ from yolodet.detector.export.formats.interface import Settings
 from yolodet.detector.export.graph import ExportGraph, Shape
 from yolodet.detector.export.int8.effects import measure_effects
 from yolodet.detector.export.int8.onnx import OnnxNetwork
+from yolodet.detector.export.int8.quantizer import expected_gain
 from yolodet.detector.export.int8.ranges import find_ranges
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.run.hardware import DeviceTraits
 
 pytestmark = needs_onnx
 RIGS = Path(__file__).parents[1] / "rigs"
@@ -79,12 +81,21 @@ def avx2_only(folder: Path) -> Path:
     return library
 
 
+def test_export_says_what_to_expect_of_int8_on_this_processor() -> None:
+    with_vnni = expected_gain(DeviceTraits("cpu", "AVX512", int8_native=True))
+    without = expected_gain(DeviceTraits("cpu", "AVX2"))
+    assert "(AVX512, VNNI): expect 0.3x the size and 1.5x to 1.8x the speed" in with_vnni
+    assert "(AVX2, no VNNI): expect 0.3x the size and 1.2x to 1.5x the speed" in without
+
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
 import torch
 from test_int8_portable import effects_here
-print(json.dumps([torch.cpu._is_vnni_supported(), effects_here(Path(sys.argv[1]))]))
+from yolodet.detector.run.hardware import traits_of
+vnni = traits_of(torch.device("cpu")).int8_native
+print(json.dumps([vnni, effects_here(Path(sys.argv[1]))]))
 """
 
 
