@@ -28,8 +28,9 @@ import numpy as np
 
 from ...datasets.images.image import ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
-from .arrays import SourceError, to_rgb
+from .arrays import SourceError
 from .locate import Item, locate
+from .pixels import to_rgb
 from .video import VideoError, VideoReader
 
 __all__ = ["Frame", "Source", "SourceError", "open_source"]

@@ -284,14 +284,29 @@ def test_a_command_that_loads_torch_says_so_first(tmp_path) -> None:
     assert said == [[line], [], []]
 
 
-def test_help_and_refusals_do_not_wait_for_torch(tmp_path) -> None:
-    code = (
-        "import sys; from yolodet.cli import main; main({}); "
-        "sys.exit(f'torch is imported' if 'torch' in sys.modules else 0)"
-    )
-    for typed in (["--help"], ["train", "--help"], ["train", "data=none.yaml"], ["config"]):
-        done = run_python("-c", code.format(typed), cwd=tmp_path)
-        assert done.returncode == 0, (typed, done.stderr)
+SLOW = ("torch", "numpy", "cv2", "matplotlib", "safetensors", "rich")
+NOT_FOR_HELP = (*SLOW, "yaml", "json", "urllib.request", "ssl", "tempfile", "zipfile")
+
+
+@pytest.mark.parametrize(
+    ("typed", "slow"),
+    [
+        (["--help"], NOT_FOR_HELP),
+        (["train", "--help"], NOT_FOR_HELP),
+        (["train", "epohcs=3"], NOT_FOR_HELP),
+        (["train", "data=none.yaml"], SLOW),
+        (["val", "data=coco8.yaml"], SLOW),
+        (["predict", "none.jpg"], SLOW),
+        (["export", "model=none.safetensors"], SLOW),
+        (["config"], SLOW),
+        (["weights", "list"], SLOW),
+    ],
+)
+def test_help_and_checks_import_nothing_slow(tmp_path, typed: list[str], slow) -> None:
+    code = f"import sys; from yolodet.cli import main; main({typed})"
+    code += f"; print('loaded:', *sys.modules.keys() & {set(slow)})"
+    done = run_python("-c", code, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "loaded:", done.stderr
 
 
 def test_a_package_without_sources_knows_its_options(tmp_path) -> None:

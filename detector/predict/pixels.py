@@ -1,0 +1,50 @@
+"""The pixels of images in memory, as RGB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .arrays import EXPECTED, SourceError, is_a
+
+
+def to_rgb(image: Any, rgb: bool = False) -> np.ndarray:
+    """One image of ``arrays.images_in`` as [H,W,3] uint8 RGB.
+
+    rgb: whether a NumPy array is RGB or RGBA, not BGR or BGRA.  The alpha channel is dropped.
+    Floats up to 1 are in 0..1, floats above 1 in 0..255; 16-bit values are in 0..65535.  A PIL
+    image is turned as its EXIF says.  Raises SourceError for values outside their range.
+    """
+    if isinstance(image, np.ndarray):
+        return _colors(_bytes(image), rgb)
+    if is_a(image, "PIL.Image", "Image"):
+        from PIL import ImageOps
+
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    pixels = image.detach().cpu()
+    pixels = pixels.float() if pixels.is_floating_point() else pixels
+    return _colors(_bytes(pixels.numpy().transpose(1, 2, 0)), rgb=True)
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """The values as uint8."""
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 255):  # also true for nan
+        raise SourceError(f"array source has values from {low:g} to {high:g}: {EXPECTED}")
+    return (image.astype(np.float32) * (255 if high <= 1 else 1)).round().astype(np.uint8)
+
+
+def _colors(image: np.ndarray, rgb: bool) -> np.ndarray:
+    """[H,W], [H,W,1], [H,W,3] or [H,W,4] as [H,W,3] RGB; an RGB image is not copied."""
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if rgb:
+        return np.ascontiguousarray(image[:, :, :3])
+    return cv2.cvtColor(np.ascontiguousarray(image[:, :, :3]), cv2.COLOR_BGR2RGB)
