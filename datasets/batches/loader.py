@@ -92,7 +92,7 @@ class Loader:
         if drop_last and len(dataset) * repeats >= batch_size:
             shares = shares[: len(dataset) * repeats // batch_size]
         self._shares = shares
-        share = batch_size // world_size
+        share = batch_size // world_size if shuffle else batch_size
         self._painter = painter
         image_bytes = dataset.image_size**2 * 3 if painter is None else _PLANNED_BYTES
         room = _room_for_workers(share * image_bytes)
@@ -222,19 +222,21 @@ class _BegunBatch:
 def _shares(
     total: int, batch_size: int, rank: int, world_size: int, padded: bool
 ) -> list[tuple[int, int]]:
-    """A rank's part of each step, as start and stop in the order of the epoch.
+    """A rank's part of an epoch: start and stop of each of its steps.
 
-    padded: a last step that the ranks cannot share equally runs on past ``total``.
+    padded: each batch is divided, and the last one runs past ``total`` until it can be.  Else the
+    ranks take whole batches in turn: the same batches as one process, so the same bits.
     """
+    if not padded:
+        starts = range(rank * batch_size, total, world_size * batch_size)
+        return [(start, min(start + batch_size, total)) for start in starts]
     shares = []
     for start in range(0, total, batch_size):
         size = min(batch_size, total - start)
-        if padded:
-            size += -size % world_size
-        first = start + size * rank // world_size
-        last = start + size * (rank + 1) // world_size
-        if first < last:
-            shares.append((first, last))
+        size += -size % world_size
+        shares.append(
+            (start + size * rank // world_size, start + size * (rank + 1) // world_size)
+        )
     return shares
 
 

@@ -80,6 +80,45 @@ class Evaluation:
         return write_label_files(self.collector, self.paths, folder)
 
 
+@dataclass(frozen=True)
+class Detected:
+    """What a model detected in the images of a loader, before anything is measured.
+
+    indices, paths: of the images, in the collector's order.  pictures: by index.  speed: see
+    Evaluation.
+    """
+
+    collector: DetectionCollector
+    indices: list[int]
+    paths: list[Path]
+    pictures: dict[int, Picture]
+    speed: dict[str, float]
+
+    def measure(self) -> Evaluation:
+        """Raises EvaluationError if there is no image."""
+        if not self.indices:
+            raise EvaluationError(
+                "validation: none of the images could be measured; "
+                "det data check says what is wrong with them"
+            )
+        pictures = [self.pictures[index] for index in sorted(self.pictures)]
+        metrics = self.collector.compute()
+        return Evaluation(metrics, self.speed, self.collector, pictures, self.paths)
+
+
+def join_detected(parts: Sequence[Detected]) -> Detected:
+    """The parts of several ranks in the order of their indices, as if one process had detected
+    all.  The speed is that of the first."""
+    images = sorted(pair for part in parts for pair in zip(part.indices, part.paths, strict=True))
+    return Detected(
+        DetectionCollector.joined([part.collector for part in parts]),
+        [index for index, _ in images],
+        [path for _, path in images],
+        {index: picture for part in parts for index, picture in part.pictures.items()},
+        parts[0].speed,
+    )
+
+
 def evaluate(
     model: DetectorLike,
     loader: BatchSource,
@@ -88,17 +127,33 @@ def evaluate(
     forward: ForwardOptions,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Measure ``model`` on the images of ``loader``.
+    """Measure ``model`` on the images of ``loader``; see ``detect_images``.
+
+    Raises EvaluationError if no image came, BranchError if the model lacks the branch.
+    """
+    return detect_images(model, loader, truth, detect, forward, on_progress).measure()
+
+
+def detect_images(
+    model: DetectorLike,
+    loader: BatchSource,
+    truth: GroundTruth,
+    detect: DetectOptions,
+    forward: ForwardOptions,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Detected:
+    """Collect the detections of ``model`` in the images of ``loader``, with the ground truth.
 
     ``Batch.indices`` say which record of ``truth`` an image is.  on_progress: called with batches
     done and in all.  The model is in evaluation mode meanwhile; afterwards, also after an error,
     every module has its own mode again.
-    Raises EvaluationError if no image came, BranchError if the model lacks the branch.
+    Raises BranchError if the model lacks the branch.
     """
     branches = branches_for(detect.nms, model.branches)
     collector, clock = DetectionCollector(truth.class_names), _Clock(forward.device)
-    pictures: list[Picture] = []
+    indices: list[int] = []
     paths: list[Path] = []
+    pictures: dict[int, Picture] = {}
     with torch.inference_mode(), _evaluation_mode(model):
         for done, batch in enumerate(clock.waiting(loader.epoch(0)), start=1):
             images = batch.images.to(forward.device, non_blocking=True)
@@ -111,16 +166,12 @@ def evaluate(
             if truth.single_cls:
                 found = [detections.single_class() for detections in found]
             _collect(collector, batch, truth.records, found)
+            indices += batch.indices
             paths += batch.paths
-            pictures += _pictures(batch, found, MAX_PICTURES - len(pictures))
+            pictures |= _pictures(batch, found)
             if on_progress is not None:
                 on_progress(done, len(loader))
-    if len(collector) == 0:
-        raise EvaluationError(
-            f"validation: none of the {len(truth.records)} images could be measured; "
-            "det data check says what is wrong with them"
-        )
-    return Evaluation(collector.compute(), clock.speed(), collector, pictures, paths)
+    return Detected(collector, indices, paths, pictures, clock.speed())
 
 
 def _collect(
@@ -144,14 +195,15 @@ def _collect(
         )
 
 
-def _pictures(batch: Batch, found: Sequence[Detections], room: int) -> list[Picture]:
-    """Copies of the first ``room`` images with their boxes."""
-    kept = []
-    for i in range(min(room, len(batch))):
-        image = batch.images[i].permute(1, 2, 0).cpu().numpy().copy()
-        mine = batch.batch_index == i
-        boxes, labels = batch.boxes[mine].cpu().numpy(), batch.labels[mine].cpu().numpy()
-        kept.append(Picture(image, boxes, labels, found[i]))
+def _pictures(batch: Batch, found: Sequence[Detections]) -> dict[int, Picture]:
+    """Copies of the data set's first images with their boxes, by index."""
+    kept = {}
+    for i, index in enumerate(batch.indices):
+        if index < MAX_PICTURES:
+            image = batch.images[i].permute(1, 2, 0).cpu().numpy().copy()
+            mine = batch.batch_index == i
+            boxes, labels = batch.boxes[mine].cpu().numpy(), batch.labels[mine].cpu().numpy()
+            kept[index] = Picture(image, boxes, labels, found[i])
     return kept
 
 
@@ -200,6 +252,6 @@ class _Clock:
     def speed(self) -> dict[str, float]:
         """ms per image, without the first batch if there are several."""
         counted = self._batches[1:] or self._batches
-        images = sum(size for size, _ in counted)
+        images = max(sum(size for size, _ in counted), 1)
         stages = ("pre", "inference", "post")
         return {stage: sum(times[stage] for _, times in counted) / images for stage in stages}

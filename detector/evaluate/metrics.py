@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,6 +146,23 @@ class DetectionCollector:
         self._sizes.append((int(size[0]), int(size[1])))
         self._truth.append(truth)
         self._found.append(found)
+
+    @staticmethod
+    def joined(parts: Sequence[DetectionCollector]) -> DetectionCollector:
+        """The images of all ``parts``, sorted by image id."""
+        whole = DetectionCollector(parts[0].class_names)
+        images = [
+            image
+            for part in parts
+            for image in zip(part._ids, part._sizes, part._found, part._truth, strict=True)
+        ]
+        for place, (id, size, *tables) in enumerate(sorted(images, key=lambda image: image[0])):
+            found, truth = (replace(t, images=np.full_like(t.images, place)) for t in tables)
+            whole._ids.append(id)
+            whole._sizes.append(size)
+            whole._found.append(found)
+            whole._truth.append(truth)
+        return whole
 
     def compute(self) -> Metrics:
         """All metrics of what was added.  Raises ValueError if an image id was added twice."""

@@ -44,7 +44,7 @@ class Ranks:
         """``tensor``, overwritten with its sum over all ranks: the same bits on every rank.  On a
         GPU the host does not wait."""
         if self.size > 1:
-            with _raising_rank_lost():
+            with raising_rank_lost():
                 dist.all_reduce(tensor)
         return tensor
 
@@ -53,7 +53,7 @@ class Ranks:
         if self.size == 1:
             return number
         tensor = torch.tensor(number)
-        with _raising_rank_lost():
+        with raising_rank_lost():
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
@@ -62,23 +62,32 @@ class Ranks:
         if self.size == 1:
             return [value]
         values: list[Value] = [value] * self.size
-        with _raising_rank_lost():
+        with raising_rank_lost():
             dist.all_gather_object(values, value)
         return values
+
+    def gather_at_first(self, value: Value) -> list[Value]:
+        """The values of all ranks on rank 0, an empty list on the others; see ``gather``."""
+        if self.size == 1:
+            return [value]
+        values: list[Value] | None = [value] * self.size if self.first else None
+        with raising_rank_lost():
+            dist.gather_object(value, values)
+        return values or []
 
     def broadcast(self, value: Value) -> Value:
         """Rank 0's value, on every rank."""
         if self.size == 1:
             return value
         values = [value if self.first else None]
-        with _raising_rank_lost():
+        with raising_rank_lost():
             dist.broadcast_object_list(values, device=torch.device("cpu"))
         return values[0]  # type: ignore[return-value]
 
     def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite every rank's ``tensors`` (contiguous) with rank 0's."""
         for tensor in tensors if self.size > 1 else ():
-            with _raising_rank_lost():
+            with raising_rank_lost():
                 dist.broadcast(tensor, 0)
 
     def wait(self) -> None:
@@ -99,7 +108,7 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def _raising_rank_lost() -> Iterator[None]:
+def raising_rank_lost() -> Iterator[None]:
     """Turn torch's error about a rank that has ended into RankLost."""
     try:
         yield

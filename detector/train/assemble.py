@@ -314,8 +314,8 @@ def make_loaders(
                 workers=config.workers,
                 device_type=device.type,
                 painter=fill_device(data, device, log) if painted else None,
-                rank=ranks.rank if augmentation else 0,
-                world_size=ranks.size if augmentation else 1,
+                rank=ranks.rank,
+                world_size=ranks.size,
                 local_ranks=local_ranks,
             )
         )

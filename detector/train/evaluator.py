@@ -5,13 +5,14 @@ The score decides which epoch is best and when patience ends; the other numbers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..evaluate.class_names import GroundTruth
-from ..evaluate.evaluator import Evaluation, evaluate
+from ..evaluate.evaluator import Evaluation, detect_images, join_detected
 from ..models.detector import Detector
 from ..models.detector_like import ForwardOptions
 from ..precision.precision import Precision
@@ -47,8 +48,8 @@ class Evaluator(Protocol):
     def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
         """Measure ``model`` in ``precision``; see ``run.val_loader`` and ``run.val.records``.
 
-        With several ranks each rank calls this with its share of the batches, and rank 0's answer
-        counts: use ``run.ranks.gather``.
+        With several ranks each calls this, with its share of the batches in ``run.val_loader``,
+        and rank 0's answer counts: gather there with ``run.ranks.gather_at_first``.
         """
 
 
@@ -62,7 +63,7 @@ class CocoEvaluator:
     def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
         config, loader = run.config, run.val_loader
         with log.progress("validating", len(loader)) as update:
-            evaluation = evaluate(
+            own = detect_images(
                 model,
                 loader,
                 GroundTruth(run.val.records, run.class_names),
@@ -70,6 +71,10 @@ class CocoEvaluator:
                 ForwardOptions(run.device, precision.autocast, config.channels_last),
                 update,
             )
+        parts = run.ranks.gather_at_first(own)
+        if not parts:  # rank 0 has them
+            return Measured(math.nan, {})
+        evaluation = join_detected(parts).measure() if len(parts) > 1 else own.measure()
         metrics = evaluation.metrics
         columns = {name: getattr(metrics, name) for name in self.columns}
         return Measured(metrics.map, columns, metrics.to_dict(), evaluation)

@@ -4,23 +4,26 @@ autocast forward, float32 loss, scaled backward; and when the nominal batch is f
 step, update, zero, average.  An update whose gradients are not finite is skipped whole: weights,
 average and batch-norm statistics stay as they were before the nominal batch.
 
-Several ranks add up their gradients before they are unscaled.  From there on every rank has the
-same numbers: a gradient that is not finite on one of them is not finite on any.
+With several ranks, ``forward`` sums their gradients (data_parallel.py) during the backward pass
+that fills the nominal batch.  From there on every rank has the same numbers: a gradient that is not
+finite on one rank is not finite on any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
 from ..precision.precision import Precision
-from ..run.ranks import ALONE, Ranks
+from ..run.ranks import ALONE, Ranks, raising_rank_lost
 from .ema import ModelEma
 
 
@@ -37,7 +40,7 @@ class StepOutput:
 
 
 class TrainStep:
-    """Everything that one batch touches.  forward: the model, or its compiled twin."""
+    """Everything that one batch touches.  forward: the model as it is called in training."""
 
     def __init__(
         self,
@@ -88,14 +91,15 @@ class TrainStep:
         scaled = self.scaler.is_enabled()
         if not self._kept and (eager or scaled):
             self._keep_statistics()
-        with self.precision.autocast():
-            outputs = self.forward(batch.images)
-        loss = self.criterion(outputs, batch)
-        self.scaler.scale(loss.total).backward()
+        with self._gradient_sync(update):
+            with self.precision.autocast():
+                outputs = self.forward(batch.images)
+            loss = self.criterion(outputs, batch)
+            self.scaler.scale(loss.total).backward()
         loss = self._of_all_ranks(loss)
         if not update:
             return StepOutput(loss, None, False if eager or scaled else None, scaled)
-        self._add_up()
+        self._average_statistics()
         self.scaler.unscale_(self.optimizer)
         limit = self.clip if self.clip > 0 else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit)
@@ -110,6 +114,16 @@ class TrainStep:
         self.drop_gradients()
         return StepOutput(loss, grad_norm, None if finite is None else not finite, scaled)
 
+    @contextlib.contextmanager
+    def _gradient_sync(self, update: bool) -> Iterator[None]:
+        """While gradients only accumulate, ranks do not exchange them."""
+        parallel = self.forward if isinstance(self.forward, DistributedDataParallel) else None
+        with (
+            contextlib.nullcontext() if parallel is None else raising_rank_lost(),
+            contextlib.nullcontext() if parallel is None or update else parallel.no_sync(),
+        ):
+            yield
+
     def _of_all_ranks(self, loss: LossOutput) -> LossOutput:
         """The losses of all ranks together."""
         if self.ranks.size == 1:
@@ -119,12 +133,11 @@ class TrainStep:
         total, *parts = self.ranks.sum(own).unbind()
         return replace(loss, total=total, parts=dict(zip(names, parts, strict=True)))
 
-    def _add_up(self) -> None:
-        """Gradients become their sum over the ranks, batch-norm statistics their mean, in one
-        message.  Each rank normalises with its own batch."""
+    def _average_statistics(self) -> None:
+        """Batch-norm statistics become their mean over the ranks, in one message: each rank
+        normalizes with its own images."""
         if self.ranks.size == 1:
             return
-        grads = [p.grad for p in self.parameters if p.grad is not None]
         means = [
             statistic
             for norm in self.model.modules()
@@ -132,13 +145,10 @@ class TrainStep:
             for statistic in (norm.running_mean, norm.running_var)
             if statistic is not None
         ]
-        tensors = grads + means
-        whole = self.ranks.sum(torch.cat([tensor.flatten() for tensor in tensors]))
-        parts = whole.split([tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view(tensor.shape))
-        if means:
-            torch._foreach_div_(means, self.ranks.size)
+        if not means:
+            return
+        whole = self.ranks.sum(torch.cat(means)).div_(self.ranks.size)
+        torch._foreach_copy_(means, list(whole.split([len(mean) for mean in means])))
 
     def _keep_statistics(self) -> None:
         """Remember batch-norm statistics as they are before a nominal batch."""

@@ -31,6 +31,7 @@ from ..run.observer import Epoch, Observers, Started, Step
 from ..run.signals import Interrupted, StopRequest, stop_request
 from .assemble import Run
 from .checkpoint_writer import CheckpointWriter
+from .data_parallel import forward_of
 from .describe import describe_run
 from .evaluator import CocoEvaluator, Evaluator, Measured
 from .feed import on_device
@@ -66,6 +67,8 @@ class Trainer:
         self.length = run.length
         self.at = Position()
         self.stop_reason: str | None = None
+        self._training_mode()
+        forward = forward_of(run.model, run.ranks, compiled=self.config.compile)
         self.step = TrainStep(
             run.model,
             run.criterion,
@@ -73,7 +76,7 @@ class Trainer:
             self.precision,
             ema=run.ema,
             clip=self.config.clip,
-            forward=torch.compile(run.model) if self.config.compile else None,
+            forward=forward,
             ranks=run.ranks,
         )
         self.guard = Guard(self.state_dict, waits=run.device.type == "cuda")

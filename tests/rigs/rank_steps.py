@@ -12,6 +12,7 @@ from yolodet.datasets.nouns import Batch
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.precision import Precision
 from yolodet.detector.run.ranks import Ranks
+from yolodet.detector.train.data_parallel import forward_of
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer
 from yolodet.detector.train.step import TrainStep
@@ -40,6 +41,7 @@ def steps_of(
         Precision(precision, "cpu", "as told"),
         ema=ModelEma(model, decay=0.9, tau=2.0),
         clip=1.0,
+        forward=forward_of(model, ranks),
         ranks=ranks,
     )
     found: dict[str, Any] = {"total": [], "parts": [], "norm": [], "skipped": [], "scale": []}
