@@ -108,13 +108,16 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def raising_rank_lost() -> Iterator[None]:
-    """Turn torch's error about a rank that has ended into RankLost."""
+def raising_rank_lost(only: str = "") -> Iterator[None]:
+    """Turn torch's error about a rank that has ended into RankLost.  only: pattern of the errors to
+    turn, where others may come too."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        if not re.search(only, str(error)):
+            raise
         line = str(error).strip().partition("\n")[0]
         reason = re.sub(r"^\[[^]]*\] *", "", line).partition(". ")[0]
         raise RankLost(

@@ -119,7 +119,7 @@ class TrainStep:
         """While gradients only accumulate, ranks do not exchange them."""
         parallel = self.forward if isinstance(self.forward, DistributedDataParallel) else None
         with (
-            contextlib.nullcontext() if parallel is None else raising_rank_lost(),
+            contextlib.nullcontext() if parallel is None else raising_rank_lost(only="gloo/|NCCL"),
             contextlib.nullcontext() if parallel is None or update else parallel.no_sync(),
         ):
             yield
