@@ -215,6 +215,37 @@ def decide(folder: Path, broken: int | None) -> Any:
         return [(d.precision.name, d.line(), d.cached) for d in found], len(checks.asked)
 
 
+def validate(folder: Path, data: str) -> Any:
+    """Metrics, detections, paths and pictures of a validation by both ranks, and of one by a single
+    process; on rank 0."""
+    from tiny import train_config
+    from yolodet.detector.run.log import Log
+    from yolodet.detector.run.ranks import ALONE
+    from yolodet.detector.train.assemble import assemble
+    from yolodet.detector.train.evaluator import CocoEvaluator
+
+    config, _ = train_config(Path(data), folder, batch=2)
+    log = Log(verbose=False)
+    found = []
+    with two_ranks() as ranks:
+        for own in (ranks, ALONE):
+            run = assemble(config, log, ranks=own)
+            precision = fp32()
+            measured = CocoEvaluator()(run.model, precision, run, log)
+            found.append([len(run.val_loader), measured.metrics])
+            if (evaluation := measured.evaluation) is not None:
+                pictures = [picture.image for picture in evaluation.pictures]
+                rows = evaluation.collector.coco_results()
+                found[-1] += [rows, evaluation.paths, pictures]
+    return found
+
+
+def fp32() -> Any:
+    from yolodet.detector.precision.precision import Precision
+
+    return Precision("fp32", "cpu", "as told")
+
+
 def train(folder: Path, data: str, fault: str | None, **words: Any) -> Any:
     """A whole run; ``fault`` befalls the second rank."""
     import faults_of_ranks

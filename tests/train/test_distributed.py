@@ -110,6 +110,21 @@ def test_what_is_not_finite_on_one_rank_is_skipped_on_both(
         assert first["scale"][1] == first["scale"][0] / 2
 
 
+def test_ranks_share_a_validation_and_measure_what_one_process_measures(
+    pool: RankPool, tmp_path: Path
+) -> None:
+    """Seven images in four batches: each rank takes two, and no digit changes."""
+    data = write_tiny_data(tmp_path / "data", train=4, val=7)
+    first, second = pool.run("validate", tmp_path, data=str(data))
+    assert first.code == second.code == 0, first.talk + second.talk
+    shared, alone = first.value
+    assert (shared[0], second.value[0][0], alone[0]) == (2, 2, 4)
+    assert json.dumps(shared[1]) == json.dumps(alone[1]) and alone[1]["num_images"] == 7
+    assert shared[2] == alone[2] and len(alone[2]) > 100
+    assert shared[3] == alone[3]
+    assert all((a == b).all() for a, b in zip(shared[4], alone[4], strict=True))
+
+
 # ---------------------------------------------------------------- one precision
 
 
