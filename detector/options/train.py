@@ -51,6 +51,9 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
     compile: bool = option(
         False, "Precision", "Compile the model with torch.compile: minutes at the start, faster "
         "steps in long GPU runs.")
+    sync_bn: bool = option(
+        False, "Precision", "With several GPUs, normalize over the images of all of them "
+        "(SyncBatchNorm): for few images per GPU.")
 
     cache: str = option(
         "auto", "Data", "Where decoded images are kept: ram, disk (a memory-mapped file in the "

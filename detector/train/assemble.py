@@ -98,6 +98,11 @@ def assemble(
     CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
     device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
+    if config.sync_bn and device.type != "cuda":
+        raise UsageError(
+            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
+            "SyncBatchNorm there; leave it out"
+        )
     prepare_process(config, device)
     if ranks.size > 1 and device.type == "cuda":
         torch.cuda.set_device(device)  # or every rank would take memory of the first GPU

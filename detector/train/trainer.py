@@ -68,7 +68,9 @@ class Trainer:
         self.at = Position()
         self.stop_reason: str | None = None
         self._training_mode()
-        forward = forward_of(run.model, run.ranks, compiled=self.config.compile)
+        forward = forward_of(
+            run.model, run.ranks, compiled=self.config.compile, sync_bn=self.config.sync_bn
+        )
         self.step = TrainStep(
             run.model,
             run.criterion,

@@ -21,16 +21,22 @@ from rank_jobs import RankPool
 from rank_steps import steps_of
 from tiny import (
     NAN,
+    make_batch,
     needs_bf16,
     rows_of,
     same,
     saved,
     tensors_of,
+    tiny_detector,
+    train,
     write_tiny_data,
 )
+from torch import nn
+from yolodet.detector.options.errors import UsageError
 from yolodet.detector.precision.agree import agree, united
 from yolodet.detector.run.folder import LAST
 from yolodet.detector.run.ranks import ALONE
+from yolodet.detector.train import data_parallel
 from yolodet.detector.train.guard import Failure, worst
 from yolodet.weights.checkpoint import load_state
 
@@ -123,6 +129,28 @@ def test_ranks_share_a_validation_and_measure_what_one_process_measures(
     assert shared[2] == alone[2] and len(alone[2]) > 100
     assert shared[3] == alone[3]
     assert all((a == b).all() for a, b in zip(shared[4], alone[4], strict=True))
+
+
+def test_sync_bn_is_refused_on_the_cpu(squares: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="sync_bn=True needs CUDA devices, and this run is on cpu"):
+        train(squares, tmp_path, sync_bn=True)
+    assert not (tmp_path / "train").exists()
+
+
+def test_modules_with_sync_bn_share_every_tensor_with_the_bare_model() -> None:
+    model = tiny_detector().train()
+    model.backbone.stem.eval()
+    synced = data_parallel._with_sync_bn(model)
+    kinds = {type(module) for module in synced.modules()}
+    assert nn.SyncBatchNorm in kinds and nn.BatchNorm2d not in kinds
+    assert nn.SyncBatchNorm not in {type(module) for module in model.modules()}
+    own, theirs = model.state_dict(keep_vars=True), synced.state_dict(keep_vars=True)
+    assert own.keys() == theirs.keys() and all(theirs[name] is own[name] for name in own)
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert modes == {name: module.training for name, module in synced.named_modules()}
+    model.eval(), synced.eval()  # in evaluation it needs no other rank
+    images = make_batch(2).images
+    assert torch.equal(model(images)["one_to_one"].logits, synced(images)["one_to_one"].logits)
 
 
 # ---------------------------------------------------------------- one precision
