@@ -49,8 +49,6 @@ def _sum_gradients(_: None, bucket: dist.GradBucket) -> torch.futures.Future[tor
 
 
 def _with_sync_bn(model: nn.Module) -> nn.Module:
-    """A copy of the modules with SyncBatchNorm, around the same parameters and statistics.  The
-    counters of batches are copies: the step counts those of the bare model."""
-    tensors = (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point()))
-    shared = {id(tensor): tensor for tensor in tensors}
+    """A copy of the modules with SyncBatchNorm, around the same parameters and buffers."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, shared))
