@@ -97,15 +97,7 @@ def assemble(
     started from are not needed then.  ranks: the ranks that train together.  Raises DatasetError,
     CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
-    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
-    if config.sync_bn and device.type != "cuda":
-        raise UsageError(
-            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
-            "SyncBatchNorm there; leave it out"
-        )
-    prepare_process(config, device)
-    if ranks.size > 1 and device.type == "cuda":
-        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
+    device = prepare_device(config, ranks)
     with ranks.rank0_first():
         dataset, scans = load_data(config, log)
         class_names = ("object",) if config.single_cls else dataset.class_names
@@ -189,6 +181,20 @@ def announce(run: Run, repeats: int, log: Log) -> None:
         f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
         + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")
     )
+
+
+def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
+    """The device of this rank, with the process set up for it.  Raises DeviceError, UsageError."""
+    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
+    if config.sync_bn and device.type != "cuda":
+        raise UsageError(
+            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
+            "SyncBatchNorm there; leave it out"
+        )
+    prepare_process(config, device)
+    if ranks.size > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
+    return device
 
 
 def prepare_process(config: TrainConfig, device: torch.device) -> None:
