@@ -1,9 +1,8 @@
-"""The nouns of the data path: a Sample is one image with its boxes, a Batch is what the model is
-fed.
+"""The nouns of the data path: a Sample is one image with its boxes, a Batch is what the model gets.
 
-Boxes are xyxy in absolute pixels, float32, everywhere inside; other formats exist only at a
-reader's or writer's door. Images are RGB.  A Sample keeps OpenCV's [H,W,3] layout; collating stacks
-to [B,H,W,3] and permutes the view, so a batch is [B,3,H,W] in channels_last memory at no cost.
+Boxes are xyxy in absolute pixels, float32; other notations exist only in readers and writers.
+Images are RGB.  A Sample keeps OpenCV's [H,W,3] layout; collating stacks to [B,H,W,3] and permutes
+the view, so a batch is [B,3,H,W] in channels_last memory at no cost.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if (
-    TYPE_CHECKING
-):  # the scan, the doctor and `det data` work on records only and must not pay for torch
+if TYPE_CHECKING:  # `det data` works on records only and must not wait for torch
     import torch
 
 
@@ -50,12 +47,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model is fed.  B images, M boxes in the whole batch.
+    """What the model gets.  B images, M boxes in the whole batch.
 
     images: [B,3,H,W] uint8 (channels_last memory), RGB.  boxes: [M,4] float32 xyxy pixels of the
     input. labels: [M] int64.  batch_index: [M] int64, the image a box belongs to, ascending.
     indices: place of each image in the data set.  paths, original_sizes (h, w), letterboxes: one
-    entry an image.
+    entry per image.
     """
 
     images: torch.Tensor

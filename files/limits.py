@@ -30,8 +30,8 @@ def usable_cores(groups: Path = _GROUPS, own_group: Path = _OWN_GROUP) -> int:
 def available_memory(
     groups: Path = _GROUPS, own_group: Path = _OWN_GROUP, meminfo: Path = _MEMINFO
 ) -> int:
-    """Bytes to be had before the kernel or a group's limit objects; file caches count as free."""
-    # Where nobody says what is free (macOS), half of what is built in has to do.
+    """Bytes that may still be allocated under the limits; file caches count as free."""
+    # If the system does not say what is free (macOS), half of the installed memory is assumed.
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     for line in _text(meminfo).splitlines():
         if line.startswith("MemAvailable:"):

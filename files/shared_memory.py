@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-_STALE = 86400.0  # seconds after which an unfinished file that nobody writes to is removed
+_STALE = 86400.0  # seconds after which an unfinished file without writes is removed
 
 
 class SharedFile:
@@ -64,7 +64,7 @@ class SharedFile:
         weakref.finalize(self, os.close, descriptor)
 
     def publish(self) -> None:
-        """Give a whole file its final name; whichever process comes first does it."""
+        """Give a complete file its final name; the first process does it."""
         if self.path is None or self._part is None:
             return
         self._mapping.flush()
@@ -90,7 +90,7 @@ class SharedFile:
 
 
 def _unnamed() -> int:
-    """Descriptor of a new file in memory, or without a name where there is no such thing."""
+    """Descriptor of a new file in memory, else of an unnamed temporary file."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("images", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
@@ -103,7 +103,7 @@ def _remove(part: Path, owner: int) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Parts that a killed process left behind.  Removing a live one only costs its final name."""
+    """Remove what a killed process left.  A live part would only lose its final name."""
     for part in path.parent.glob(f"{path.name}.*.part"):
         try:
             if time.time() - part.stat().st_mtime > _STALE:

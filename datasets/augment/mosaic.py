@@ -4,9 +4,8 @@ The classic mosaic (arXiv:2004.10934) pastes four images around a random point o
 twice the output's side and then warps that canvas into the output.  Here the canvas never exists:
 the place of a tile on it and the warp are one affine matrix, and each tile is drawn once,
 straight into its part of the output.  Everything is decided here, from image sizes alone: a
-``Placement`` says what is wanted, a ``Tile`` what is drawn, down to the pixel, and the boxes
-follow the tiles.  Who draws them (compose.py with OpenCV, device_augment.py with torch) decides
-nothing more, so boxes are the same whoever it is.
+``Placement`` in exact coordinates, a ``Tile`` in whole pixels, and the boxes move with the tiles.
+Drawing (draw_cpu.py with OpenCV, device_draw.py with torch) decides nothing, so boxes are the same.
 
 Without rotation and shear a tile lands on an axis-aligned rectangle.  It is then resized between
 whole source and output pixels, which OpenCV does three times faster than a warp; the matrix is
@@ -210,7 +209,7 @@ def _span(length: int, zoom: float, offset: float, limit: int) -> _Span | None:
 
 
 def _warped(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> _Found:
-    """Source, the bounds of the moved part, and ``matrix``: a warp draws what it is told."""
+    """Source, the bounds of the moved part, and ``matrix``: a warp needs no adjustment."""
     bounds = warp_boxes(np.array(((0.0, 0.0, width, height),)), matrix[None])[0]
     limit = (size[1], size[0]) * 2
     bounds = np.clip((*np.floor(bounds[:2]), *np.ceil(bounds[2:])), 0, limit).astype(int)

@@ -6,7 +6,7 @@ so that pixels are interpolated once and boxes are computed from the same number
 pixels. Random numbers come from the caller's generator.  Nothing here draws an image or reads a
 file.
 
-Left out: perspective, and color operations other than hue, saturation and value.
+Not supported: perspective, and color operations other than hue, saturation and value.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def warp_boxes(boxes: np.ndarray, matrices: np.ndarray) -> np.ndarray:
 
 
 def clip_boxes(boxes: np.ndarray, limits: np.ndarray | tuple[float, ...]) -> np.ndarray:
-    """[N,4] xyxy cut to limits x0, y0, x1, y1 (one row, or one row a box)."""
+    """[N,4] xyxy cut to limits x0, y0, x1, y1 (one row, or one row per box)."""
     limits = np.asarray(limits, boxes.dtype)
     clipped: np.ndarray = np.maximum(boxes, limits[..., [0, 1, 0, 1]])
     return np.minimum(clipped, limits[..., [2, 3, 2, 3]], out=clipped)

@@ -1,8 +1,8 @@
 """Records to Samples: the data set as training and validation see it.
 
-A sample is asked for by (epoch, index, repeat), and everything random about it comes from a
-generator seeded with (seed, epoch, index, repeat): who asks, in which order and in how many
-processes changes nothing.  ``plan`` draws all random numbers and decides what goes where from the
+A sample is named by (epoch, index, repeat), and everything random about it comes from a generator
+seeded with (seed, epoch, index, repeat), so that the order and the number of processes change
+nothing.  ``plan`` draws all random numbers and decides what goes where from the
 sizes of the images alone; ``__getitem__`` reads the images and draws the plan.  Without
 augmentation an image is letterboxed, and the Sample carries the way back.  ``drawing`` turns a
 plan into whole pixels, boxes included, to be drawn by this class on the CPU or by device_draw.py
@@ -112,16 +112,12 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self._packed.sizes)
 
-    def record(self, index: int) -> Record:
-        """The record at ``index``, as it was given."""
-        return self._packed[index]
-
     def facts(self, index: int) -> tuple[Path, tuple[int, int]]:
         """Path and original size (h, w) of an image."""
         return self._packed.path(index), self._packed.size(index)
 
     def __getitem__(self, key: Key) -> Sample:
-        """The sample of (epoch, index, repeat); ImageError where its image cannot be read."""
+        """The sample of (epoch, index, repeat); ImageError if its image cannot be read."""
         return self.draw(key, np.empty((self.image_size, self.image_size, 3), np.uint8))
 
     def draw(self, key: Key, output: np.ndarray) -> Sample:
@@ -131,9 +127,9 @@ class DetectionDataset:
         return self._augmented(self.drawing(key), output)
 
     def read(self, index: int) -> np.ndarray:
-        """[H,W,3] uint8 RGB with its long side image_size pixels; not to be written to.
+        """[H,W,3] uint8 RGB with its long side image_size pixels; do not write to it.
 
-        From the cache, or decoded and put there. Raises ImageError.
+        From the cache, or decoded and stored there.  Raises ImageError.
         """
         image = self.cache.get(index)
         if image is not None:
@@ -255,10 +251,6 @@ class _PackedRecords:
         self.labels = self.labels.astype(np.int64)
         self.names = b"".join(names)
         self.name_starts = np.concatenate(((0,), np.cumsum([len(name) for name in names])))
-
-    def __getitem__(self, index: int) -> Record:
-        own = self.of(index)
-        return Record(self.path(index), self.size(index), self.boxes[own], self.labels[own])
 
     def path(self, index: int) -> Path:
         name = self.names[self.name_starts[index] : self.name_starts[index + 1]]

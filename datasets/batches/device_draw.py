@@ -1,15 +1,14 @@
-"""Drawing training images on the device that trains, from all images of the data set in its memory.
+"""Drawing training images on the training device, from all images of the data set in its memory.
 
-A GPU can draw a mosaic faster than the cores beside it can feed it with drawn ones.  The kept
-images lie on the device as one long row of pixels; a batch arrives as the plan of its tiles
-(planned.py), and each output pixel is looked up in the row: which tile lies on top, where in it,
+A GPU draws mosaics faster than the cores beside it can feed it with drawn ones.  The images lie on
+the device as one long row of pixels; a batch arrives as the plan of its tiles (device_plan.py), and
+each output pixel is looked up in the row: which tile lies on top, where in it,
 the four pixels around.  Then second images are blended in and colors are shifted.  What
-is drawn differs from what the CPU draws by how OpenCV interpolates (with short weights, and the
-edges of turned tiles softly over a pixel) and no more: colors are the same to the rounding.  Boxes
-are computed elsewhere, once for both.
+is drawn differs from the CPU's drawing only by OpenCV's interpolation (short weights, and soft
+edges of rotated tiles): colors are the same up to rounding.  Boxes are computed once for both.
 
-Works on every torch device.  Left out: images that do not fit the device (they are drawn on the
-CPU, see ``choose_device``), and kernels of its own.
+Works on every torch device.  Images that do not fit the device are drawn on the CPU (see
+``choose_device``).
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from .dataset import DetectionDataset
 from .device_plan import Halved, Layer, Layout, PlannedBatch
 
 SHARE = 0.25
-"""Of the free memory of a device: what the images may take where nobody asked for it by name."""
-_MOST = 0.9  # of it where somebody did
+"""Share of the free memory of a device that the images may take with ``auto``."""
+_MOST = 0.9  # with the device named
 _READ_AT_ONCE = 64  # images in the memory of the host while the device is filled
 
 
@@ -79,7 +78,7 @@ class DevicePainter:
         self._dataset = dataset
 
     def fill(self, on_progress: Callable[[int, int], None] | None = None) -> None:
-        """Read every image.  Raises ImageError where one cannot be read."""
+        """Read every image.  Raises ImageError if one cannot be read."""
         count = len(self._dataset)
         with ThreadPoolExecutor(usable_cores(), "fill") as pool:
             for start in range(0, count, _READ_AT_ONCE):
@@ -116,7 +115,7 @@ class DevicePainter:
         return replace(planned.batch, images=output.permute(0, 3, 1, 2))
 
     def _places(self, indices: list[int]) -> Tensor | slice:
-        """An index of outputs, without a copy where they follow on each other."""
+        """An index of outputs; a slice, which copies nothing, if they are consecutive."""
         first, last = indices[0], indices[-1]
         if last - first + 1 == len(indices):
             return slice(first, last + 1)
@@ -168,7 +167,7 @@ def paint(
     for tile in range(maps.shape[1]):
         a, b, c, d, e, f = maps[:, tile, :, None, None].unbind(1)  # [N,1,1] each
         x0, y0, x1, y1, last_x, last_y = limits[:, tile, :, None, None].unbind(1)
-        # without turns a row of numbers an axis will do: [N,1,W] and [N,H,1]
+        # without rotation one row of numbers per axis is enough: [N,1,W] and [N,H,1]
         across, down = a * x + c, e * y + f
         if turned:
             across, down = across + b * y, down + d * x

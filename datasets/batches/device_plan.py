@@ -1,8 +1,8 @@
 """A batch of training images that has been planned to the pixel but not drawn yet: numbers only.
 
 For a device that holds all images of the data set as one row of pixels, every tile is an affine
-map from output pixels to places in that row.  Whoever plans (a loader process) needs the sizes of
-the images and no pixel; whoever draws (device_augment.py) needs these arrays and no plan.
+map from output pixels to places in that row.  Planning (in a loader process) needs the sizes of the
+images and no pixel; drawing (device_draw.py) needs these arrays and no plan.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _batch(dataset: DetectionDataset, drawings: Sequence[Drawing]) -> Batch:
 
 
 def _layer(layout: Layout, outputs: Sequence[Sequence[Tile]]) -> Layer:
-    """NumPy does the arithmetic, for the reason that loader.py gives."""
+    """With NumPy, for the reason in loader.py."""
     most = max((len(tiles) for tiles in outputs), default=1)
     maps = np.zeros((len(outputs), most, 6), np.float32)
     limits = np.zeros((len(outputs), most, 6), np.float32)  # of a tile that is not there: none

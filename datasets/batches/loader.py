@@ -1,19 +1,17 @@
-"""Samples to Batches: which images, in which order, by whom.
+"""Samples to Batches: which images, in which order, prepared by processes or threads.
 
-The order of an epoch is a pure function of (seed, epoch), and so is every sample: how many
-processes work on it changes nothing, and an epoch can be entered at any step.  A global batch is
-cut into equal parts for the ranks, so that training sees the same batches whatever the number of
-devices.
+The order of an epoch depends on (seed, epoch) only, and so does every sample: the number of
+processes changes nothing, and an epoch can be entered at any step.  A global batch is divided into
+equal parts for the ranks, so that training sees the same batches on any number of devices.
 
-Work is done in one of two ways.  With ``workers`` processes, each prepares whole batches ahead of
-time: right where the model runs on another device.  With none, the threads of a pool prepare the
-next batch together, on all cores, when it is asked for: right where the model runs on the same
-cores, since then nothing competes with it and nothing idles.
+With ``workers`` processes, each prepares whole batches ahead of time, which suits a model on
+another device.  With none, the threads of a pool prepare the next batch together, on all cores,
+when it is needed.  That suits a model on the same cores: nothing competes with it or idles.
 
-Where a painter holds the images on a device, they only plan, and it draws what is planned when a
-batch is asked for.
+If a painter holds the images on a device, processes and threads only plan; the painter draws the
+planned batch when it is needed.
 
-Left out: weighted sampling, and batches of several sizes.
+Not supported: weighted sampling, and batches of several sizes.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ Prepared = Batch | PlannedBatch
 class Loader:
     """Batches of a data set, one epoch at a time.
 
-    batch_size: images a step over all ranks.  shuffle: random order, and a last step that is
+    batch_size: images per step over all ranks.  shuffle: random order, and a last step that is
     padded by wrapping until all ranks have equally many images (training); False keeps the order
     and shows every image once (validation).  seed: of the order.  repeats: how often an epoch
     uses each image, each time with other random numbers.  workers: processes; None chooses, 0
@@ -59,7 +57,7 @@ class Loader:
     drop_last: leave out a last step that is not full, unless it is the only one.  context: how
     processes start (fork, spawn, forkserver); None is Python's default.  local_ranks: ranks on
     this machine, which share its cores.  painter: made for the same data set, draws its images.
-    Raises ValueError where batch_size cannot be shared equally by the ranks.
+    Raises ValueError if batch_size cannot be divided equally among the ranks.
     """
 
     def __init__(
@@ -81,8 +79,8 @@ class Loader:
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(
-                f"batch={batch_size} cannot be shared equally by {world_size} devices: "
-                f"take a multiple of {world_size}"
+                f"batch={batch_size} cannot be divided equally among {world_size} devices: "
+                f"use a multiple of {world_size}"
             )
         self.dataset = dataset
         self._seed = seed
@@ -110,7 +108,7 @@ class Loader:
         self._processes: _Processes | None = None
 
     def __len__(self) -> int:
-        """Steps an epoch of this rank."""
+        """Steps per epoch of this rank."""
         return len(self._shares)
 
     @property
@@ -121,8 +119,7 @@ class Loader:
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from ``start_step`` on; those before it are not loaded.
 
-        One epoch at a time: asking for another ends the one before. Raises ImageError where an
-        image cannot be read.
+        Starting an epoch ends the one before.  Raises ImageError if an image cannot be read.
         """
         keys = self._keys(epoch)
         batches = [
@@ -168,7 +165,7 @@ class Loader:
         return self._processes.run(batches)
 
     def _in_threads(self, batches: list[list[Key]]) -> Iterator[Prepared]:
-        """On a CPU device a batch is begun when it is asked for, else one is prepared ahead."""
+        """On a CPU device a batch is started when it is needed, else one is prepared ahead."""
         ahead, pin = (0 if self._device_type == "cpu" else 1), self._device_type == "cuda"
         begun: deque[_BegunBatch | _BegunPlan] = deque()
         for keys in batches:
@@ -213,7 +210,7 @@ class _BegunBatch:
         ]
 
     def finish(self, pin: bool) -> Batch:
-        """Wait for the images; ImageError where one cannot be read."""
+        """Wait for the images; ImageError if one cannot be read."""
         samples = [sample.result() for sample in self._samples]
         batch = _to_batch(torch.from_numpy(self._images), samples, _indices(self._keys))
         return batch.pin_memory() if pin else batch
@@ -241,10 +238,10 @@ def _shares(
 
 
 def choose_workers(device_type: str, cores: int, batches: int) -> int:
-    """How many loader processes suit a device; 0 means: by threads, in the process that trains.
+    """How many loader processes suit a device; 0 means threads in the training process.
 
-    On a CPU the model needs all cores, so nothing may run beside it.  An accelerator leaves the
-    cores to the loader but for the one that feeds it.  batches: of an epoch.
+    On a CPU the model needs all cores.  An accelerator leaves them to the loader, except for the
+    one that feeds it.  batches: per epoch.
     """
     if device_type == "cpu":
         return 0
@@ -259,13 +256,13 @@ def _why_fewer(wanted: int, batches: int, room: int) -> str:
 
 
 def _room_for_workers(batch_bytes: int) -> int:
-    """How many workers' batches fit into half of the shared memory that torch passes them through.
+    """How many workers' batches fit into half of the shared memory through which torch passes them.
 
-    Containers often have 64 MB of it; a batch that does not fit there kills its worker.
+    Containers often have 64 MB of it; a batch that does not fit kills its worker.
     """
     try:
         shared = os.statvfs("/dev/shm")
-    except OSError:  # another system, another way
+    except OSError:  # systems other than Linux have no such limit
         return _MOST_WORKERS
     return shared.f_bavail * shared.f_frsize // 2 // (batch_bytes * (_AHEAD + 1))
 
@@ -273,8 +270,8 @@ def _room_for_workers(batch_bytes: int) -> int:
 def _to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
     """A Batch of images [B,H,W,3] that are stacked already; they are permuted, not copied.
 
-    NumPy does the arithmetic: torch's runs on OpenMP's threads, and in a process that was forked
-    from one that had used them those are dead, and it would wait for them for ever.
+    With NumPy: torch would use OpenMP's threads, which do not exist in a process forked from one
+    that had started them, and would wait for them forever.
     """
     counts = [len(sample.boxes) for sample in samples]
     return Batch(
@@ -294,10 +291,10 @@ def _indices(keys: Sequence[Key]) -> list[int]:
 
 
 class _Processes:
-    """Processes that live as long as their loader and are told batch by batch what to draw."""
+    """Processes that live as long as their loader and draw one batch after the other."""
 
     def __init__(self, reader: _BatchReader, workers: int, pin: bool, context: str | None) -> None:
-        self._batches: list[list[Key]] = []  # what the next iteration goes through
+        self._batches: list[list[Key]] = []  # of the next iteration
         self._iterator: Any = None
         self._loader = _QuietLoader(
             reader,
@@ -326,25 +323,24 @@ class _Processes:
     def close(self) -> None:
         """End the processes now.
 
-        Left to the garbage collector, torch's loader may find its queues closed before it, and
-        waits five seconds for each process that was never told.
+        If the garbage collector does it, torch's loader may find its queues closed, and waits five
+        seconds for each process.
         """
         if self._iterator is not None:
             self._iterator._shutdown_workers()
 
 
 class _QuietLoader(DataLoader[Prepared | ImageError]):
-    """Starts the processes it is told to, without torch's advice on how many."""
+    """A DataLoader without torch's warning about the number of processes."""
 
     def check_worker_number_rationality(self) -> None:
-        """Loader has chosen the number, or the user has."""
+        """Does not warn: the number was chosen by Loader or the user."""
 
 
 class _BatchReader(Dataset[Prepared | ImageError]):
     """The work of a process: keys of a batch -> Batch in shared memory; with a layout, its plan.
 
-    An unreadable image is an answer and not an exception, which would arrive wrapped in a
-    traceback.
+    An unreadable image is returned, not raised: an exception would arrive wrapped in a traceback.
     """
 
     def __init__(self, dataset: DetectionDataset, layout: Layout | None) -> None:
@@ -364,19 +360,19 @@ class _BatchReader(Dataset[Prepared | ImageError]):
 
 
 def _shared_images(count: int, side: int) -> torch.Tensor:
-    """[count,side,side,3] uint8 that other processes can read, to be drawn into.
+    """[count,side,side,3] uint8 to draw into, in memory that other processes can read.
 
-    Made in shared memory from the start: ``share_memory_()`` would copy, on OpenMP's threads.
+    ``share_memory_()`` would copy, with OpenMP's threads.
     """
     storage = torch.UntypedStorage._new_shared(count * side * side * 3, device="cpu")
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(count, side, side, 3)
 
 
 def _start_worker(_: int) -> None:
-    """One thread a process: processes are the parallelism. And signals are left to the parent.
+    """One thread per process, and signals are left to the parent.
 
-    An interrupt reaches the whole terminal's process group, but the trainer still wants the batches
-    of the step it finishes; and a handler inherited by forking would swallow a termination.
+    An interrupt reaches the whole process group of a terminal, but the trainer still needs the
+    batches of its last step; and a handler inherited by forking would ignore a termination.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

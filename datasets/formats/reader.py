@@ -2,7 +2,7 @@
 
 A format is one file: a subclass of ``Reader``, registered under the word that the YAML gives as
 ``format:``.  The scan, its cache and the doctor know no more of a format than this class.  Formats
-of this folder stand in ``BUILT_IN`` and are imported when they are asked for.
+of this folder are listed in ``BUILT_IN`` and imported when they are needed.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def _read_clean(
     except ValueError:
         return None
     classes, shares = values[:, 0], values[:, 1:]
-    # NaN fails every comparison, and so must be asked for in this direction.
+    # NaN fails every comparison, so the good case must be the true one.
     if not (classes.min() >= 0 and classes.max() < num_classes):
         return None
     if not (shares.min() >= -ROUNDING and shares.max() <= 1 + ROUNDING):

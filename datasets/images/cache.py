@@ -1,17 +1,17 @@
 """Decoded images, kept: uint8 RGB with the long side at image_size, in memory or in a mapped file.
 
-Decoding costs several times what augmentation costs, and a mosaic needs four images.  The sizes
-of all images are known from the records, so every image has its place from the start: one flat
-file with a flag for each image and then their pixels.  Whoever first needs an image decodes it
-and stores it there; loader processes share the file.  Two of them decoding the same image at once
-write the same bytes, which does no harm and needs no lock.
+Decoding takes several times as long as augmentation, and a mosaic needs four images.  The sizes of
+all images are known from the records, so every image has its place from the start: one flat file
+with a flag per image, then their pixels.  The first process that needs an image decodes it and
+stores it there; loader processes share the file.  If two decode the same image at once, they write
+the same bytes, so no lock is needed.
 
 A cache on disk gets its final name when every image is in it; the name holds a hash of the data
-set's fingerprint and of the layout.  One that no run has used for a month is removed when room for
-another is wanted.  Images that do not fit the budget are decoded every time.
+set's fingerprint and of the layout.  A cache that no run has used for a month is removed when a new
+one is made.  Images that do not fit the budget are decoded every time.
 
-Left out: sharing a cache between the ranks of a run on several devices (each has one of its own,
-and in memory its part of the budget), and caches that grow.
+Not supported: sharing a cache between the ranks of a run (each has its own, and its part of the
+memory budget), and caches that grow.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from .image import scaled_size
 MODES = ("auto", "ram", "disk", "none")
 _LAYOUT = 1  # raise when the file's layout, or the way images are decoded and scaled, changes
 _PAGE = 4096
-_SHARE = 0.25  # of the available memory, unless a budget is stated ...
-_RAM_SHARE = 0.75  # ... and where memory was asked for by name
-_KEEP_FREE = 1.1  # a file on disk is made where this times its size is free
-_UNUSED = 30 * 86400.0  # seconds after which a file on disk that no run has opened may go
+_SHARE = 0.25  # of the available memory, unless a budget is given ...
+_RAM_SHARE = 0.75  # ... and with cache=ram
+_KEEP_FREE = 1.1  # a file on disk is made if this times its size is free
+_UNUSED = 30 * 86400.0  # seconds after which a file that no run has opened may be removed
 _RESIDENT = 256 * 2**20  # bytes of a file on disk that stay mapped into a process
 
 
 class ImageCache:
-    """Places for the decoded images of a data set, by their index.
+    """The decoded images of a data set, by index.
 
     records: the images (only their sizes are used).  image_size: long side in pixels.  mode:
-    ``ram``, ``disk`` (needs a folder), ``none``, or ``auto``: ram where all images fit the
-    budget, else disk where a folder with room is given, else as many as fit in ram.  folder:
-    where a cache on disk goes; never the user's data folder.  fingerprint: changes whenever the
-    images do.  budget: bytes of memory; None: what ``memory_budget`` says.
+    ``ram``, ``disk`` (needs a folder), ``none``, or ``auto``: ram if all images fit the budget,
+    else disk if a folder with enough space is given, else as many as fit in ram.  folder: where a
+    cache on disk is stored; never the user's data folder.  fingerprint: changes whenever the images
+    do.  budget: bytes of memory; None: see ``memory_budget``.
 
-    memory: bytes of it that are taken once every image is held.  Raises ValueError for an unknown
-    mode, or for disk without a folder.
+    memory: bytes of memory that the full cache takes.  Raises ValueError for an unknown mode, or
+    for disk without a folder.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ImageCache:
         if mode not in MODES:
             raise ValueError(f"cache={mode}: expected one of {', '.join(MODES)}")
         if mode == "disk" and folder is None:
-            raise ValueError("cache=disk: a folder is needed to keep the decoded images in")
+            raise ValueError("cache=disk needs a folder for the decoded images")
         self.image_size = image_size
         sizes = [scaled_size(record.size, image_size) for record in records]
         self._sizes = np.array(sizes, np.int64).reshape(-1, 2)
@@ -111,14 +111,14 @@ class ImageCache:
         )
 
     def _lay_out(self, held: np.ndarray) -> int:
-        """Give the images ``held`` their places; returns the size of the file."""
+        """Place the images ``held`` in the file; returns its size in bytes."""
         start = -(-len(self) // _PAGE) * _PAGE  # flags first, then pixels from a page's start
         ends = start + np.cumsum(self._lengths[held])
         self._offsets[held] = ends - self._lengths[held]
         return int(ends[-1])
 
     def _open_on_disk(self, path: Path, size: int) -> str:
-        """Open or make the file; says what was in the way."""
+        """Open or make the file; returns the reason if that is impossible, else an empty text."""
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ class ImageCache:
         return height, width
 
     def get(self, index: int) -> np.ndarray | None:
-        """[H,W,3] uint8 RGB, read-only; None where the image is not kept (yet)."""
+        """[H,W,3] uint8 RGB, read-only; None if the image is not kept (yet)."""
         if self._file is None or self._offsets[index] < 0 or not self._file.data[index]:
             return None
         image = self._place(self._file, index)
@@ -158,10 +158,7 @@ class ImageCache:
         return image
 
     def put(self, index: int, image: np.ndarray) -> None:
-        """Keep ``image`` [H,W,3] uint8 where there is a place for it.
-
-        Raises ValueError where it is not of the size that its record leads to.
-        """
+        """Keep ``image`` [H,W,3] uint8 if it has a place; ValueError for an unexpected size."""
         height, width = self.size(index)
         if image.shape != (height, width, 3):
             got = f"{image.shape[1]} x {image.shape[0]}"
@@ -183,12 +180,12 @@ class ImageCache:
         return file.data[start : start + length].reshape(*self.size(index), 3)
 
     def describe(self) -> str:
-        """What was chosen, in a line: ``in memory, 64 MB`` or ``on disk, 9.1 GB in ...``."""
+        """What was chosen, in one line: ``in memory, 64 MB`` or ``on disk, 9.1 GB in ...``."""
         return self._note
 
 
 def _remove_unused(folder: Path) -> None:
-    """Caches that were not opened for long: their data set has changed, or is done with."""
+    """Remove caches that no run has opened for a month."""
     for file in folder.glob("images-*.rgb"):
         with contextlib.suppress(OSError):
             if time.time() - file.stat().st_mtime > _UNUSED:
@@ -196,7 +193,7 @@ def _remove_unused(folder: Path) -> None:
 
 
 def memory_budget(mode: str, local_ranks: int = 1) -> int:
-    """Bytes that decoded images may take in memory, of all caches of a process together.
+    """Bytes of memory that the decoded images of all caches of a process may take together.
 
     local_ranks: processes on this machine, each of which keeps images in its own memory.
     """
@@ -204,7 +201,7 @@ def memory_budget(mode: str, local_ranks: int = 1) -> int:
 
 
 def _bytes(count: int) -> str:
-    """A size for people: 830 kB, 64 MB, 9.1 GB."""
+    """A size to show: 830 kB, 64 MB, 9.1 GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:
             value = count / size

@@ -1,13 +1,13 @@
 """What the first bytes of an image file say: size, EXIF orientation, and whether it is whole.
 
-JPEG, PNG, WebP and BMP are read here by walking their segments, some tens of microseconds a file,
-so that a scan of a large data set does not decode it.  Anything else returns None and is decoded by
-whoever asked.  A file whose end is missing is told apart because decoders do not: they return an
+JPEG, PNG, WebP and BMP are read here by walking their segments, in some tens of microseconds per
+file, so that the scan of a large data set decodes nothing.  Any other format returns None and must
+be decoded.  A file whose end is missing is recognized, because decoders accept it: they return an
 image that is gray from some row on.
 
 Sources: ITU-T T.81 annex B (JPEG), PNG specification chapters 5 and 11, RFC 9649 (WebP),
 Exif 2.32 section 4.6.
-Left out: damage inside the compressed data, which only decoding finds.
+Not recognized: damage inside the compressed data, which only decoding finds.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ prediction and export alike, so that what is measured is what is used.  The orie
 applied here and not left to the decoder, whose versions differ in which formats they turn.
 Coordinates are continuous: pixel i covers [i, i + 1].
 
-Left out: animated images (the first frame is used) and formats that OpenCV was built without.
+Not supported: animations (the first frame is used), formats that OpenCV was built without.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .header import Header, read_header
 FILL = 114
 """Gray level around letterboxed and composed images."""
 CENTER, CORNER = "center", "top-left"
-"""Where an image lies in the network's input, by the names that checkpoints use."""
+"""Where an image lies in the network's input; the names that checkpoints use."""
 
 
 class ImageError(DetError):

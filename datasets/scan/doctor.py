@@ -241,7 +241,7 @@ def _copies(scans: dict[str, Scan], shared: dict[Path, list[str]]) -> list[Findi
 
 
 def _same_content(paths: list[Path]) -> list[list[Path]]:
-    """Groups of files with equal bytes: told by size, then by their ends, then by a whole hash."""
+    """Groups of files with equal bytes: compared by size, then by their ends, then by hash."""
     groups = [paths]
     for key in (_size, _ends, _whole):
         groups = [finer for group in groups for finer in _split_by(group, key)]

@@ -4,12 +4,11 @@
 2. the YAML is read and checked (description.py);
 3. its folders are looked for: beside the YAML, in the current folder, in DET_DATASETS, in the
    cache folder; what is on disk is used without asking the network;
-4. otherwise the YAML's archive is downloaded; where that fails and the YAML names a stand-in,
-   the stand-in is taken, called what it is, and the user is told.
+4. otherwise the YAML's archive is downloaded; if that fails and the YAML names a stand-in, the
+   stand-in is used under its own name, with a warning.
 
-This is the only file that reads the environment for the location of data: DET_DATASETS (folders
-that hold data sets), DET_CACHE and XDG_CACHE_HOME (where the cache folder is).  Nothing heavy is
-imported, so that a command can check its data set before it loads torch.
+This is the only file that reads DET_DATASETS (folders that hold data sets) from the environment.
+Nothing heavy is imported, so that a command can check its data set before it loads torch.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def load_dataset(
     data: a YAML, a folder that holds exactly one, or a built-in name (coco8, shapes.yaml).
     download: allow the network where the files are not on disk.  on_message: takes remarks and
     warnings.  on_progress: (done, total) in bytes while downloading, in images while drawing.
-    Raises DatasetError, and DownloadError where the archive cannot be had.
+    Raises DatasetError, and DownloadError if the archive cannot be downloaded.
     """
     say = on_message or _silent
     description = read_description(find_yaml(str(data)), say)
@@ -86,7 +85,7 @@ def load_dataset(
 
 
 def _silent(text: str) -> None:
-    """Takes remarks where nobody listens."""
+    """Ignores remarks."""
 
 
 def _built_in_names() -> list[str]:
@@ -307,8 +306,8 @@ def _stand_in(
     stand_in = load_dataset(yaml, download=False, on_message=say, on_progress=on_progress)
     name = f"{stand_in.name}-as-{description.name}"
     say(
-        f"WARNING: {description.name} is not on disk and could not be had: {reason}. "
-        f"Going on with the stand-in {name}: {stand_in.num_classes} classes of drawn objects. "
+        f"WARNING: {description.name} is not on disk and could not be downloaded: {reason}. "
+        f"Continuing with the stand-in {name}: {stand_in.num_classes} classes of drawn objects. "
         f"Its results are NOT results of {description.name}. For the real one put the folder "
         f"{description.path or description.name} here or into a folder named by DET_DATASETS."
     )

@@ -276,7 +276,7 @@ def test_archive_limits_hash_and_wrong_content(place: Path) -> None:
 def told_stand_in(data: Dataset, heard: list[str]) -> None:
     assert (data.name, data.stand_in) == ("shapes-as-coco8", "coco8")
     assert data.class_names == shapes.SHAPE_CLASSES
-    assert heard[-1].startswith("WARNING: coco8 is not on disk and could not be had: ")
+    assert heard[-1].startswith("WARNING: coco8 is not on disk and could not be downloaded: ")
     assert "Its results are NOT results of coco8" in heard[-1]
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from scenes import LIVELY, make_records
+from scenes import LIVELY, make_records, record_of
 from yolodet.datasets.batches import loader as loader_module
 from yolodet.datasets.batches.dataset import DetectionDataset, Key
 from yolodet.datasets.batches.loader import Loader, choose_workers
@@ -31,7 +31,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DetectionDataset:
 
 @pytest.fixture(scope="module")
 def plain(dataset: DetectionDataset) -> DetectionDataset:
-    records = [dataset.record(index) for index in range(COUNT)]
+    records = [record_of(dataset, index) for index in range(COUNT)]
     return DetectionDataset(records, 64, augment=None)
 
 
@@ -76,7 +76,7 @@ def test_batches_do_not_depend_on_who_prepares_them(
     dataset: DetectionDataset, workers: int, context: str | None
 ) -> None:
     """Nor on where the epoch is entered, or on an epoch that was left before its end."""
-    records = [dataset.record(index) for index in range(COUNT)]
+    records = [record_of(dataset, index) for index in range(COUNT)]
     cached = DetectionDataset(records, 64, augment=LIVELY, seed=3, cache=ImageCache(records, 64))
     loader = Loader(cached, 4, shuffle=True, seed=5, workers=workers, context=context)
     assert loader.workers == workers
@@ -240,7 +240,7 @@ def test_a_batch_is_uint8_channels_last_and_knows_its_boxes(dataset: DetectionDa
 
 
 def test_a_batch_of_backgrounds_has_empty_tensors(plain: DetectionDataset) -> None:
-    records = [plain.record(index) for index in (0, 4, 8)]  # those have no boxes
+    records = [record_of(plain, index) for index in (0, 4, 8)]  # those have no boxes
     data = DetectionDataset(records, 64, augment=None)
     batch = next(Loader(data, 3, shuffle=False, workers=0).epoch(0))
     assert batch.boxes.shape == (0, 4) and batch.labels.shape == batch.batch_index.shape == (0,)
@@ -317,7 +317,7 @@ def test_little_shared_memory_means_fewer_processes(
     assert Loader(dataset, 4, shuffle=True, workers=4).fewer_workers == (
         "workers=4: 3 are used, as many as an epoch has batches"
     )
-    records = [dataset.record(index) for index in range(COUNT)]
+    records = [record_of(dataset, index) for index in range(COUNT)]
     large = DetectionDataset(records, 1280, augment=LIVELY)
     two = Loader(large, 1, shuffle=True, workers=9)
     assert two.workers == 2

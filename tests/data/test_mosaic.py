@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scenes import LIVELY, QUIET, compose, make_records, smooth_image, write_record
+from scenes import LIVELY, QUIET, compose, make_records, record_of, smooth_image, write_record
 from yolodet.datasets.augment.mosaic import Placement, place_mosaic, place_single
 from yolodet.datasets.augment.transforms import random_affine
 from yolodet.datasets.batches.dataset import Augment, DetectionDataset
@@ -317,7 +317,7 @@ def test_records_come_back_as_given(tmp_path: Path) -> None:
     records = make_records(tmp_path / "déjà vu", 6)
     data = DetectionDataset(records, 64, augment=None)
     for index, record in enumerate(records):
-        packed = data.record(index)
+        packed = record_of(data, index)
         assert (packed.path, packed.size) == (record.path, record.size)
         assert np.array_equal(packed.boxes, record.boxes)
         assert np.array_equal(packed.labels, record.labels)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from yolodet.datasets.augment.draw_cpu import paint
 from yolodet.datasets.augment.mosaic import Placement, move_boxes, to_pixels
-from yolodet.datasets.batches.dataset import Augment
+from yolodet.datasets.batches.dataset import Augment, DetectionDataset
 from yolodet.datasets.formats.record import Record
 
 QUIET = Augment(
@@ -71,3 +71,10 @@ def make_records(folder: Path, count: int) -> list[Record]:
         image = smooth_image(height, width, number)
         records.append(write_record(folder / f"{number}.png", image, boxes))
     return records
+
+
+def record_of(dataset: DetectionDataset, index: int) -> Record:
+    """One of the records that a data set keeps as flat arrays."""
+    packed = dataset._packed
+    own = packed.of(index)
+    return Record(packed.path(index), packed.size(index), packed.boxes[own], packed.labels[own])
