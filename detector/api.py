@@ -5,16 +5,25 @@ A method does what the command of its name does: parse, check, run.  Options are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import torch
 
+from ..weights.checkpoint import Meta, is_state, save_weights
+from .checkpoints.check import find_trained, named_model
 from .checkpoints.evaluate import val
+from .checkpoints.load import Loaded, OpenModel, find_weights
 from .commands.export import check_export, export
 from .commands.predict import check_predict
 from .commands.val import check_val
+from .evaluate.measured import MeasuredResults
+from .models.build import build
+from .models.detector import Detector
+from .options.errors import UsageError
 from .options.export import ExportConfig
 from .options.names import MODELS
 from .options.parse import parse
@@ -23,22 +32,155 @@ from .options.train import TrainConfig
 from .options.val import ValConfig
 from .predict.pipeline import predict_stream, writing
 from .predict.results import Results
+from .run.device import pick_device
 from .run.log import Log
 from .run.observer import Observer
 from .train.check import check_train
 from .train.evaluator import Evaluator
 from .train.pipeline import train
 
+DETECT = "detect"
+COCO_CLASSES = 80
+
 
 class YOLO:
-    """A detector by name (``yolo26n``: from scratch) or by checkpoint path.
+    """A detector: a name (``yolo26n``), a checkpoint or an exported file.
 
-    ``train``, ``val`` and ``predict`` take the words of the command line as keyword arguments.
+    A file is read once, here; later changes of the file or of the current folder have no effect on
+    answers.  A name stands for weights of the zoo (``det weights list``) or for an untrained model.
+    ``yolo26n.pt`` without such a file is the model of that name; ``yolo26n.yaml`` always is.
+    One object may predict in many threads.  Raises UsageError for what is neither file nor name.
     """
 
-    def __init__(self, model: str | Path = MODELS[0], *, verbose: bool = True) -> None:
-        self.model = str(model)
+    def __init__(
+        self, model: str | Path = MODELS[0], task: str | None = None, *, verbose: bool = True
+    ) -> None:
+        if task not in (None, DETECT):
+            raise UsageError(f"task={task}: det has one task, {DETECT}")
+        self.task = DETECT
         self.log = Log(verbose=verbose)
+        self._verbose = verbose
+        self._lock = threading.Lock()
+        self._device: str | None = None
+        self._words: dict[str, Any] = {}  # options of every training
+        self._state: str | None = None  # of a run that was stopped, for resume=True
+        self._fresh: Detector | None = None
+        self._open: OpenModel | None = None
+        self.name, self._warning = named_model(str(model))
+        if self.name not in MODELS:
+            self._open_file(self.name)
+
+    def _open_file(self, text: str) -> None:
+        """Read a checkpoint or exported file.  Raises UsageError if there is none."""
+        found = find_trained(parse(PredictConfig, {"model": text})[0])
+        path = Path(str(found.model)).absolute()
+        if is_state(path):
+            self._state = str(path)
+        self._open = OpenModel(path, self.log)
+        self.name = self._open.meta.model
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    @property
+    def ckpt_path(self) -> str | None:
+        """The file that was read; None for a name."""
+        return str(self._open.path) if self._open else None
+
+    @property
+    def meta(self) -> Meta | None:
+        """What the checkpoint says about itself; None for a name."""
+        return self._open.meta if self._open else None
+
+    @property
+    def model(self) -> Detector:
+        """The torch module.  Raises UsageError for an exported file, which has none."""
+        if self._open is not None:
+            if self._open.detector is None:
+                raise UsageError(f"{self._open.path} is an exported file: it has no torch module")
+            return self._open.detector
+        if self._fresh is None:
+            self._fresh = build(self.name, COCO_CLASSES)
+        return self._fresh
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class names by id; numbers for an untrained model."""
+        if self._open is None:
+            return {i: str(i) for i in range(COCO_CLASSES)}
+        return dict(enumerate(self._open.meta.class_names))
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs unless ``device=`` is given."""
+        return pick_device(self._device)
+
+    def info(self, detailed: bool = False, verbose: bool = True) -> tuple[int, int, int, float]:
+        """Layers, parameters, gradients, GFLOPs for one image of the model's size.
+
+        detailed: also log every layer.  verbose: log one line.
+        """
+        model = self.model
+        size = self._open.meta.image_size if self._open else 640
+        about = model.describe(size)
+        layers = [module for module in model.modules() if not list(module.children())]
+        gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        if detailed:
+            self.log.info(str(model))
+        if verbose:
+            self.log.info(
+                f"{self.name}: {len(layers)} layers, {about['parameters']:,} parameters, "
+                f"{gradients:,} gradients, {about['gflops']:.1f} GFLOPs at {size} px"
+            )
+        return len(layers), about["parameters"], gradients, about["gflops"]
+
+    def __repr__(self) -> str:
+        if self._open is None:
+            return f"YOLO({self.name!r})"
+        return f"YOLO({self.ckpt_path!r}: {self.name}, {len(self.names)} classes)"
+
+    # -- where it runs, and its weights ----------------------------------------------------------
+
+    def to(self, device: str | int | torch.device) -> Self:
+        """Run on ``device`` from now on.  Raises DeviceError if this machine does not have it."""
+        text = str(_plain("device", device))
+        pick_device(text)
+        self._device = text
+        return self
+
+    def cpu(self) -> Self:
+        return self.to("cpu")
+
+    def cuda(self, index: int = 0) -> Self:
+        return self.to(f"cuda:{index}")
+
+    def load(self, weights: str | Path) -> Self:
+        """Take the weights of a checkpoint.
+
+        Of the same model they replace the own ones; of another model, training starts from the
+        tensors that fit.
+        """
+        other = YOLO(weights, verbose=self._verbose)
+        if other._open is not None and other.name == self.name:
+            self._open = other._open
+        elif self._open is None:
+            self._words["pretrained"] = other.ckpt_path or other.name
+        else:
+            raise UsageError(
+                f"{weights} holds {other.name}, not {self.name}: use YOLO({weights!r})"
+            )
+        return self
+
+    def save(self, filename: str | Path = "saved_model.safetensors") -> str:
+        """Write the weights as a checkpoint and return the file."""
+        path = Path(filename)
+        if self._open is None:
+            raise UsageError(f"{self.name} has not been trained: there is nothing to save")
+        if path.suffix != ".safetensors":
+            raise UsageError(f"{path}: expected a file that ends in .safetensors")
+        save_weights(path, self.model.state_dict(), self._open.meta)
+        return str(path)
+
+    # -- what it does ----------------------------------------------------------------------------
 
     def train(
         self,
@@ -46,44 +188,101 @@ class YOLO:
         observers: Sequence[Observer] = (),
         evaluator: Evaluator | None = None,
         **words: Any,
-    ) -> dict[str, Any]:
+    ) -> MeasuredResults:
         """Train; afterwards this object is the best checkpoint, if one was saved.  Returns the
         results (see results.json).  observers, evaluator: see run/observer.py, train/evaluator.py.
         """
-        config, given = parse(TrainConfig, {"model": self.model, **words})
+        if words.get("resume") is True and self._state is not None:
+            words["resume"] = self._state
+        words = self._given({**self._words, **words})
+        if words.get("resume"):  # the model is that of the run
+            del words["model"]
+        config, given = parse(TrainConfig, words)
+        log = self._log(config)
+        if self._warning and "pretrained" not in given:
+            log.warn(self._warning)
         check_train(config, given)
-        results = train(config, given, self.log, observers=observers, evaluator=evaluator)
-        self.model = results["best"] or self.model
-        return results
+        results = train(config, given, log, observers=observers, evaluator=evaluator)
+        if results["best"] is not None:
+            self._words, self._warning, self._state = {}, "", None
+            self._open_file(results["best"])
+        return MeasuredResults(results)
 
-    def val(self, **words: Any) -> dict[str, Any]:
+    def val(self, **words: Any) -> MeasuredResults:
         """Measure on a data set (default: the one it was trained on).  Returns the results."""
-        config, given = parse(ValConfig, {"model": self.model, **words})
-        config = check_val(config, given)
-        return val(config, given, self.log)
+        config, given = parse(ValConfig, self._given(words))
+        config = check_val(config, given, loaded=self._loaded)
+        log = self._log(config)
+        used = self._use(config, given, log)
+        return MeasuredResults(val(config, given, log, used))
 
     def predict(
-        self, source: str | Path | np.ndarray | Sequence[Any], **words: Any
-    ) -> list[Results]:
-        """Find objects.  Files are written where asked for: ``save=True``, ``save_txt=True`` ..."""
-        return list(self.stream(source, **words))
+        self, source: Any, stream: bool = False, *, rgb: bool = False, **words: Any
+    ) -> list[Results] | Iterator[Results]:
+        """Find objects in a source (docs/prediction.md).  Files are written if options ask for
+        them: ``save=True``, ``save_txt=True`` ...
 
-    def stream(
-        self, source: str | Path | np.ndarray | Sequence[Any], *, rgb: bool = False, **words: Any
-    ) -> Iterator[Results]:
-        """Like predict, one result at a time: memory stays flat on long videos.
-
-        rgb: NumPy arrays are RGB, not BGR as OpenCV reads them.
+        stream: return an iterator, so that memory stays flat on long videos.  rgb: NumPy arrays are
+        RGB, not BGR as OpenCV reads them.
         """
-        config, given = parse(PredictConfig, {"model": self.model, "save": False, **words})
-        config = check_predict(config, given)
-        results = predict_stream(config, given, source, self.log, rgb)
+        results = self.stream(source, rgb=rgb, **words)
+        return results if stream else list(results)
+
+    __call__ = predict
+
+    def stream(self, source: Any, *, rgb: bool = False, **words: Any) -> Iterator[Results]:
+        """``predict`` with ``stream=True``."""
+        config, given = parse(PredictConfig, {"save": False, **self._given(words)})
+        config = check_predict(config, given, loaded=self._loaded)
+        log = self._log(config)
+        used = self._use(config, given, log)
+        results = predict_stream(config, given, source, log, used, rgb)
         if config.save or config.save_txt or config.save_json or config.save_crop:
             results, _ = writing(config, results)
-        yield from results
+        return results
 
     def export(self, **words: Any) -> dict[str, Any]:
         """Write it for other runtimes.  Returns what was written, and how close its answers are."""
-        config, given = parse(ExportConfig, {"model": self.model, **words})
+        config, given = parse(ExportConfig, self._given(words))
         config = check_export(config, given)
         return export(config, given, self.log)
+
+    @property
+    def _loaded(self) -> str | None:
+        """Name of the model whose file has been read."""
+        return self._open.meta.model if self._open else None
+
+    def _use(self, config: ValConfig | PredictConfig, given: frozenset[str], log: Log) -> Loaded:
+        """The model on the device of ``config``; weights of the zoo are read at the first call."""
+        with self._lock:
+            if self._open is None:
+                self._open = OpenModel(find_weights(config, log), log)
+        return self._open.use(config, given)
+
+    def _given(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call, with the model and device of this object."""
+        own = {"model": self.ckpt_path or self.name}
+        if self._device is not None:
+            own["device"] = self._device
+        return {**own, **{name: _plain(name, value) for name, value in words.items()}}
+
+    def _log(self, config: TrainConfig | ValConfig | PredictConfig) -> Log:
+        return self.log if config.verbose else Log(verbose=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: v for name, v in vars(self).items() if name not in ("log", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, log=Log(verbose=state["_verbose"]), _lock=threading.Lock())
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An option as the command line has it: devices of torch, NumPy and torch scalars, and equal
+    sides of an image are converted."""
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, np.generic | torch.Tensor) and value.ndim == 0:
+        return value.item()
+    if name == "imgsz" and isinstance(value, list | tuple) and len(set(value)) == 1:
+        return value[0]
+    return value

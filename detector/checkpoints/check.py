@@ -22,6 +22,8 @@ from ..run.log import Log
 
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
+SUGGESTED = ("yolox_nano", "yolov9s")
+"""Small models with COCO weights under a permissive license."""
 
 DetectingConfig = TrainConfig | ValConfig | PredictConfig | ExportConfig
 UsingT = TypeVar("UsingT", ValConfig, PredictConfig, ExportConfig, BenchExportConfig)
@@ -33,10 +35,10 @@ def check_model(text: str) -> None:
         check_start("model", text)
 
 
-def nms_pairs(config: DetectingConfig, given: frozenset[str]) -> Pairs:
-    """Options of NMS that would have no effect."""
+def nms_pairs(config: DetectingConfig, given: frozenset[str], loaded: str | None = None) -> Pairs:
+    """Options of NMS that would have no effect.  loaded: name of the model, if it is known."""
     options = [name for name in ("iou", "agnostic_nms") if name in given]
-    free = bool(options) and not config.nms and _is_nms_free(config.model)
+    free = bool(options) and not config.nms and _is_nms_free(loaded or config.model)
     fix = "add nms=True, or leave it out"
     return [
         (free, f"{name}={getattr(config, name)} has no effect on the NMS-free head: {fix}")
@@ -81,6 +83,28 @@ def find_trained(config: UsingT) -> UsingT:
         if not is_state(Path(model)):
             check_start("model", model)
     return config
+
+
+def named_model(text: str) -> tuple[str, str]:
+    """The model that a name means in Python, and a warning for the start of a training.
+
+    ``yolo26n.yaml`` and, if there is no such file, ``yolo26n.pt`` mean ``yolo26n``.  All other
+    texts are returned as they are.
+    """
+    path = Path(text)
+    name = path.stem
+    plain = path.parent == Path() and name in MODELS
+    if plain and path.suffix in (".yaml", ".yml"):
+        return name, ""
+    if not plain or path.suffix not in FOREIGN or path.exists():
+        return text, ""
+    if name in ZOO:
+        return name, ""
+    return name, (
+        f"{text}: no such file, and no weights of that name have a permissive license, so training "
+        f"starts FROM SCRATCH. To start from COCO weights use {' or '.join(SUGGESTED)}, or name a "
+        "checkpoint of your own"
+    )
 
 
 def say_newest(asked: str | None, found: str | None, log: Log) -> None:

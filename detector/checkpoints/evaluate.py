@@ -20,9 +20,12 @@ from ..run.log import Log
 from .load import Loaded, load_for_use, trained_on
 
 
-def val(config: ValConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
-    """Measure a checkpoint on a data set and leave a run folder."""
-    used = load_for_use(config, given, log)
+def val(
+    config: ValConfig, given: frozenset[str], log: Log, used: Loaded | None = None
+) -> dict[str, Any]:
+    """Measure a checkpoint on a data set and leave a run folder.  used: default what ``model=``
+    names."""
+    used = used or load_for_use(config, given, log)
     path, meta, model = used.path, used.meta, used.model
     data = config.data or trained_on(path, meta)
     if data is None:

@@ -7,9 +7,12 @@ which runtime and precision it has, and which sizes it takes.
 
 from __future__ import annotations
 
+import copy
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -107,31 +110,64 @@ def notify(path: Path, meta: Meta, log: Log) -> None:
         log.warn(notice)
 
 
-def load_for_use(
-    config: ValConfig | PredictConfig, given: frozenset[str], log: Log
-) -> Loaded:
+class OpenModel:
+    """A checkpoint or exported file that is read once and used many times, also by many threads.
+
+    path: the file.  meta: what it says about itself.  detector: on the CPU; None for an exported
+    file, whose runtime opens it at the first use on a device.
+    """
+
+    def __init__(self, path: Path, log: Log) -> None:
+        self.path = path
+        self.detector: Detector | None = None
+        self.about: About | None = None
+        if format_of(path) is not None:
+            self.about = about_file(path)
+            self.meta = self.about.meta
+        else:
+            self.detector, self.meta = restore(path)
+            self.detector.eval()
+        notify(path, self.meta, log)
+        self._ready: dict[torch.device, Detector | ExportedDetector] = {}
+        self._lock = threading.Lock()
+
+    def use(self, config: ValConfig | PredictConfig, given: frozenset[str]) -> Loaded:
+        """The model on the device of ``config``, or on the one that a file was exported for."""
+        use_threads(config.threads)
+        if self.about is not None:
+            device = pick_device(config.device or self.about.written_on)
+            _refuse_decided(self.path, self.about, config, given)
+            precision: Precision = OwnPrecision(self.about.precision, device.type, "as exported")
+        else:
+            device = pick_device(config.device)
+            precision = use_precision(config.amp, self.meta, device)
+        model = self._on(device)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
+        return Loaded(self.path, self.meta, model, device, precision)
+
+    def _on(self, device: torch.device) -> Detector | ExportedDetector:
+        """The model on a device; made once per device."""
+        with self._lock:
+            if device not in self._ready:
+                if self.detector is None:
+                    self._ready[device] = open_exported(self.path, device)
+                elif device.type == "cpu":
+                    self._ready[device] = self.detector
+                else:
+                    self._ready[device] = copy.deepcopy(self.detector).to(device)
+            return self._ready[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: v for name, v in vars(self).items() if name not in ("_ready", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _ready={}, _lock=threading.Lock())
+
+
+def load_for_use(config: ValConfig | PredictConfig, given: frozenset[str], log: Log) -> Loaded:
     """What ``model=`` names, ready on its device."""
-    use_threads(config.threads)
-    if config.model is not None and format_of(config.model) is not None:
-        return _load_exported(Path(config.model), config, given, log)
-    device = pick_device(config.device)
-    path = find_weights(config, log)
-    model, meta = load_checkpoint(path, device, log)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    return Loaded(path, meta, model, device, use_precision(config.amp, meta, device))
-
-
-def _load_exported(
-    path: Path, config: ValConfig | PredictConfig, given: frozenset[str], log: Log
-) -> Loaded:
-    """An exported file, on the device that it was written for unless another one is named."""
-    about = about_file(path)
-    device = pick_device(config.device or about.written_on)
-    notify(path, about.meta, log)
-    precision = OwnPrecision(about.precision, device.type, "as exported")
-    _refuse_decided(path, about, config, given)
-    return Loaded(path, about.meta, open_exported(path, device), device, precision)
+    return OpenModel(find_weights(config, log), log).use(config, given)
 
 
 def _refuse_decided(

@@ -24,11 +24,16 @@ def execute(command: Command, config: PredictConfig, given: frozenset[str], log:
 
 
 def check_predict(
-    config: PredictConfig, given: frozenset[str] = frozenset(), *, source_needed: bool = False
+    config: PredictConfig,
+    given: frozenset[str] = frozenset(),
+    *,
+    source_needed: bool = False,
+    loaded: str | None = None,
 ) -> PredictConfig:
     """The config with its ``model=`` found.  Raises UsageError where there is no model or source.
 
     source_needed: whether ``config.source`` must be set; Python callers may pass images instead.
+    loaded: name of the model, if its file has been read already.
     """
     files = config.save or config.save_txt or config.save_json or config.save_crop
     check_common(config, writes=source_needed or files)
@@ -44,6 +49,7 @@ def check_predict(
     )
     if config.source is not None:
         locate(config.source)
-    config = find_trained(config)
-    refuse(nms_pairs(config, given))
+    if loaded is None:
+        config = find_trained(config)
+    refuse(nms_pairs(config, given, loaded))
     return config

@@ -22,12 +22,18 @@ def execute(command: Command, config: ValConfig, given: frozenset[str], log: Log
     return Outcome(result, show_run(result))
 
 
-def check_val(config: ValConfig, given: frozenset[str] = frozenset()) -> ValConfig:
-    """The config with its ``model=`` found.  Raises UsageError where there is nothing to measure,
-    or nothing to measure it on."""
+def check_val(
+    config: ValConfig, given: frozenset[str] = frozenset(), *, loaded: str | None = None
+) -> ValConfig:
+    """The config with its ``model=`` found.  Raises UsageError if there is nothing to measure, or
+    nothing to measure it on.
+
+    loaded: name of the model, if its file has been read already.
+    """
     check_common(config)
-    config = find_trained(config)
-    refuse(nms_pairs(config, given))
+    if loaded is None:
+        config = find_trained(config)
+    refuse(nms_pairs(config, given, loaded))
     if config.data is not None:
         check_data(config.data, config.split, online=config.online)
     return config

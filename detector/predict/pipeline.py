@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.load import load_for_use
+from ..checkpoints.load import Loaded, load_for_use
 from ..evaluate.class_names import class_numbers
 from ..options.errors import UsageError
 from ..options.predict import PredictConfig
@@ -50,11 +50,19 @@ def writing(config: PredictConfig, results: Iterator[Results]) -> tuple[Iterator
 
 
 def predict_stream(
-    config: PredictConfig, given: frozenset[str], source: Any, log: Log, rgb: bool = False
+    config: PredictConfig,
+    given: frozenset[str],
+    source: Any,
+    log: Log,
+    used: Loaded | None = None,
+    rgb: bool = False,
 ) -> Iterator[Results]:
-    """Results of a source, one at a time.  rgb: NumPy arrays are RGB, not BGR."""
+    """Results of a source, one at a time.
+
+    used: default what ``model=`` names.  rgb: NumPy arrays are RGB, not BGR.
+    """
     frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb)
-    used = load_for_use(config, given, log)
+    used = used or load_for_use(config, given, log)
     predictor = Predictor(
         used.model,
         used.meta.class_names,
@@ -64,4 +72,4 @@ def predict_stream(
         config.batch,
     )
     log.info(used.line(config.nms))
-    yield from predictor.stream(frames)
+    return predictor.stream(frames)

@@ -380,4 +380,4 @@ def test_the_python_face_goes_on_too(shapes: Path, tmp_path: Path) -> None:
         train(shapes, tmp_path, **USUAL)
     detector = api.YOLO(verbose=False)
     results = detector.train(resume=str(tmp_path / "train"))
-    assert results["epochs"] == EPOCHS and detector.model == str(tmp_path / "train" / BEST)
+    assert results["epochs"] == EPOCHS and detector.ckpt_path == str(tmp_path / "train" / BEST)

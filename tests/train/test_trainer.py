@@ -155,7 +155,7 @@ def test_without_a_box_to_find_the_newest_average_is_the_best(tmp_path: Path) ->
     config, given = train_config(data, tmp_path / "runs", patience=1)
     results = detector.train(**{name: getattr(config, name) for name in given})
     folder = tmp_path / "runs" / "train"
-    assert detector.model == results["best"] == str(folder / BEST)
+    assert detector.ckpt_path == results["best"] == str(folder / BEST)
     assert read_meta(folder / BEST).epoch == results["best_epoch"] == results["epochs"] == 2
     assert load_state(folder / LAST)["position"]["best_map"] == -math.inf
     assert "best weights (epoch 2)" in (folder / "log.txt").read_text()
