@@ -15,7 +15,7 @@ from ...files.errors import DetError
 
 
 class ExportError(DetError):
-    """A model that can not be written in a format, or a file of one that can not be read."""
+    """A model that cannot be written in a format, or a file of one that cannot be read."""
 
 
 class MissingPackage(ExportError):

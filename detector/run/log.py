@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # rich takes longer to import than a refused command needs al
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
-    from rich.text import Text
 
 PLAIN_WIDTH = 120
 """Columns of a table in a file or pipe."""
@@ -43,9 +42,7 @@ class Log:
     terminal.  ``mute``: no messages from now on, for all ranks of a run but rank 0.
     """
 
-    def __init__(
-        self, verbose: bool = True, file: Path | None = None, *, bare: bool = False
-    ) -> None:
+    def __init__(self, verbose: bool = True, *, bare: bool = False) -> None:
         self.verbose = verbose
         self.bare = bare
         self.mute = False
@@ -53,12 +50,10 @@ class Log:
         """Every warning so far, for the machine-readable result."""
         self._lock = threading.RLock()
         self._file: Path | None = None
-        self._said: list[str] = []
+        self._earlier: list[str] = []
         self._progress: Progress | None = None
         self._widths: list[int] = []
         self._separator = "  "
-        if file is not None:
-            self.to_file(file)
 
     @cached_property
     def _console(self) -> Console:
@@ -77,21 +72,12 @@ class Log:
 
     def info(self, text: str) -> None:
         """A message."""
-        from rich.text import Text
-
-        self._say(Text(text), text)
+        self._write(text)
 
     def warn(self, text: str) -> None:
         """A warning: also shown with verbose=False, and kept for the result."""
-        from rich.text import Text
-
         self.warnings.append(text)
-        line = Text.assemble((" WARNING ", "bold black on yellow"), " ", (text, "yellow"))
-        self._say(
-            line if self._console.color_system else Text(f"WARNING: {text}"),
-            f"WARNING: {text}",
-            always=True,
-        )
+        self._write(f"WARNING: {text}", style="yellow", always=True)
 
     def message(self, text: str) -> None:
         """A message of code that has no log: a warning if it begins with ``WARNING: ``."""
@@ -103,29 +89,20 @@ class Log:
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A table with a title; the first column is text, the others are numbers."""
         table = make_table(title, columns, rows)
-        self._say(table, render_plain(table))
+        self._write(render_plain(table), table)
 
     def epoch_header(self, columns: Sequence[str]) -> None:
         """Name the columns of the lines that ``epoch_row`` prints."""
-        from rich.text import Text
-
         self._widths = [max(len(name), 6) for name in columns]
         wide = sum(self._widths) + 2 * (len(columns) - 1)
         self._separator = "  " if wide <= self._console.width else " "
-        line = self._row(columns)
-        self._say(Text(line, style="bold"), line)
+        self.epoch_row(columns, style="bold")
 
-    def epoch_row(self, values: Sequence[Any], note: str = "") -> None:
-        """One epoch in one line, under the names of ``epoch_header``; floats to four digits."""
-        from rich.text import Text
-
-        texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-        line = self._row(texts) + (f"  {note}" if note else "")
-        self._say(Text(line), line)
-
-    def _row(self, texts: Sequence[str]) -> str:
-        widths = self._widths or [6] * len(texts)
-        return self._separator.join(text.rjust(n) for text, n in zip(texts, widths, strict=True))
+    def epoch_row(self, values: Sequence[str], style: str = "") -> None:
+        """One epoch in one line, under the names of ``epoch_header``."""
+        widths = self._widths or [6] * len(values)
+        cells = [value.rjust(width) for value, width in zip(values, widths, strict=True)]
+        self._write(self._separator.join(cells), style=style)
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int, *, report: bool = False) -> Iterator[Update]:
@@ -134,17 +111,22 @@ class Log:
         total: 0 where not known yet; the callable may give it later.  report: at the end, print a
         line with the count and the time; a file or pipe gets only this line.
         """
-        started = time.perf_counter()
+        started, count = time.perf_counter(), 0
         with self._bar(description, total) as update:
-            counted = _Counted(update)
+
+            def counted(done: int, total: int = 0, note: str = "") -> None:
+                nonlocal count
+                count = done
+                update(done, total, note)
+
             yield counted
         if report:
-            self.info(f"{description}: {counted.done} in {time.perf_counter() - started:.1f} s")
+            self.info(f"{description}: {count} in {time.perf_counter() - started:.1f} s")
 
     @contextlib.contextmanager
     def _bar(self, description: str, total: int) -> Iterator[Update]:
         if self.mute or not (self.verbose and self._console.is_interactive):
-            yield _nothing
+            yield lambda done, total=0, note="": None
             return
         with self._lock:
             owner = self._progress is None
@@ -168,41 +150,30 @@ class Log:
         with self._lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path
-            self._append("".join(self._said))
-            self._said.clear()
+            self._append("".join(self._earlier))
+            self._earlier.clear()
 
     def _append(self, text: str) -> None:
-        assert self._file is not None
+        if self._file is None:
+            self._earlier.append(text)
+            return
         with self._file.open("a", encoding="utf-8") as file:
             file.write(text)
 
-    def _say(self, shown: Text | Table, plain: str, *, always: bool = False) -> None:
+    def _write(
+        self, text: str, table: Table | None = None, *, style: str = "", always: bool = False
+    ) -> None:
+        """A text, which a terminal shows in a style, or a table with its text for the file."""
         if self.mute:
             return
+        from rich.text import Text
+
         with self._lock:
-            if self._file is None:
-                self._said.append(plain + "\n")
-            else:
-                self._append(plain + "\n")
+            self._append(text + "\n")
             if self.verbose or always:
                 # soft_wrap: a long line stays one line, so that it can be searched and copied
-                self._console.print(shown, soft_wrap=not hasattr(shown, "columns"))
-
-
-class _Counted:
-    """Moves a bar and remembers its position."""
-
-    def __init__(self, update: Update) -> None:
-        self.update = update
-        self.done = 0
-
-    def __call__(self, done: int, total: int = 0, note: str = "") -> None:
-        self.done = done
-        self.update(done, total, note)
-
-
-def _nothing(done: int, total: int = 0, note: str = "") -> None:
-    """No bar to move."""
+                shown = table or Text(text, style=style)
+                self._console.print(shown, soft_wrap=table is None)
 
 
 def _bars(console: Console) -> Progress:

@@ -1,4 +1,4 @@
-"""What a run says: on a terminal, in a pipe, in its file."""
+"""Messages of a run: on a terminal, in a pipe, in its file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def terminal(monkeypatch) -> Log:
     return log
 
 
-def test_the_file_has_everything_also_what_was_said_before_it(tmp_path, capsys) -> None:
+def test_the_file_has_everything_also_what_came_before_it(tmp_path, capsys) -> None:
     log = Log(verbose=False)
     log.info("first [bold]")
     log.warn("beware")
@@ -25,7 +25,7 @@ def test_the_file_has_everything_also_what_was_said_before_it(tmp_path, capsys) 
     log.to_file(path)
     log.table("per class", ("class", "AP"), [("cat", 0.5), ("dog", "0.25")])
     log.epoch_header(("epoch", "AP"))
-    log.epoch_row(("1/3", 0.123456))
+    log.epoch_row(("1/3", "0.1235"))
     lines = path.read_text().splitlines()
     assert lines[:3] == ["first [bold]", "WARNING: beware", "per class"]
     assert [line.split() for line in lines[3:] if line.split()[1:2] in (["0.5"], ["0.25"])] == [
@@ -60,17 +60,17 @@ def test_a_pipe_gets_plain_whole_lines_and_no_bars(capsys) -> None:
 def test_rows_of_epochs_stand_under_their_names(capsys) -> None:
     log = Log()
     log.epoch_header(("epoch", "box", "a long name", "AP"))
-    log.epoch_row(("100/100", 12.34567, 1, "0.500"))
-    log.epoch_row(("1/100", 0.5, 20000, "0.501"), note="best")
+    log.epoch_row(("100/100", "12.35", "1", "0.500"))
+    log.epoch_row(("1/100", "0.5", "20000", "0.501"))
     header, first, second = capsys.readouterr().err.splitlines()
     for name, value, other in (("a long name", "1", "20000"), ("box", "12.35", "0.5")):
         end = header.index(name) + len(name)
         assert second[:end].endswith(other)
         assert first[: end + 1].endswith(value)  # the wide epoch pushes its row by one
-    assert second.endswith("0.501  best")
+    assert second.endswith("0.501")
 
 
-def test_a_terminal_sees_colours_a_bar_and_the_live_note(terminal, capsys, tmp_path) -> None:
+def test_a_terminal_sees_colors_a_bar_and_the_live_note(terminal, capsys, tmp_path) -> None:
     terminal.to_file(tmp_path / "log.txt")
     terminal.warn("beware")
     with terminal.progress("epoch 1/2", 10) as update, terminal.progress("inner", 0) as inner:
@@ -96,7 +96,8 @@ def test_a_bar_is_gone_after_an_error(terminal) -> None:
 
 
 def test_lines_of_threads_do_not_mix(tmp_path) -> None:
-    log = Log(verbose=False, file=tmp_path / "log.txt")
+    log = Log(verbose=False)
+    log.to_file(tmp_path / "log.txt")
     texts = [str(number) * 300 for number in range(8)]
     threads = [
         threading.Thread(target=lambda text=text: [log.info(text) for _ in range(20)])
