@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from yolodet.detector.api import YOLO
+from yolodet.detector.evaluate.measured import MeasuredResults
 from yolodet.detector.options.argv import read_words
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.options.fields import options_of
@@ -236,6 +237,10 @@ def test_what_results_and_boxes_are_said_to_have_they_have() -> None:
     assert results <= {*dir(Results), "names", "speed"} and len(results) > 15
     boxes = attributes("prediction.md", "of `result.boxes`") - {"len"}
     assert boxes <= {*dir(Boxes), "data"} and len(boxes) > 10
+    model = attributes("prediction.md", "of `model`")
+    assert model <= {*dir(YOLO), "task"} and len(model) > 12
+    metrics = attributes("prediction.md", "of `metrics`")
+    assert metrics <= {*dir(MeasuredResults)} and len(metrics) > 8
 
 
 def test_the_licence_is_the_whole_text() -> None:
