@@ -1,0 +1,268 @@
+"""COCO JSON: one file per split with images, categories and annotations.
+
+    format: coco
+    train: train/_annotations.coco.json
+    val: valid/_annotations.coco.json
+    images: pictures              # optional: the folder that file names are relative to
+    names: [cat, dog]             # optional: chooses the order of the classes
+
+Classes are matched by name.  Without ``names`` they are ordered by category id over all splits, and
+the class with which Roboflow groups the others is left out: the lowest id, named by another
+category as its supercategory, and without a row in any split.  Images lie under ``images``, beside
+the JSON or in the usual folders; an image is never looked for outside the data set's folder.
+Crowds and areas go to COCO's evaluation.  Not supported: masks in run lengths without a ``bbox``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..finding import Finding
+from ..images.header import read_header
+from ..sets.dataset import Dataset, DatasetError
+from ..sets.listing import Listing, Stamp
+from .coco_images import ImageFinder, find_images
+from .coco_rows import Row, cut, plain_id, read_row
+from .keep import keep
+from .reader import Annotation, Reader, register, stamp_of
+
+
+@register("coco")
+class CocoReader(Reader):
+    """One COCO JSON."""
+
+    keys = ("images",)
+
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        super().__init__(dataset, split)
+        if len(self.paths) != 1:
+            raise DatasetError(f"{dataset.yaml}: {split}: expected one COCO JSON per split")
+        self.file = self.paths[0]
+        self._lock = threading.Lock()
+        self._rows: dict[str, list[Row]] | None = None
+        self._sizes: dict[str, tuple[Any, Any]] = {}
+        self._listing = Listing()
+
+    @classmethod
+    def accepts(cls, source: Path) -> bool:
+        """A JSON file."""
+        return source.suffix.lower() == ".json"
+
+    @classmethod
+    def class_names(cls, dataset: Dataset) -> tuple[str, ...]:
+        """The categories of all splits by ascending id, without a class that only groups."""
+        files = sorted({path for paths in dataset.splits.values() for path in paths})
+        summaries = [keep("coco-classes", [file], partial(_summary, file)) for file in files]
+        categories = sorted({tuple(row) for summary in summaries for row in summary["classes"]})
+        used = {id for summary in summaries for id in summary["used"]}
+        if categories and _only_groups(categories, used):
+            del categories[0]
+        names = tuple(dict.fromkeys(name for _, name, _ in categories))
+        if not names:
+            raise DatasetError(f"{files[0]}: categories is empty: there are no class names")
+        return names
+
+    @property
+    def index_files(self) -> Sequence[Path]:
+        return self.paths
+
+    def list_images(self) -> Listing:
+        """The images of the JSON that were found."""
+        self._load()
+        return Listing(dict(self._listing.images), list(self._listing.findings))
+
+    def sources(self, images: Sequence[str]) -> tuple[list[str], list[Stamp]]:
+        """The JSON, for every image."""
+        return [str(self.file)] * len(images), [stamp_of(self.file)] * len(images)
+
+    def read(self, image: str, source: str, size: tuple[int, int]) -> Annotation:
+        """The rows of an image, cut at its border."""
+        rows = self._load()[image]
+        findings = self._size_findings(image, size)
+        if any(found.severity == "error" for found in findings):
+            rows = []
+        boxes: dict[tuple[Any, ...], Row] = {}
+        for row in rows:
+            box, notes = cut(row, size)
+            for id, severity, message in notes:
+                findings.append(self._finding(id, severity, f"{row.place}: {message}"))
+            if box is None:
+                continue
+            first = boxes.setdefault((row.label, *box), row)
+            if first is not row:
+                message = f"{row.place}: the same as {first.place}; used once"
+                findings.append(self._finding("label-duplicate", "warning", message))
+        array = np.array([box[1:] for box in boxes], np.float64).reshape(-1, 4)
+        sides = array[:, 2:] - array[:, :2]
+        area = np.array([row.area for row in boxes.values()], np.float64)
+        return Annotation(
+            array.astype(np.float32),
+            np.array([box[0] for box in boxes], np.int64),
+            findings,
+            np.array([row.crowd for row in boxes.values()], bool),
+            np.where(np.isnan(area), sides.prod(1), area).astype(np.float32),
+        )
+
+    def _finding(self, id: str, severity: str, message: str) -> Finding:
+        return Finding(id, severity, self.file, 0, message)
+
+    def _size_findings(self, image: str, size: tuple[int, int]) -> list[Finding]:
+        """Whether the recorded size is that of the file; boxes of another size are not used."""
+        width, height = self._sizes[image]
+        if not width or not height:
+            message = f"{image}: the size is not recorded; that of the file is used"
+            return [self._finding("size-unknown", "info", message)]
+        try:
+            recorded = (int(height), int(width))
+        except (ValueError, TypeError, OverflowError):
+            recorded = (0, 0)
+        if recorded == size:
+            return []
+        told = f"{image}: recorded {width} x {height}, the file has {size[1]} x {size[0]}"
+        if recorded == size[::-1] and _is_sideways(image):
+            message = f"{told} after its EXIF rotation; rotate the file, or record the upright size"
+            return [self._finding("size-unrotated", "error", message)]
+        message = f"{told}: the boxes belong to another image"
+        return [self._finding("size-differs", "error", message)]
+
+    def _load(self) -> dict[str, list[Row]]:
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._parse(_read_json(self.file))
+            return self._rows
+
+    def _parse(self, data: dict[str, Any]) -> dict[str, list[Row]]:
+        folder = self.dataset.options.get("images")
+        finder = ImageFinder(self.dataset.root, self.file, self.split, folder)
+        found = find_images(data["images"], finder)
+        self._listing = Listing(findings=[self._finding(*note) for note in found.notes])
+        self._listing.images = {path: stamp_of(path) for path in sorted(set(found.paths.values()))}
+        rows: dict[str, list[Row]] = {path: [] for path in self._listing.images}
+        for id, path in found.paths.items():
+            self._sizes[path] = found.sizes[id]
+        classes = self._classes(data)
+        for number, row in enumerate(data["annotations"]):
+            self._add_row(rows, found.paths, found.lost, classes, number, row)
+        return rows
+
+    def _add_row(
+        self,
+        rows: dict[str, list[Row]],
+        paths: dict[Any, str],
+        lost: set[Any],
+        classes: dict[Any, int],
+        number: int,
+        row: Any,
+    ) -> None:
+        """Append a row to those of its image; paths, lost: image ids with and without a file."""
+        place = f"annotations[{number}]"
+        if not isinstance(row, dict):
+            self._note("label-columns", "error", f"{place}: expected a mapping")
+            return
+        place += f" (id {str(row.get('id'))[:40]})"
+        image, label = plain_id(row.get("image_id")), classes.get(plain_id(row.get("category_id")))
+        if image in lost:
+            return
+        if image not in paths:
+            told = str(row.get("image_id"))[:40]
+            self._note("annotation-image", "error", f"{place}: there is no image with id {told}")
+            return
+        if image != row["image_id"] or isinstance(row["image_id"], float):
+            message = f"{place}: image_id {row['image_id']!r} is read as {image}"
+            self._note("id-type", "info", message)
+        if label is None:
+            told = str(row.get("category_id"))[:40]
+            notes = (("label-class-range", "error", f"there is no category with id {told}"),)
+            rows[paths[image]].append(Row(place, 0, None, False, 0.0, notes))
+            return
+        rows[paths[image]].append(read_row(place, label, row))
+
+    def _note(self, id: str, severity: str, message: str) -> None:
+        self._listing.findings.append(self._finding(id, severity, message))
+
+    def _classes(self, data: dict[str, Any]) -> dict[Any, int]:
+        """Category id -> class id; raises DatasetError for a used class that has no place."""
+        names = self.dataset.class_names
+        places = {name: names.index(name) for name in names}
+        used = _used(data)
+        classes = {}
+        for id, name, _ in _categories(self.file, data):
+            if name in places:
+                classes[id] = places[name]
+            elif id in used:
+                close = difflib.get_close_matches(name, places, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise DatasetError(
+                    f"{self.dataset.yaml}: names: class {name!r} of {self.file} is missing{hint}"
+                )
+        return classes
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """The content of a COCO file; raises DatasetError for anything else."""
+    try:
+        data = json.loads(file.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{file}: is not valid JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data, dict) or not isinstance(data.get(key), list):
+            raise DatasetError(f"{file}: is no COCO annotation: expected a list under {key!r}")
+    return data
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    data = _read_json(file)
+    return {"classes": _categories(file, data), "used": sorted(_used(data), key=str)}
+
+
+def _used(data: dict[str, Any]) -> set[Any]:
+    """The category ids that have a row."""
+    rows = data["annotations"]
+    return {plain_id(row.get("category_id")) for row in rows if isinstance(row, dict)}
+
+
+def _categories(file: Path, data: dict[str, Any]) -> list[tuple[int, str, str]]:
+    """Id, name and supercategory of each category; raises DatasetError for one that has none."""
+    names: dict[int, str] = {}
+    categories = []
+    for number, row in enumerate(data["categories"]):
+        id = plain_id(row.get("id")) if isinstance(row, dict) else None
+        name = row.get("name") if isinstance(row, dict) else None
+        if not isinstance(id, int) or not isinstance(name, str) or not name.strip():
+            raise DatasetError(f"{file}: categories[{number}]: expected a number id and a name")
+        if names.setdefault(id, name) != name:
+            raise DatasetError(f"{file}: category id {id} has two names: {names[id]!r}, {name!r}")
+        categories.append((id, name.strip(), str(row.get("supercategory"))))
+    return categories
+
+
+def _only_groups(categories: Sequence[tuple[int, str, str]], used: Iterable[Any]) -> bool:
+    """Whether the first category is only the group of the others."""
+    id, name, above = categories[0]
+    return (
+        above == "none"
+        and id not in used
+        and any(other[2] == name for other in categories[1:] if other[0] != id)
+    )
+
+
+def _is_sideways(image: str) -> bool:
+    """Whether the EXIF orientation of an image swaps its sides."""
+    try:
+        with open(image, "rb") as file:
+            header = read_header(file)
+    except OSError:
+        return False
+    return header is not None and header.size != (header.height, header.width)

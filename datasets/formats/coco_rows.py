@@ -1,0 +1,137 @@
+"""One row of a COCO JSON -> a box, or the reason why it cannot be used.
+
+``bbox`` is x, y, width, height in pixels from the top left corner, as floats.  If it is missing,
+the polygons of ``segmentation`` give it.  CVAT writes the rectangle before its rotation, and the
+angle under ``attributes``: the upright box around the rotated rectangle is used.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..boxes import clip_boxes
+
+ROUNDING = 1e-3
+"""How far a box may leave the image by rounding, as a share of the image."""
+
+Note = tuple[str, str, str]
+"""Id, severity and message of a finding."""
+
+
+class Row(NamedTuple):
+    """What is kept of a row until the size of its image is known.
+
+    place: ``annotations[12] (id 13)``.  label: class id.  box: xyxy pixels, not cut; None if it
+    cannot be used.  notes: what was found in it.
+    """
+
+    place: str
+    label: int
+    box: tuple[float, ...] | None
+    crowd: bool
+    area: float
+    notes: tuple[Note, ...]
+
+
+def read_row(place: str, label: int, row: dict[str, Any]) -> Row:
+    """Read a row whose class is known.  Never raises."""
+    notes: list[Note] = []
+    corners = _corners(row, notes)
+    crowd = bool(row.get("iscrowd"))
+    if corners is not None and crowd:
+        notes.append(("label-crowd", "info", "a crowd: not trained on, ignored in the evaluation"))
+    area = _number(row.get("area"))
+    if area is None or not math.isfinite(area) or area <= 0:
+        area = math.nan
+    return Row(place, label, corners, crowd, area, tuple(notes))
+
+
+def _corners(row: dict[str, Any], notes: list[Note]) -> tuple[float, ...] | None:
+    box = row.get("bbox")
+    if not box:
+        return _box_of_polygons(row.get("segmentation"), notes)
+    if not isinstance(box, list) or len(box) != 4:
+        shown = str(box)[:60]
+        notes.append(("label-columns", "error", f"bbox is {shown}, expected [x, y, width, height]"))
+        return None
+    numbers = [_number(value) for value in box]
+    for value, number in zip(box, numbers, strict=True):
+        if number is None:
+            notes.append(("label-number", "error", f"{str(value)[:40]!r} is not a number"))
+            return None
+        if not math.isfinite(number):
+            notes.append(("label-not-finite", "error", f"{value} is not a finite number"))
+            return None
+    if any(isinstance(value, str) for value in box):
+        notes.append(("number-as-text", "warning", "numbers in quotes; read as numbers"))
+    x, y, width, height = (number for number in numbers if number is not None)
+    if width <= 0 or height <= 0:
+        notes.append(("label-zero-area", "error", f"width {width:g}, height {height:g}: no area"))
+        return None
+    attributes = row.get("attributes")
+    turn = _number(attributes.get("rotation")) if isinstance(attributes, dict) else None
+    if not turn or not math.isfinite(turn):
+        return x, y, x + width, y + height
+    notes.append(("box-rotated", "warning", f"turned by {turn:g} degrees: the upright box around"))
+    return _hull(x, y, width, height, turn)
+
+
+def _hull(x: float, y: float, width: float, height: float, turn: float) -> tuple[float, ...]:
+    """The upright box around a rectangle that is turned about its center by degrees."""
+    cos, sin = abs(math.cos(math.radians(turn))), abs(math.sin(math.radians(turn)))
+    half_x, half_y = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    center_x, center_y = x + width / 2, y + height / 2
+    return center_x - half_x, center_y - half_y, center_x + half_x, center_y + half_y
+
+
+def _box_of_polygons(polygons: Any, notes: list[Note]) -> tuple[float, ...] | None:
+    if isinstance(polygons, list) and polygons:
+        parts = polygons if isinstance(polygons[0], list) else [polygons]
+        try:
+            points = np.concatenate([np.array(part, np.float64).reshape(-1, 2) for part in parts])
+        except (ValueError, TypeError):
+            points = np.zeros((0, 2))
+        if len(points) >= 3 and np.isfinite(points).all() and (np.ptp(points, axis=0) > 0).all():
+            notes.append(("box-from-mask", "info", "no bbox; the box around the mask is used"))
+            return (*points.min(0).tolist(), *points.max(0).tolist())
+    notes.append(("label-columns", "error", "no bbox and no polygon"))
+    return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def plain_id(value: Any) -> Any:
+    """An id as a number where it is one: "3" and 3.0 are 3.  None for what is no id."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int | str) else None
+
+
+def cut(row: Row, size: tuple[int, int]) -> tuple[tuple[float, ...] | None, tuple[Note, ...]]:
+    """The box inside an image of ``size`` (height, width), and all notes of the row."""
+    if row.box is None:
+        return None, row.notes
+    whole = np.array([row.box])
+    if (whole[:, 2:] <= whole[:, :2]).any():  # next to 1e308, a width of 1 is none
+        return None, (*row.notes, ("label-zero-area", "error", "no width or no height"))
+    inside = clip_boxes(whole, size)
+    left, top, right, bottom = inside[0].tolist()
+    if right <= left or bottom <= top:
+        return None, (*row.notes, ("label-outside", "error", "the box lies outside the image"))
+    slack = np.array((size[1], size[0]) * 2) * ROUNDING
+    if (np.abs(whole - inside) > slack).any():
+        message = "the box reaches over the border of the image; it is cut there"
+        return (left, top, right, bottom), (*row.notes, ("label-clipped", "warning", message))
+    return (left, top, right, bottom), row.notes
