@@ -23,6 +23,7 @@ from .assemble import Run, assemble
 from .check import check_train
 from .distributed import join
 from .evaluator import Evaluator
+from .memory import check_memory
 from .plots import Plots
 from .report import write_beginning, write_results
 from .resume import find_last, resume_config
@@ -61,6 +62,7 @@ def train(
         transferred = frozenset(state["transferred"] if state else ())
         with contextlib.closing(assemble(config, log, meta, transferred, ranks)) as run:
             decision = decide_precision(run, state, log)
+            check_memory(run, decision.precision)
             folder = begin(run, decision, folder, log)
             own = [ResultsCsv(), Terminal(log), *([Plots(run)] if config.plots else [])]
             told = Observers([*own, *observers] if ranks.first else [], log.warn)
