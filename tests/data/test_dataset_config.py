@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from local_server import serve
-from made_data import DATA, OK, describe, make_folders
+from made_data import DATA, OK, describe, make_folders, needs_real_data
 from yolodet.datasets.drawn import shapes
 from yolodet.datasets.sets import locate as config
 from yolodet.datasets.sets.locate import Dataset, DatasetError, load_dataset
@@ -345,7 +345,7 @@ def test_drawing_where_nothing_can_be_written(
         load_dataset("shapes")
 
 
-@pytest.mark.skipif(not (DATA / "coco8").is_dir(), reason="needs the shared data")
+@needs_real_data
 def test_real_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "download_file", no_network)
     monkeypatch.setenv("DET_DATASETS", str(DATA))

@@ -9,7 +9,7 @@ import cv2
 import made_data
 import numpy as np
 import pytest
-from made_data import DATA
+from made_data import DATA, needs_real_data
 from yolodet.datasets.finding import Finding
 from yolodet.datasets.scan.doctor import Report, check_dataset, group_findings
 from yolodet.datasets.sets.locate import Dataset, load_dataset
@@ -155,7 +155,7 @@ def test_groups_are_sorted_and_examples_few(tmp_path: Path) -> None:
     assert len(groups[1].examples) == 5
 
 
-@pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="needs the shared data")
+@needs_real_data
 def test_real_data_sets() -> None:
     report = check_dataset(load_dataset(DATA / "bccd/bccd.yaml"))
     assert report.count("error") == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_data import DATA, ROW, add_image, data_set
+from made_data import DATA, ROW, add_image, data_set, needs_real_data
 from yolodet.datasets.scan import scan as scan_module
 from yolodet.datasets.scan.scan import EmptyDatasetError, Scan, scan_split, spread
 from yolodet.datasets.sets.locate import DatasetError, load_dataset
@@ -218,7 +218,7 @@ def test_interruption_does_not_read_the_rest(
     assert len(reads) < 50
 
 
-@pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="needs the shared data")
+@needs_real_data
 def test_real_data_sets() -> None:
     bccd = load_dataset(DATA / "bccd/bccd.yaml")
     scans = [scan_split(bccd, split) for split in ("train", "val", "test")]

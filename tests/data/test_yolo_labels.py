@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_data import DATA, data_set
+from made_data import DATA, data_set, needs_real_data
 from yolodet.datasets import boxes as algebra
 from yolodet.datasets.finding import Finding
 from yolodet.datasets.formats import yolo
@@ -207,7 +207,7 @@ def test_wrong_shape_of_keypoints_is_refused(tmp_path: Path, shape: object) -> N
         open_split(dataset, "train")
 
 
-@pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="needs the shared data")
+@needs_real_data
 def test_real_labels_survive_the_way_to_pixels_and_back() -> None:
     files = sorted((DATA / "bccd/labels/train").glob("*.txt"))
     assert len(files) == 205

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from yolodet.datasets.sets.locate import Dataset
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 """Real data sets, where they are."""
+needs_real_data = pytest.mark.skipif(
+    not all((DATA / name).is_dir() for name in ("bccd", "coco8")),
+    reason=f"the photographs of BCCD and COCO8 are not in {DATA}",
+)
 OK = "train: images/train\nval: images/val\nnames: [a, b]\n"
 ROW = "1 0.5 0.5 0.5 0.5\n"
 
