@@ -28,6 +28,13 @@ def converted(name: str) -> Path:
     return weights_folder() / f"{name}.safetensors"
 
 
+def is_here(name: str) -> bool:
+    """Whether the zoo's weights ``name`` can be used without the network: converted, or as the
+    published file that somebody put into the weights folder."""
+    target = converted(name)
+    return target.is_file() or target.with_name(ZOO[name].file).is_file()
+
+
 def check_obtainable(word: str, *, offline: bool, accept_license: str | None) -> None:
     """Raise where a name of the zoo may not be fetched: LicenseError, or DownloadError offline.
 
@@ -37,7 +44,7 @@ def check_obtainable(word: str, *, offline: bool, accept_license: str | None) ->
     if entry is None or converted(word).is_file():
         return
     check_license(entry, accept_license)
-    if offline and not converted(word).with_name(entry.file).is_file():
+    if offline and not is_here(word):
         from ..files.download import DownloadError  # the network's modules again
 
         raise DownloadError(

@@ -22,6 +22,15 @@ from ..files.errors import InputError
 NOT_IN_MODEL = "the model has no tensor of this name"
 NOT_IN_CHECKPOINT = "not in the checkpoint; keeps its initial value"
 NO_EQUAL_CLASS = "no class of the checkpoint has the name of a class here; keeps its initial value"
+SYNONYMS = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
+"""Pascal VOC's name of a class -> COCO's, where both data sets label the same things."""
 
 
 class TransferError(InputError):
@@ -36,6 +45,7 @@ class Transfer:
     left_out: (name, reason): checkpoint tensors not used, then model tensors not filled.
     by_class: names of the loaded tensors whose rows were matched by class name.
     classes: names of the classes whose rows came along; empty where no row had to be matched.
+    synonyms: (name here, name in the checkpoint) of those that are spelled differently.
     num_classes, num_tensors: how many the model has.
     """
 
@@ -43,6 +53,7 @@ class Transfer:
     left_out: list[tuple[str, str]]
     by_class: tuple[str, ...]
     classes: tuple[str, ...]
+    synonyms: tuple[tuple[str, str], ...]
     num_classes: int
     num_tensors: int
 
@@ -52,6 +63,10 @@ class Transfer:
         if self.by_class:
             shown = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
             line += f"; {len(self.classes)} of {self.num_classes} classes by name ({shown})"
+        elif any(reason == NO_EQUAL_CLASS for _, reason in self.left_out):
+            line += "; no class has the name of one in the checkpoint: the class layers start fresh"
+        if self.synonyms:
+            line += "; synonyms " + ", ".join(f"{here} = {there}" for here, there in self.synonyms)
         return line + (f"; {len(self.left_out)} left out" if self.left_out else "")
 
     def details(self) -> str:
@@ -127,9 +142,16 @@ def transfer(
             f"none of the checkpoint's {len(state)} tensors fits this model's {len(model_state)}: "
             "take a checkpoint of the same model family and size"
         )
-    classes = tuple(class_names_to[new] for _, new in rows.pairs) if rows and by_class else ()
+    pairs = rows.pairs if rows and by_class else []
+    names = [(class_names_to[new], class_names_from[old]) for old, new in pairs]
     return Transfer(
-        loaded, left_out, tuple(by_class), classes, len(class_names_to), len(model_state)
+        loaded=loaded,
+        left_out=left_out,
+        by_class=tuple(by_class),
+        classes=tuple(here for here, _ in names),
+        synonyms=tuple(pair for pair in names if _plain(pair[0]) != _plain(pair[1])),
+        num_classes=len(class_names_to),
+        num_tensors=len(model_state),
     )
 
 
@@ -148,11 +170,30 @@ def _class_rows(
 
 
 def _equal_classes(names_from: list[str], names_to: list[str]) -> list[tuple[int, int]]:
-    """(old id, new id) of classes of equal name; where no name is equal, capitals do not matter."""
+    """(old id, new id) of classes of equal name.  Where a name has no equal, capitals do not
+    matter; where that gives none either, VOC and COCO spellings of a class are the same."""
     exact = {name: index for index, name in enumerate(names_from)}
-    loose = {name.strip().casefold(): index for index, name in enumerate(names_from)}
-    matches = [exact.get(name, loose.get(name.strip().casefold())) for name in names_to]
-    return [(old, new) for new, old in enumerate(matches) if old is not None]
+    loose = {_plain(name): index for index, name in enumerate(names_from)}
+    alike = {_canonical(name): index for index, name in enumerate(names_from)}
+    taken = {_plain(name) for name in names_to}
+    pairs = []
+    for new, name in enumerate(names_to):
+        old = exact.get(name, loose.get(_plain(name)))
+        if old is None:
+            old = alike.get(_canonical(name))
+            if old is not None and _plain(names_from[old]) in taken:
+                old = None  # the class that has this name itself takes the row
+        if old is not None:
+            pairs.append((old, new))
+    return pairs
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _canonical(name: str) -> str:
+    return SYNONYMS.get(_plain(name), _plain(name))
 
 
 def _shape(tensor: Tensor) -> str:

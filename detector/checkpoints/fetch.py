@@ -45,7 +45,7 @@ def obtain(
             on_message(f"downloading the weights of {word} ({entry.license}) from {entry.url}")
         _fetch(entry, original, on_progress)
     try:
-        _convert(entry, original, target)
+        _convert(entry, original, target, by_hand=by_hand)
     except (ImportFailed, CheckpointError):
         if not by_hand:
             original.unlink(missing_ok=True)  # or the next attempt would find it again
@@ -63,12 +63,20 @@ def _fetch(entry: ZooEntry, original: Path, on_progress: Progress | None) -> Non
         raise DownloadError(f"{error}; {mend}") from error
 
 
-def _convert(entry: ZooEntry, original: Path, target: Path) -> None:
-    origin = f"{entry.project}: {entry.url}, sha256 {sha256_of(original)}"
+def _convert(entry: ZooEntry, original: Path, target: Path, *, by_hand: bool) -> None:
+    """by_hand: somebody put the file there.  That it is the published one is known by its hash
+    only."""
+    digest = sha256_of(original)
+    published = not by_hand or digest == entry.sha256
+    source = entry.url if published else f"{original.name}, put into the weights folder by hand"
+    origin = f"{entry.project}: {source}, sha256 {digest}"
     about = {
         "image_size": entry.image_size,
         "provenance": origin,
-        "data": {"name": entry.trained_on},
-        "metrics": {"map_published": entry.ap / 100},
     }
+    if published:
+        about |= {
+            "data": {"name": entry.trained_on},
+            "metrics": {"map_published": entry.ap / 100},
+        }
     convert(original, target, expected=entry.name, about=about)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...files.version import __version__
 from ...weights.describe import describe_file
-from ...weights.shelf import check_obtainable, converted, weights_folder
+from ...weights.shelf import check_obtainable, converted, is_here, weights_folder
 from ...weights.zoo import ZOO, license_notice
 from ..options.catalogue import Command
 from ..options.errors import UsageError, nearest
@@ -59,7 +59,7 @@ def _describe_path(path: Path, log: Log) -> dict[str, Any]:
 def list_weights() -> dict[str, Any]:
     """All weights of the zoo, and whether each is on disk."""
     rows = [
-        asdict(entry) | {"url": entry.url, "downloaded": converted(name).is_file()}
+        asdict(entry) | {"url": entry.url, "downloaded": is_here(name)}
         for name, entry in ZOO.items()
     ]
     return {"folder": str(weights_folder()), "weights": rows}
@@ -88,7 +88,7 @@ def info(config: WeightsInfoConfig, log: Log) -> dict[str, Any]:
     if word in ZOO:
         path = converted(word)
         entry = asdict(ZOO[word]) | {"url": ZOO[word].url}
-        return describe_file(path) if path.is_file() else entry | {"downloaded": False}
+        return describe_file(path) if path.is_file() else entry | {"downloaded": is_here(word)}
     if word in MODELS:
         raise UsageError(f"{word} has no pretrained weights: det info {word} describes the model")
     return _describe_path(Path(word), log)

@@ -145,9 +145,9 @@ class StartConfig(LayoutConfig, DownloadConfig, PlotsConfig):
         "checkpoint to start from.")
     data: str = built_in_data()
     batch: int = option(16, "Run", "Images per step, over all devices.", low=1)
-    imgsz: int = option(
-        640, "Data", "Side of the square network input in pixels, rounded up to a multiple of the "
-        "stride.", low=32)
+    imgsz: int | None = option(
+        None, "Data", "Side of the square network input in pixels, rounded up to a multiple of the "
+        "stride. Default: the size of the weights it starts from, else 640.", low=32)
     seed: int = option(
         0, "Run", "Seed of the initial weights, the image order and the augmentation.", low=0)
 

@@ -45,7 +45,11 @@ from .schedule import (
     run_length,
     warmup_steps,
 )
-from .start import start, start_again
+from .start import Start, start, start_again
+from .statistics import measure_norms, unmeasured_norms
+
+USUAL_SIZE = 640
+"""Side of the input where neither the user nor the weights say one."""
 
 
 @dataclass
@@ -107,6 +111,8 @@ def assemble(
             begin = start(config, class_names, log)
     model = begin.model
     ranks.broadcast_tensors(model.state_dict().values())
+    config = replace(config, imgsz=choose_size(config, begin, log))
+    assert config.imgsz is not None
     image_size = model.fitting_size(config.imgsz)
     if image_size != config.imgsz:
         log.info(
@@ -126,6 +132,13 @@ def assemble(
     )
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
+    if norms := unmeasured_norms(model, begin.transferred_names):
+        seen = measure_norms(model, norms.values(), train_loader.epoch(0))
+        ranks.broadcast_tensors(model.state_dict().values())
+        log.info(
+            f"the weights have no batch-norm statistics: {len(norms)} norms measured on {seen} "
+            "training images"
+        )
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = batch_norm_momentum(length)
@@ -181,6 +194,34 @@ def announce(run: Run, repeats: int, log: Log) -> None:
         f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
         + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")
     )
+    if rates := learning_rates(run):
+        log.info(rates)
+
+
+def learning_rates(run: Run) -> str | None:
+    """How fast which tensors learn, and what is frozen; None where nothing is special."""
+    choice, parts = choose_optimizer(run.config), []
+    if run.transferred_names:
+        share = run.config.lr_transferred
+        parts.append(
+            f"transferred tensors learn at {choice.lr0 * share:g} (lr_transferred={share:g} of lr0)"
+            f", new ones at {choice.lr0:g}"
+        )
+    stages = run.model.stages.items()
+    frozen = [n for n, part in stages if not any(p.requires_grad for p in part.parameters())]
+    if frozen:
+        parts.append(f"frozen: {', '.join(frozen)}")
+    return "; ".join(parts) or None
+
+
+def choose_size(config: TrainConfig, begin: Start, log: Log) -> int:
+    """``imgsz=`` where it was given, else the size of the weights that the run starts from."""
+    if config.imgsz is not None:
+        return config.imgsz
+    if begin.image_size is None:
+        return USUAL_SIZE
+    log.info(f"imgsz={begin.image_size}, the size that the weights were trained at")
+    return begin.image_size
 
 
 def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:

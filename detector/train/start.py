@@ -24,12 +24,14 @@ from ..run.log import Log
 @dataclass(frozen=True)
 class Start:
     """model: to be trained.  license, provenance: of the weights that it starts from.
-    transferred: what the weights gave it, None for a fresh model."""
+    transferred: what the weights gave it, None for a fresh model.
+    image_size: that they were trained at."""
 
     model: Detector
     license: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     transferred: Transfer | None = None
+    image_size: int | None = None
 
     @property
     def transferred_names(self) -> frozenset[str]:
@@ -72,7 +74,7 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     log.info(f"weights from {word} ({meta.license}): {moved.report()}")
     if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
-    return Start(model, meta.license, f"{path.name} ({meta.provenance})", moved)
+    return Start(model, meta.license, f"{path.name} ({meta.provenance})", moved, meta.image_size)
 
 
 def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:

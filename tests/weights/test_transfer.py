@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from yolodet.detector.checkpoints.adopt import default_names
 from yolodet.detector.models.build import build
-from yolodet.weights.transfer import TransferError, transfer
+from yolodet.weights.transfer import SYNONYMS, TransferError, transfer
 
 
 def make_state(num_classes, hidden=6, seed=0, dtype=torch.float32):
@@ -76,6 +77,31 @@ def test_no_equal_class_leaves_the_class_tensors_alone():
     assert set(result.loaded) == {"stem.weight", "stem.steps", "head.hidden.weight"}
     assert {name for name, reason in result.left_out if "no class" in reason} == {
         "head.cls.weight", "head.cls.bias"}
+    assert "the class layers start fresh" in result.report()
+
+
+def test_names_of_voc_find_those_of_coco_and_are_reported():
+    old, new = make_state(3, seed=1), make_state(3, seed=2)
+    result = transfer(old, new, class_names_from=["airplane", "couch", "tv"],
+                      class_names_to=["sofa", "aeroplane", "chair"], class_keys=KEYS)
+    assert result.classes == ("sofa", "aeroplane")
+    assert torch.equal(result.loaded["head.cls.bias"][:2], old["head.cls.bias"][[1, 0]])
+    assert result.report().endswith("synonyms sofa = couch, aeroplane = airplane")
+    back = transfer(old, new, class_names_from=["aeroplane", "sofa", "x"],
+                    class_names_to=["couch", "y", "Airplane"], class_keys=KEYS)
+    assert back.synonyms == (("couch", "sofa"), ("Airplane", "aeroplane"))
+
+
+def test_a_synonym_does_not_take_the_row_of_a_class_of_that_name():
+    old, new = make_state(2, seed=1), make_state(3, seed=2)
+    result = transfer(old, new, class_names_from=["couch", "tv"],
+                      class_names_to=["sofa", "couch", "tv"], class_keys=KEYS)
+    assert result.classes == ("couch", "tv") and result.synonyms == ()
+
+
+def test_synonyms_are_names_of_coco():
+    coco = default_names(80)
+    assert set(SYNONYMS.values()) <= set(coco) and not set(SYNONYMS) & set(coco)
 
 
 def test_every_tensor_left_out_has_its_reason():

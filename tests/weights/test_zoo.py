@@ -19,6 +19,7 @@ from yolodet.detector.checkpoints.adopt import adopt, convert, default_names
 from yolodet.detector.checkpoints.fetch import obtain
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.commands.predict import check_predict
+from yolodet.detector.commands.weights import list_weights
 from yolodet.detector.models.build import NAMES, architecture_of, build
 from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.options.detect import DetectOptions
@@ -31,8 +32,9 @@ from yolodet.detector.predict import pipeline as prediction
 from yolodet.detector.predict.predictor import Predictor
 from yolodet.detector.predict.sources import open_source
 from yolodet.detector.run.log import Log
+from yolodet.detector.train.assemble import choose_size
 from yolodet.detector.train.check import check_train
-from yolodet.detector.train.start import start
+from yolodet.detector.train.start import Start, start
 from yolodet.files.download import DownloadError
 from yolodet.weights import zoo
 from yolodet.weights.checkpoint import CheckpointError, Meta, read_meta, save_weights
@@ -99,7 +101,12 @@ def test_a_file_put_there_by_hand_needs_no_network(folder: Path, published: Path
         obtain(NAME, offline=True)
     folder.mkdir()
     (folder / FILE).write_bytes(published.read_bytes())
-    assert read_meta(obtain(NAME, offline=True)).model == NAME
+    listed = {row["name"]: row["downloaded"] for row in list_weights()["weights"]}
+    assert listed[NAME] and not listed["yolox_tiny"]
+    meta = read_meta(obtain(NAME, offline=True))
+    assert meta.model == NAME and meta.image_size == 416
+    assert "put into the weights folder by hand, sha256 " in meta.provenance
+    assert ZOO[NAME].url not in meta.provenance and meta.metrics == {}
     assert (folder / FILE).exists()  # what the user put there stays
 
 
@@ -155,6 +162,7 @@ def test_a_name_of_the_list_starts_from_its_weights_unless_told(site: Site, tmp_
     assert learnt.transferred is not None and learnt.transferred.classes == ("dog", "zebra")
     row = "head.one_to_many.classes.0.2.weight"
     assert torch.equal(ours[row][0], theirs[row][16]) and learnt.license == "Apache-2.0"
+    assert learnt.image_size == 416
     fresh, _ = begin(tmp_path, model=NAME, pretrained=False)
     assert fresh.transferred is None and fresh.provenance == "trained from scratch"
     other, _ = begin(tmp_path, model="yolox_tiny", pretrained=NAME)
@@ -189,6 +197,19 @@ def test_a_branch_that_a_file_lacks_is_not_there_to_be_read(tmp_path: Path) -> N
     assert restore(tmp_path / "one.safetensors")[0].branches == ("one_to_one",)
     begun, _ = begin(tmp_path, model=str(tmp_path / "one.pt"))
     assert begun.model.branches == ("one_to_many", "one_to_one")
+
+
+def test_the_size_is_that_of_the_weights_where_the_user_gives_none(tmp_path: Path) -> None:
+    config, _ = train_config(tmp_path / "none.yaml", tmp_path)
+    log = Log(verbose=False, file=tmp_path / "log.txt")
+    with torch.device("meta"):
+        model = build(NAME, 1)
+    weights, scratch = Start(model, image_size=416), Start(model)
+    assert choose_size(replace(config, imgsz=None), weights, log) == 416
+    said = (tmp_path / "log.txt").read_text()
+    assert "imgsz=416, the size that the weights were trained at" in said
+    assert choose_size(replace(config, imgsz=96), weights, log) == 96
+    assert choose_size(replace(config, imgsz=None), scratch, log) == 640
 
 
 def test_names_for_a_file_without_any() -> None:
@@ -254,7 +275,10 @@ def test_a_run_from_the_list_keeps_license_letterbox_and_needs_the_file_once(
 
     monkeypatch.setattr(evaluate, "DetectionDataset", Watched)
     data = write_tiny_data(tmp_path / "data")
-    results = train(data, tmp_path / "runs", model=NAME, epochs=1)
+    results = train(data, tmp_path / "runs", model=NAME, epochs=1, freeze=2)
+    said = " ".join((Path(results["folder"]) / "log.txt").read_text().split())
+    assert "transferred tensors learn at 0.005 (lr_transferred=0.25 of lr0), new ones at" in said
+    assert "frozen: backbone.stem, backbone.stage2" in said
     assert results["head"] == "one-to-many + NMS"
     meta = read_meta(Path(results["best"]))
     assert meta.license == "Apache-2.0" and meta.preprocess["letterbox"] == "top-left"

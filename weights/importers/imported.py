@@ -65,7 +65,8 @@ def rename(tensors: Mapping[str, torch.Tensor], new_name: Callable[[str], str | 
 def unfuse(tensors: Tensors) -> Tensors:
     """Give fused convolutions a batch norm that does nothing but add their bias.
 
-    A file with folded norms then loads into the same model as any other, and can be trained on.
+    A file with folded norms then loads into the same model as any other.  Before it is trained, the
+    norms need statistics (``detector/train/statistics.py``).
     """
     whole: Tensors = {}
     for name, tensor in tensors.items():

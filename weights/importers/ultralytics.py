@@ -133,7 +133,9 @@ def _class_names(model: Stub | None, count: int) -> tuple[str, ...] | None:
 def _notes(renamed: Tensors, family: str) -> tuple[str, ...]:
     notes = []
     if not any(".norm." in name for name in renamed):
-        notes.append("its norms were folded: they start again from neutral ones")
+        notes.append(
+            "its batch norms were folded: training measures their statistics before the first step"
+        )
     missing = [
         branch
         for branch in ("one_to_many", "one_to_one")
