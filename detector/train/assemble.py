@@ -112,13 +112,7 @@ def assemble(
     model = begin.model
     ranks.broadcast_tensors(model.state_dict().values())
     config = replace(config, imgsz=choose_size(config, begin, log))
-    assert config.imgsz is not None
-    image_size = model.fitting_size(config.imgsz)
-    if image_size != config.imgsz:
-        log.info(
-            f"imgsz={config.imgsz} is rounded up to {image_size}, "
-            f"a multiple of the stride {model.max_stride}"
-        )
+    image_size = fit_size(model, config.imgsz, log)
     # gradients of the deployed head reach the backbone too: better by 0.025 AP (docs/log.md)
     model.detach_one_to_one = False
     freeze(model, config.freeze)
@@ -132,13 +126,7 @@ def assemble(
     )
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
-    if norms := unmeasured_norms(model, begin.transferred_names):
-        seen = measure_norms(model, norms.values(), train_loader.epoch(0))
-        ranks.broadcast_tensors(model.state_dict().values())
-        log.info(
-            f"the weights have no batch-norm statistics: {len(norms)} norms measured on {seen} "
-            "training images"
-        )
+    restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = batch_norm_momentum(length)
@@ -236,6 +224,30 @@ def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
     if ranks.size > 1 and device.type == "cuda":
         torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
     return device
+
+
+def fit_size(model: Detector, wanted: int | None, log: Log) -> int:
+    """``wanted`` rounded up to a multiple of the model's stride; the log says if it changes."""
+    assert wanted is not None
+    side = model.fitting_size(wanted)
+    if side != wanted:
+        log.info(
+            f"imgsz={wanted} is rounded up to {side}, a multiple of the stride {model.max_stride}"
+        )
+    return side
+
+
+def restore_statistics(
+    model: Detector, transferred: frozenset[str], loader: Loader, ranks: Ranks, log: Log
+) -> None:
+    """Measure batch norms whose weights came without statistics, the same on all ranks."""
+    if norms := unmeasured_norms(model, transferred):
+        seen = measure_norms(model, norms.values(), loader.epoch(0))
+        ranks.broadcast_tensors(model.state_dict().values())
+        log.info(
+            f"the weights have no batch-norm statistics: {len(norms)} norms measured on {seen} "
+            "training images"
+        )
 
 
 def prepare_process(config: TrainConfig, device: torch.device) -> None:
