@@ -28,9 +28,9 @@ from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.parse import show
 from ..options.train import TrainConfig
-from ..run.device import describe_device, keep_freed_memory, pick_device, use_threads
+from ..run.device import describe_device, keep_freed_memory, use_threads
 from ..run.log import Log
-from ..run.rank_info import device_of_rank, rank_info
+from ..run.rank_info import rank_info
 from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer, newton_schulz_precision
@@ -45,11 +45,8 @@ from .schedule import (
     run_length,
     warmup_steps,
 )
-from .start import Start, start, start_again
-from .statistics import measure_norms, unmeasured_norms
-
-USUAL_SIZE = 640
-"""Side of the input where neither the user nor the weights say one."""
+from .start import choose_size, fit_size, start, start_again
+from .statistics import restore_statistics
 
 
 @dataclass
@@ -200,54 +197,6 @@ def learning_rates(run: Run) -> str | None:
     if frozen:
         parts.append(f"frozen: {', '.join(frozen)}")
     return "; ".join(parts) or None
-
-
-def choose_size(config: TrainConfig, begin: Start, log: Log) -> int:
-    """``imgsz=`` where it was given, else the size of the weights that the run starts from."""
-    if config.imgsz is not None:
-        return config.imgsz
-    if begin.image_size is None:
-        return USUAL_SIZE
-    log.info(f"imgsz={begin.image_size}, the size that the weights were trained at")
-    return begin.image_size
-
-
-def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
-    """The device of this rank, with the process set up for it.  Raises DeviceError, UsageError."""
-    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
-    if config.sync_bn and device.type != "cuda":
-        raise UsageError(
-            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
-            "SyncBatchNorm there; leave it out"
-        )
-    prepare_process(config, device)
-    if ranks.size > 1 and device.type == "cuda":
-        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
-    return device
-
-
-def fit_size(model: Detector, wanted: int | None, log: Log) -> int:
-    """``wanted`` rounded up to a multiple of the model's stride; the log says if it changes."""
-    assert wanted is not None
-    side = model.fitting_size(wanted)
-    if side != wanted:
-        log.info(
-            f"imgsz={wanted} is rounded up to {side}, a multiple of the stride {model.max_stride}"
-        )
-    return side
-
-
-def restore_statistics(
-    model: Detector, transferred: frozenset[str], loader: Loader, ranks: Ranks, log: Log
-) -> None:
-    """Measure batch norms whose weights came without statistics, the same on all ranks."""
-    if norms := unmeasured_norms(model, transferred):
-        seen = measure_norms(model, norms.values(), loader.epoch(0))
-        ranks.broadcast_tensors(model.state_dict().values())
-        log.info(
-            f"the weights have no batch-norm statistics: {len(norms)} norms measured on {seen} "
-            "training images"
-        )
 
 
 def prepare_process(config: TrainConfig, device: torch.device) -> None:

@@ -20,6 +20,9 @@ from ..options.train import TrainConfig
 from ..run.folder import BEST
 from ..run.log import Log
 
+USUAL_SIZE = 640
+"""Side of the input where neither the user nor the weights say one."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -92,3 +95,38 @@ def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
     model = build_from(meta.architecture)
     model.letterbox = letterbox_of(meta, model.letterbox)
     return Start(model, meta.license, meta.provenance)
+
+
+def choose_size(config: TrainConfig, begin: Start, log: Log) -> int:
+    """``imgsz=`` where it was given, else the size of the weights that the run starts from."""
+    if config.imgsz is not None:
+        return config.imgsz
+    if begin.image_size is None:
+        return USUAL_SIZE
+    log.info(f"imgsz={begin.image_size}, the size that the weights were trained at")
+    return begin.image_size
+
+
+def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
+    """The device of this rank, with the process set up for it.  Raises DeviceError, UsageError."""
+    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
+    if config.sync_bn and device.type != "cuda":
+        raise UsageError(
+            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
+            "SyncBatchNorm there; leave it out"
+        )
+    prepare_process(config, device)
+    if ranks.size > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
+    return device
+
+
+def fit_size(model: Detector, wanted: int | None, log: Log) -> int:
+    """``wanted`` rounded up to a multiple of the model's stride; the log says if it changes."""
+    assert wanted is not None
+    side = model.fitting_size(wanted)
+    if side != wanted:
+        log.info(
+            f"imgsz={wanted} is rounded up to {side}, a multiple of the stride {model.max_stride}"
+        )
+    return side

@@ -15,11 +15,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...datasets.batches.loader import Loader
 from ...datasets.nouns import Batch
 from ..models.detector import Detector
+from ..run.log import Log
+from ..run.ranks import Ranks
 
 IMAGES = 128
 """Images to measure on; the estimates change little with more."""
+
+
+def restore_statistics(
+    model: Detector, transferred: frozenset[str], loader: Loader, ranks: Ranks, log: Log
+) -> None:
+    """Measure batch norms whose weights came without statistics, the same on all ranks."""
+    if norms := unmeasured_norms(model, transferred):
+        seen = measure_norms(model, norms.values(), loader.epoch(0))
+        ranks.broadcast_tensors(model.state_dict().values())
+        log.info(
+            f"the weights have no batch-norm statistics: {len(norms)} norms measured on {seen} "
+            "training images"
+        )
 
 
 def unmeasured_norms(model: nn.Module, transferred: Container[str]) -> dict[str, nn.BatchNorm2d]:

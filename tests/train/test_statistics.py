@@ -19,7 +19,7 @@ from tiny import (
 from torch import Tensor, nn
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
-from yolodet.detector.train import assemble
+from yolodet.detector.train import statistics
 from yolodet.detector.train.statistics import measure_norms, unmeasured_norms
 from yolodet.weights.importers.imported import unfuse
 
@@ -100,7 +100,7 @@ def test_a_run_from_a_folded_file_measures_first(
         counts.append(len(norms))
         return measure_norms(model, norms, batches)
 
-    monkeypatch.setattr(assemble, "measure_norms", measure)
+    monkeypatch.setattr(statistics, "measure_norms", measure)
     data = write_tiny_data(tmp_path / "data")
     trainer = make_trainer(data, tmp_path, model=str(tmp_path / "folded.pt"))
     text = (tmp_path / "log.txt").read_text()
