@@ -28,9 +28,9 @@ from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.parse import show
 from ..options.train import TrainConfig
-from ..run.device import describe_device, keep_freed_memory, use_threads
+from ..run.device import describe_device, keep_freed_memory, pick_device, use_threads
 from ..run.log import Log
-from ..run.rank_info import rank_info
+from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
 from .optim import build_optimizer, choose_optimizer, newton_schulz_precision
@@ -197,6 +197,20 @@ def learning_rates(run: Run) -> str | None:
     if frozen:
         parts.append(f"frozen: {', '.join(frozen)}")
     return "; ".join(parts) or None
+
+
+def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
+    """The device of this rank, with the process set up for it.  Raises DeviceError, UsageError."""
+    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
+    if config.sync_bn and device.type != "cuda":
+        raise UsageError(
+            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
+            "SyncBatchNorm there; leave it out"
+        )
+    prepare_process(config, device)
+    if ranks.size > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
+    return device
 
 
 def prepare_process(config: TrainConfig, device: torch.device) -> None:

@@ -107,20 +107,6 @@ def choose_size(config: TrainConfig, begin: Start, log: Log) -> int:
     return begin.image_size
 
 
-def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
-    """The device of this rank, with the process set up for it.  Raises DeviceError, UsageError."""
-    device = pick_device(device_of_rank(config.device, rank_info(), cuda=torch.cuda.is_available()))
-    if config.sync_bn and device.type != "cuda":
-        raise UsageError(
-            f"sync_bn=True needs CUDA devices, and this run is on {device}: torch has no "
-            "SyncBatchNorm there; leave it out"
-        )
-    prepare_process(config, device)
-    if ranks.size > 1 and device.type == "cuda":
-        torch.cuda.set_device(device)  # or every rank would take memory of the first GPU
-    return device
-
-
 def fit_size(model: Detector, wanted: int | None, log: Log) -> int:
     """``wanted`` rounded up to a multiple of the model's stride; the log says if it changes."""
     assert wanted is not None
