@@ -140,7 +140,8 @@ def test_amp_check_false_runs_nothing_and_takes_the_safer(checks: Checks) -> Non
 
 
 def test_the_verdict_is_one_line_and_the_evidence_a_table(checks: Checks, tmp_path: Path) -> None:
-    log = Log(verbose=False, file=tmp_path / "log.txt")
+    log = Log(verbose=False)
+    log.to_file(tmp_path / "log.txt")
     decision = choose(True, ZEN4, log=log)
     line = "AMP: bf16 on cpu, 1.5x as fast, 0.54x activation memory, loss differs by 0.10%"
     assert decision.line() == line
@@ -156,7 +157,9 @@ def test_a_problem_is_a_line_of_the_table(checks: Checks, tmp_path: Path) -> Non
     problem = "the output of backbone.stage4 is not finite"
     stages = {"backbone.stage4": replace(STAGE, output=float("nan"), cosine=0.0)}
     checks.trials["bf16"] = replace(BF16, problem=problem, stages=stages, loss=float("nan"))
-    decision = choose(True, ZEN4, log=Log(verbose=False, file=tmp_path / "log.txt"))
+    log = Log(verbose=False)
+    log.to_file(tmp_path / "log.txt")
+    decision = choose(True, ZEN4, log=log)
     text = " ".join((tmp_path / "log.txt").read_text().split())
     assert f"AMP off: bf16: {problem}; training in fp32" in text
     assert decision.trials[1].problem == problem

@@ -201,7 +201,8 @@ def make_trainer(
     """A run in ``precision``; no image is mixed with another, so that a name says it all."""
     config, _ = train_config(data, folder, **{"nbs": 3, "mosaic": 0.0, **words})
     decision = Decision(Precision(precision, "cpu", "as told"), rungs, [], {})
-    log = Log(verbose=False, file=folder / "log.txt")
+    log = Log(verbose=False)
+    log.to_file(folder / "log.txt")
     observers = Observers([ResultsCsv(), Terminal(log)], log.warn)
     trainer = Trainer(assemble(config, log), decision, folder, log, observers)
     if precision == "fp16":  # a loss scale of 2^16 is too large for this little detector

@@ -201,7 +201,8 @@ def test_a_branch_that_a_file_lacks_is_not_there_to_be_read(tmp_path: Path) -> N
 
 def test_the_size_is_that_of_the_weights_where_the_user_gives_none(tmp_path: Path) -> None:
     config, _ = train_config(tmp_path / "none.yaml", tmp_path)
-    log = Log(verbose=False, file=tmp_path / "log.txt")
+    log = Log(verbose=False)
+    log.to_file(tmp_path / "log.txt")
     with torch.device("meta"):
         model = build(NAME, 1)
     weights, scratch = Start(model, image_size=416), Start(model)
