@@ -160,7 +160,8 @@ def test_the_table_of_schedules_is_what_det_config_shows() -> None:
 
 
 def test_the_tables_of_findings_are_complete() -> None:
-    word = re.compile(r"(label|image|list|folder|file|split|class|box)-[a-z-]+")
+    kinds = "annotation|box|class|file|folder|id|image|label|list|number|path|size|split"
+    word = re.compile(rf"({kinds})-[a-z-]+")
     ids = {
         node.value
         for path in ROOT.glob("datasets/**/*.py")
