@@ -100,6 +100,8 @@ def _convert(option: Option, value: object) -> Any:
         value = meanings[switch]
     elif switch is not None and bool in option.kinds and len(option.kinds) > 1:
         return switch
+    elif switch is not None and tuple in option.kinds:
+        raise _wrong(option, value)
     if value is None:
         if not option.optional:
             raise ValueError(f"{option.name} cannot be none: {option.wanted}")
@@ -111,7 +113,7 @@ def _convert(option: Option, value: object) -> Any:
 
 
 def _wrong(option: Option, value: object) -> ValueError:
-    return ValueError(f"{option.name}={value}: {option.wanted}")
+    return ValueError(f"{option.name}={show(value)}: {option.wanted}")
 
 
 def _boolean(option: Option, value: object) -> bool:
@@ -142,19 +144,18 @@ def _integer(option: Option, value: object) -> int:
 
 def _several(option: Option, value: object) -> Any:
     """A number, or a tuple of numbers or names: ``640``, ``480,640``, ``backbone.stem,neck``."""
-    if isinstance(value, str):
-        text = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-        separator = "[,x]" if option.item is int else ","
-        value = [part.strip(" '\"") for part in re.split(separator, text)]
     parts = list(value) if isinstance(value, list | tuple) else [value]
-    if len(parts) == 1 and not isinstance(parts[0], bool) and str(parts[0]).isdigit():
-        return int(str(parts[0]))
+    if isinstance(value, str):
+        separator = "[,x]" if option.item is int else ","
+        parts = [part.strip(" '\"") for part in re.split(separator, value.strip("[]"))]
     if any(isinstance(part, bool) for part in parts):
         raise _wrong(option, value)
+    if len(parts) == 1 and str(parts[0]).isdigit():
+        return int(str(parts[0]))
     try:
         return tuple(option.item(part) for part in parts)
     except (TypeError, ValueError):
-        raise ValueError(f"{option.name}={show(parts)}: {option.wanted}") from None
+        raise _wrong(option, value) from None
 
 
 def show(value: Any) -> str:

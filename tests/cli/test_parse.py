@@ -9,6 +9,7 @@ import yaml
 from yolodet.detector.options.argv import read_words
 from yolodet.detector.options.catalogue import COMMANDS
 from yolodet.detector.options.errors import UsageError
+from yolodet.detector.options.export import ExportConfig
 from yolodet.detector.options.fields import options_of
 from yolodet.detector.options.pages import all_as_yaml, as_yaml
 from yolodet.detector.options.parse import parse
@@ -67,6 +68,15 @@ def test_a_word_becomes_the_type_of_its_option(word: dict[str, object], expected
     assert given == (frozenset() if expected is None else {name})
 
 
+def test_a_size_is_one_side_or_height_and_width() -> None:
+    for word in ("480,640", "480x640", "[480, 640]", [480, 640], (480, 640)):
+        assert parse(ExportConfig, {"imgsz": word})[0].imgsz == (480, 640)
+    for word in ("640", 640, [640]):
+        assert parse(ExportConfig, {"imgsz": word})[0].imgsz == 640
+    with pytest.raises(UsageError, match="imgsz=x: expected a side or height,width"):
+        parse(ExportConfig, {"imgsz": "x"})
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -80,6 +90,7 @@ def test_a_word_becomes_the_type_of_its_option(word: dict[str, object], expected
         ({"lr0": float("inf")}, "expected a number"),
         ({"lr0": [0.1]}, "expected a number"),
         ({"save": 0.0}, "expected True or False"),
+        ({"freeze": True}, "freeze=True: expected a whole number or names"),
         ({"name": True}, "expected text"),
         ({"project": {"a": 1}}, "expected text"),
     ],
