@@ -64,7 +64,7 @@ MACHINE = (
     "verbose", "data", "model",
     "pretrained", "cache", "offline", "accept_license",
 )  # fmt: skip
-"""Knobs that speak of a machine or its paths; a checkpoint that travels leaves them out."""
+"""Options that speak of a machine or its paths; a checkpoint that travels leaves them out."""
 
 
 def portable(config: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ MAY_CHANGE = frozenset(
         "iou",
     )
 )
-"""Knobs that may differ after a resume: they do not change what the past steps meant."""
+"""Options that may differ after a resume: they do not change what the past steps meant."""
 
 
 def find_last(resume: bool | str, project: str) -> Path:

@@ -1,5 +1,5 @@
 """Training mechanics, on a tiny detector that learns to find squares: what a run leaves behind,
-and what each knob of it does."""
+and what each option of it does."""
 
 from __future__ import annotations
 
