@@ -49,7 +49,7 @@ class Size:
 
     @property
     def downs(self) -> tuple[int, int, int, int]:
-        """Widths behind the downsampling of stages 2 to 5: pooling can not change the width."""
+        """Widths behind the downsampling of stages 2 to 5: pooling cannot change the width."""
         c2, c3, c4 = self.widths[2:5] if self.pooled else self.widths[3:]
         return self.widths[1], c2, c3, c4
 

@@ -2,7 +2,7 @@
 
 ``amp=True`` climbs: what is known against the hardware is said before anything runs (hardware.py),
 what is left is measured on the run's own model and batch (sanity.py), and the fastest that passed
-is used.  A precision that is named is used or refused with the reason.  The verdict on equal work
+is used.  A precision that is named is used, or refused with the reason.  The verdict on equal work
 is kept in the cache folder, so the second run of a kind starts at once.
 """
 
@@ -58,7 +58,9 @@ class Decision:
         """The verdict in one line, as the user reads it."""
         name, device = self.precision.name, self.precision.device_type
         if name == "fp32":
-            return f"AMP off: {self.precision.reason}; training in fp32"
+            reason = self.precision.reason
+            by = " by " if reason.startswith("amp=") else ": "
+            return f"AMP disabled{by}{reason}; training in fp32"
         trial = next((t for t in self.trials if t.precision == name), None)
         if trial is None:
             return f"AMP: {name} on {device}, {self.precision.reason}"
@@ -86,8 +88,8 @@ def choose_precision(
     the weights are random, and one draw is like another; others are told apart in the cache.
     ranks: the ranks that train together; they decide alike (agree.py).
 
-    Raises UsageError where the precision that was named can not be had on this device, RunError
-    where it failed the check.
+    Raises UsageError if this device lacks the precision that was named, RunError if that precision
+    failed the check.
     """
     traits = traits or traits_of(device)
     decision = _decide(config, model, criterion, batches, traits, device, fresh, ranks)
@@ -100,12 +102,12 @@ def choose_precision(
 def resumed_precision(
     name: str, device: torch.device, log: Log, *, force: bool = False, ranks: Ranks = ALONE
 ) -> Decision:
-    """A run goes on in the precision it had, or in fp32 where this device can not (unless
-    ``force``)."""
+    """The precision of a resumed run: the one it had, or fp32 if this device lacks that one and
+    ``force`` is not set."""
     against = objections(traits_of(device), ranks)
     if force:
         against.pop(name, None)
-    reason = against.get(name, "as before the interruption")
+    reason = against.get(name, "as before the run was interrupted")
     precision = Precision("fp32" if name in against else name, device.type, reason)
     decision = Decision(precision, rungs_below(precision.name, against), [], against)
     log.info(decision.line())
@@ -124,11 +126,11 @@ def _decide(
 ) -> Decision:
     against = objections(traits, ranks)
     if config.amp in (False, "fp32"):
-        return Decision(Precision("fp32", traits.type, "as told"), (), [], {})
+        return Decision(Precision("fp32", traits.type, f"amp={config.amp}"), (), [], {})
     named = _named(config)
     if named in against and not config.amp_force:
         raise UsageError(
-            f"amp={named}: {against[named]}; use amp=True, or amp_force=True to try all the same"
+            f"amp={named}: {against[named]}; use amp=True, or amp_force=True to try it anyway"
         )
     names = (named,) if named else tuple(n for n in candidates(traits) if n not in against)
     if not names:
@@ -167,9 +169,10 @@ def verdict(
         if problem and not config.amp_force:
             raise RunError(
                 f"amp={named} failed the sanity check: {problem}; "
-                "use amp=True, or amp_force=True to train in it all the same"
+                "use amp=True, or amp_force=True to train in it anyway"
             )
-        return Precision(named, traits.type, f"as told{f', although {problem}' if problem else ''}")
+        reason = f"amp={named}" + (f" and amp_force=True, although {problem}" if problem else "")
+        return Precision(named, traits.type, reason)
     base, others = trials[0], trials[1:]
     passed = [trial for trial in others if trial.problem is None]
     best = min(passed, key=lambda trial: trial.step_ms, default=None)
@@ -177,7 +180,7 @@ def verdict(
         reason = "; ".join(f"{t.precision}: {t.problem}" for t in others) or "nothing was measured"
         return Precision("fp32", traits.type, reason)
     if best.step_ms >= base.step_ms:
-        slower = f"{best.precision} passed but is not faster ({best.step_ms:.0f} ms a step"
+        slower = f"{best.precision} passed but is not faster ({best.step_ms:.0f} ms per step"
         return Precision("fp32", traits.type, f"{slower}, fp32 {base.step_ms:.0f} ms)")
     return Precision(best.precision, traits.type, "passed the sanity check")
 
@@ -228,7 +231,7 @@ def with_what_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result:
                 raise
             if len(batch) == 1:
                 raise RunError(
-                    "the AMP check ran out of memory with a single image: take a smaller imgsz"
+                    "the AMP check ran out of memory with a single image: use a smaller imgsz="
                 ) from error
             batch = batch.first(len(batch) // 2)
 
@@ -267,7 +270,7 @@ def _digest(model: Detector) -> str:
 
 
 def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
-    """Trials of an earlier check of ``names``; None where there is none, or it can not be read."""
+    """Trials of an earlier check of ``names``; None where there is none, or it cannot be read."""
     try:
         rows = json.loads(path.read_text())
         trials = [
@@ -283,7 +286,7 @@ def _store(path: Path, trials: list[Trial]) -> None:
     try:
         write_json(path, [asdict(trial) for trial in trials])
     except OSError:
-        return  # a cache folder that can not be written is no reason to stop
+        return  # a cache folder that cannot be written is no reason to stop
 
 
 def report(decision: Decision, log: Log) -> None:

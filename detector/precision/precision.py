@@ -45,8 +45,8 @@ class Precision:
 def use_precision(amp: bool | str, meta: Meta, device: torch.device) -> Precision:
     """The precision of a forward pass with a trained checkpoint.
 
-    By default the one that it was validated in while it was trained, where this device has it;
-    else what ``amp`` names, or the first that the device computes at full speed.
+    By default the one that it was validated in while training, if this device has it; otherwise
+    what ``amp`` names, or the first half precision that the device computes at full speed.
     """
     traits = traits_of(device)
     if amp == "checkpoint":
@@ -54,6 +54,6 @@ def use_precision(amp: bool | str, meta: Meta, device: torch.device) -> Precisio
         reason = "as the checkpoint was validated" if against is None else against
         return Precision(meta.precision if against is None else "fp32", device.type, reason)
     if amp in DTYPES:
-        return Precision(str(amp), device.type, "as told")
+        return Precision(str(amp), device.type, f"amp={amp}")
     names = candidates(traits) if amp else ()
-    return Precision(names[0] if names else "fp32", device.type, "as told")
+    return Precision(names[0] if names else "fp32", device.type, f"amp={amp}")

@@ -46,7 +46,7 @@ def test_known_bad_hardware_is_the_reason_and_nothing_is_run(checks: Checks) -> 
     decision = choose(True, GTX_1660)
     assert "GTX 1660 Ti returns NaN" in decision.precision.reason
     assert "emulates bf16" in decision.precision.reason
-    assert decision.line() == f"AMP off: {decision.precision.reason}; training in fp32"
+    assert decision.line() == f"AMP disabled: {decision.precision.reason}; training in fp32"
     assert checks.asked == [] and decision.trials == []
 
 
@@ -54,15 +54,15 @@ def test_known_bad_hardware_is_the_reason_and_nothing_is_run(checks: Checks) -> 
 def test_without_amp_nothing_is_run(checks: Checks, amp: Any) -> None:
     decision = choose(amp, H200)
     assert shown(decision) == ("fp32", ()) and checks.asked == []
-    assert decision.line() == "AMP off: as told; training in fp32"
+    assert decision.line() == f"AMP disabled by amp={amp}; training in fp32"
 
 
 def test_what_passed_but_is_slower_is_not_used(checks: Checks) -> None:
     checks.trials["bf16"] = replace(BF16, step_ms=100.0)
     decision = choose(True)
     assert shown(decision) == ("fp32", ())
-    reason = "bf16 passed but is not faster (100 ms a step, fp32 100 ms)"
-    assert decision.line() == f"AMP off: {reason}; training in fp32"
+    reason = "bf16 passed but is not faster (100 ms per step, fp32 100 ms)"
+    assert decision.line() == f"AMP disabled: {reason}; training in fp32"
     checks.trials["bf16"] = replace(BF16, step_ms=99.0)
     assert choose(True, batch=make_batch(3)).precision.name == "bf16"
 
@@ -82,7 +82,7 @@ def test_what_failed_is_not_used_however_fast_nor_fallen_back_to(checks: Checks)
 def test_a_named_precision_is_used_though_another_is_faster(checks: Checks, name: str) -> None:
     checks.trials[name] = replace(checks.trials[name], step_ms=500.0)
     decision = choose(name, AMX)
-    assert decision.precision.name == name and decision.precision.reason == "as told"
+    assert decision.precision.name == name and decision.precision.reason == f"amp={name}"
     assert checks.asked == [(name,)]
     assert decision.line().startswith(f"AMP: {name} on cpu, 0.2x as fast")
 
@@ -124,7 +124,9 @@ def test_force_tries_what_the_device_lacks_and_what_failed(checks: Checks) -> No
     checks.trials["fp16"] = replace(FP16, problem="the output of head is not finite")
     decision = choose("fp16", ZEN4, amp_force=True, batch=make_batch(1))
     assert decision.precision.name == "fp16"
-    assert decision.precision.reason == "as told, although the output of head is not finite"
+    assert decision.precision.reason == (
+        "amp=fp16 and amp_force=True, although the output of head is not finite"
+    )
 
 
 def test_amp_check_false_runs_nothing_and_takes_the_safer(checks: Checks) -> None:
@@ -161,7 +163,7 @@ def test_a_problem_is_a_line_of_the_table(checks: Checks, tmp_path: Path) -> Non
     log.to_file(tmp_path / "log.txt")
     decision = choose(True, ZEN4, log=log)
     text = " ".join((tmp_path / "log.txt").read_text().split())
-    assert f"AMP off: bf16: {problem}; training in fp32" in text
+    assert f"AMP disabled: bf16: {problem}; training in fp32" in text
     assert decision.trials[1].problem == problem
 
 

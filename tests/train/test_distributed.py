@@ -159,7 +159,7 @@ def test_modules_with_sync_bn_share_every_tensor_with_the_bare_model() -> None:
 def test_one_rank_whose_bf16_is_garbage_sends_both_to_fp32_and_both_say_why(
     pool: RankPool, tmp_path: Path
 ) -> None:
-    line = "AMP off: bf16: rank 1: the output of head is not finite; training in fp32"
+    line = "AMP disabled: bf16: rank 1: the output of head is not finite; training in fp32"
     for end in pool.run("decide", tmp_path, broken=1):
         assert end.code == 0, end.talk
         decisions, asked = end.value

@@ -69,7 +69,7 @@ def test_a_run_leaves_everything_that_is_promised(squares: Path, tmp_path: Path)
     assert json.dumps(results, default=list) == json.dumps(written)
     assert written["metrics"]["map"] == pytest.approx(read_meta(folder / BEST).metrics["map"])
     assert json.loads((folder / "amp.json").read_text())["precision"]["name"] == "fp32"
-    assert "AMP off: as told; training in fp32" in (folder / "log.txt").read_text()
+    assert "AMP disabled by amp=False; training in fp32" in (folder / "log.txt").read_text()
 
 
 def test_args_yaml_starts_the_same_run_again(squares: Path, tmp_path: Path) -> None:
