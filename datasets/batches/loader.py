@@ -22,6 +22,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -369,14 +370,19 @@ def _shared_images(count: int, side: int) -> torch.Tensor:
 
 
 def _start_worker(_: int) -> None:
-    """One thread per process, and signals are left to the parent.
+    """One thread per process, because the processes are the parallelism; signals are the trainer's.
 
-    An interrupt reaches the whole process group of a terminal, but the trainer still needs the
-    batches of its last step; and a handler inherited by forking would ignore a termination.
+    Ctrl-C and `kill` reach the whole process group, but the trainer still needs the batches of the
+    step that it finishes before it saves.  So the first SIGTERM is ignored; a second one, by which
+    Python ends a worker that hangs, ends it.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _ignore_once)
+
+
+def _ignore_once(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_DFL)
 
 
 def _same(batch: Any) -> Any:

@@ -1,5 +1,8 @@
 """The loader: the same batches whoever prepares them, each image where it belongs."""
 
+import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -218,6 +221,22 @@ def test_ranks_validate_the_batches_of_one_process_in_turn(
         loader = Loader(plain, 4, shuffle=False, workers=0, rank=rank, world_size=world_size)
         mine = indices(loader.epoch(0))
         assert mine == alone[rank::world_size] and len(mine) == len(loader)
+
+
+def test_processes_that_get_a_sigterm_finish_the_epoch(dataset: DetectionDataset) -> None:
+    """A SIGTERM to the process group is for the trainer, which saves first; a second one ends."""
+    loader = Loader(dataset, 2, shuffle=True, workers=2)
+    batches = loader.epoch(0)
+    next(batches)
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGTERM)
+    assert len(list(batches)) == len(loader) - 1
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        os.kill(child.pid, signal.SIGTERM)
+        child.join(10)
+        list(loader.epoch(1))
+    loader.close()
 
 
 def test_batch_that_ranks_cannot_share_is_refused(dataset: DetectionDataset) -> None:
