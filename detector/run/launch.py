@@ -1,8 +1,7 @@
-"""Starting the ranks of ``device=0,1``: the same command once for each GPU of this machine.
+"""Starting the ranks of ``device=0,1``: the same command once per GPU of this machine.
 
-What torchrun does for one machine and no more: each process is told its place (distributed.py), a
-signal is passed on, and when one ends badly the others are given a little time to end by
-themselves.
+It does what torchrun does for one machine: each process gets its rank in environment variables,
+signals are passed on, and when one ends badly the others get a little time to end by themselves.
 """
 
 from __future__ import annotations
@@ -20,32 +19,32 @@ from .rank_info import RankInfo, environment_of
 
 HERE = "127.0.0.1"
 GRACE_SECONDS = 15.0
-"""From the end of the first rank to a signal to the others, and from that to killing them."""
+"""Between the end of the first rank and a SIGTERM to the others, and between that and SIGKILL."""
 
 
 def launch(command: Sequence[str], ranks: int) -> int:
-    """Run ``command`` as every rank of a run on this machine; returns its exit code: of several
-    that differ, the first that is not 0.  Raises RunError where a rank was killed."""
+    """Run ``command`` once per rank on this machine; returns the first exit code that is not 0, or
+    0.  Raises RunError if a rank was killed."""
     port = _free_port()
     processes: list[subprocess.Popen[bytes]] = []
-    with _passing_on(processes):
+    with _signals_passed_on(processes):
         for rank in range(ranks):
-            place = RankInfo(rank, ranks, rank, ranks)
-            environment = environment_of(place, HERE, port)
+            info = RankInfo(rank, ranks, rank, ranks)
+            environment = environment_of(info, HERE, port)
             processes.append(subprocess.Popen(list(command), env=environment))
         code = _first_bad(processes)
         ended = _end(processes) if code else set()
     for rank, process in enumerate(processes):
         if process.returncode < 0 and rank not in ended:
             raise RunError(
-                f"rank {rank} was killed by signal {-process.returncode}: look whether the machine "
-                "has run out of memory; go on with det train resume=True and the same device="
+                f"rank {rank} was killed by signal {-process.returncode}: check whether the machine "
+                "ran out of memory, then continue with det train resume=True and the same device="
             )
     return code
 
 
 def _first_bad(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The exit code of the first process that ends otherwise than well, or 0 when all have."""
+    """The exit code of the first process that fails, or 0 when all have ended well."""
     while True:
         codes = [process.poll() for process in processes]
         if bad := [code for code in codes if code]:
@@ -56,25 +55,25 @@ def _first_bad(processes: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> set[int]:
-    """Wait for the others; returns the ranks that had to be told."""
-    told: set[int] = set()
+    """Wait for the others; returns the ranks that had to be signaled."""
+    signaled: set[int] = set()
     for sign in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline and None in [p.poll() for p in processes]:
             time.sleep(0.1)
         for rank, process in enumerate(processes):
             if process.poll() is None:
-                told.add(rank)
+                signaled.add(rank)
                 process.send_signal(sign)
     for process in processes:
         process.wait()
-    return told
+    return signaled
 
 
 @contextlib.contextmanager
-def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to the ranks, which know how to stop.  From a terminal they get a
-    Ctrl-C twice, which they know too."""
+def _signals_passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to the ranks.  From a terminal they get a Ctrl-C twice; signals.py
+    expects that."""
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         for process in processes:
@@ -90,7 +89,7 @@ def _passing_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _free_port() -> int:
-    """A port that nobody uses at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as meeting:
         meeting.bind((HERE, 0))
         return int(meeting.getsockname()[1])

@@ -1,8 +1,8 @@
-"""Stopping politely: a first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second
-one means it.
+"""Stopping in order: the first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second
+one stops at once.
 
-A rank may get one Ctrl-C twice: from the terminal, and from its launcher which passes it on.  What
-follows a signal within ``echo`` seconds is therefore taken as the same one.
+A rank may get one Ctrl-C twice: from the terminal and from its launcher.  A signal that follows
+another within ``echo`` seconds therefore counts as the same one.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request(echo: float = 0.0) -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM while the context lasts (only in the main thread, where Python
-    allows it)."""
+    """Catch SIGINT and SIGTERM inside the context (only in the main thread: Python allows no
+    other)."""
     request = StopRequest(echo)
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -61,20 +61,20 @@ def stop_request(echo: float = 0.0) -> Iterator[StopRequest]:
 
 
 class Terminated(KeyboardInterrupt):
-    """The command was stopped by SIGTERM; like Ctrl-C, no ``except Exception`` holds it up."""
+    """The command was stopped by SIGTERM.  Like Ctrl-C, it is no Exception."""
 
     exit_code = 128 + signal.SIGTERM
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the cleaning up
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would interrupt the cleanup
     raise Terminated("stopped by SIGTERM")
 
 
 @contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Raise Terminated at a SIGTERM while the context lasts (only in the main thread, where Python
-    allows it); afterwards SIGTERM is what it was."""
+    """Raise Terminated at a SIGTERM inside the context (only in the main thread); afterwards the
+    former handler is back."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

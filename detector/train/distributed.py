@@ -1,15 +1,14 @@
-"""Where this process stands among the ranks of a run, how they find each other, and how they end.
+"""How the ranks of a run find each other, and how they end together.
 
-The launcher (``torchrun``, or launch.py for ``device=0,1``) says in the environment who is who;
-this is the only file that reads it.  ``join`` makes a Ranks of it; before that torch is not loaded.
+``join`` gives this process its Ranks; a process without a launcher is alone, and torch is not
+loaded for it.  Ranks on GPUs talk by NCCL, ranks on the CPU by gloo.
 
-A run ends everywhere or nowhere.  The first rank to fail leaves its exit code at the place where
-the ranks have met (torch's key-value store); a thread of every rank looks there twice a second and
-ends its process with that code, whatever it is doing, for a rank that waits inside a collective
-call for one that has gone hears nothing else.  So only the first to fail prints its reason.
+When one rank fails, all end, and only that one prints its reason.  The launchers (torchrun, and
+launch.py) end the others too, but late and with another exit code.  So the first rank to fail
+leaves its exit code in torch's key-value store.  A thread of every rank looks there twice a second
+and ends its process with that code, even while the process waits in a collective call.
 
-Left out: going on with fewer ranks, and restarting.  NCCL is what ranks on GPUs talk by; on the CPU
-it is gloo, which also carries all that is not on the GPU.
+Not supported: continuing with fewer ranks, and restarting.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
     from ..run.ranks import Ranks
 
 TIMEOUT = timedelta(hours=3)
-"""Before a rank gives up on the others.  They wait as long for the first one to fetch and scan the
-data and to validate; one that has failed or was killed is noticed at once."""
+"""How long a rank waits for the others: rank 0 may download and scan the data meanwhile.  A rank
+that has failed or was killed is noticed at once."""
 POLL_SECONDS, GRACE_SECONDS = 0.5, 5.0
 FAILED, CODE, SEEN = "det/failed", "det/code", "det/seen"
 
 
 class AbortedByPeer(DetError):
-    """This rank ends because the run does; another rank says why."""
+    """This rank ends because another one failed, which prints the reason."""
 
     silent = True
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("another rank of this run has ended it")
+        super().__init__("another rank of this run has failed")
         self.exit_code = exit_code
 
 
@@ -69,8 +68,8 @@ def join(device: str | None) -> Iterator[Ranks]:
         try:
             yield ranks
             watch.done.set()
-            ranks.wait()  # nobody goes while the place where all have met is needed
-        except Interrupted as stop:  # by all of them at once
+            ranks.wait()  # rank 0 holds the store: it must not leave before the others
+        except Interrupted as stop:  # all ranks are interrupted at once
             watch.done.set()
             if here.rank:
                 raise AbortedByPeer(stop.exit_code) from stop
@@ -84,7 +83,7 @@ def join(device: str | None) -> Iterator[Ranks]:
 
 
 def _meet(device: str | None) -> Any:
-    """Find the others; returns the store where all have met."""
+    """Connect to the other ranks; returns the key-value store that all share."""
     import torch
     import torch.distributed as dist
 
@@ -96,8 +95,10 @@ def _meet(device: str | None) -> Any:
 
 
 def _failed_before(store: Any, here: RankInfo, error: BaseException) -> int | None:
-    """The exit code of the rank that failed before this one; None where this is the first to fail,
-    which all others have then seen, if they can."""
+    """The exit code of the rank that failed before this one.
+
+    None if this one is the first: then its exit code is left in the store, and it waits a little
+    until the others have seen it."""
     from ..run.ranks import RankLost
 
     try:
@@ -111,21 +112,21 @@ def _failed_before(store: Any, here: RankInfo, error: BaseException) -> int | No
         deadline = time.monotonic() + GRACE_SECONDS
         while store.add(SEEN, 0) < others and time.monotonic() < deadline:
             time.sleep(0.05)
-    except RuntimeError:  # the store went with the rank that held it: then nobody has said why
+    except RuntimeError:  # rank 0 is gone and the store with it: no other rank gave a reason
         return None
     return None
 
 
 def exit_code_of(error: BaseException) -> int:
-    """What a process ends with that lets ``error`` through."""
+    """The exit code of a process that ends by ``error``."""
     if isinstance(error, KeyboardInterrupt):
         return 130
     return int(getattr(error, "exit_code", 1))
 
 
 class _Watch(threading.Thread):
-    """Ends this process once another rank has failed.  store: a connection of its own, for one that
-    waits on it would make the thread wait too."""
+    """Ends this process after another rank has failed.  store: a connection of its own, because a
+    call that waits on it would block the thread too."""
 
     def __init__(self, store: Any) -> None:
         super().__init__(name="ranks", daemon=True)
@@ -141,17 +142,17 @@ class _Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Look, until told that the run is over."""
+        """Look until the run is over."""
         while not self.done.wait(POLL_SECONDS):
             code = self._code()
-            # time for a rank that knows by itself to end in order
+            # a rank that has noticed by itself gets time to end in order
             if code is not None and not self.done.wait(GRACE_SECONDS if code < 0 else POLL_SECONDS):
                 for stream in (sys.stdout, sys.stderr):
                     stream.flush()
                 os._exit(abs(code))
 
     def _code(self) -> int | None:
-        """The exit code that a failed rank has left; -1 where the place to leave it is gone."""
+        """The exit code that a failed rank has left; -1 if the store is gone."""
         try:
             if not self.store.check([CODE]):
                 return None

@@ -100,7 +100,7 @@ def test_ranks_that_do_not_end_by_themselves_are_told_to(
 
 
 def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="rank 1 was killed by signal 9: look whether"):
+    with pytest.raises(RunError, match="rank 1 was killed by signal 9: check whether"):
         launch(as_rank(tmp_path, "os.kill(os.getpid(), 9) if rank else sys.exit(1)"), 2)
 
 
