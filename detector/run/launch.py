@@ -37,8 +37,9 @@ def launch(command: Sequence[str], ranks: int) -> int:
     for rank, process in enumerate(processes):
         if process.returncode < 0 and rank not in ended:
             raise RunError(
-                f"rank {rank} was killed by signal {-process.returncode}: check whether the machine "
-                "ran out of memory, then continue with det train resume=True and the same device="
+                f"rank {rank} was killed by signal {-process.returncode}: check whether the "
+                "machine ran out of memory, then continue with det train resume=True and the same "
+                "device="
             )
     return code
 

@@ -1,5 +1,5 @@
-"""Stopping in order: the first Ctrl-C or SIGTERM asks the loop to finish its step and save; a second
-one stops at once.
+"""Stopping in order: the first Ctrl-C or SIGTERM asks the loop to finish its step and save; a
+second one stops at once.
 
 A rank may get one Ctrl-C twice: from the terminal and from its launcher.  A signal that follows
 another within ``echo`` seconds therefore counts as the same one.

@@ -1,7 +1,7 @@
 """From a TrainConfig to the parts of a run: data, model, optimizer, schedule.
 
-The trainer turns these parts; it never asks the config how to build one.  What is chosen for the
-user is said on the log.
+The trainer uses these parts; it never asks the config how to build one.  What det chooses for the
+user is printed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .schedule import (
     RunLength,
     accumulated,
     batch_norm_momentum,
-    batches_an_epoch,
+    batches_per_epoch,
     close_epoch,
     ema_constants,
     repeats_for,
@@ -158,7 +158,7 @@ def assemble(
 
 
 def announce(run: Run, repeats: int, log: Log) -> None:
-    """Say what was chosen."""
+    """Print what was chosen."""
     if run.train_loader.fewer_workers:
         log.info(run.train_loader.fewer_workers)
     config, length = run.config, run.length
@@ -168,7 +168,7 @@ def announce(run: Run, repeats: int, log: Log) -> None:
     log.info(f"device {device}; model {run.model.name}, {size:,} parameters")
     log.info(
         f"{len(run.train.records)} training images"
-        + (f" used {repeats} times an epoch" if repeats > 1 else "")
+        + (f" used {repeats} times per epoch" if repeats > 1 else "")
         + f", {len(run.val.records)} to validate, {len(run.class_names)} classes"
     )
     products = newton_schulz_precision(run.optimizer)
@@ -217,16 +217,16 @@ def prepare_process(config: TrainConfig, device: torch.device) -> None:
     """Seeds, threads and kernels, for the whole process."""
     torch.manual_seed(config.seed)
     use_threads(config.threads, rank_info().local_size)
-    cv2.setNumThreads(1)  # images are drawn side by side by threads already
+    cv2.setNumThreads(1)  # threads already draw several images at once
     if device.type == "cpu":
         keep_freed_memory()
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    # Determinism fills every new tensor, for code that reads what it has not written: a tenth of
-    # a step on a CPU.
+    # Determinism also fills every new tensor, for code that reads memory it has not written: that
+    # costs a tenth of a step on a CPU.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 where a product stays in float32
+        torch.set_float32_matmul_precision("high")  # TF32 for products that stay in float32
 
 
 def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]]:
@@ -250,8 +250,8 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
 
 
 def freeze(model: Detector, stages: int | tuple[str, ...] | None) -> None:
-    """Stop the named stages (or the first N) from learning.  Raises ValueError for a stage that
-    does not exist."""
+    """Freeze the named stages, or the first N.  Raises ValueError for a stage that does not
+    exist."""
     if stages is None:
         return
     names = list(model.stages)
@@ -266,14 +266,14 @@ def freeze(model: Detector, stages: int | tuple[str, ...] | None) -> None:
 
 
 def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: int) -> None:
-    """Raise UsageError where batch norm would get one value a channel, which it can not normalise:
+    """Raise UsageError if batch norm would get one value per channel, which it cannot normalize:
     the coarsest features of one image that is as small as the stride.  images: of the smallest
     batch."""
     smallest = max(round(image_size * (1.0 - config.multi_scale) / stride), 1) * stride
     if images == 1 and smallest == stride:
         raise UsageError(
-            f"batch={config.batch} leaves one image to a training batch, too few at {smallest} "
-            "pixels for batch norm: take another batch=, or a larger imgsz="
+            f"batch={config.batch} leaves a training batch with one image, too few for batch norm "
+            f"at {smallest} pixels: use another batch=, or a larger imgsz="
         )
 
 
@@ -288,10 +288,10 @@ def make_loaders(
     align: str,
     ranks: Ranks = ALONE,
 ) -> tuple[Loader, Loader]:
-    """Loaders of augmented training images, of which a rank gets its share, and of plain validation
-    images.  align: where the latter lie in the input."""
+    """Loaders of augmented training images and of plain validation images; each rank gets its
+    share of both.  align: where a validation image lies in the input."""
     local_ranks = rank_info().local_size
-    steps = batches_an_epoch(len(scans[0].records), config.batch, repeats)
+    steps = batches_per_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
     augment = Augment(
         hsv_h=config.hsv_h,
@@ -356,8 +356,8 @@ def draws_on_device(
     device: torch.device,
     log: Log,
 ) -> bool:
-    """Whether training images are drawn on the device of the run.  Raises ValueError where that was
-    asked for and cannot be."""
+    """Whether training images are drawn on the device of the run.  Raises ValueError if that was
+    asked for and is not possible."""
     if device.type == "cpu" and config.augment_device != "cuda":
         return False
     layout = Layout(ImageCache(records, image_size, mode="none"))
@@ -367,7 +367,7 @@ def draws_on_device(
 
 
 def fill_device(data: DetectionDataset, device: torch.device, log: Log) -> DevicePainter:
-    """A painter with every image on the device.  Raises ImageError where one cannot be read."""
+    """A painter with every image on the device.  Raises ImageError if one cannot be read."""
     painter = DevicePainter(data, device)
     with log.progress(f"images to {device}", len(data)) as update:
         painter.fill(update)

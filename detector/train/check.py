@@ -1,4 +1,4 @@
-"""What can be wrong with ``det train`` before torch is loaded or a file is written."""
+"""The checks of ``det train`` before torch is loaded or a file is written."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .resume import find_last
 
 
 def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
-    """Raise UsageError where this training can not be meant or not start.  given: typed names."""
+    """Raise UsageError if options contradict each other or the training cannot start.  given: names
+    of the options that were typed."""
     ranks = _check_ranks(config)
     check_common(config, writes=config.resume is None)
-    if config.resume is not None:  # the other settings are those of the run that goes on
+    if config.resume is not None:  # the other options are those of the run that continues
         find_last(config.resume, config.project)
         if "data" in given:
             check_data(config.data, config.split)
@@ -30,7 +31,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
 
 
 def _check_ranks(config: TrainConfig) -> int:
-    """Processes that this training is shared by: those that were started, or that will be."""
+    """The number of ranks of this training: those that were started, or will be."""
     started, named = rank_info(), gpus_of(config.device)
     if len(set(named)) < len(named):
         raise UsageError(f"device={config.device} names a GPU twice: each rank needs its own")
@@ -48,7 +49,7 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
             schedules and config.cos_lr != (config.schedule == "cosine"),
             f"cos_lr={config.cos_lr} contradicts schedule={config.schedule}: give one of them",
         ),
-        (config.lr0 == 0, "lr0=0 learns nothing: expected a number above 0, e.g. lr0=0.01"),
+        (config.lr0 == 0, "lr0=0 changes no weight: expected a number above 0, e.g. lr0=0.01"),
         (
             config.ema_decay is not None and not config.ema,
             "ema_decay has no effect with ema=False: leave one of them out",
@@ -77,7 +78,7 @@ def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
         (
             fixed and close is not None and close >= epochs > 0,
             f"close_mosaic={close} leaves no epoch of {epochs} with mosaic: "
-            "use mosaic=0 if that is meant",
+            "to train without mosaic, use mosaic=0",
         ),
         (
             close is not None and config.mosaic == 0 and config.mixup == 0,
@@ -85,11 +86,11 @@ def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
         ),
         (
             fixed and warmup is not None and warmup >= epochs,
-            f"warmup_epochs={warmup} is no part of a run of epochs={epochs}: use less",
+            f"warmup_epochs={warmup} is not less than epochs={epochs}: use fewer",
         ),
         (
             "patience" in given and config.patience > 0 and not config.val,
-            "patience needs an AP after every epoch: leave val=False out, or say patience=0",
+            "patience needs an AP after every epoch: leave out val=False, or use patience=0",
         ),
     ]
 
@@ -109,7 +110,7 @@ def _run_pairs(config: TrainConfig) -> Pairs:
         ),
         (
             config.augment_device == "cuda" and config.device in ("cpu", "mps"),
-            f"augment_device=cuda draws on a card, but device={config.device}: leave one out",
+            f"augment_device=cuda needs a GPU, but device={config.device}: leave one out",
         ),
         (
             weights,
@@ -125,7 +126,7 @@ def _run_pairs(config: TrainConfig) -> Pairs:
 
 
 def _check_start(config: TrainConfig) -> None:
-    """The weights that a training starts from: on disk, or in the zoo and to be had."""
+    """Check the weights to start from: on disk, or in the zoo and obtainable."""
     if config.pretrained is True and config.model in MODELS and config.model not in ZOO:
         raise UsageError(
             f"pretrained=True: no permissive pretrained weights of {config.model} exist; "

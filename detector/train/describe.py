@@ -1,4 +1,4 @@
-"""What a run says about itself wherever it leaves a file: its data, settings and versions."""
+"""What the files of a run say about it: its data, options and versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .position import Position
 
 
 def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]) -> Meta:
-    """What a checkpoint of the run, written now, says about itself."""
+    """The metadata of a checkpoint written now."""
     return Meta(
         model=run.model.name,
         class_names=run.class_names,
@@ -38,7 +38,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computed the numbers."""
+    """Versions of the libraries that computed the numbers."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -64,9 +64,9 @@ MACHINE = (
     "verbose", "data", "model",
     "pretrained", "cache", "offline", "accept_license",
 )  # fmt: skip
-"""Options that speak of a machine or its paths; a checkpoint that travels leaves them out."""
+"""Options about one machine or its paths; checkpoints leave them out."""
 
 
 def portable(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what belongs to one machine."""
+    """The options without those of one machine."""
     return {key: value for key, value in config.items() if key not in MACHINE}

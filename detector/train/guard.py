@@ -1,22 +1,23 @@
-"""The guard: what happens when loss or gradients stop being finite in the middle of a run.
+"""The guard: what happens when the loss or the gradients stop being finite during a run.
 
-An update with gradients that are not finite is skipped whole (step.py); single ones are counted
-and life goes on, for loss scaling works by them.  It becomes a failure when the loss itself is not
-finite, when skips do not end, or when the loss scale collapses.  Then the batch is run again, once
-as it was and once in float32, on the last good weights: where float32 is finite too few bits are
-to blame, and the run goes back to its last good state, one rung down the ladder (fp16 -> bf16 ->
-fp32).  Where float32 fails as well it is the data or the learning rate: the batch is skipped, and
-a run in which that does not end is stopped with the report.  No NaN ever reaches a checkpoint.
+An update whose gradients are not finite is skipped whole (step.py).  A single skip is only counted,
+because loss scaling works by them.  It becomes a failure when the loss itself is not finite, when
+skips do not end, or when the loss scale collapses.  Then the batch is run again on the last good
+weights, in the precision of the run and in float32.  If float32 is finite, the precision is to
+blame: the run is rolled back to its last good state and continues one rung down the ladder (fp16 ->
+bf16 -> fp32).  If float32 fails too, the data or the learning rate is to blame: the batch is
+skipped, and a run in which this does not end is stopped with the report.  No NaN ever reaches a
+checkpoint.
 
-Where reading a flag makes the host wait for the device (CUDA), the flag stays there and is read
-every few steps; the state is restored to the last reading, and those steps are done again, one by
-one.
+On CUDA, reading a flag makes the host wait for the device.  There the flag stays on the device and
+is read every few steps; if it is set, the state of the last reading is restored and those steps are
+repeated one by one.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -27,6 +28,7 @@ from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
 from ..precision.precision import Precision
 from ..precision.probe import tensors_in
+from .position import Position
 from .step import StepOutput
 
 READ_EVERY = 20
@@ -40,9 +42,9 @@ SMALLEST_SCALE = 1.0
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong.  part: the loss part, or ``gradient``.  layer: whose output was first not
-    finite, None where all outputs were finite.  helped: float32 handles the batch.  guilty: it did
-    fail when it was run again (images of another rank may be to blame)."""
+    """What went wrong.  part: the loss part, or ``gradient``.  layer: the first whose output was
+    not finite, None if all outputs were finite.  helped: float32 handles the batch.  guilty: it
+    failed again when repeated (if not, the images of another rank may be to blame)."""
 
     epoch: int
     batch: int
@@ -64,7 +66,7 @@ class Failure:
 
 
 class Rollback(Exception):
-    """Go back to the last good state.  failure: None where it is only to look step by step."""
+    """Restore the last good state.  failure: None to only repeat the steps one by one."""
 
     def __init__(self, failure: Failure | None) -> None:
         super().__init__(str(failure))
@@ -74,7 +76,7 @@ class Rollback(Exception):
 class Guard:
     """Watches the steps of a run.
 
-    save: gives the state to come back to.  waits: reading a flag makes the host wait (CUDA).
+    save: returns the state to restore.  waits: reading a flag makes the host wait (CUDA).
     """
 
     def __init__(self, save: Callable[[], dict[str, Any]], *, waits: bool) -> None:
@@ -92,7 +94,7 @@ class Guard:
 
     @property
     def eager(self) -> bool:
-        """Whether the next step is to look at its gradients before it uses them."""
+        """Whether the next step must check its gradients before it uses them."""
         return not self._waits or self._careful > 0 or self.skips_in_a_row > 0
 
     @property
@@ -102,8 +104,8 @@ class Guard:
         return copy.deepcopy(self._state)
 
     def before(self, *, boundary: bool) -> None:
-        """Called before a step.  boundary: no gradients are accumulated at this point, so the state
-        is whole; it is kept every READ_EVERY steps.  Raises Rollback (see check_flag)."""
+        """Called before a step.  boundary: no gradients are accumulated, so the state is complete;
+        it is kept every READ_EVERY steps.  Raises Rollback (see check_flag)."""
         due = self._due or self._since >= READ_EVERY
         if boundary and due and not self.skips_in_a_row:
             self.check_flag()
@@ -112,8 +114,8 @@ class Guard:
         self._careful = max(self._careful - 1, 0)
 
     def check_flag(self) -> None:
-        """Read the flag, before a state is kept or written; what is written is also kept, before
-        the next step.  Raises Rollback where the flag is set."""
+        """Read the flag, before a state is kept or written (what is written is also kept before
+        the next step).  Raises Rollback if the flag is set."""
         bad = self._flag is not None and bool(self._flag)
         self._flag, self._due = None, True
         if bad:
@@ -125,9 +127,9 @@ class Guard:
     ) -> Failure | None:
         """Called after a step.  diagnose: finds out what failed, given the cause in words.
 
-        Returns a failure that is no reason to go back (the batch itself is bad).  Raises Rollback.
+        Returns a failure that needs no rollback (the batch itself is bad).  Raises Rollback.
         """
-        if output.skipped is None:  # not looked at: remember on the device
+        if output.skipped is None:  # not checked: remember on the device
             bad = ~output.loss.total.isfinite()
             if output.grad_norm is not None:
                 bad = bad | ~output.grad_norm.isfinite()
@@ -155,11 +157,11 @@ class Guard:
 
     @property
     def diverged(self) -> bool:
-        """Float32 fails too, batch after batch."""
+        """Whether float32 fails too, batch after batch."""
         return self.bad_in_a_row >= MOST_BAD_BATCHES
 
     def _cause(self, scaled: bool, scale: float) -> str | None:
-        """Why a skipped update is more than an overflow that loss scaling looks for."""
+        """Why a skipped update is more than an overflow of loss scaling; None if it is not."""
         if not scaled:
             return "the gradients are not finite"
         if scale < SMALLEST_SCALE:
@@ -170,9 +172,8 @@ class Guard:
 
 
 def keep(value: Any, before: Any = None) -> Any:
-    """A copy of a state of plain data and tensors, made in the memory of ``before``, the copy of an
-    earlier one, where tensors have not changed in shape: new memory each time costs more than the
-    copying."""
+    """A copy of a state of plain data and tensors.  Tensors are copied into those of ``before``, an
+    earlier copy, if their shapes are equal: new memory costs more than the copying."""
     if isinstance(value, Tensor):
         fits = isinstance(before, Tensor) and before.shape == value.shape
         if fits and before.dtype == value.dtype and before.device == value.device:
@@ -192,25 +193,25 @@ def find_failure(
     criterion: DetectionLoss,
     batch: Batch,
     precision: Precision,
-    place: Mapping[str, int],
+    at: Position,
     cause: str,
 ) -> Failure:
-    """Run ``batch`` again on a copy of ``model`` in ``precision`` and in float32, and name the
-    loss part, the layer and the images.  Of this rank's images alone."""
+    """Run ``batch`` again on a copy of ``model``, in ``precision`` and in float32, and name the
+    loss part, the layer and the images.  Only this rank's images take part."""
     criterion = criterion.alone()
     part, layer, finite = _look(model, criterion, batch, precision)
     exact = Precision("fp32", precision.device_type, "diagnosis")
     helped = precision.name != "fp32" and _look(model, criterion, batch, exact)[2]
     images = [path.name for path in batch.paths]
     return Failure(
-        place["epoch"], place["batch"], precision.name, part, layer, images, helped, cause,
+        at.epoch, at.batch, precision.name, part, layer, images, helped, cause,
         guilty=not finite,
     )  # fmt: skip
 
 
 def worst(failures: Sequence[Failure]) -> Failure:
-    """One failure of those that the ranks have found: float32 helps where it helps them all, and
-    named is a rank whose images failed, one that float32 does not help before others."""
+    """One failure for all ranks.  Float32 helps if it helps every rank; named is a rank whose
+    images failed, preferably one that float32 does not help."""
     named = min(failures, key=lambda failure: (not failure.guilty, failure.helped))
     return replace(named, helped=all(failure.helped for failure in failures))
 

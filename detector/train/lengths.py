@@ -1,7 +1,7 @@
 """What follows from the length of a run, as a table: for ``det config`` and docs/training.md.
 
 The numbers come from schedule.py, which training asks too.  Torch is not needed here, no image is
-read, and nothing is fetched: of a data set that is not on disk yet nothing is said.
+read, and nothing is downloaded: a data set that is not on disk has no table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ...datasets.sets.dataset import DatasetError
 from ..options.train import TrainConfig
 from .schedule import (
     batch_norm_momentum,
-    batches_an_epoch,
+    batches_per_epoch,
     close_epoch,
     ema_constants,
     repeats_for,
@@ -38,7 +38,7 @@ def what_follows(name: str, images: int, config: TrainConfig) -> dict[str, str]:
     """Quantity -> value, for a run on ``images`` training images."""
     batch, epochs = config.batch, config.epochs
     repeats = repeats_for(images, batch, epochs)
-    length = run_length(batches_an_epoch(images, batch, repeats), batch, epochs, config.nbs)
+    length = run_length(batches_per_epoch(images, batch, repeats), batch, epochs, config.nbs)
     warmup = warmup_steps(length, config.warmup_epochs)
     flat = config.schedule == "flat_cosine" and not config.cos_lr
     decay, tau = ema_constants(length, config.ema_decay)
@@ -46,7 +46,7 @@ def what_follows(name: str, images: int, config: TrainConfig) -> dict[str, str]:
         "run": name,
         "images": images,
         "batch": batch,
-        "steps an epoch": length.steps_per_epoch,
+        "steps per epoch": length.steps_per_epoch,
         "epochs": epochs,
         "steps": length.steps,
         "warm-up steps": warmup,
@@ -69,7 +69,7 @@ def examples() -> list[dict[str, str]]:
 
 
 def of_run(config: TrainConfig) -> str:
-    """The one run that ``config`` describes, as YAML comments; or why nothing can be said."""
+    """The one run that ``config`` describes, as YAML comments; or why it has none."""
     unknown = "# What follows from the length of the run is "
     try:
         images = count_images(config.data, "train")
@@ -82,7 +82,7 @@ def of_run(config: TrainConfig) -> str:
 
 
 def as_comments(runs: list[dict[str, str]]) -> str:
-    """Runs side by side, a quantity a line, as YAML comments."""
+    """Runs side by side, one quantity per line, as YAML comments."""
     widths = [max(map(len, run.values())) for run in runs]
     lines = [f"# {INTRODUCTION}"]
     for quantity in runs[0]:

@@ -1,7 +1,7 @@
-"""Going on with a run: which file, which settings, what may change.
+"""Continuing a run: which file, which options, what may change.
 
-The settings of a resumed run are those it was started with.  Words typed beside ``resume=`` are
-applied one by one where that is sound, and refused by name where it would make another run of it.
+A continued run keeps the options it was started with.  An option typed beside ``resume=`` is
+applied if the past steps would have been the same with it, and refused by name otherwise.
 """
 
 from __future__ import annotations
@@ -21,30 +21,11 @@ from ..run.log import Log
 
 MAY_CHANGE = frozenset(
     (
-        "epochs",
-        "time",
-        "patience",
-        "device",
-        "threads",
-        "augment_device",
-        "workers",
-        "cache",
-        "offline",
-        "accept_license",
-        "save_period",
-        "save_steps",
-        "plots",
-        "val",
-        "verbose",
-        "download",
-        "data",
-        "resume",
-        "project",
-        "split",
-        "max_det",
-        "iou",
+        "epochs", "time", "patience", "device", "threads", "augment_device", "workers", "cache",
+        "offline", "accept_license", "save_period", "save_steps", "plots", "val", "verbose",
+        "download", "data", "resume", "project", "split", "max_det", "iou",
     )
-)
+)  # fmt: skip
 """Options that may differ after a resume: they do not change what the past steps meant."""
 
 
@@ -64,8 +45,8 @@ def find_last(resume: bool | str, project: str) -> Path:
 def resume_config(
     config: TrainConfig, given: frozenset[str], path: Path, log: Log
 ) -> tuple[TrainConfig, Mapping[str, Any]]:
-    """The settings to go on with, and the saved state.  Raises UsageError for a change that can not
-    be applied."""
+    """The options to continue with, and the saved state.  Raises UsageError for an option that
+    cannot change, RunFinished if there is nothing left to do."""
     state = load_state(path)
     known = options_of(TrainConfig)
     before, _ = parse(TrainConfig, {k: v for k, v in state["config"].items() if k in known})
@@ -78,7 +59,7 @@ def resume_config(
     if refused:
         was = ", ".join(f"{name}={getattr(before, name)}" for name in refused)
         raise UsageError(
-            f"can not change {', '.join(refused)} of a run that is under way (it has {was}): "
+            f"cannot change {', '.join(refused)} of a run that has started (it has {was}): "
             "start a new run"
         )
     done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)

@@ -1,8 +1,8 @@
 """Everything that depends on the length of a run, as pure functions of it.
 
-Fixed constants (3 warm-up epochs, mosaic off for the last 10, an average over 2000 steps) are tuned
+Fixed constants (3 warm-up epochs, no mosaic in the last 10, an average over 2000 steps) are tuned
 for 300 epochs of COCO and break a run of 3, 10 or 30 epochs.  Here each is a share of the run, with
-the usual constant as its limit; ``det config`` shows the values (lengths.py), without torch.
+the usual constant as its limit.  ``det config`` shows the values (lengths.py) without torch.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 
 NOMINAL_BATCH = 16
-"""Smaller batches are accumulated up to it, unless nbs says otherwise."""
+"""Gradients of smaller batches are accumulated up to it, unless nbs is given."""
 FLOOR_STEPS = 300
-"""A data set smaller than one batch is repeated until a run has about so many steps."""
+"""A data set smaller than one batch is repeated until a run has about this many steps."""
 
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run is: optimizer steps an epoch and epochs."""
+    """How long a run is: optimizer steps per epoch, and epochs."""
 
     steps_per_epoch: int
     epochs: int
@@ -29,32 +29,32 @@ class RunLength:
 
 
 def repeats_for(num_images: int, batch: int, epochs: int) -> int:
-    """How often each image is used in an epoch: once, unless there are fewer than a batch of them;
-    then as often as fills one to three batches, towards FLOOR_STEPS steps a run."""
+    """How often each image is used per epoch: once, or, if there are fewer images than a batch, as
+    often as fills one to three batches, towards FLOOR_STEPS steps per run."""
     if num_images >= batch:
         return 1
     batches = min(max(math.ceil(FLOOR_STEPS / epochs), 1), 3)
     return math.ceil(batches * batch / num_images)
 
 
-def batches_an_epoch(num_images: int, batch: int, repeats: int) -> int:
-    """Batches an epoch; the last one may not be full."""
+def batches_per_epoch(num_images: int, batch: int, repeats: int) -> int:
+    """Batches per epoch; the last one may not be full."""
     return max(math.ceil(num_images * repeats / batch), 1)
 
 
 def accumulated(batch: int, nbs: int | None) -> int:
-    """Batches that one optimizer step adds up."""
+    """Batches per optimizer step."""
     return max(round((nbs or NOMINAL_BATCH) / batch), 1)
 
 
 def run_length(batches: int, batch: int, epochs: int, nbs: int | None) -> RunLength:
-    """Length of a run of ``batches`` an epoch."""
+    """Length of a run with ``batches`` per epoch."""
     return RunLength(math.ceil(batches / accumulated(batch, nbs)), epochs)
 
 
 def warmup_steps(run: RunLength, warmup_epochs: float | None) -> int:
     """Steps of rising learning rate: 5 % of the run, at most 3 epochs or 1000 steps, whichever is
-    more; or as told."""
+    more; or ``warmup_epochs``."""
     if warmup_epochs is not None:
         return round(min(warmup_epochs, run.epochs) * run.steps_per_epoch)
     return min(round(0.05 * run.steps), max(3 * run.steps_per_epoch, 1000))
@@ -68,16 +68,16 @@ def close_epoch(run: RunLength, close_mosaic: int | None) -> int:
 
 
 def ema_constants(run: RunLength, decay: float | None) -> tuple[float, float]:
-    """(decay, tau) of the average: it reaches back over 3 % of the steps, at most the 10000 of the
+    """(decay, tau) of the moving average: it covers 3 % of the steps, at most the 10000 of the
     usual 0.9999."""
     horizon = min(max(0.03 * run.steps, 2.0), 10_000.0)
     return (1.0 - 1.0 / horizon if decay is None else decay), min(max(horizon, 1.0), 2000.0)
 
 
 def batch_norm_momentum(run: RunLength) -> float:
-    """How fast batch-norm statistics follow: 0.1 in a short run, 0.03 (the family's) in a long one.
+    """Momentum of batch-norm statistics: 0.1 in a short run, 0.03 (the family's) in a long one.
 
-    Statistics reach back over 1 / momentum steps; 33 of them are a quarter of a run of 130.
+    Statistics cover 1 / momentum steps; 33 steps are a quarter of a run of 130.
     """
     return min(max(130 / run.steps, 0.03), 0.1)
 

@@ -1,4 +1,4 @@
-"""The model that a run starts with: fresh, from somebody's weights, or that of a run under way."""
+"""The model that a run starts with: fresh, from given weights, or of a run that continues."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Start:
 def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     """A fresh detector, or one with what fits of the weights that the config names.
 
-    Raises LicenseError, DownloadError, CheckpointError or ImportFailed where those can not be had.
+    Raises LicenseError, DownloadError, CheckpointError or ImportFailed if those cannot be obtained.
     """
     word = start_of(config)
     if word is None:
@@ -81,14 +81,14 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
 
 
 def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
-    """The detector of a run under way, for its state to be loaded into; needs no other file.
+    """The detector of a run that continues, for its state to be loaded into; needs no other file.
 
-    Raises UsageError where the classes of ``data`` are not those that the run has learnt.
+    Raises UsageError if ``data`` has other classes than the run.
     """
     ours, theirs = ClassNames(f"data={data}", class_names), ClassNames("the run", meta.class_names)
     if wrong := first_difference(ours, theirs):
         raise UsageError(
-            f"{wrong}: go on with data of the same classes, or start a new run from its weights "
+            f"{wrong}: continue with data of the same classes, or start a new run from its weights "
             f"(model=.../{BEST})"
         )
     assert meta.architecture is not None

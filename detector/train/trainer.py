@@ -13,7 +13,7 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class Trainer:
             batch = resized(batch, share, self.run.model.max_stride, key)
         full = (at.batch + 1) % accumulate == 0 or at.batch + 1 == steps
         output = self.step(batch, update=full, eager=self.guard.eager)
-        diagnose = partial(self._diagnose, batch, {"epoch": at.epoch, "batch": at.batch})
+        diagnose = partial(self._diagnose, batch, replace(at))
         failure = self.guard.after(output, self.step.scaler.get_scale(), diagnose)
         if failure is not None:
             self._skip_batch(failure)
@@ -265,9 +265,9 @@ class Trainer:
 
     # -- when numbers are not finite -------------------------------------------------------------
 
-    def _diagnose(self, batch: Batch, place: dict[str, int], cause: str) -> Failure:
+    def _diagnose(self, batch: Batch, at: Position, cause: str) -> Failure:
         run = self.run
-        found = find_failure(run.model, run.criterion, batch, self.precision, place, cause)
+        found = find_failure(run.model, run.criterion, batch, self.precision, at, cause)
         return worst(self.ranks.gather(found))
 
     def _skip_batch(self, failure: Failure) -> None:

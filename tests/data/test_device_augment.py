@@ -268,7 +268,7 @@ def test_auto_draws_on_a_card_that_has_room_and_nowhere_else(
 def test_a_card_is_not_asked_for_where_the_run_has_none(tmp_path: Path) -> None:
     yaml = write_tiny_data(tmp_path)
     config, given = train_config(yaml, tmp_path, augment_device="cuda")
-    with pytest.raises(UsageError, match="augment_device=cuda draws on a card"):
+    with pytest.raises(UsageError, match="augment_device=cuda needs a GPU"):
         check_train(config, given)
 
 

@@ -224,7 +224,7 @@ def test_files_of_a_run_folder_are_written_somewhere() -> None:
 
 def test_the_options_that_a_resume_takes_are_listed() -> None:
     text = (DOCS / "training.md").read_text()
-    listed = text.split("applied where that is sound: ")[1].split(". Any other")[0]
+    listed = text.split("what the past steps meant: ")[1].split(". Any other")[0]
     assert set(re.findall(r"\w+", listed)) - {"and"} == MAY_CHANGE - {"resume"}
 
 

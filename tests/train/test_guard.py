@@ -31,6 +31,7 @@ from yolodet.detector.losses.detection import LossOutput
 from yolodet.detector.precision.precision import Precision
 from yolodet.detector.train import guard
 from yolodet.detector.train.guard import Failure, Guard, Rollback, find_failure
+from yolodet.detector.train.position import Position
 from yolodet.detector.train.step import StepOutput
 from yolodet.detector.train.trainer import Trainer
 
@@ -315,11 +316,11 @@ def test_looking_for_the_cause_changes_nothing() -> None:
 def test_fp32_is_not_helped_by_fp32() -> None:
     model = tiny_detector()
     hooked(model.backbone.stem, lambda x: x * NAN, lambda: True)
-    place = {"epoch": 0, "batch": 0}
+    at = Position()
     for name in ("fp32", "bf16"):
         precision = Precision(name, "cpu", "")
         assert not find_failure(
-            model, make_criterion(), make_batch(1), precision, place, "nan"
+            model, make_criterion(), make_batch(1), precision, at, "nan"
         ).helped
 
 

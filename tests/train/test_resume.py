@@ -308,11 +308,11 @@ def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"imgsz": 96}, "can not change imgsz of a run that is under way (it has imgsz=64)"),
-        ({"seed": 7, "lr0": 0.5}, "can not change lr0, seed of a run that is under way "
+        ({"imgsz": 96}, "cannot change imgsz of a run that has started (it has imgsz=64)"),
+        ({"seed": 7, "lr0": 0.5}, "cannot change lr0, seed of a run that has started "
                                   "(it has lr0=None, seed=0)"),
-        ({"batch": 6, "epochs": 9}, "can not change batch of a run"),
-        ({"model": "yolo26s"}, "can not change model of a run that is under way "
+        ({"batch": 6, "epochs": 9}, "cannot change batch of a run"),
+        ({"model": "yolo26s"}, "cannot change model of a run that has started "
                                "(it has model=yolo26n)"),
     ],
     ids=str,

@@ -92,7 +92,7 @@ def test_a_run_does_not_go_on_with_other_classes(
 def test_one_image_of_one_pixel_of_features_is_refused_before_the_run(
     squares: Path, tmp_path: Path
 ) -> None:
-    said = "batch=7 leaves one image to a training batch, too few at 32 pixels for batch norm"
+    said = "batch=7 leaves a training batch with one image, too few for batch norm at 32 pixels"
     for words in ({"imgsz": 32}, {"imgsz": 64, "multi_scale": 0.5}):
         with pytest.raises(UsageError, match=said):
             train(squares, tmp_path / "runs", batch=7, **words)
