@@ -303,7 +303,7 @@ def test_looking_for_the_cause_changes_nothing() -> None:
     hooks = [len(module._forward_hooks) for module in model.modules()]
     failure = find_failure(
         model, make_criterion(), make_batch(2), Precision("bf16", "cpu", ""),
-        {"epoch": 0, "batch": 1}, "the loss is not finite",
+        Position(batch=1), "the loss is not finite",
     )  # fmt: skip
     assert failure.layer == "backbone.stage3.conv" and failure.helped
     assert failure.images == ["0.jpg", "1.jpg"] and "cls" in failure.part
