@@ -27,7 +27,7 @@ from yolodet.detector.export.formats.interface import Settings
 from yolodet.detector.export.formats.writers import WRITERS
 from yolodet.detector.export.graph import ExportGraph, Shape
 from yolodet.detector.export.int8.quantizer import NETWORKS
-from yolodet.detector.export.proof.speed import take_turns
+from yolodet.detector.export.proof.speed import run_interleaved
 from yolodet.detector.models.build import build
 from yolodet.detector.options.formats import FORMATS, missing_packages
 from yolodet.detector.run.hardware import traits_of
@@ -88,11 +88,11 @@ def make(options: argparse.Namespace, folder: Path) -> None:
         for name in (name for name in NETWORKS if not missing_packages(FORMATS[name])):
             place = folder / model / name
             place.mkdir(parents=True)
-            network = NETWORKS[name].written(graph, place / "float", settings, {})
-            network.twin().rename(place / f"fp32{FORMATS[name].suffix}")
+            network = NETWORKS[name].from_graph(graph, place / "float", settings, {})
+            network.float_copy().rename(place / f"fp32{FORMATS[name].suffix}")
             for part in FORMATS[name].parts:
                 (place / f"float{part}").rename(place / f"fp32{part}")
-            network = NETWORKS[name].written(graph, place / "float", settings, {})
+            network = NETWORKS[name].from_graph(graph, place / "float", settings, {})
             ranges = network.find_ranges(images, "minmax")
             network.save(ranges, network.layers, place / f"int8{FORMATS[name].suffix}", {})
 
@@ -114,7 +114,7 @@ def measure(folder: Path, imgsz: int, rounds: int, each: int) -> dict[str, Any]:
         row = FORMATS[place.name]
         files = {name: place / f"{name}{row.suffix}" for name in ("fp32", "int8")}
         runners = {name: WRITERS[row.name].open_file(f, CPU, 1) for name, f in files.items()}
-        turns = take_turns(runners, dict.fromkeys(runners, images), rounds, each)
+        turns = run_interleaved(runners, dict.fromkeys(runners, images), rounds, each)
         sizes = [sum(f.stat().st_size for f in row.files(path)) / 1e6 for path in files.values()]
         ms = [[1000 * median(one) for one in turns[name]] for name in files]
         rows.append({"model": place.parent.name, "format": row.name, "mb": sizes, "ms": ms})

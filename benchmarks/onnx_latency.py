@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
 from yolodet.detector.export.formats.interface import Runner
-from yolodet.detector.export.proof.speed import take_turns
+from yolodet.detector.export.proof.speed import run_interleaved
 from yolodet.files.limits import usable_cores
 
 PEER = """
@@ -45,7 +45,7 @@ def main() -> None:
         for threads in sorted({1, usable_cores()}):
             runners = {name: open_file(path, threads) for name, path in files.items()}
             inputs = dict.fromkeys(runners, images)
-            turns = take_turns(runners, inputs, options.rounds, options.each)
+            turns = run_interleaved(runners, inputs, options.rounds, options.each)
             ms = {name: [1000 * median(one) for one in each] for name, each in turns.items()}
             facts[f"{threads} threads"] = ms
             rows += [

@@ -1,12 +1,11 @@
 """``det bench amp``: what each precision costs and gives, side by side in one program.
 
-All train the same model from the same weights on the same batches.  The steps are cut into rounds
-and the precisions take turns, forwards and then backwards, so that what else happens on the machine
-meets all of them alike; speed is the median over the rounds, with the slowest and the fastest
-beside it.  Memory is measured beforehand, energy and the largest batch afterwards.
+All train the same model from the same weights on the same batches.  Steps are split into
+interleaved rounds, every second one in reverse order, so that other load on the machine affects all
+precisions equally; speed is the median over the rounds, with the slowest and the fastest.  Memory
+is measured before, energy and the largest batch after.
 
-Left out: the loader (batches are on the device before the clock starts), validation, and whether
-the weights come out as good: that takes a training (docs/mixed-precision.md).
+Left out: the loader, validation, and the AP after a full training (docs/mixed-precision.md).
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from ..run.log import Log
 from ..run.machine import describe_machine
 from ..train.assemble import Run, assemble
 from .amp_plots import plot_bench_amp
-from .contest import Contender, as_training, largest_batch, measure_memory
+from .contest import Contender, largest_batch, measure_memory, training_config
 from .energy import EnergyMeter, find_meter
 from .page import as_page
 
 DISTINCT = 8
-"""Different batches, used in turn; they lie in the memory of the device."""
+"""Different batches, held on the device and used in turn."""
 NO_LARGEST = "not measured on a CPU"
 
 
@@ -49,8 +48,8 @@ def bench_amp(config: BenchAmpConfig, log: Log) -> dict[str, Any]:
     names, without = choose_names(config.precisions, traits_of(device))
     for name in names:
         if (against := objection(traits_of(device), name)) is not None:
-            log.warn(f"{against}; measured all the same, which may take long")
-    run = assemble(as_training(config), log)
+            log.warn(f"{against}; measured anyway, which may take long")
+    run = assemble(training_config(config), log)
     steps = min(config.steps, DISTINCT)
     with contextlib.closing(run):
         batches = [batch.to(device) for batch, _ in zip(_batches(run), range(steps), strict=False)]
@@ -71,9 +70,8 @@ def bench_amp(config: BenchAmpConfig, log: Log) -> dict[str, Any]:
 
 
 def choose_names(wanted: str | None, traits: DeviceTraits) -> tuple[list[str], dict[str, str]]:
-    """The precisions to measure, fp32 first, and why the others are not.  wanted: names separated
-    by commas, None for all that the device computes natively.  Raises UsageError for TF32 where it
-    does not exist."""
+    """The precisions to measure, fp32 first, and why others are not.  wanted: names separated by
+    commas; None: all that are native.  Raises UsageError for TF32 on a device without it."""
     # TF32 came with the same generation as bf16 (Ampere)
     has_tf32 = traits.type == "cuda" and traits.bf16_native
     no_tf32 = "this device has no TF32, which CUDA devices have from compute 8.0"
@@ -89,7 +87,7 @@ def choose_names(wanted: str | None, traits: DeviceTraits) -> tuple[list[str], d
 
 
 def _batches(run: Run) -> Iterator[Batch]:
-    """Training batches without end, epoch after epoch."""
+    """Training batches of all epochs, without end."""
     epoch = 0
     while True:
         yield from run.train_loader.epoch(epoch)
@@ -104,7 +102,7 @@ def _measure(
     meter: EnergyMeter | None,
     log: Log,
 ) -> list[dict[str, Any]]:
-    """A row for each precision."""
+    """One row per precision."""
     rows: dict[str, dict[str, Any]] = {name: {"precision": name} for name in names}
     with log.progress("measuring memory", len(names)) as update:
         for done, name in enumerate(names, 1):
@@ -113,7 +111,7 @@ def _measure(
             update(done, len(names), name)
     contenders = [Contender(run, name, batches, config.steps) for name in names]
     with log.progress("training", 0) as update:
-        rates = take_turns(contenders, config.steps, config.rounds, update)
+        rates = train_interleaved(contenders, config.steps, config.rounds, update)
     for contender in contenders:
         row, mine = rows[contender.name], rates[contender.name]
         row |= {"images_per_s": statistics.median(mine), "spread": (min(mine), max(mine))}
@@ -130,10 +128,10 @@ def _measure(
     return [_compare(row, rows["fp32"]) for row in rows.values()]
 
 
-def take_turns(
+def train_interleaved(
     contenders: Sequence[Contender], steps: int, rounds: int, on_progress: Callable[..., None]
 ) -> dict[str, list[float]]:
-    """Images a second by precision, one number a round; every contender takes ``steps`` steps."""
+    """Images per second of each round, per precision; every contender trains ``steps`` steps."""
     rounds = min(rounds, steps)
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds):
@@ -149,8 +147,7 @@ def take_turns(
 
 
 def _compare(row: dict[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with what it is beside float32; speed by the median of the rounds' ratios, since two
-    turns of a round meet the same machine."""
+    """The row with its ratios to float32; of speed, the median of the ratios within each round."""
     ratios = [mine / its for mine, its in zip(row["rounds"], base["rounds"], strict=True)]
     peak = row["peak_bytes"] / base["peak_bytes"] if row["peak_bytes"] else None
     return row | {
@@ -188,7 +185,7 @@ def _result(
 
 
 def hardware_name(device: torch.device) -> str:
-    """The device as people call it: ``NVIDIA H200``, ``CPU AVX512 2 threads``."""
+    """Short name of a device: ``NVIDIA H200``, ``CPU AVX512 2 threads``."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).name
     if device.type == "cpu":
@@ -196,8 +193,6 @@ def hardware_name(device: torch.device) -> str:
         return f"CPU {traits_of(device).name} {threads} thread{'s' * (threads > 1)}"
     return device.type
 
-
-# ---------------------------------------------------------------------------- what is said
 
 COLUMNS = (
     "precision", "images/s", "spread", "speed", "peak GB", "saved MB", "memory", "J/image",
@@ -238,7 +233,7 @@ def _or_dash(value: Any, form: str) -> str:
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What the numbers mean and what is not among them, a line each."""
+    """Source of the energy figures and what was not measured, one line each."""
     lines = [f"energy: {result['energy']}"]
     if result["largest_batch"]:
         lines.append(f"largest batch: {result['largest_batch']}")
@@ -252,10 +247,10 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     used = ", ".join(f"{name} {machine[name]}" for name in ("torch", "cuda", "python"))
     return as_page(
         *_table(result),
-        "images/s: median over the rounds; spread: fastest less slowest round, over the median.  "
-        "speed: median of the rounds' ratios to fp32.  peak GB: most memory that training "
-        "takes on the device, weights and optimizer included.  saved MB: what autograd keeps for "
-        "the backward pass.  memory: the first of the two that is known, beside fp32's.  loss: an "
-        "image, after the last step; it differs from fp32's by so much.",
+        "images/s: median over the rounds; spread: (fastest - slowest round) / median.  speed: "
+        "median ratio to fp32 within a round.  peak GB: peak device memory of training, weights "
+        "and optimizer included.  saved MB: tensors that autograd saves for the backward pass.  "
+        "memory: peak (saved where unknown) relative to fp32.  loss: per image, last step; "
+        "differs: relative to fp32.",
         [result["line"], *remarks(result), f"data: {result['data']}; {used}"],
     )

@@ -1,4 +1,4 @@
-"""Pictures of mixed precision: the stages of a model, and precisions side by side."""
+"""Plots of det amp (stages of a model) and det bench amp (precisions side by side)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from matplotlib.ticker import LogLocator
 
 from ..evaluate.figure import ACCENT, INK, SOFT, legend, new_figure, save_figure, style
 from ..precision.sanity import MAX_OUTPUT_ERROR
-from .layers import Layer, LayerReport
+from .layers import LayerReport, LayerStats
 
 COLORS = {"fp32": "#9aa1ad", "tf32": "#2a9d5a", "bf16": ACCENT, "fp16": "#f48c06"}
 BAR = 0.8
-"""Share of a row that its bars fill together."""
+"""Share of a row that its bars fill."""
 
 
 def plot_amp(report: LayerReport, line: str, path: Path) -> None:
-    """Stage by stage: the time in each precision, the worst error of an output, how near its
-    numbers come to fp16's largest, and how much of a gradient fp16 would lose.  line: the verdict,
-    above all of it."""
+    """Per stage: time in each precision, worst error of an output, largest value relative to
+    fp16's, and share of gradients that fp16 loses.  line: the verdict, as title."""
     stages = report.stages
     names = [stage.name for stage in stages]
     figure = new_figure(16.5, 1.6 + 0.36 * len(stages))
@@ -51,11 +50,11 @@ def plot_amp(report: LayerReport, line: str, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _worst(report: LayerReport, stage: Layer, precision: str) -> float:
+def _worst(report: LayerReport, stage: LayerStats, precision: str) -> float:
     return max(layer.errors[precision].output for layer in (stage, *_inside(report, stage)))
 
 
-def _inside(report: LayerReport, stage: Layer) -> list[Layer]:
+def _inside(report: LayerReport, stage: LayerStats) -> list[LayerStats]:
     return [layer for layer in report.layers if layer.stage == stage.name]
 
 

@@ -1,11 +1,10 @@
-"""``det amp``: the sanity check alone, on any model, data and device, with the layers laid open.
+"""``det amp``: the precision check of a training run, with measurements of every layer.
 
-It answers what a run would be told (the ladder's table and verdict) and what only a look inside can
-say: which layers cost most, where fp16 would overflow, where its gradients would be lost.  The
-verdict rests on fresh measurements, never on the ladder's cache.  A precision that is named is
-examined even where it fails: the report is the answer.
+It reports the ladder's table and decision, which layers take the most time, and where fp16 would
+overflow or lose gradients.  Everything is measured anew, never taken from the ladder's cache.  A
+precision that the user names is measured even where it fails the check.
 
-Left out: what training over many steps does to the numbers; ``det bench amp`` trains.
+Left out: effects over many training steps, which ``det bench amp`` measures.
 """
 
 from __future__ import annotations
@@ -30,25 +29,24 @@ from ..run.log import Log
 from ..train.assemble import Run, assemble
 from ..train.describe import versions
 from .amp_plots import plot_amp
-from .contest import as_training
-from .layers import Layer, LayerProbe, LayerReport
+from .contest import training_config
+from .layers import LayerProbe, LayerReport, LayerStats
 
 LAYER_IMAGES = 8
-"""Images of the batch that layers are measured on: each of them runs some ten times."""
+"""Images that layers are measured on: each layer runs some ten times."""
 SHOWN = 5
-"""Layers named in each of the answers."""
+"""Layers named per summary line."""
 SMALL = 1e-4
-"""A share of gradient numbers below which nothing is said about their loss."""
+"""Smaller shares of lost gradients are not reported."""
 
 
 def examine(config: AmpConfig, log: Log) -> dict[str, Any]:
     """Run the check, print the report and leave a run folder with amp.json and amp.png.
 
-    Returns what amp.json holds, and the folder.  ``passed`` is False where a precision that was
-    named failed.  Raises UsageError where it can not be had on the device, and what assembling a
-    run raises.
+    Returns what amp.json holds, and the folder.  ``passed`` is False if a named precision failed.
+    Raises UsageError where the device does not have it, and what assembling a run raises.
     """
-    train = as_training(config)
+    train = training_config(config)
     run = assemble(train, log)
     outline, names = _outline(train, run, log)
     with contextlib.closing(run):
@@ -65,7 +63,7 @@ def examine(config: AmpConfig, log: Log) -> dict[str, Any]:
 
 
 def _outline(train: TrainConfig, run: Run, log: Log) -> tuple[Decision, tuple[str, ...]]:
-    """What the ladder decides without measuring, and the precisions that are to be measured."""
+    """The ladder's decision without measuring, and the precisions to measure."""
     unchecked = replace(train, amp_check=False)
     outline = choose_precision(
         unchecked, run.model, run.criterion, lambda: (), run.device, Log(verbose=False)
@@ -76,15 +74,14 @@ def _outline(train: TrainConfig, run: Run, log: Log) -> tuple[Decision, tuple[st
         return outline, candidates(traits_of(run.device))
     name = str(train.amp)
     if name in outline.objections:
-        log.warn(f"{outline.objections[name]}; it is examined anyway, which may take long")
+        log.warn(f"{outline.objections[name]}; it is measured anyway, which may take long")
     return outline, (name,)
 
 
 def _measure(
     train: TrainConfig, run: Run, outline: Decision, names: tuple[str, ...]
 ) -> tuple[Decision, LayerReport, Batch]:
-    """The decision on fresh trials, the layers, and the batch: fewer images where memory is
-    short."""
+    """The measured decision, the layers, and the batch, reduced where memory is short."""
     batch = part_to_check(next(iter(run.train_loader.epoch(0))).to(run.device))
 
     def measure(part: Batch) -> tuple[Decision, LayerReport, Batch]:
@@ -136,30 +133,30 @@ def _result(run: Run, batch: Batch, decision: Decision, report: LayerReport) -> 
 
 
 def failure(decision: Decision) -> str | None:
-    """Why the precision that was named must not be used; None where nothing speaks against it."""
+    """Why the chosen precision failed; None if it passed."""
     name = decision.precision.name
     return next((t.problem for t in decision.trials if t.precision == name), None)
 
 
 def verdict_line(decision: Decision) -> str:
-    """What a run would be told; of a precision that was named and fails, what is wrong with it."""
+    """The line that a run would print, or how a named precision failed."""
     problem = failure(decision)
     if problem is None:
         return decision.line()
     return f"AMP: {decision.precision.name} fails the sanity check: {problem}"
 
 
-def _row(layer: Layer) -> dict[str, Any]:
+def _row(layer: LayerStats) -> dict[str, Any]:
     return asdict(layer) | {"fp16_share": layer.fp16_share}
 
 
-def costliest(report: LayerReport, precision: str) -> list[Layer]:
-    """The layers that take most time in ``precision``, the worst first."""
+def costliest(report: LayerReport, precision: str) -> list[LayerStats]:
+    """The slowest layers in ``precision``, slowest first."""
     return sorted(report.layers, key=lambda layer: -layer.ms[precision])[:SHOWN]
 
 
-def underflowing(report: LayerReport) -> list[Layer]:
-    """The layers whose gradient loses most when it is rounded to fp16 unscaled, the worst first."""
+def underflowing(report: LayerReport) -> list[LayerStats]:
+    """The layers that lose the most gradient in fp16 without scaling, worst first."""
     losing = [layer for layer in report.layers if layer.lost > SMALL]
     return sorted(losing, key=lambda layer: -layer.lost)[:SHOWN]
 
@@ -176,7 +173,7 @@ def _print(result: dict[str, Any], decision: Decision, layers: LayerReport, log:
     names = [trial.precision for trial in decision.trials[1:]]
     _print_stages(layers, names, log)
     _print_layers(layers, names, log)
-    for line in answers(layers, decision.precision.name):
+    for line in summary_lines(layers, decision.precision.name):
         log.info(line)
 
 
@@ -213,13 +210,13 @@ def _print_layers(report: LayerReport, names: list[str], log: Log) -> None:
     log.table(title, columns, rows)
 
 
-def answers(report: LayerReport, precision: str) -> list[str]:
-    """Which layers cost most, where fp16 overflows, where its gradients are lost: a line each."""
+def summary_lines(report: LayerReport, precision: str) -> list[str]:
+    """One line each: the slowest layers, fp16 overflow, lost fp16 gradients, largest loss scale."""
     whole = sum(layer.ms[precision] for layer in report.layers) or 1.0
     cost = [f"{_.name} {_.ms[precision] / whole:.1%}" for _ in costliest(report, precision)]
     top = max(report.layers, key=lambda layer: layer.peak)
     over = [layer.name for layer in report.layers if layer.fp16_share > 1]
-    share = f"{top.peak:.3g} in {top.name}, {top.fp16_share:.2%} of fp16's largest number"
+    share = f"{top.peak:.3g} in {top.name}, {top.fp16_share:.2%} of fp16's largest value"
     lost = [f"{_.name} {_.lost:.1%} ({_.lost_scaled:.1%} scaled)" for _ in underflowing(report)]
     steep = max(report.layers, key=lambda layer: layer.gradient_peak)
     return [
@@ -227,7 +224,7 @@ def answers(report: LayerReport, precision: str) -> list[str]:
         f"fp16 overflows in {', '.join(over)}" if over else f"fp16 overflows nowhere: {share}",
         f"fp16 loses gradients most in {', '.join(lost)}"
         if lost
-        else "fp16 loses no gradients to speak of",
+        else f"fp16 loses less than {SMALL:.0e} of the gradients in every layer",
         f"the largest loss scale is {report.fp16_scale:g}, for gradients up to "
         f"{steep.gradient_peak:.3g} in {steep.name}",
     ]

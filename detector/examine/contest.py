@@ -1,8 +1,8 @@
-"""One precision in a comparison: real training steps from given weights, and what they cost.
+"""One precision in a comparison: real training steps, their speed, memory and energy.
 
 Every contender trains its own copy of the same model on the same batches with the same learning
-rates, by the same TrainStep as a run.  Batches are on the device beforehand: the loader is not
-measured.  TF32 is a switch of the process and not of a precision, so it is set around each turn.
+rates, with the TrainStep of a run.  Batches are on the device beforehand: the loader is not
+measured.  TF32 is a setting of the process, so it is set around each round.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from ..train.step import TrainStep
 from .energy import EnergyMeter
 
 ENERGY_SECONDS = 3.0
-"""Work between two readings of an energy counter, which may move only ten times a second."""
+"""Seconds between two readings of an energy counter, which may update only ten times a second."""
 MOST_IMAGES = 1024
-"""Largest batch that is tried: beyond it feature maps pass what kernels can index."""
+"""Largest batch to try: feature maps of larger ones exceed the index range of kernels."""
 
 
-def as_training(config: ProbeConfig) -> TrainConfig:
-    """The training run that is looked at: its own words, what it does not have left at default.
+def training_config(config: ProbeConfig) -> TrainConfig:
+    """The training run to measure: the given options, the rest at their defaults.
 
-    Images are loaded in this process, drawn on the CPU and not cached: a few batches are all that
-    is wanted.  A model name means fresh weights.
+    Images are loaded in this process, on the CPU and uncached, since a few batches are enough.  A
+    model name means fresh weights.
     """
     known = {entry.name for entry in fields(TrainConfig)}
     words = {name: value for name, value in asdict(config).items() if name in known}
@@ -49,8 +49,8 @@ def as_training(config: ProbeConfig) -> TrainConfig:
 
 
 class Contender:
-    """One precision at work.  name: fp32, tf32, bf16 or fp16.  batches: used in turn.  warmup:
-    steps in which the learning rate rises to its peak, as at the beginning of a run."""
+    """Training in one precision.  name: fp32, tf32, bf16 or fp16.  batches: used in turn.  warmup:
+    steps until the learning rate reaches its peak."""
 
     def __init__(self, run: Run, name: str, batches: Sequence[Batch], warmup: int) -> None:
         self.name, self.device, self.batches, self.warmup = name, run.device, batches, warmup
@@ -69,7 +69,7 @@ class Contender:
         self.loss = math.nan
 
     def train(self, steps: int) -> float:
-        """Take ``steps`` more steps.  Returns the seconds they took."""
+        """Train ``steps`` more steps; returns the seconds."""
         total: Tensor | None = None
         with float32_products(self.device, short=self.name != "fp32"):
             synchronize(self.device)
@@ -92,7 +92,7 @@ class Contender:
         return output.loss.total.detach()
 
     def saved_bytes(self) -> int:
-        """Bytes that autograd keeps for the backward pass of the first batch."""
+        """Bytes that autograd saves for the backward pass of the first batch."""
         with (
             float32_products(self.device, short=self.name != "fp32"),
             count_saved_bytes(self.model) as saved,
@@ -103,8 +103,7 @@ class Contender:
         return saved.total
 
     def joules_per_image(self, meter: EnergyMeter, images_per_s: float) -> float:
-        """Energy of going on for ENERGY_SECONDS, divided by the images.  images_per_s: about how
-        fast it goes."""
+        """Joules per image over about ENERGY_SECONDS of training.  images_per_s: approximate."""
         images = len(self.batches[0])
         steps = max(math.ceil(ENERGY_SECONDS * images_per_s / images), 1)
         before, done = meter.joules(), self.steps
@@ -115,8 +114,8 @@ class Contender:
 
 @contextlib.contextmanager
 def float32_products(device: torch.device, *, short: bool) -> Iterator[None]:
-    """On CUDA, what float32 products and convolutions are while the context lasts: TF32 where
-    ``short``, else true float32.  Elsewhere nothing."""
+    """On CUDA, compute float32 products and convolutions in TF32 where ``short``, else in true
+    float32.  No effect elsewhere."""
     if device.type != "cuda":
         yield
         return
@@ -131,8 +130,8 @@ def float32_products(device: torch.device, *, short: bool) -> Iterator[None]:
 
 
 def measure_memory(run: Run, name: str, batches: Sequence[Batch]) -> tuple[int | None, int]:
-    """(peak bytes of training on the CUDA device, None elsewhere; bytes kept for the backward
-    pass).  The peak counts weights, gradients, optimizer and average too.  Warms the kernels up."""
+    """(peak bytes of training on the CUDA device, None elsewhere; bytes saved for the backward
+    pass).  The peak includes weights, gradients, optimizer and EMA."""
     cuda = run.device.type == "cuda"
     before = _start_counting(run.device) if cuda else 0
     contender = Contender(run, name, batches[:1], warmup=2)
@@ -148,8 +147,8 @@ def _start_counting(device: torch.device) -> int:
 
 
 def largest_batch(run: Run, name: str, batch: Batch) -> int:
-    """The largest power of two of images that trains for two steps, up to MOST_IMAGES; 0 where one
-    image does not."""
+    """The largest power of two of images that trains for two steps, up to MOST_IMAGES; 0 if not
+    even one image fits."""
     size = 2 ** int(math.log2(len(batch)))
     while size > 1 and not _fits(run, name, tiled(batch, size)):
         size //= 2
@@ -168,7 +167,7 @@ def _fits(run: Run, name: str, batch: Batch) -> bool:
 
 
 def tiled(batch: Batch, count: int) -> Batch:
-    """A batch of ``count`` images: those of ``batch``, again and again."""
+    """A batch of ``count`` images, which repeats those of ``batch``."""
     size = len(batch)
     times = math.ceil(count / size)
     offsets = torch.arange(times, device=batch.batch_index.device) * size  # [times]

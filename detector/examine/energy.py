@@ -1,11 +1,10 @@
-"""Energy counters: the joules a device has used so far, where the machine tells them.
+"""Energy counters: the joules that a device has used so far.
 
-NVIDIA boards count by themselves (NVML, Volta and later) and are asked through the driver's own
-library, so nothing has to be installed for it.  Intel and AMD processors count a package (RAPL);
-Linux shows that in /sys/class/powercap, on most systems to root alone.  The difference of two
-readings is what everything that ran in between has used, idle draw and other programs included.
+NVIDIA boards (Volta and later) are read through NVML, the driver's own library.  Intel and AMD
+processors have a counter per package (RAPL), which Linux shows in /sys/class/powercap, on most
+systems to root only.  The difference of two readings includes idle power and other programs.
 
-Left out: main memory, fans and the rest of the machine, and devices that only tell their power.
+Left out: main memory, fans and the rest of the machine, and devices that report power only.
 """
 
 from __future__ import annotations
@@ -20,32 +19,30 @@ import torch
 from ...files.errors import DetError
 
 POWERCAP = Path("/sys/class/powercap")
-"""Where Linux shows RAPL: a folder ``intel-rapl:N`` a package, also on AMD."""
+"""RAPL on Linux: one folder ``intel-rapl:N`` per package, also on AMD."""
 NVML = "libnvidia-ml.so.1"
 NOT_HERE = "not measurable here"
 
 
 class EnergyMeter(Protocol):
-    """A counter that only grows.  source: what is counted, in words."""
+    """A counter that only grows.  source: what it covers, in words."""
 
     source: str
 
     def joules(self) -> float:
-        """Joules used since some moment in the past; two readings make a measurement."""
+        """Joules since an arbitrary moment."""
         ...
 
 
 class NotMeasurable(DetError):
-    """There is no counter, or it may not be read; the message says why."""
+    """There is no readable counter; the message says why."""
 
 
 def find_meter(
     device: torch.device, powercap: Path = POWERCAP, load: Callable[[str], Any] = ctypes.CDLL
 ) -> tuple[EnergyMeter | None, str]:
-    """The counter of a device and what it counts; or None and the reason.
-
-    load: opens a shared library; raises OSError where it is not there.
-    """
+    """(counter of a device, what it covers), or (None, the reason).  load: opens a shared library
+    or raises OSError."""
     try:
         if device.type == "cuda":
             uuid = torch.cuda.get_device_properties(device).uuid
@@ -73,7 +70,7 @@ class NvmlMeter:
         try:
             self._library = load(NVML)
         except OSError as error:
-            raise NotMeasurable(f"the driver's {NVML} can not be opened") from error
+            raise NotMeasurable(f"the driver's {NVML} cannot be opened") from error
         self._handle = ctypes.c_void_p()
         self._call("nvmlInit_v2")
         self._call("nvmlDeviceGetHandleByUUID", uuid.encode(), ctypes.byref(self._handle))
@@ -106,7 +103,7 @@ class RaplMeter:
         self._total = 0
 
     def joules(self) -> float:
-        """Joules since this object was made; to be asked before a counter has gone round twice."""
+        """Joules since this object was made.  Call it before a counter wraps around twice."""
         now = self._readings()
         for after, before, size in zip(now, self._last, self._ranges, strict=True):
             self._total += (after - before) % max(size, 1)
@@ -118,8 +115,7 @@ class RaplMeter:
 
 
 def _packages(powercap: Path) -> Sequence[Path]:
-    """Top zones that are processor packages: parts of them (core, dram) and the whole platform
-    would be counted twice."""
+    """Zones of processor packages.  Their parts (core, dram) and the platform would count twice."""
     zones = sorted(powercap.glob("intel-rapl:*"))
     packages = [zone for zone in zones if _read_text(zone / "name").startswith("package")]
     if not packages:
@@ -131,7 +127,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        raise NotMeasurable(f"{path} can not be read: {error.strerror}") from error
+        raise NotMeasurable(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read_number(path: Path) -> int:

@@ -1,13 +1,12 @@
 """``det bench export``: one checkpoint in every format and precision, side by side in one program.
 
-Each file is written and proven by ``det export`` itself, so what is measured is what users get, and
-the AP comes from that proof.  Then the files take turns, round by round, forwards and backwards: on
-one thread; on as many as the runtime likes; and with a call a core, each on one thread, which is
-how many images are got through.  Ratios to ONNX in fp32 are medians of the rounds' ratios, with the
-slowest and the fastest round beside them; latencies are of single runs.
+Each file is written and proven by ``det export``, which also gives the AP.  Then the files run in
+interleaved rounds: on one thread; on the runtime's default; and with one call per core, each on one
+thread, which gives the throughput.  Ratios to ONNX in fp32 are medians of the ratios within rounds,
+with the slowest and the fastest round; latencies are of single runs.
 
 Left out: reading and letterboxing images, which is the same for all; GPUs; first runs, where
-runtimes still compile (load time is told instead).
+runtimes still compile (load time is reported instead).
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from ..export.exported import ExportedDetector, open_exported
 from ..export.graph import Shape
 from ..export.int8.ranges import calibration_images, inputs_of
 from ..export.proof.examiner import examiner_for
-from ..export.proof.speed import side_by_side, take_turns
-from ..export.targets import WORDS, choose, name_of, size_of
+from ..export.proof.speed import parallel_calls, run_interleaved
+from ..export.targets import PRECISION_OPTIONS, choose, name_of, size_of
 from ..models.detector import Detector
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import FORMATS, FULL
@@ -47,15 +46,15 @@ from .page import as_page
 
 CPU = torch.device("cpu")
 BASE = "onnx"
-"""What the others are compared with where it has passed: ONNX in fp32."""
+"""The baseline where it has passed: ONNX in fp32."""
 SCENES = 4
 """Drawn images, used in turn."""
 LOADS = 3
-"""Times that a file is loaded; the median counts."""
+"""Times that a file is loaded; the median is reported."""
 THREADS = {"one": 1, "all": None}
-"""Name in the results -> threads that a runtime is given."""
+"""Name in the results -> threads of the runtime."""
 SIDE_BY_SIDE = "side_by_side"
-"""Name in the results of a call a core, each on one thread."""
+"""Name in the results of one call per core, each on one thread."""
 
 
 def bench_export(
@@ -64,31 +63,32 @@ def bench_export(
     """Compare the files of the checkpoint ``path`` and leave a run folder with bench_export.json,
     .md, .png and the files.
 
-    Returns what bench_export.json holds, and the folder, which is made when nothing can be refused
-    any more.  Raises UsageError for what is not there, and what det export raises.
+    Returns what bench_export.json holds, and the folder.  Raises UsageError for a name that cannot
+    be measured, and what det export raises; no folder is left then.
     """
     chosen, without = choose(
         config.formats, data=config.data is not None, calibration=config.calibration
     )
     full = any(precision == FULL for _, precision in chosen)
-    told = told_of(config)
+    told = export_options(config)
     size = size_of(told.imgsz, model.fitting_size(meta.image_size), model.max_stride)
-    strictest = replace(told, **WORDS[FULL]) if full else told
+    strictest = replace(told, **PRECISION_OPTIONS[FULL]) if full else told
     examiner = examiner_for(strictest, model, meta, size, CPU, log)  # one: it measures once
     images = calibration_images(strictest, size, model.letterbox, log) if full else None
     folder = new_run_folder(config, "bench_export")
     log.to_file(folder / "log.txt")
     write_args(folder, config)
     rows = []
-    for precision in WORDS:
+    for precision in PRECISION_OPTIONS:
         if names := [row.name for row, each in chosen if each == precision]:
-            each = replace(told, output=str(folder), format=",".join(names), **WORDS[precision])
+            each = replace(told, output=str(folder), format=",".join(names))
+            each = replace(each, **PRECISION_OPTIONS[precision])
             result = export(
                 each, path, meta, model, fetched=False, log=log, examiner=examiner, images=images
             )
             rows += [row_of(entry, precision) for entry in result["exports"]]
     rows.sort(key=lambda row: [name_of(f, p) for f, p in chosen].index(row["name"]))
-    base = base_of(rows)
+    base = baseline_of(rows)
     exported = {row["name"]: Path(row["file"]) for row in rows if row["passed"]}
     measured = measure(config, exported, base["name"], log)
     rows = [row | measured.get(row["name"], {}) for row in rows]
@@ -105,8 +105,8 @@ def bench_export(
     return plain(result) | {"folder": str(folder)}
 
 
-def told_of(config: BenchExportConfig) -> ExportConfig:
-    """What det export is told of each file, folder, format and precision apart."""
+def export_options(config: BenchExportConfig) -> ExportConfig:
+    """Options of det export; output, format and precision are set per file."""
     return ExportConfig(
         device="cpu",
         imgsz=config.imgsz,
@@ -123,7 +123,7 @@ def told_of(config: BenchExportConfig) -> ExportConfig:
 
 
 def row_of(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """What det export says of a file, as a row of the comparison."""
+    """The result of det export for a file as a row of the comparison."""
     before, after = entry["parity"]["ap"] or (None, None)
     return {
         "name": name_of(FORMATS[entry["format"]], precision),
@@ -139,9 +139,8 @@ def row_of(entry: Mapping[str, Any], precision: str) -> dict[str, Any]:
     }
 
 
-def base_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row that the others are compared with: BASE where it passed, else the first that passed,
-    else the first, whose size is known."""
+def baseline_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The baseline: BASE where it passed, else the first that passed, else the first."""
     passed = [row for row in rows if row["passed"]]
     return next((row for row in passed if row["name"] == BASE), (passed or rows)[0])
 
@@ -149,8 +148,8 @@ def base_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def measure(
     config: BenchExportConfig, files: Mapping[str, Path], base: str, log: Log
 ) -> dict[str, dict[str, Any]]:
-    """Load time of each file; its speed on one thread, on all, and with a call a core.  base: name
-    of the file that the others are compared with."""
+    """Load time of each file; its speed on one thread, on all, and with one call per core.  base:
+    name of the baseline."""
     rows: dict[str, dict[str, Any]] = {name: {} for name in files}
     for where, threads in THREADS.items():
         opened: dict[str, ExportedDetector] = {}
@@ -164,7 +163,7 @@ def measure(
         runners = {name: each.runner for name, each in opened.items()}
         inputs = {name: scenes_for(each) for name, each in opened.items()}
         with log.progress(f"{where} thread{'s' * (threads is None)}", config.rounds) as update:
-            turns = take_turns(runners, inputs, config.rounds, config.runs, update)
+            turns = run_interleaved(runners, inputs, config.rounds, config.runs, update)
         _add(rows, where, turns, base, config.batch)
     _measure_calls(config, files, rows, base, log)
     return rows
@@ -177,7 +176,7 @@ def _measure_calls(
     base: str,
     log: Log,
 ) -> None:
-    """Add the speed of a call a core."""
+    """Add the speed of one call per core."""
     cores = usable_cores()
     copies = {
         name: [open_exported(path, CPU, 1) for _ in range(cores)] for name, path in files.items()
@@ -185,10 +184,10 @@ def _measure_calls(
     inputs = {name: scenes_for(each[0]) for name, each in copies.items()}
     single = {name: [each.runner for each in mine] for name, mine in copies.items()}
     with (
-        side_by_side(single) as runners,
+        parallel_calls(single) as runners,
         log.progress(f"{cores} calls at once", config.rounds) as update,
     ):
-        turns = take_turns(runners, inputs, config.rounds, config.runs, update)
+        turns = run_interleaved(runners, inputs, config.rounds, config.runs, update)
     _add(rows, SIDE_BY_SIDE, turns, base, config.batch * cores)
 
 
@@ -199,13 +198,13 @@ def _add(
     base: str,
     batch: int,
 ) -> None:
-    """Put the speeds of one setting into the rows.  batch: images a run."""
+    """Add the speeds of one setting to the rows.  batch: images per run."""
     for name, mine in turns.items():
         rows[name][where] = summarise(mine, turns[base], batch)
 
 
 def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
-    """Drawn images as a file takes them, a batch each."""
+    """Drawn images as batches of a file."""
     about = model.about
     size, count = about.image_size, SCENES * (1 if about.dynamic else about.batch)
     drawn = [draw_scene(0, index, max(64, *size))[0] for index in range(count)]
@@ -218,7 +217,7 @@ def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
 def summarise(
     turns: Sequence[Sequence[float]], base: Sequence[Sequence[float]], batch: int
 ) -> dict[str, Any]:
-    """Seconds of runs, by rounds, as numbers for a table; base: those of what is compared with."""
+    """Statistics of seconds per round and run; base: those of the baseline."""
     runs = sorted(seconds for turn in turns for seconds in turn)
     medians = [statistics.median(turn) for turn in turns]
     ratios = [statistics.median(its) / mine for its, mine in zip(base, medians, strict=True)]
@@ -241,7 +240,7 @@ def _result(
 ) -> dict[str, Any]:
     rows = [row | {"size": row["bytes"] / base["bytes"]} for row in rows]
     fast = [row for row in rows if "one" in row]
-    line = "no file answers as the checkpoint does"
+    line = "no file matches the checkpoint"
     if fast:
         best = max(fast, key=lambda row: row[SIDE_BY_SIDE]["images_per_s"])
         line = (
@@ -266,23 +265,21 @@ def _result(
     }
 
 
-# ---------------------------------------------------------------------------- what is said
-
 COLUMNS = (
     "file", "MB", "size", "load s", "p50 ms", "p95 ms", "speed",
     "p50 ms (all)", "p95 ms (all)", "speed (all)", "images/s", "speed (calls)", "AP", "drop",
 )  # fmt: skip
 SHOWN = ("file", "MB", "p50 ms", "p50 ms (all)", "images/s", "speed (calls)", "AP", "drop")
-"""Columns that a terminal has room for."""
+"""Columns shown in the terminal."""
 
 
 def _table(
     result: Mapping[str, Any], *, spread: bool
 ) -> tuple[str, Sequence[str], list[list[str]]]:
-    """Title, columns and cells.  spread: behind each ratio."""
+    """Title, columns and cells.  spread: add it to each ratio."""
     title = (
         f"{result['model']} at {result['image_size']} px, batch {result['batch']}, on one thread, "
-        f"on all, and a call a core ({result['hardware']})"
+        f"on all, and one call per core ({result['hardware']})"
     )
     return title, COLUMNS, [_cells(row, spread) for row in result["results"]]
 
@@ -292,7 +289,7 @@ def _cells(row: Mapping[str, Any], spread: bool) -> list[str]:
     latencies = [cell for where in THREADS for cell in _latency_cells(row.get(where), spread)]
     calls = row.get(SIDE_BY_SIDE)
     return [
-        row["name"] if row["passed"] else f"{row['name']} DIFFERS",
+        row["name"] if row["passed"] else f"{row['name']} MISMATCH",
         f"{row['bytes'] / 1e6:.2f}",
         f"{row['size']:.2f}x",
         f"{row['load_s']:.2f}" if "load_s" in row else "-",
@@ -316,7 +313,7 @@ def _ratio(speed: Mapping[str, Any], spread: bool) -> str:
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What is not in the table, a line each."""
+    """What was not measured, one line each."""
     lines = [
         f"{row['name']} is not measured: {'; '.join(row['faults'])}"
         for row in result["results"]
@@ -329,9 +326,9 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     """The table as a page."""
     return as_page(
         *_table(result, spread=True),
-        f"p50, p95: of {result['rounds']} rounds of {result['runs']} runs, on one thread and on "
-        "all.  images/s: of a call a core, each on one thread, by the median of the rounds.  "
-        f"speed: median of the rounds' ratios to {result['base']} (the lowest and the highest).  "
-        "drop: AP of the checkpoint less that of the file.",
+        f"p50, p95: over {result['rounds']} interleaved rounds of {result['runs']} runs, on one "
+        "thread and on all.  images/s: one call per core, each on one thread, median of the rounds."
+        f"  speed: median ratio to {result['base']} within a round (lowest-highest).  drop: AP of "
+        "the checkpoint minus AP of the file.",
         [result["line"], *remarks(result)],
     )

@@ -1,4 +1,4 @@
-"""The picture of det bench export: files side by side, by size, speed and AP."""
+"""Plot of det bench export: size, speed and AP of the files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ COLORS = {
     "int8-dynamic": "#7b4bb3",
 }  # fmt: skip
 """By precision."""
-SPEEDS = {"one": "One thread", "all": "All threads", "side_by_side": "A call a core"}
+SPEEDS = {"one": "One thread", "all": "All threads", "side_by_side": "One call per core"}
 """Name in the results -> title."""
 BAR = 0.8
 """Share of a row that its bar fills."""
 
 
 def plot_bench_export(result: Mapping[str, Any], path: Path) -> None:
-    """Bars of size, images a second on one thread, on all and with a call a core, load time and,
-    where it was measured, AP.  result: as bench_export.json holds it."""
+    """Bars of size, images per second on one thread, on all and with one call per core, load time
+    and, where measured, AP.  result: as bench_export.json holds it."""
     rows: Sequence[Mapping[str, Any]] = result["results"]
     measured = any(row["ap"] is not None for row in rows)
     figure = new_figure(17.5 if measured else 15.0, 1.5 + 0.34 * len(rows))
@@ -35,7 +35,7 @@ def plot_bench_export(result: Mapping[str, Any], path: Path) -> None:
     style(panels[0], "Size", "MB")
     _bars(panels[0], names, [row["bytes"] / 1e6 for row in rows], colors)
     for axes, (where, what) in zip(panels[1:], SPEEDS.items(), strict=False):
-        style(axes, what, "Images a second")
+        style(axes, what, "Images per second")
         values = [row[where]["images_per_s"] if where in row else None for row in rows]
         ends = [row[where]["rounds"] if where in row else [0.0] for row in rows]
         _bars(axes, names, values, colors, ends)
@@ -57,8 +57,8 @@ def _bars(
     rounds: Sequence[Sequence[float]] | None = None,
     form: str = ".3g",
 ) -> None:
-    """A bar a file with its number behind it, a dash where there is none.  rounds: drawn as a line
-    from the lowest to the highest.  form: of the number."""
+    """One labelled bar per file, a dash where there is no value.  rounds: drawn as a line from the
+    lowest to the highest.  form: of the number."""
     behind = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
     known = [value or 0.0 for value in values]
     axes.barh(names, known, BAR, color=colors)

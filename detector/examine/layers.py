@@ -1,14 +1,13 @@
-"""What each layer of a model does in each precision: range, error, lost gradient, time.
+"""Range, error, lost gradient and time of each layer of a model in each precision.
 
-A layer is the smallest unit that the models are written in: a convolution with its norm and
-activation, an attention, a last convolution.  One float32 pass records what flows through every
-layer; all else is measured on the recording, layer by layer on equal inputs (probe.py says why).
+A layer is the smallest building block: a convolution with its norm and activation, an attention, a
+last convolution.  One float32 pass records the inputs and gradients of every layer; each layer is
+then measured alone on its recording, so that all precisions get equal inputs (probe.py).
 
-What fp16 would do with the numbers is read from the float32 pass: the largest number that any
-operation computes beside fp16's largest, and the gradients rounded to fp16.  That needs no fp16
-arithmetic, so it is known also where the device has none.
+Overflow and underflow of fp16 are computed from the float32 pass: the largest value of any
+operation, and the gradients rounded to fp16.  So they are known on devices without fp16 too.
 
-Left out: what layers do to each other (sanity.py compares the loss), and memory a layer.
+Left out: errors that accumulate over layers (sanity.py compares the loss), and memory per layer.
 """
 
 from __future__ import annotations
@@ -35,20 +34,19 @@ from ..precision.sanity import FIRST_SCALE, untouched
 from ..run.device import synchronize
 
 FP16_MAX = torch.finfo(torch.float16).max
-"""65504: a larger number becomes infinite in fp16."""
+"""65504: larger values become infinite in fp16."""
 ROUNDS = 3
-"""Timed runs of a layer in each precision; the best counts."""
+"""Timed runs of a layer per precision, of which the best counts."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer, or one stage.
+class LayerStats:
+    """Measurements of one layer or stage.
 
-    peak, gradient_peak: largest magnitude that an operation inside computes in float32, and largest
-    gradient at its output.  lost, lost_scaled: share of the gradient numbers at its output that are
-    zero once rounded to fp16, without and with loss scaling.  ms: forward and backward by
-    precision.  errors: by candidate.  unscaled_lost: share of its parameters' gradient numbers that
-    a candidate lost without loss scaling.
+    peak, gradient_peak: largest magnitude inside it, and of the gradient at its output, in float32.
+    lost, lost_scaled: share of that gradient that is zero in fp16, without and with loss scaling.
+    ms: forward and backward per precision.  errors: per candidate precision.  unscaled_lost: share
+    of its parameters' gradients that a candidate lost without loss scaling.
     """
 
     name: str
@@ -64,22 +62,22 @@ class Layer:
 
     @property
     def fp16_share(self) -> float:
-        """The largest number as a share of fp16's largest; above 1 it overflows."""
+        """``peak`` as a share of fp16's largest value; above 1 it overflows."""
         return self.peak / FP16_MAX
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """Stages and layers, each in the order of the data path.  fp16_scale: the largest loss scale,
-    up to the one a run begins with, that keeps every gradient below fp16's largest number."""
+    """Stages and layers in order of the forward pass.  fp16_scale: the largest loss scale up to the
+    initial one of a run with which no gradient overflows."""
 
-    stages: list[Layer]
-    layers: list[Layer]
+    stages: list[LayerStats]
+    layers: list[LayerStats]
     fp16_scale: float
 
 
 def layers_of(model: Detector) -> dict[str, nn.Module]:
-    """The layers in the order of the data path; each key is the prefix of its parameters' names."""
+    """Layers in order of the forward pass; each key is the prefix of its parameters' names."""
     found: dict[str, nn.Module] = {}
     for name, stage in model.stages.items():
         found |= dict(_walk(name, stage))
@@ -96,10 +94,9 @@ def _walk(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 class LayerProbe:
-    """Measures the layers and stages of ``model`` on copies of it and one ``batch`` (on the
-    device).
+    """Measures the layers and stages of copies of ``model`` on one ``batch`` (on the device).
 
-    names: candidate precisions.  scales: loss scale by precision, 1 where it is not named.
+    names: candidate precisions.  scales: loss scale per precision, by default 1.
     """
 
     def __init__(
@@ -143,9 +140,9 @@ class LayerProbe:
 
     def _measure(
         self, name: str, module: nn.Module, record: Recording, watched: Watched, scale: float
-    ) -> Layer:
+    ) -> LayerStats:
         scaled = [name for name, factor in self.scales.items() if factor != 1.0]
-        return Layer(
+        return LayerStats(
             name,
             next(stage for stage in self.model.stages if f"{name}.".startswith(f"{stage}.")),
             type(module).__name__,
@@ -162,8 +159,8 @@ class LayerProbe:
         return Precision(name, self.device.type, "examined")
 
     def _time(self, module: nn.Module, record: Recording, flows: list[bool]) -> dict[str, float]:
-        """Milliseconds of forward and backward: best of ROUNDS, in turns.  flows: for each input,
-        whether a gradient goes on into it."""
+        """Milliseconds of forward and backward: best of ROUNDS interleaved rounds.  flows: whether
+        each input needs a gradient."""
         module = copy.deepcopy(module)
         best = dict.fromkeys(("fp32", *self.names), math.inf)
         for _ in range(ROUNDS):
@@ -187,8 +184,7 @@ class LayerProbe:
 
 @dataclass
 class Watched:
-    """peaks: largest magnitude by module.  flows: whether each input of a module needs a
-    gradient."""
+    """peaks: largest magnitude per module.  flows: per module, which inputs need a gradient."""
 
     peaks: dict[str, float] = field(default_factory=dict)
     flows: dict[str, list[bool]] = field(default_factory=dict)
@@ -196,8 +192,7 @@ class Watched:
 
 @contextmanager
 def watching(modules: Mapping[str, nn.Module]) -> Iterator[Watched]:
-    """Watch every operation that runs inside ``modules`` while the context lasts; what runs in a
-    module within a module belongs to the inner one."""
+    """Watch every operation inside ``modules``; those in nested modules belong to the inner one."""
     watched, inside = Watched(dict.fromkeys(modules, 0.0)), list[str]()
 
     def enter(name: str) -> Any:
@@ -219,8 +214,7 @@ def watching(modules: Mapping[str, nn.Module]) -> Iterator[Watched]:
 
 
 class _PeakMode(TorchDispatchMode):
-    """Sees the result of every operation and keeps the largest magnitude for the module it ran
-    in."""
+    """Keeps the largest magnitude of the results of all operations, per module."""
 
     def __init__(self, peaks: dict[str, float], inside: list[str]) -> None:
         super().__init__()
@@ -249,16 +243,14 @@ def gradient_peak(record: Recording) -> float:
 
 
 def best_scale(peak: float) -> float:
-    """The power of two up to FIRST_SCALE that a scaler would come to: ``peak`` times it is finite
-    in fp16."""
+    """The largest power of two up to FIRST_SCALE with which ``peak`` is finite in fp16."""
     if not 0.0 < peak < math.inf:
         return FIRST_SCALE
     return min(FIRST_SCALE, 2.0 ** math.floor(math.log2(FP16_MAX / peak)))
 
 
 def lost_in_fp16(record: Recording, scale: float) -> float:
-    """Share of the recorded output gradients that, times ``scale`` and rounded to fp16, are
-    zero."""
+    """Share of the recorded output gradients that are zero in fp16 when multiplied by ``scale``."""
     flat = torch.cat([gradient.flatten().float() for gradient in record.gradients.values()])
     present = flat != 0
     lost = present & ((flat * scale).half() == 0)
@@ -270,7 +262,7 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _reopened(value: Any, flows: Iterator[bool]) -> Any:
-    """Recorded arguments as new leaves that gradients flow into as they did."""
+    """Recorded arguments as new leaves with the same need of gradients."""
     if isinstance(value, Tensor):
         return value.detach().requires_grad_(next(flows))
     return tuple(_reopened(item, flows) for item in value)

@@ -1,4 +1,4 @@
-"""The page of a comparison: a table with its explanation, as Markdown."""
+"""Markdown page of a comparison."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def as_page(
     explanation: str,
     remarks: Sequence[str],
 ) -> str:
-    """A table whose first column is text and whose others are numbers; what they mean; remarks."""
+    """A table of one text column and numbers, its explanation, and remarks."""
     table = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
     lines = [
         f"# {title}",

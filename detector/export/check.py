@@ -15,8 +15,8 @@ CALIBRATING = ("calibration", "seed")
 
 
 def check_options(config: ExportConfig, given: frozenset[str]) -> None:
-    """Raise UsageError for options that can not be meant together or would do nothing, and
-    MissingPackage for a format that can not be written here."""
+    """Raise UsageError for options that contradict each other or would do nothing, and
+    MissingPackage for a format whose packages are missing."""
     rows = formats_of(config)
     names = [row.name for row in rows]
     if config.imgsz is not None:
@@ -100,7 +100,7 @@ def _check_format(row: Format, config: ExportConfig) -> None:
         )
     if row.raw_only and not config.raw:
         raise UsageError(
-            f"format={row.name} can not hold the choice of detections: use raw=True, and choose "
+            f"format={row.name} cannot hold the choice of detections: use raw=True, and choose "
             "among its boxes and scores where you run it"
         )
     if row.system not in (None, sys.platform):

@@ -1,8 +1,8 @@
-"""det export: a checkpoint becomes files, and each file has to answer like the checkpoint.
+"""det export: write files from a checkpoint and compare each with the checkpoint.
 
-A file is written into a hidden folder beside its place, run there, and moved to its name when it
-has passed; one that has not is kept as NAME.failed.  NAME.json tells what was compared.  So a file
-under its own name is whole and has been proven, whenever one looks.
+A file is written to a hidden folder beside its target, run there, and moved to its name if it
+matches; otherwise it is kept as NAME.failed.  NAME.json holds the comparison.  So a file under its
+own name is always complete and proven.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ..run.files import plain, write_json
 from ..run.folder import check_writable
 from ..run.hardware import traits_of
 from ..run.log import Log
-from .checksum import seal
 from .exported import open_exported
 from .formats.about import MARK, About
+from .formats.checksum import seal
 from .formats.interface import Settings
 from .formats.writers import WRITERS
 from .graph import ExportGraph, Shape
@@ -44,15 +44,15 @@ from .int8.quantizer import Quantizer, expected_gain
 from .int8.ranges import calibration_images
 from .proof.examiner import Examiner, examiner_for
 from .proof.parity import TOLERANCES
-from .targets import formats_of, precision_of, size_of, target_of
+from .targets import formats_of, precision_of, size_of, target_path
 
 if sys.platform != "win32":
     import fcntl
 
 FAILED = ".failed"
-"""Behind the name of a file that does not answer as its checkpoint."""
+"""Appended to the name of a file that does not match its checkpoint."""
 STAGING = ".writing"
-"""Behind the name of the hidden folder that a file is written in."""
+"""Ending of the hidden folder that a file is written in."""
 COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", "AP here", "")
 
 
@@ -67,12 +67,12 @@ def export(
     examiner: Examiner | None = None,
     images: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Write the checkpoint ``path``, whose detector is ``model``, in every format asked for.
+    """Write the checkpoint ``path``, whose detector is ``model``, in every format of ``format=``.
 
-    fetched: it lies in the cache of downloaded weights.  examiner, images: that earlier files were
-    compared by and calibrated with.  Returns plain data: one entry a file under ``exports``, and
-    whether all of them ``passed``.  Raises UsageError for what can not be meant, ExportError where
-    a format can not hold the model, OSError where a file can not be written.
+    fetched: the checkpoint lies in the cache of downloaded weights.  examiner, images: to reuse
+    those of earlier files.  Returns plain data: one entry per file under ``exports``, and whether
+    all ``passed``.  Raises UsageError for options that contradict, ExportError where a format
+    cannot hold the model, OSError where a file cannot be written.
     """
     device = next(model.parameters()).device
     size = size_of(config.imgsz, model.fitting_size(meta.image_size), model.max_stride)
@@ -95,7 +95,7 @@ def export(
         graph.half()
     settings = Settings(shape, precision_of(config), config.opset)
     rows = formats_of(config)
-    targets = [target_of(config, row, path, fetched=fetched) for row in rows]
+    targets = [target_path(config, row, path, fetched=fetched) for row in rows]
     for row, target in zip(rows, targets, strict=True):
         check_writable(target.parent, "output")
         check_place(row, target)
@@ -116,7 +116,7 @@ def export(
 
 
 def about_of(row: Format, graph: ExportGraph, settings: Settings, meta: Meta) -> About:
-    """What the file will say about itself."""
+    """The metadata of a file."""
     shape, model = settings.shape, graph.model
     return About(
         format=row.name,
@@ -191,8 +191,8 @@ def write_one(
 
 
 def check_place(row: Format, target: Path) -> None:
-    """Raise UsageError where anything that is written, also of a file that fails, would go over
-    something that is not ours."""
+    """Raise UsageError where the file, or its name after a mismatch, would replace a file that det
+    export has not written."""
     for ending in ("", FAILED):
         *parts, main = (file.with_name(file.name + ending) for file in row.files(target))
         ours = main.exists() and _is_ours(row, main)
@@ -219,12 +219,11 @@ def _check_report(report: Path) -> None:
         except (ValueError, TypeError):
             ours = False
         if not ours:
-            raise UsageError(f"{report} exists and is no report of det export: remove it")
+            raise UsageError(f"{report} exists and is not a report of det export: remove it")
 
 
 def remove_failed(row: Format, target: Path) -> None:
-    """What is left of earlier tries that failed and were ours (``check_place``): there is a file
-    that has passed now."""
+    """Remove the files of earlier exports that did not match (ours: see ``check_place``)."""
     for file in row.files(target):
         failed = file.with_name(file.name + FAILED)
         if failed.is_dir():
@@ -234,7 +233,7 @@ def remove_failed(row: Format, target: Path) -> None:
 
 
 def report_of(target: Path) -> Path:
-    """Where the comparison is written down."""
+    """Path of the comparison."""
     return target.with_name(target.name + ".json")
 
 
@@ -272,7 +271,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def move(draft: Path, target: Path) -> None:
-    """Put a finished file, flushed to the disk, or a folder, in its place."""
+    """Move a file, flushed to the disk, or a folder to its place."""
     if draft.is_dir():
         shutil.rmtree(target, ignore_errors=True)
     else:
@@ -288,7 +287,7 @@ def size_on_disk(path: Path) -> int:
 
 
 def show(log: Log, checkpoint: Path, results: Sequence[dict[str, Any]]) -> None:
-    """The comparison as a table, and what is wrong in words."""
+    """Log the comparison as a table, and the differences in words."""
     rows = []
     for result in results:
         parity = result["parity"]
@@ -300,11 +299,12 @@ def show(log: Log, checkpoint: Path, results: Sequence[dict[str, Any]]) -> None:
                 *(parity[name] for name in ("matched", "missed", "extra")),
                 *(f"{parity[name]:.2g}" for name in ("pixels", "score")),
                 *ap,
-                "same" if result["passed"] else "DIFFERS",
+                "same" if result["passed"] else "MISMATCH",
             )
         )
     parity = results[0]["parity"]
-    title = f"beside {checkpoint.name}: {parity['images']} images, scores from {parity['conf']:.3g}"
+    images, conf = parity["images"], parity["conf"]
+    title = f"compared with {checkpoint.name}: {images} images, scores from {conf:.3g}"
     log.table(title, COLUMNS, rows)
     for result in results:
         if not result["passed"]:

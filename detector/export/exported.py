@@ -1,10 +1,9 @@
-"""An exported file where a Detector is asked for: the same face, so the same way through
-validation and prediction.
+"""An exported file with the interface of a Detector, for validation and prediction.
 
-A file answers with finished rows or, exported raw, with boxes and scores of every anchor point.
-Both are said again in the words of ``Predictions`` (a row is an anchor point at 0, 0 whose sides
-are its corners), so that thresholds, classes, letterbox and metrics are those of a checkpoint, line
-for line.  A file of a fixed batch gets its images in such batches, the last one filled up.
+A file returns finished detections or, exported raw, boxes and scores of every anchor point.  Both
+are converted to ``Predictions`` (a detection becomes an anchor point at 0, 0 whose distances are
+its corners), so that the code after it is the same as for a checkpoint.  A file of a fixed batch
+gets images in such batches, the last one filled up.
 """
 
 from __future__ import annotations
@@ -20,21 +19,18 @@ from ...files.errors import InputError
 from ..models.detector_like import fitting_size
 from ..models.predictions import ONE_TO_ONE, Predictions
 from ..options.formats import ExportError, format_of, require
-from .checksum import check
 from .formats.about import About
+from .formats.checksum import check
 from .formats.interface import Runner
 from .formats.writers import WRITERS
 
 
 class SizeError(InputError):
-    """An input that the file was not made for."""
+    """An input size that the file does not accept."""
 
 
 class ExportedDetector(nn.Module):
-    """A file that is run by its own runtime, seen as a detector.
-
-    runner: the loaded file.  about: what it says about itself.
-    """
+    """An exported file as a detector.  runner: the loaded file.  about: its metadata."""
 
     def __init__(self, runner: Runner, about: About) -> None:
         super().__init__()
@@ -47,15 +43,12 @@ class ExportedDetector(nn.Module):
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """What the file answers with: finished rows need no suppression, as of a one-to-one
-        head."""
+        """The branch of the outputs; finished detections count as one-to-one: no NMS follows."""
         return (self.about.head,) if self.about.output == "raw" else (ONE_TO_ONE,)
 
     def input_size(self, wanted: int | None) -> tuple[int, int]:
-        """(height, width) of the input for a ``wanted`` side, None for the usual one.
-
-        Raises SizeError where the file does not have it.
-        """
+        """(height, width) of the input for a ``wanted`` side; None: the usual size.  Raises
+        SizeError."""
         if wanted is None:
             return self.about.image_size
         side = fitting_size(wanted, self.max_stride)
@@ -86,7 +79,7 @@ class ExportedDetector(nn.Module):
         return {self.branches[0]: found}
 
     def _inputs(self, images: torch.Tensor) -> np.ndarray:
-        """The images in the type and memory that the file wants."""
+        """The images in the type of the file."""
         images = images.cpu().contiguous()
         if self.about.input == "uint8":
             whole = images if images.dtype == torch.uint8 else (images * 255).round()
@@ -118,17 +111,17 @@ def predictions_of_rows(rows: torch.Tensor, num_classes: int) -> Predictions:
 
 
 def predictions_of(boxes: torch.Tensor, scores: torch.Tensor) -> Predictions:
-    """Boxes [B,A,4] and scores [B,A,C] as what a head says about A points at 0, 0."""
+    """Boxes [B,A,4] and scores [B,A,C] as Predictions of A anchor points at 0, 0."""
     distances = torch.cat((-boxes[..., :2], boxes[..., 2:]), -1)
     count = boxes.shape[1]
     return Predictions(scores.logit(), distances, boxes.new_zeros(count, 2), boxes.new_ones(count))
 
 
 def about_file(path: Path) -> About:
-    """What an exported file says about itself.
+    """The metadata of an exported file, whose checksum is verified.
 
-    Raises ExportError where it is damaged or no export of det, MissingPackage where what runs
-    its format is not installed.
+    Raises ExportError where it is damaged or not written by det, MissingPackage where its runtime
+    is not installed.
     """
     row = format_of(path)
     if row is None:
@@ -142,9 +135,9 @@ def about_file(path: Path) -> About:
 
 
 def open_exported(path: Path, device: torch.device, threads: int | None = None) -> ExportedDetector:
-    """The detector in an exported file.  threads: of its runtime; None for what it chooses.
+    """Load an exported file as a detector.  threads: of its runtime; None: its default.
 
-    Raises what ``about_file`` raises, and ExportError where the runtime can not load it.
+    Raises what ``about_file`` raises, and ExportError where the runtime cannot load it.
     """
     about = about_file(path)
     return ExportedDetector(WRITERS[about.format].open_file(path, device, threads), about)

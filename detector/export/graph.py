@@ -1,13 +1,13 @@
-"""A detector as one function of tensors: what every format is written from.
+"""The exported function: a detector as one graph of tensor operations.
 
 ``images`` [B,3,H,W], RGB, float32 in 0..1 (or uint8 0..255), become ``detections`` [B,max_det,6]:
-x1, y1, x2, y2 in pixels of the input, score, class; best first, rows of score 0 at the end.  All
-else is inside: the channel order and range a family wants, decoding in float32, and the choice of
-detections.  A family with a one-to-one head needs no suppression; one without gets NMS in plain
-tensor code (``nms.py``), so that no runtime needs an operator of its own.  With ``raw`` the outputs
-are what the head says, decoded: ``boxes`` [B,A,4] and ``scores`` [B,A,C] of every anchor point.
+x1, y1, x2, y2 in pixels of the input, score, class; best first, rows of score 0 at the end.  The
+graph contains the channel order and range of the family, decoding in float32, and the choice of
+detections.  Families without a one-to-one head get NMS in plain tensor operations (``nms.py``),
+which every runtime has.  With ``raw`` the outputs are ``boxes`` [B,A,4] and ``scores`` [B,A,C] of
+every anchor point.
 
-Left out: letterboxing and reading images, which is the caller's part (docs/export.md).
+Left out: reading and letterboxing images (docs/export.md).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ CELLS = 21
 """Anchor points of a square of 32 pixels: 16 + 4 + 1."""
 MAX_SIDE = 8192
 MAX_BATCH = 4096
-"""Where dynamic inputs end: not a limit of the model, but a range must be named."""
+"""Upper ends of dynamic inputs: torch.export asks for a range."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a file takes in.
+    """The input of a file.
 
-    size: (height, width), fixed or, with ``dynamic``, the usual one.  batch: images at once, of a
-    fixed file.  dynamic: any batch, and any size of multiples of the stride.
+    size: (height, width), fixed or, with ``dynamic``, the usual one.  batch: images per call of a
+    fixed file.  dynamic: any batch, and any size in multiples of the stride.
     """
 
     size: tuple[int, int]
@@ -48,11 +48,11 @@ class Shape:
 
 
 class ExportGraph(nn.Module):
-    """The exported function; the detector is copied, fused and cut down to the branch it reads.
+    """The exported function, on a fused copy of the detector with one head branch.
 
-    nms: read the one-to-many branch, with NMS; families without a one-to-one branch do so in any
-    case.  iou, agnostic: of NMS.  max_det: rows of the answer.  raw: no choice, all anchor points.
-    uint8: images are uint8 in 0..255.  Raises BranchError where the model lacks the branch.
+    nms: use the one-to-many branch with NMS, as families without a one-to-one branch always do.
+    iou, agnostic: of NMS.  max_det: rows of the output.  raw: output all anchor points.  uint8:
+    images are uint8 in 0..255.  Raises BranchError where the model lacks the branch.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ExportGraph(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what comes out."""
+        """Names of the outputs."""
         return RAW if self.raw else DETECTIONS
 
     @property
@@ -85,12 +85,12 @@ class ExportGraph(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the detector computes in; detections are float32 in any case."""
+        """Of the computation; detections are always float32."""
         return next(self.model.parameters()).dtype
 
     @property
     def smallest_side(self) -> int:
-        """Least height and width of a dynamic file: there must be enough points to choose from."""
+        """Least side of a dynamic file, which has enough anchor points to choose from."""
         needed = 1 if self.raw else (CANDIDATES if self.nms else self.max_det)
         return math.ceil(math.sqrt(needed / CELLS)) * self.model.max_stride
 
@@ -107,14 +107,14 @@ class ExportGraph(nn.Module):
         return nms_rows(candidates, iou=self.iou, max_det=self.max_det, agnostic=self.agnostic)
 
     def example(self, shape: Shape) -> torch.Tensor:
-        """Images to trace with.  A dynamic batch is traced with 2: a 1 would be taken for fixed."""
+        """Images to trace with.  A dynamic batch is traced with 2: torch takes a 1 for fixed."""
         batch = max(shape.batch, 2) if shape.dynamic else shape.batch
         images = torch.rand(batch, 3, *shape.size, generator=torch.Generator().manual_seed(0))
         images = (images * 255).to(torch.uint8) if self.uint8 else images
         return images.to(self.device)
 
     def program(self, shape: Shape) -> torch.export.ExportedProgram:
-        """The graph as torch sees it, for the formats that are written from that."""
+        """The graph as torch.export records it."""
         dynamic = None
         if shape.dynamic:
             stride, least = self.model.max_stride, self.smallest_side // self.model.max_stride

@@ -1,11 +1,11 @@
 """Non-maximum suppression in plain tensor code: fixed shapes, no loop that depends on the data.
 
 Greedy NMS keeps a box unless a better one that was kept overlaps it.  Written as a condition on
-all boxes at once, kept(j) = no i < j with kept(i) and overlap(i, j), it can be solved by repeating:
-begin with all kept and apply the condition to the last answer.  After n rounds every box is right
-whose fate hangs on a chain of less than n others (Cluster-NMS, arXiv 2005.03572, section 3.2), and
-chains of overlapping boxes that take turns are short: ROUNDS is several times the longest seen.
-Every runtime can do it, because it is only products of matrices and comparisons.
+all boxes at once, kept(j) = no i < j with kept(i) and overlap(i, j), it is solved by iteration:
+start with all kept and apply the condition to the previous result.  After n rounds every box is
+correct that depends on a chain of less than n others (Cluster-NMS, arXiv 2005.03572, section 3.2).
+Chains are short: ROUNDS is several times the longest seen.  Every runtime can do it, because it
+consists of matrix products and comparisons.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from __future__ import annotations
 import torch
 
 CANDIDATES = 1024
-"""(anchor, class) pairs of an image that enter NMS, the best scored first."""
+"""(anchor, class) pairs per image that enter NMS, those with the best scores."""
 ROUNDS = 16
 
 
 def nms_rows(rows: torch.Tensor, *, iou: float, max_det: int, agnostic: bool) -> torch.Tensor:
-    """The best rows [B,max_det,6] after NMS; those suppressed get score 0 and go to the end.
+    """The best rows [B,max_det,6] after NMS; suppressed rows have score 0 and stand at the end.
 
-    rows: [B,K,6] x1, y1, x2, y2, score, class, best first.  iou: overlap above which the worse box
-    goes, among boxes of its class, or with ``agnostic`` of any class.
+    rows: [B,K,6] x1, y1, x2, y2, score, class, best first.  iou: overlap above which the box with
+    the lower score is removed, among boxes of one class, or with ``agnostic`` of all classes.
     """
     boxes, scores, labels = rows[..., :4], rows[..., 4], rows[..., 5]
     rivals = overlaps(boxes) > iou  # [B,K,K]
     if not agnostic:
         rivals = rivals & (labels[:, :, None] == labels[:, None, :])
-    # cut from what is computed: a mask of constants would be folded into the file, 4 MB of it
+    # triu of a computed tensor: a constant mask would be folded into the file, all 4 MB of it
     beats = rivals.float().triu(1)  # [B,K,K]: i beats j, so i < j
     kept = torch.ones_like(scores)[:, None]  # [B,1,K]
     for _ in range(ROUNDS):

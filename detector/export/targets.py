@@ -1,7 +1,4 @@
-"""What was typed after det export, read and checked: formats, size, where the file goes.
-
-No torch here: all that can be refused is refused before it is loaded.
-"""
+"""Formats, input size and target paths of det export, from its options.  Needs no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from ..options.parse import show
 
 
 def precision_of(config: ExportConfig) -> str:
-    """What the files compute in, or how they store weights: fp32, fp16, int8 and its kinds."""
+    """The precision of the files: fp32, fp16, int8, int8-weights or int8-dynamic."""
     if config.half:
         return "fp16"
     kinds = {False: "fp32", True: FULL, "weights": WEIGHTS, "dynamic": DYNAMIC}
@@ -31,7 +28,7 @@ def precision_of(config: ExportConfig) -> str:
 
 
 def formats_of(config: ExportConfig) -> list[Format]:
-    """The formats named, in that order.  Raises UsageError for one that does not exist."""
+    """The formats of ``format=``, in order.  Raises UsageError for an unknown one."""
     rows = []
     for name in (part.strip().lower() for part in config.format.split(",")):
         if name not in FORMATS:
@@ -44,10 +41,8 @@ def formats_of(config: ExportConfig) -> list[Format]:
 
 
 def size_of(size: int | tuple[int, ...] | None, usual: int, stride: int) -> tuple[int, int]:
-    """(height, width) that ``imgsz=`` names; None: a square of the usual side, which must fit.
-
-    Raises UsageError where it is no size or a side is no multiple of the stride.
-    """
+    """(height, width) of ``imgsz=``; None: a square of the usual side.  Raises UsageError where it
+    is not a size or a side is not a multiple of the stride."""
     if size is None:
         return usual, usual
     sides = (size, size) if isinstance(size, int) else size
@@ -65,10 +60,9 @@ def size_of(size: int | tuple[int, ...] | None, usual: int, stride: int) -> tupl
     return height, width
 
 
-def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: bool) -> Path:
-    """Where the file of a format goes: beside the checkpoint under its name, or as ``output=``
-    says.  fetched: weights of the zoo, which lie in a cache, are exported into the current folder.
-    Raises UsageError for an ``output`` that can not be."""
+def target_path(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: bool) -> Path:
+    """Path of the file: ``output=``, or beside the checkpoint under its name.  fetched: the
+    checkpoint lies in the cache, so the file goes to the current folder.  Raises UsageError."""
     precision = precision_of(config)
     usual = f"{checkpoint.stem}{'' if precision == 'fp32' else f'-{precision}'}{row.suffix}"
     if config.output is None:
@@ -86,7 +80,7 @@ def target_of(config: ExportConfig, row: Format, checkpoint: Path, *, fetched: b
     return output
 
 
-WORDS: dict[str, dict[str, Any]] = {
+PRECISION_OPTIONS: dict[str, dict[str, Any]] = {
     "fp32": {},
     "fp16": {"half": True},
     FULL: {"int8": True},
@@ -97,19 +91,18 @@ WORDS: dict[str, dict[str, Any]] = {
 
 
 def name_of(row: Format, precision: str) -> str:
-    """``onnx``, ``onnx-int8``: how a file is called here."""
+    """Name of a format and precision in ``formats=``: ``onnx``, ``onnx-int8``."""
     return row.name if precision == "fp32" else f"{row.name}-{precision}"
 
 
 def choose(
     wanted: str | None, *, data: bool, calibration: str = MINMAX
 ) -> tuple[list[tuple[Format, str]], dict[str, str]]:
-    """What to measure, format by format, and why the rest is not.  data: whether there are images
-    to calibrate with; calibration: how.  Raises UsageError for a name that does not exist or can
-    not be measured."""
+    """Formats and precisions to measure, and the reason for each that is not.  data: whether there
+    are calibration images.  Raises UsageError for a name that is unknown or cannot be measured."""
     chosen, against = [], {}
     for row in FORMATS.values():
-        for precision in WORDS:
+        for precision in PRECISION_OPTIONS:
             name, why = name_of(row, precision), _objection(row, precision, data, calibration)
             if why is None:
                 chosen.append((row, precision))
@@ -127,7 +120,7 @@ def choose(
 
 
 def _objection(row: Format, precision: str, data: bool, calibration: str) -> str | None:
-    """Why a file is not measured; None: it is; empty: det does not write such a file."""
+    """Why a file cannot be measured; None: it can; empty: det does not write such a file."""
     written = {"fp32": True, "fp16": "cpu" in row.half_on}.get(precision, precision in row.int8)
     if not written:
         return ""

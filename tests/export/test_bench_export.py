@@ -13,11 +13,11 @@ import torch
 from exports import needs_onnx, save_checkpoint, write_data
 from tiny import use_tiny_detector
 from yolodet.cli import main
-from yolodet.detector.examine.export_bench import as_markdown, base_of, summarise
+from yolodet.detector.examine.export_bench import as_markdown, baseline_of, summarise
 from yolodet.detector.examine.export_plots import plot_bench_export
 from yolodet.detector.export import targets as kinds
 from yolodet.detector.export.formats import onnx
-from yolodet.detector.export.proof.speed import WARM_UP, side_by_side, take_turns
+from yolodet.detector.export.proof.speed import WARM_UP, parallel_calls, run_interleaved
 from yolodet.detector.export.targets import choose, name_of
 from yolodet.detector.options.errors import UsageError
 
@@ -63,7 +63,7 @@ def test_files_take_turns_forwards_and_backwards() -> None:
 
     images = [np.zeros(1)]
     names = ("a", "b", "c")
-    seconds = take_turns({n: runner(n) for n in names}, dict.fromkeys(names, images), 2, 3)
+    seconds = run_interleaved({n: runner(n) for n in names}, dict.fromkeys(names, images), 2, 3)
     once = WARM_UP + 3
     expected = [n for n in "abccba" for _ in range(once)]
     assert asked == expected
@@ -80,7 +80,7 @@ def test_calls_side_by_side_run_at_once_with_one_thread_of_torch() -> None:
         seen.append((threading.get_ident(), torch.get_num_threads()))
         return [images + 1]
 
-    with side_by_side({"a": [runner] * 3, "b": [lambda images: [images]]}) as together:
+    with parallel_calls({"a": [runner] * 3, "b": [lambda images: [images]]}) as together:
         assert together["a"](np.ones(2))[0].tolist() == [2, 2]
         assert together["b"](np.ones(2))[0].tolist() == [1, 1]
     assert len({thread for thread, _ in seen}) == 3 and {count for _, count in seen} == {1}
@@ -115,13 +115,13 @@ def test_all_that_is_installed_is_measured_and_the_rest_explained(monkeypatch) -
 
 def test_ratios_are_to_the_file_that_is_named() -> None:
     rows = [{"name": name, "passed": True} for name in ("torchscript", "onnx", "openvino")]
-    assert base_of(rows)["name"] == "onnx"
+    assert baseline_of(rows)["name"] == "onnx"
     rows[1]["passed"] = False
-    assert base_of(rows)["name"] == "torchscript"
+    assert baseline_of(rows)["name"] == "torchscript"
     rows[0]["passed"] = False
-    assert base_of(rows)["name"] == "openvino"
+    assert baseline_of(rows)["name"] == "openvino"
     rows[2]["passed"] = False
-    assert base_of(rows)["name"] == "torchscript", "of none a speed is known, but the size"
+    assert baseline_of(rows)["name"] == "torchscript", "of none a speed is known, but the size"
 
 
 @needs_onnx
@@ -162,7 +162,7 @@ def made_up() -> dict:
 
 def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
     page = as_markdown(made_up())
-    assert "| onnx-int8 DIFFERS | 2.80 | 0.30x | - | - |" in page
+    assert "| onnx-int8 MISMATCH | 2.80 | 0.30x | - | - |" in page
     assert "- onnx-int8 is not measured: AP drops by 0.1100" in page
     assert "- tflite: not installed" in page and "| 0.5000 | +0.1100 |" in page
     plot_bench_export(made_up(), tmp_path / "plot.png")

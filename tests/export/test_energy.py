@@ -48,7 +48,7 @@ def test_no_counter_is_a_reason_and_no_number(tmp_path) -> None:
     zone = add_zone(tmp_path, "intel-rapl:0", "package-0", 1)
     (zone / "energy_uj").unlink()
     meter, why = find_meter(torch.device("cpu"), tmp_path)
-    assert (meter, "energy_uj can not be read" in why) == (None, True)
+    assert (meter, "energy_uj cannot be read" in why) == (None, True)
     (zone / "energy_uj").write_text("5")
     meter, why = find_meter(torch.device("cpu"), tmp_path)
     assert meter is not None and why == meter.source
@@ -88,5 +88,5 @@ def test_a_board_that_does_not_count_says_so() -> None:
     def missing(name: str) -> None:
         raise OSError(name)
 
-    with pytest.raises(NotMeasurable, match=r"libnvidia-ml.so.1 can not be opened"):
+    with pytest.raises(NotMeasurable, match=r"libnvidia-ml.so.1 cannot be opened"):
         NvmlMeter(missing, "GPU-12")

@@ -127,7 +127,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("dynamic=True batch=2", "batch=2 has no effect with dynamic=True"),
         ("dynamic=True imgsz=64", "takes sides from 128 on"),
         ("raw=True max_det=9", "max_det=9 has no effect with raw=True"),
-        ("format=coreml", "format=coreml can not hold the choice of detections: use raw=True"),
+        ("format=coreml", "format=coreml cannot hold the choice of detections: use raw=True"),
         ("format=coreml raw=True", "format=coreml runs on darwin only"),
         ("opset=20", "opset=20 has no effect on format=torchscript"),
         ("split=test", "split= has no effect without data="),
@@ -141,7 +141,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("data=none.yaml", "none.yaml"),
     ],
 )
-def test_what_can_not_be_meant_is_answered_in_one_line(
+def test_what_contradict_is_answered_in_one_line(
     run: Path, capsys, typed: str, answer: str
 ) -> None:
     words = typed.split()
@@ -364,7 +364,7 @@ def test_whatever_onnxruntime_does_not_load_is_said_in_one_line(
     (run / "best.onnx").write_bytes(model.SerializeToString())
     capsys.readouterr()
     assert main(call) == 1
-    said = "det: error: runs/train/weights/best.onnx: ONNX Runtime can not load it ("
+    said = "det: error: runs/train/weights/best.onnx: ONNX Runtime cannot load it ("
     assert said in capsys.readouterr().err.splitlines()[-1]
     state = onnxruntime.capi.onnxruntime_pybind11_state
     for name in REFUSALS:

@@ -45,7 +45,7 @@ def test_files_of_others_are_not_written_over(run: Path, capsys) -> None:
     assert theirs.read_bytes() == before
     theirs.unlink()
     (run / "best.torchscript.json").write_text("{}")
-    assert "is no report of det export" in refused(capsys, SCRIPT)
+    assert "is not a report of det export" in refused(capsys, SCRIPT)
 
 
 @pytest.mark.parametrize(

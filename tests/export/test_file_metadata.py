@@ -17,10 +17,9 @@ import pytest
 import torch
 from exports import CLASS_NAMES, RUN_HERE, make_image, make_run, needs_onnx, run_export
 from yolodet.cli import main
-from yolodet.detector.export import checksum
 from yolodet.detector.export.export import staging
 from yolodet.detector.export.exported import about_file, open_exported
-from yolodet.detector.export.formats import tflite
+from yolodet.detector.export.formats import checksum, tflite
 from yolodet.detector.export.formats.about import About
 from yolodet.detector.options.formats import FORMATS, ExportError
 

@@ -27,7 +27,7 @@ from yolodet.detector.export.formats.interface import Settings
 from yolodet.detector.export.graph import ExportGraph, Shape
 from yolodet.detector.export.int8 import quantizer as quantize
 from yolodet.detector.export.int8.effects import Effect, measure_effects, relative_error
-from yolodet.detector.export.int8.onnx import OnnxNetwork, answers_of
+from yolodet.detector.export.int8.onnx import OnnxNetwork, run_all
 from yolodet.detector.export.int8.onnx_graph import silu_floor
 from yolodet.detector.export.int8.ranges import (
     calibration_images,
@@ -35,7 +35,7 @@ from yolodet.detector.export.int8.ranges import (
     inputs_of,
     network_of,
 )
-from yolodet.detector.export.int8.weights import rounded
+from yolodet.detector.export.int8.weights import quantize_weight
 from yolodet.detector.export.proof.parity import Parity
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.options.export import ExportConfig
@@ -127,7 +127,7 @@ def test_ranges_do_not_depend_on_the_run_and_hold_what_was_seen(graph, method: s
 
 def test_minmax_is_the_smallest_and_largest_number(graph) -> None:
     found = find_ranges(graph, INPUTS, "minmax")
-    answers = answers_of(network_of(graph), INPUTS)
+    answers = run_all(network_of(graph), INPUTS)
     for name, numbers in zip(graph.ends, answers, strict=True):
         expected = min(numbers.min(), 0), max(numbers.max(), 0)
         assert found[name] == pytest.approx(expected, rel=1e-5)
@@ -258,7 +258,7 @@ def test_int8_weights_need_no_data_and_are_exact_to_half_a_step(tmp_path: Path) 
     assert not {"QuantizeLinear", "DequantizeLinear"} & kinds, "activations stay as they are"
     weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
     weight[1] = 0
-    small, scales = rounded(weight)
+    small, scales = quantize_weight(weight)
     assert (np.abs(small * scales[:, None, None, None] - weight).max((1, 2, 3)) <= scales / 2).all()
 
 
@@ -289,7 +289,7 @@ def test_the_search_finds_the_fewest_stages(graph, ranges, monkeypatch) -> None:
     """Eleven equal stages, of which three must stay in float."""
     effects = [Effect(f"stage{i}", (f"layer{i}",), 1.0 - i / 20) for i in range(11)]
     search = object.__new__(quantize.Search)
-    search.graph = type("Graph", (), {
+    search.network = type("Graph", (), {
         "layers": tuple(e.layers[0] for e in effects), "fixed": {}, "weights": staticmethod(len),
     })  # fmt: skip
     tried = []
@@ -312,7 +312,7 @@ def test_weights_that_always_stay_count_and_nothing_is_written_twice(monkeypatch
     monkeypatch.setattr(search, "_holds", lambda *it: tried.append(it) or False, raising=False)
     for fixed, most in ((5, 3), (11, 0)):
         names = {f"fixed{i}": "why" for i in range(fixed)}
-        search.graph = type("Graph", (), {
+        search.network = type("Graph", (), {
             "layers": layers, "fixed": names, "weights": staticmethod(len),
         })  # fmt: skip
         assert search._most(effects) == most, "half of all, less the fixed ones"

@@ -30,7 +30,8 @@ WORST = "head.one_to_one.0"
 
 def write_float(folder: Path, model: Detector) -> TfliteNetwork:
     texts = {"names": "[]"}
-    return TfliteNetwork.written(ExportGraph(model), folder / "float", Settings(Shape(SIZE)), texts)
+    settings = Settings(Shape(SIZE))
+    return TfliteNetwork.from_graph(ExportGraph(model), folder / "float", settings, texts)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_ranges_are_the_smallest_and_largest_numbers_seen(network, ranges) -> No
     again = network.find_ranges(INPUTS, "minmax")
     assert ranges.keys() == again.keys()
     assert all(ranges[k] == again[k] for k in ranges), "no file that is made of them changes them"
-    for name, numbers in zip(network.ends, network.answers(ranges, (), INPUTS), strict=True):
+    for name, numbers in zip(network.ends, network.outputs(ranges, (), INPUTS), strict=True):
         found = (float(ranges[name]["min"][0]), float(ranges[name]["max"][0]))
         assert found == pytest.approx((numbers.min(), numbers.max()), rel=1e-4)
 

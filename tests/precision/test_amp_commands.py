@@ -17,8 +17,8 @@ from yolodet.cli import main
 from yolodet.datasets.drawn.shapes import write_shapes
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.examine import amp_report, contest
-from yolodet.detector.examine.amp_bench import choose_names, take_turns
-from yolodet.detector.examine.layers import FP16_MAX, Layer, LayerReport, layers_of
+from yolodet.detector.examine.amp_bench import choose_names, train_interleaved
+from yolodet.detector.examine.layers import FP16_MAX, LayerReport, LayerStats, layers_of
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.precision import sanity
 from yolodet.detector.precision.probe import StageError
@@ -130,9 +130,10 @@ def test_layers_answer_within_what_their_formats_allow(examined) -> None:
 
 
 def report_of(result: dict) -> LayerReport:
-    def layer(row: dict) -> Layer:
+    def layer(row: dict) -> LayerStats:
         errors = {name: StageError(**error) for name, error in row["errors"].items()}
-        return Layer(**{k: v for k, v in row.items() if k != "fp16_share"} | {"errors": errors})
+        values = {name: value for name, value in row.items() if name != "fp16_share"}
+        return LayerStats(**values | {"errors": errors})
 
     parts = ([layer(row) for row in result[kind]] for kind in ("stages", "layers"))
     return LayerReport(*parts, fp16_scale=result["fp16_scale"])
@@ -255,7 +256,7 @@ class FakeContender:
 def test_precisions_take_turns_and_all_take_every_step() -> None:
     said: list[str] = []
     contenders = [FakeContender(name, [[0] * 4], said) for name in ("fp32", "bf16")]
-    rates = take_turns(contenders, 5, 3, lambda done, total: None)  # type: ignore[arg-type]
+    rates = train_interleaved(contenders, 5, 3, lambda done, total: None)  # type: ignore[arg-type]
     assert said == ["fp32 1", "bf16 1", "bf16 2", "fp32 2", "fp32 2", "bf16 2"]
     assert rates == {"fp32": [4.0] * 3, "bf16": [8.0] * 3}
 

@@ -1,9 +1,8 @@
 """Core ML, for Apple's devices: a folder NAME.mlpackage.
 
-Written by coremltools from the exported program.  It runs on macOS only, so it is written there,
-where it can be compared; not run by the tests of this project (the conversion was tried on Linux).
-Only raw outputs: coremltools 9 makes floats of the integer division that choosing detections needs.
-float16 is the format its chips compute in; metadata are the package's user-defined ones.
+Written by coremltools from the exported program, on macOS only, where it can be compared.  Not run
+by the tests of this project (the conversion was tried on Linux).  Only raw outputs: coremltools 9
+turns the integer division of choosing detections into floats.  Metadata are user-defined metadata.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .interface import Runner, Settings
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
-    """Convert the program, in the operators that coremltools knows."""
+    """Convert the program, decomposed into operators that coremltools supports."""
     import coremltools
 
     half = settings.precision == "fp16"
@@ -36,7 +35,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The user-defined metadata.  Raises ExportError for a folder that is no package."""
+    """The user-defined metadata.  Raises ExportError for a damaged package."""
     import coremltools
 
     try:
@@ -47,7 +46,7 @@ def read_about(path: Path) -> dict[str, str]:
 
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
-    """The model on whatever Core ML chooses."""
+    """The model on the device that Core ML chooses."""
     import coremltools
 
     model = coremltools.models.MLModel(str(path))

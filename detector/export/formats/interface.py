@@ -1,4 +1,4 @@
-"""What the module of a format must have, and what it is told: the one interface of this room."""
+"""The interface of a format's writer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from ..graph import ExportGraph, Shape
 
 @dataclass(frozen=True)
 class Settings:
-    """How a file is to be written.  shape: what it takes in.  precision: fp32 or fp16; int8
-    and its kinds are made of fp32 by ``quantize.py``.  opset: of ONNX, for the formats that go
-    through it."""
+    """How to write a file.  shape: of the input.  precision: fp32 or fp16 (``int8/`` makes 8-bit
+    files from fp32).  opset: of ONNX, for formats that are made from it."""
 
     shape: Shape
     precision: str = "fp32"
@@ -25,13 +24,13 @@ class Settings:
 
 
 class Runner(Protocol):
-    """A loaded file: images [B,3,H,W] as the file wants them -> its outputs, as float32 arrays."""
+    """A loaded file: images [B,3,H,W] in its input type -> its outputs as float32 arrays."""
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]: ...
 
 
 class Writer(Protocol):
-    """What the module of a format has."""
+    """What writes, reads and runs a format: a module, or an object."""
 
     def write(
         self, graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]
@@ -39,7 +38,7 @@ class Writer(Protocol):
         """Write ``path`` (new, in a folder of its own) with ``texts`` as its metadata."""
 
     def read_about(self, path: Path) -> dict[str, str]:
-        """The texts again; {} where the file has none.  Raises ExportError for a broken file."""
+        """The metadata; {} where the file has none.  Raises ExportError for a damaged file."""
 
     def open_file(self, path: Path, device: torch.device, threads: int | None = None) -> Runner:
-        """Load a file.  threads: None for what the runtime chooses."""
+        """Load a file.  threads: None for the default of the runtime."""

@@ -1,8 +1,8 @@
 """ONNX, run by ONNX Runtime: the format that most others can be made from.
 
-float16 on a CPU is a matter of storage: its runtimes compute in float32, so large weights are
-stored in half and widened when the file is loaded, once.  On a GPU the graph itself is in float16
-(``ExportGraph`` was made so) with float32 in and out.  Metadata are ``metadata_props``.
+On a CPU, float16 is for storage only: large weights are stored in half and cast back once, when the
+file is loaded.  On a GPU the graph itself computes in float16, with float32 inputs and outputs.
+Metadata are ``metadata_props``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..graph import ExportGraph
 from .interface import Runner, Settings
 
 LARGE = 256
-"""Tensors of fewer numbers (biases, constants) stay in float32: they save nothing."""
+"""Smaller tensors (biases, constants) stay in float32: they would save nothing."""
 HALF_MAX = 65504.0
 REFUSALS = (
     "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile",
     "NotImplemented", "RuntimeException",
 )  # fmt: skip
-"""What ONNX Runtime raises for a file that it can not load; they have no class in common."""
+"""Exceptions of ONNX Runtime for a file that it cannot load; they have no common base class."""
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
@@ -58,14 +58,14 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 
 def _tidy(model: Any) -> None:
-    """Take out where in our source each node came from: a tenth of a small file."""
+    """Remove source locations from nodes: a tenth of a small file."""
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
 
 
 def _name_sides(model: Any, settings: Settings) -> None:
-    """Call dynamic sides by their names, as people see them in viewers."""
+    """Name the dynamic dimensions, as viewers show them."""
     if not settings.shape.dynamic:
         return
     sides = model.graph.input[0].type.tensor_type.shape.dim
@@ -77,10 +77,8 @@ def _name_sides(model: Any, settings: Settings) -> None:
 
 
 def store_half(model: Any) -> None:
-    """Store large float32 tensors of an ONNX model in float16, each followed by a cast back.
-
-    Runtimes fold the casts when they load the file.  In place.
-    """
+    """Store large float32 tensors of an ONNX model in float16, each followed by a cast, in place.
+    Runtimes fold the casts when they load the file."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
@@ -89,7 +87,7 @@ def store_half(model: Any) -> None:
             continue
         wide, values = tensor.name, numpy_helper.to_array(tensor)
         if not np.abs(values).max() <= HALF_MAX:
-            raise ExportError(f"half=True: {wide} has numbers beyond float16: leave it out")
+            raise ExportError(f"half=True: {wide} has values beyond float16: leave it out")
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{wide}.half"))
         casts.append(
             helper.make_node("Cast", [tensor.name], [wide], f"{wide}.widen", to=TensorProto.FLOAT)
@@ -100,7 +98,7 @@ def store_half(model: Any) -> None:
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The metadata.  Raises ExportError for a file that is no ONNX model."""
+    """The metadata.  Raises ExportError for a file that is not an ONNX model."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -112,7 +110,7 @@ def read_about(path: Path) -> dict[str, str]:
 
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
-    """An ONNX Runtime session on the CPU, or on CUDA where its package can.  Raises ExportError."""
+    """An ONNX Runtime session on the CPU or CUDA.  Raises ExportError."""
     import onnxruntime as ort
 
     providers = ["CPUExecutionProvider"]
@@ -132,13 +130,13 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except refusals as error:
-        raise ExportError(f"{path}: ONNX Runtime can not load it ({error})") from error
+        raise ExportError(f"{path}: ONNX Runtime cannot load it ({error})") from error
     return lambda images: session.run(None, {"images": images})
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters talk about themselves; what matters to users is raised."""
+    """Silence the exporters; errors are raised."""
     noisy = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
     levels = [logger.level for logger in noisy]
     try:

@@ -1,7 +1,7 @@
 """OpenVINO IR, for Intel's CPUs, GPUs and NPUs: ``NAME.xml`` and, beside it, ``NAME.bin``.
 
-float16 is how weights are stored; the plugin of a device decides what it computes in, on CPUs
-float32 unless it is told otherwise.  Metadata are ``rt_info`` of the model, under ``det``.
+float16 is for storage; the CPU plugin computes in float32 unless told otherwise.  Metadata are
+``rt_info`` of the model, under ``det``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ SECTION = "det"
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
-    """Write the two files.  The graph is handed over as ONNX: what is converted is what
-    ``format=onnx`` has proven."""
+    """Write the two files, converted from the ONNX graph."""
     with tempfile.TemporaryDirectory() as folder:
         middle = Path(folder) / "graph.onnx"
         onnx.write(graph, middle, Settings(settings.shape, opset=settings.opset), {})
@@ -33,7 +32,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 
 def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
-    """Make the two files of an ONNX file, with ``texts`` as their metadata.  half: of weights."""
+    """Convert an ONNX file, with ``texts`` as metadata.  half: store weights in float16."""
     import openvino
 
     model = openvino.convert_model(source)
@@ -43,7 +42,7 @@ def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = 
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The section of ``rt_info``, read from the XML.  Raises ExportError for what is no IR."""
+    """The section of ``rt_info``.  Raises ExportError for a file that is not an OpenVINO IR."""
     try:
         section = ElementTree.parse(path).getroot().find(f"rt_info/{SECTION}")
     except (ElementTree.ParseError, UnicodeDecodeError) as error:
@@ -59,7 +58,7 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
         raise ExportError(f"device={device}: det runs OpenVINO files on the CPU; use device=cpu")
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
-        # not pinned: of two such files in one process each would wait for the same first core
+        # pinned, two such files in one process would wait for the same first core
         settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     if not path.with_suffix(".bin").is_file():
         raise ExportError(f"{path} needs {path.with_suffix('.bin').name} beside it")
@@ -68,7 +67,7 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
             compiled = openvino.Core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[-1]
-        raise ExportError(f"{path}: OpenVINO can not load it ({reason})") from error
+        raise ExportError(f"{path}: OpenVINO cannot load it ({reason})") from error
     request = compiled.create_infer_request()
 
     def run(images: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
-"""The stack that signal handlers run on, kept as it is while a library has its way with it.
+"""Restores the stack of signal handlers after a library has replaced it.
 
-OpenVINO gives the thread that compiles a model a signal stack of its own and frees its memory
-afterwards; the next Ctrl-C would run Python's handler there and crash the process.
+OpenVINO gives the thread that compiles a model its own signal stack and frees it afterwards; the
+next Ctrl-C would run Python's handler in freed memory and crash the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Stack(ctypes.Structure):
 
 @contextmanager
 def same_signal_stack() -> Iterator[None]:
-    """Put the signal stack of this thread back afterwards.  Does nothing but on Linux."""
+    """Restore the signal stack of this thread at the end.  No effect except on Linux."""
     if not sys.platform.startswith("linux"):
         yield
         return

@@ -1,7 +1,7 @@
-"""TensorRT, for NVIDIA GPUs: an engine for the very GPU and TensorRT that it was built with.
+"""TensorRT, for NVIDIA GPUs: an engine for the GPU and TensorRT that it was built with.
 
-Built from the ONNX graph, strongly typed: it computes in the formats that the graph says, so
-``half=True`` is decided in the graph and not by the builder.  Not run by the tests of this project.
+Built from the ONNX graph, strongly typed: the graph and not the builder decides about float16.  Not
+run by the tests of this project.
 The file begins with MAGIC, the length of the metadata (8 bytes, little-endian) and the metadata as
 JSON; the engine follows.
 """
@@ -25,7 +25,7 @@ MAGIC = b"det-trt1"
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
-    """Build the engine.  Raises ExportError where TensorRT can not, with its own words."""
+    """Build the engine.  Raises ExportError with TensorRT's reasons."""
     import tensorrt as trt
 
     if graph.device.type != "cuda":
@@ -40,7 +40,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
         onnx.write(graph, middle, Settings(settings.shape, opset=settings.opset), {})
         if not parser.parse(middle.read_bytes()):
             reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-            raise ExportError(f"TensorRT can not read the graph: {reasons}")
+            raise ExportError(f"TensorRT cannot read the graph: {reasons}")
     engine = builder.build_serialized_network(network, builder.create_builder_config())
     if engine is None:
         raise ExportError("TensorRT could not build an engine: there may be too little GPU memory")
@@ -49,7 +49,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The metadata.  Raises ExportError for a file that does not begin as ours do."""
+    """The metadata; {} for an engine of another program.  Raises ExportError."""
     return _split(path)[0]
 
 

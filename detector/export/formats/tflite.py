@@ -1,10 +1,8 @@
 """TFLite, run by LiteRT: phones, boards and microcontrollers.
 
-Written by litert-torch from the same exported program as the others; inputs stay [B,3,H,W].  Its
-releases name the torch they work with (docs/export.md), which may be older than the newest.
-float16 is how weights are stored: LiteRT widens them when it loads the file.  Metadata are a zip
-behind the model, as TFLite's own metadata are: any unzip program shows them, and readers of the
-model do not see it.
+Written by litert-torch; inputs stay [B,3,H,W].  Its releases require certain versions of torch
+(docs/export.md).  float16 is for storage: LiteRT widens weights when it loads the file.  Metadata
+are a zip archive appended to the model, as TFLite's own metadata are: any unzip program shows them.
 """
 
 from __future__ import annotations
@@ -28,11 +26,11 @@ from .about import FIELDS
 from .interface import Runner, Settings
 
 FOLDER = "det"
-"""In the zip, where the texts lie."""
+"""Folder of the metadata in the zip archive."""
 MODEL_SHA256 = "model_sha256"
 """The text that is the checksum of the model, which stands before the zip."""
 EVERYWHERE = ".*"
-"""Scope of a recipe: operations of any name."""
+"""Scope of a recipe: all operations."""
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
@@ -44,16 +42,16 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 
 def convert(graph: ExportGraph, path: Path, settings: Settings) -> None:
-    """Write the graph in float32, without texts."""
+    """Write the graph in float32, without metadata."""
     import litert_torch
     from litert_torch import progress
 
-    progress.console.quiet = True  # it tells every step of its work
+    progress.console.quiet = True
     litert_torch.convert(graph, (graph.example(settings.shape),)).export(str(path))
 
 
 def add_texts(path: Path, texts: Mapping[str, str]) -> None:
-    """Put texts behind a model that has none."""
+    """Append metadata to a model that has none."""
     model = hashlib.sha256(path.read_bytes()).hexdigest()
     with zipfile.ZipFile(path, "a") as archive:
         for name, text in {**texts, MODEL_SHA256: model}.items():
@@ -61,9 +59,9 @@ def add_texts(path: Path, texts: Mapping[str, str]) -> None:
 
 
 def rewrite(source: Path, path: Path, recipe: Callable[[Any], None], ranges: Any = None) -> None:
-    """Write the float file ``source``, which has no texts, in other numbers.
+    """Quantize the float file ``source``, which has no metadata.
 
-    recipe: tells a LiteRT quantizer what to do.  ranges: of tensors, where activations are rounded.
+    recipe: configures a LiteRT quantizer.  ranges: of tensors, for static activations.
     """
     from litert_quantizer.quantizer import Quantizer
 
@@ -79,7 +77,7 @@ def rewrite(source: Path, path: Path, recipe: Callable[[Any], None], ranges: Any
 
 
 def store_half(quantizer: Any) -> None:
-    """The recipe of float16: the weights of all layers, nothing that is computed."""
+    """The recipe of float16: weights only."""
     from litert_quantizer.quantizer import AlgorithmName
 
     quantizer.add_weight_only_config(EVERYWHERE, "*", 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
@@ -87,14 +85,14 @@ def store_half(quantizer: Any) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The quantizer draws bars and warns of its own ways; what goes wrong is raised."""
+    """Silence the quantizer; errors are raised."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The texts; {} for a TFLite file of someone else.  Raises ExportError for what is none."""
+    """The metadata; {} for a file of another program.  Raises ExportError."""
     if path.read_bytes()[4:8] != b"TFL3":
         raise ExportError(f"{path} is not a TFLite file")
     if not zipfile.is_zipfile(path):
@@ -115,7 +113,7 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
         interpreter = Interpreter(model_path=str(path), num_threads=threads)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise ExportError(f"{path}: LiteRT can not load it ({error})") from error
+        raise ExportError(f"{path}: LiteRT cannot load it ({error})") from error
     source = interpreter.get_input_details()[0]["index"]
     outputs = [each["index"] for each in interpreter.get_output_details()]
 

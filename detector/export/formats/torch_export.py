@@ -1,6 +1,6 @@
-"""torch.export's ``.pt2``: the graph of operators as torch sees it, for AOTInductor and torch.
+"""torch.export's ``.pt2``: the graph of torch operators, for AOTInductor and torch.
 
-It keeps the ranges of dynamic sizes and refuses others.  Metadata are extra files of the archive.
+It refuses sizes outside the exported range.  Metadata are extra files of the archive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The extra files, without loading the program.  Raises ExportError for what is no archive."""
+    """The extra files, without loading the program.  Raises ExportError for a damaged archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             inside = {Path(name).name: name for name in archive.namelist()}
@@ -36,17 +36,15 @@ def read_about(path: Path) -> dict[str, str]:
 
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
-    """The program as a module; it runs on the device that it was written on.
-
-    Raises ExportError for another device or a broken file.
-    """
+    """The program, on the device that it was written on.  Raises ExportError for another device or
+    a damaged file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = torch.export.load(path).module()
     except (RuntimeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ExportError(f"{path} can not be loaded by torch.export ({reason})") from error
+        raise ExportError(f"{path} cannot be loaded by torch.export ({reason})") from error
     home = next((p.device.type for p in module.parameters()), device.type)
     if home != device.type:
         raise ExportError(f"{path} was written on {home} and runs there only, not on {device}")

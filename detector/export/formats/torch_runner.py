@@ -1,4 +1,4 @@
-"""Running what torch itself has loaded, behind the same face as the other runtimes."""
+"""Runs modules that torch has loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class TorchRunner:
-    """images [B,3,H,W] -> float32 arrays.  threads: of torch while this runs; None: as they are."""
+    """images [B,3,H,W] -> float32 arrays.  threads: of torch during a run; None: unchanged."""
 
     def __init__(
         self, module: Callable[..., object], device: torch.device, threads: int | None = None

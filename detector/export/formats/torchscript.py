@@ -1,7 +1,7 @@
 """TorchScript, run by libtorch: for C++ programs and older services that load torch files.
 
-The graph is recorded once; sizes stay symbols, so one file can take any.  Metadata are extra files
-of the archive.  A file runs in the torch it finds, on the device it was written on.
+The graph is traced; sizes stay symbolic, so one file accepts any.  Metadata are extra files of the
+archive.  A file runs on the device that it was written on.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .torch_runner import TorchRunner
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
     """Trace the graph."""
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # that TorchScript is old, and that checks are not recorded
+        warnings.simplefilter("ignore")  # deprecation, and checks that tracing drops
         traced = torch.jit.trace(graph, graph.example(settings.shape), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), path, _extra_files=dict(texts))
 
 
 def read_about(path: Path) -> dict[str, str]:
-    """The extra files.  Raises ExportError for a file that is no TorchScript."""
+    """The extra files.  Raises ExportError for a file that is not TorchScript."""
     texts: dict[str, str | bytes] = dict.fromkeys(FIELDS, "")
     _load(path, torch.device("cpu"), texts)
     return {n: t.decode() if isinstance(t, bytes) else t for n, t in texts.items() if t}
@@ -42,7 +42,7 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
 def _load(
     path: Path, device: torch.device, texts: dict[str, str | bytes]
 ) -> torch.jit.ScriptModule:
-    """The module; ``texts`` are filled in.  Raises ExportError."""
+    """The module; fills in ``texts``.  Raises ExportError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,10 +1,9 @@
-"""Which layers suffer from 8 bits: each stage is quantized alone and compared with the float
+"""Sensitivity of stages to 8 bits: each stage is quantized alone and compared with the float
 network.
 
-What is compared is what the network says to the decoding, on a few calibration images: the
-root-mean-square error relative to the numbers themselves, averaged over levels and towers.  That
-costs no evaluation and ranks stages; how many of them must stay in float is for the AP to say
-(``quantize_search.py``).
+Compared are the outputs of the last layers on a few calibration images: the root-mean-square error
+relative to the outputs, averaged over levels and towers.  That ranks stages without an evaluation;
+the AP decides how many of them stay in float (``search.py``).
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from .network import Network, OnProgress
 
 @dataclass(frozen=True)
 class Effect:
-    """What quantizing one stage alone does.  error: relative, 0 is none.  layers: its
-    convolutions."""
+    """Error of quantizing one stage alone.  error: relative to the outputs.  layers: of the stage.
+    """
 
     stage: str
     layers: tuple[str, ...]
@@ -34,11 +33,11 @@ def measure_effects(
     inputs: Sequence[np.ndarray],
     on_progress: OnProgress | None = None,
 ) -> list[Effect]:
-    """The effect of every stage, the worst first.  inputs: batches as the file takes them."""
-    wanted = network.answers(ranges, (), inputs)
+    """The effect of every stage, worst first.  inputs: batches as the file takes them."""
+    wanted = network.outputs(ranges, (), inputs)
     effects = []
     for done, (stage, layers) in enumerate(network.stages.items(), 1):
-        found = network.answers(ranges, layers, inputs)
+        found = network.outputs(ranges, layers, inputs)
         effects.append(Effect(stage, layers, relative_error(wanted, found)))
         if on_progress is not None:
             on_progress(done, len(network.stages))
@@ -46,7 +45,7 @@ def measure_effects(
 
 
 def relative_error(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """Root of the mean squared error over that of the numbers, averaged over outputs."""
+    """RMS of the error over RMS of ``wanted``, averaged over outputs."""
     errors = []
     for one, other in zip(wanted, found, strict=True):
         scale = float(np.sqrt(np.mean(np.square(one, dtype=np.float64))))

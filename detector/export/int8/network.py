@@ -1,13 +1,12 @@
-"""A float network as layers that can become 8-bit integers: what every format has in common.
+"""A float network whose layers can be quantized: what all formats have in common.
 
-Thinks in three kinds of operations.  Layers have weights: convolutions.  Glue stands between layers
-and passes on what they say (additions, concatenations, pooling, resizing, splits); it goes where
-its neighbours go.  All else stays in float, above all what stands behind the last layers: the
-decoding of boxes and the choice of detections.  The last layers stay in float too, and the first
-where the format gains nothing from it (REASONS).
+There are three kinds of operations.  Layers have weights: convolutions.  Passthrough operations
+between layers have none (addition, concatenation, pooling, resizing, split); they are quantized
+where a layer before and a layer after them is.  Everything else stays in float, above all box
+decoding and the choice of detections.  The last layers stay in float too, and the first layer where
+the format gains nothing from quantizing it (REASONS).
 
-How a format names its operations, what is glue in it, and who rounds its numbers is a subclass:
-``quantize_onnx.py``, ``quantize_tflite.py``.
+A subclass per format knows the operations and the quantizer: ``onnx.py``, ``tflite.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ..graph import ExportGraph
 
 REASONS = {
     "first": "reads the image: three channels do not fill the integer units",
-    "last": "its numbers are the boxes and scores: 8 bits of a side are more than half a pixel",
+    "last": "its outputs are boxes and scores: an 8-bit step of a side is more than half a pixel",
 }
 """Why a layer is never quantized."""
 OnProgress = Callable[[int, int], None]
@@ -35,16 +34,16 @@ OnProgress = Callable[[int, int], None]
 class Network(ABC):
     """A float model, ready to be quantized.
 
-    operations: in order, each with ``name``, ``op_type``, ``input`` and ``output``, the names of
-    the tensors that it reads and makes.  source: the file they are from.
+    source: its file.  operations: in order, each with ``name``, ``op_type`` and the names of its
+    ``input`` and ``output`` tensors.
 
-    stages: name of a block -> names of its layers that may be quantized, in order.  fixed: name of
-    a layer that stays in float -> why.  ends: tensors between the network and what makes detections
-    of it.  Raises ExportError where no layer is left.
+    stages: block -> names of its quantizable layers, in order.  fixed: layer that stays in float ->
+    why.  ends: outputs of the last layers, before decoding.  Raises ExportError where no layer is
+    quantizable.
     """
 
     LAYERS: ClassVar[tuple[str, ...]]
-    GLUE: ClassVar[tuple[str, ...]]
+    PASSTHROUGH: ClassVar[tuple[str, ...]]
     FIRST_IN_FLOAT: ClassVar[bool] = True
 
     def __init__(self, source: Path, operations: Sequence[Any]) -> None:
@@ -77,17 +76,17 @@ class Network(ABC):
 
     @classmethod
     @abstractmethod
-    def written(
+    def from_graph(
         cls, graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]
     ) -> Self:
-        """The network of a float file that is written for this.  path: without its suffix."""
+        """Write ``graph`` as a float file and load it.  path: without suffix."""
 
     def _nearest(self, operation: Any, *, back: bool) -> set[str]:
-        """Layers before or after an operation with none between."""
+        """The nearest layers before or after an operation."""
         found: set[str] = set()
-        seen, open_ones = set(), [operation]
-        while open_ones:
-            at = open_ones.pop()
+        seen, pending = set(), [operation]
+        while pending:
+            at = pending.pop()
             names = at.input if back else at.output
             near = [self.producer.get(n) for n in names] if back else [
                 user for n in names for user in self.users[n]
@@ -99,22 +98,22 @@ class Network(ABC):
                 if other.op_type in self.LAYERS:
                     found.add(other.name)
                 else:
-                    open_ones.append(other)
+                    pending.append(other)
         return found
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of all layers that may be quantized."""
+        """Names of all quantizable layers."""
         return tuple(name for names in self.stages.values() for name in names)
 
-    def glue(self, layers: Collection[str]) -> list[str]:
-        """Glue that has one of ``layers`` near it on both sides; where the first layer is in 8 bits
-        too, the image is one side."""
+    def passthrough(self, layers: Collection[str]) -> list[str]:
+        """Passthrough operations between ``layers``.  The image counts as a layer where the first
+        layer is quantized."""
         chosen = set(layers)
         return [
             each.name
             for each in self.operations
-            if each.op_type in self.GLUE
+            if each.op_type in self.PASSTHROUGH
             and self._joins(self.before[each.name], chosen, image=not self.FIRST_IN_FLOAT)
             and self._joins(self.after[each.name], chosen)
         ]
@@ -124,7 +123,7 @@ class Network(ABC):
         return bool(near & chosen) or (image and not near)
 
     def weights(self, layers: Collection[str]) -> int:
-        """How many numbers the weights of ``layers`` are."""
+        """Number of weights of ``layers``."""
         return sum(self.numbers(each) for each in self.operations if each.name in layers)
 
     @staticmethod
@@ -134,35 +133,31 @@ class Network(ABC):
 
     @abstractmethod
     def numbers(self, operation: Any) -> int:
-        """How many numbers the weight of a layer is."""
+        """Number of weights of one layer."""
 
     @abstractmethod
     def find_ranges(
         self, inputs: Sequence[np.ndarray], method: str, on_progress: OnProgress | None = None
     ) -> Any:
-        """What the numbers of each tensor span while the network looks at ``inputs``.  method: one
-        of the format's ``calibrations``."""
+        """Value range of each tensor over ``inputs``.  method: one of ``Format.calibrations``."""
 
     @abstractmethod
-    def answers(
+    def outputs(
         self, ranges: Any, layers: Collection[str], inputs: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """What each of the ``ends`` says with ``layers`` (none: all is float) in 8 bits, over all
-        inputs."""
+        """Values of each of the ``ends`` over all inputs, with ``layers`` in 8 bits."""
 
     @abstractmethod
     def save(
         self, ranges: Any, layers: Collection[str], path: Path, texts: Mapping[str, str]
     ) -> None:
-        """Write ``path`` with ``layers`` and the glue between them in 8 bits."""
+        """Write ``path`` with ``layers`` and the operations between them in 8 bits."""
 
     @abstractmethod
     def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
-        """Write ``path`` with only the weights stored in 8 bits; returns of how many layers.
-        dynamic: layers compute in 8 bits all the same, with what comes in rounded on the fly.
-        """
+        """Write ``path`` with weights stored in 8 bits; returns the number of layers.  dynamic:
+        layers compute in 8 bits, with inputs quantized at run time."""
 
     @abstractmethod
-    def twin(self) -> Path:
-        """The float network as a file of the same format, with the same texts, to be compared
-        with."""
+    def float_copy(self) -> Path:
+        """The float network in the same format and with the same metadata, for comparison."""

@@ -1,6 +1,6 @@
-"""Networks of ONNX and OpenVINO files: calibrated and rounded as ONNX graphs by ONNX Runtime.
+"""Networks of ONNX and OpenVINO files, both calibrated and quantized as ONNX by ONNX Runtime.
 
-OpenVINO gets the same scales in the places where it can fuse most: at the inputs of layers only.
+OpenVINO gets the same scales at the inputs of layers only, so that it can fuse the most.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class OnnxNetwork(FloatGraph):
     """The network of a float ONNX file."""
 
     @classmethod
-    def written(
+    def from_graph(
         cls, graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]
     ) -> Self:
-        """As ONNX, of the opset in ``settings``."""
+        """Write ONNX of the opset in ``settings``."""
         source = path.with_suffix(".onnx")
         onnx.write(graph, source, settings, texts)
         return cls(source)
@@ -38,13 +38,13 @@ class OnnxNetwork(FloatGraph):
         """Ranges of all tensors that may be quantized."""
         return find_ranges(self, inputs, method, on_progress)
 
-    def answers(
+    def outputs(
         self, ranges: Ranges, layers: Collection[str], inputs: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """As ONNX Runtime computes them, one array a tensor of ``ends``."""
+        """As ONNX Runtime computes them, one array per tensor of ``ends``."""
         if layers:
-            return answers_of(self._cut_to_ends(self.quantized(ranges, layers)), inputs)
-        return answers_of(network_of(self), inputs)
+            return run_all(self._cut_to_ends(self.quantized(ranges, layers)), inputs)
+        return run_all(network_of(self), inputs)
 
     def _cut_to_ends(self, model: Any) -> Any:
         """``model`` with the ends of the network as its only outputs."""
@@ -55,12 +55,12 @@ class OnnxNetwork(FloatGraph):
     def save(
         self, ranges: Ranges, layers: Collection[str], path: Path, texts: Mapping[str, str]
     ) -> None:
-        """With what layers and glue say in 8 bits too."""
+        """With outputs of layers quantized too."""
         self.write(self.quantized(ranges, layers), path, texts)
 
     def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
-        """From the float file itself, not from what was prepared to be calibrated.  Not dynamic:
-        ONNX Runtime's integer convolution is slower than that of floats (docs/log.md)."""
+        """From the float file as it was written.  Never dynamic: ONNX Runtime's dynamic integer
+        convolution takes eight times as long as float (docs/log.md)."""
         from onnx import load
 
         assert not dynamic
@@ -69,8 +69,8 @@ class OnnxNetwork(FloatGraph):
         self.write(model, path, texts)
         return count
 
-    def twin(self) -> Path:
-        """What it was read from, which has its texts."""
+    def float_copy(self) -> Path:
+        """The file that it was read from."""
         return self.source
 
     def write(self, model: Any, path: Path, texts: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ class OnnxNetwork(FloatGraph):
         from onnx import checker, helper
 
         helper.set_model_props(model, dict(texts))
-        del model.graph.value_info[:]  # shapes in between, which every reader infers
+        del model.graph.value_info[:]  # intermediate shapes, which every reader infers
         checker.check_model(model)
         path.write_bytes(model.SerializeToString())
 
@@ -92,24 +92,24 @@ class OpenvinoNetwork(OnnxNetwork):
     def save(
         self, ranges: Ranges, layers: Collection[str], path: Path, texts: Mapping[str, str]
     ) -> None:
-        """With what enters layers in 8 bits, and nothing else."""
-        self.write(self.quantized(ranges, layers, answers=False), path, texts)
+        """With inputs of layers quantized only."""
+        self.write(self.quantized(ranges, layers, outputs=False), path, texts)
 
     def write(self, model: Any, path: Path, texts: Mapping[str, str]) -> None:
-        """By way of an ONNX file beside the float one."""
+        """Convert an ONNX file that is written beside the float one."""
         middle = self.source.with_name("quantized.onnx")
         super().write(model, middle, texts)
         openvino.convert(middle, path, texts)
 
-    def twin(self) -> Path:
-        """Converted when it is asked for, texts and all."""
+    def float_copy(self) -> Path:
+        """Converted from the ONNX file, with its metadata."""
         path = self.source.with_suffix(".xml")
         openvino.convert(self.source, path, onnx.read_about(self.source))
         return path
 
 
-def answers_of(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What each output of a ModelProto says, over all inputs."""
+def run_all(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Values of each output of a ModelProto, flat, over all inputs."""
     session = open_session(model.SerializeToString())
     rows = [session.run(None, {"images": images}) for images in inputs]
     return [np.concatenate([each.ravel() for each in column]) for column in zip(*rows, strict=True)]

@@ -1,13 +1,11 @@
-"""A float ONNX graph as layers that can become 8-bit integers, and the graph with them.
+"""A float ONNX graph and its quantized form.
 
-Layers are convolutions.  Beside what always stays in float (``quantize_network.py``), SiLU and
-attention do: SiLU is one operation of ONNX Runtime between two layers.
+Layers are convolutions.  SiLU stays in float, as one operation of ONNX Runtime, and so does
+attention (MatMul), which is small here and would lose the most accuracy.
 
-Quantized tensors get a QuantizeLinear and a DequantizeLinear (QDQ), written by ONNX Runtime's own
-quantizer: int8 weights with a scale an output channel, symmetric; uint8 activations with a scale
-and a zero point, which is what the VNNI instructions of x86 multiply.
-
-Left out: MatMul layers and their attention, which are small here and lose most.
+Quantized tensors get a QuantizeLinear and a DequantizeLinear (QDQ), written by ONNX Runtime's
+quantizer: int8 weights with a symmetric scale per output channel; uint8 activations with a scale
+and a zero point per tensor, which is what the VNNI instructions of x86 multiply.
 """
 
 from __future__ import annotations
@@ -25,24 +23,24 @@ import numpy as np
 from .network import Network
 
 LAYER = "Conv"
-GLUE = ("Add", "Concat", "MaxPool", "AveragePool", "Resize", "Split")
+PASSTHROUGH = ("Add", "Concat", "MaxPool", "AveragePool", "Resize", "Split")
 SILU = "QuickGelu"
-"""x * sigmoid(alpha * x): an operation of ONNX Runtime, see ``_fuse_silu``."""
+"""x * sigmoid(alpha * x), see ``_fuse_silu``."""
 RUNTIME = "com.microsoft"
-"""Where it is defined."""
+"""Its operator domain."""
 Ranges = Mapping[str, tuple[float, float]]
-"""Name of a tensor -> smallest and largest number that 8 bits are spread over."""
+"""Name of a tensor -> smallest and largest value that 8 bits represent."""
 
 
 class FloatGraph(Network):
     """A float ONNX model.
 
-    model: the prepared ModelProto; it is copied, never changed, by ``quantized``.  fused: SiLU is
-    one operation of ONNX Runtime's own.
+    model: its ModelProto, which ``quantized`` copies.  fused: SiLU is one operation of ONNX
+    Runtime.
     """
 
     LAYERS = (LAYER,)
-    GLUE = GLUE
+    PASSTHROUGH = PASSTHROUGH
 
     def __init__(self, path: Path, *, fused: bool = True) -> None:
         import onnx
@@ -56,7 +54,7 @@ class FloatGraph(Network):
 
     @staticmethod
     def stage_of(operation: Any) -> str:
-        """By the name of its weight; in the head, a tower of a level."""
+        """From the name of its weight; in the head, one tower of one level."""
         parts = operation.input[1].removeprefix("model.").removesuffix(".weight").split(".")
         if parts[-1] == "conv":
             parts = parts[:-1]
@@ -65,11 +63,11 @@ class FloatGraph(Network):
     def numbers(self, operation: Any) -> int:
         return self._sizes[operation.input[1]]
 
-    def quantized(self, ranges: Ranges, layers: Collection[str], *, answers: bool = True) -> Any:
-        """A ModelProto in which ``layers`` and the glue between them are in QDQ.
+    def quantized(self, ranges: Ranges, layers: Collection[str], *, outputs: bool = True) -> Any:
+        """A ModelProto with QDQ around ``layers`` and the operations between them.
 
-        answers: whether what layers and glue say is quantized too, as ONNX Runtime wants it; False:
-        only what enters a convolution, so that a runtime that fuses more (OpenVINO) is free to.
+        outputs: quantize outputs too, which ONNX Runtime needs for fusing; False: only inputs of
+        convolutions, which lets OpenVINO fuse more.
         """
         from onnx import ModelProto
         from onnxruntime.quantization import QuantType
@@ -78,10 +76,10 @@ class FloatGraph(Network):
 
         model = ModelProto()
         model.CopyFrom(self.model)
-        names = [*layers, *(self.glue(layers) if answers else ())]
-        spread = {k: (np.float32(a), np.float32(b)) for k, (a, b) in self._cut(ranges).items()}
-        types = [LAYER, *GLUE]
-        options = {} if answers else {"OpTypesToExcludeOutputQuantization": types}
+        names = [*layers, *(self.passthrough(layers) if outputs else ())]
+        spread = {k: (np.float32(a), np.float32(b)) for k, (a, b) in self._trim(ranges).items()}
+        types = [LAYER, *PASSTHROUGH]
+        options = {} if outputs else {"OpTypesToExcludeOutputQuantization": types}
         with silent():
             quantizer = QDQQuantizer(
                 model, True, False, QuantType.QInt8, QuantType.QUInt8,
@@ -91,9 +89,9 @@ class FloatGraph(Network):
             quantizer.model.topological_sort()
             return quantizer.model.model
 
-    def _cut(self, ranges: Ranges) -> dict[str, tuple[float, float]]:
-        """Ranges without what SiLU makes nothing of: below a point, what comes out is less than a
-        quarter of a step from 0, and steps spent there are lost."""
+    def _trim(self, ranges: Ranges) -> dict[str, tuple[float, float]]:
+        """Ranges without the inputs that SiLU maps to less than a quarter of a step from 0: steps
+        spent on them would be wasted."""
         cut = dict(ranges)
         for node in self.model.graph.node:
             entering, leaving = node.input[0] if node.input else "", node.output[0]
@@ -105,18 +103,18 @@ class FloatGraph(Network):
 
 
 def silu_floor(step: float) -> float:
-    """The largest x below which SiLU is nearer to 0 than a quarter of ``step``."""
-    x = np.linspace(-30.0, -1.28, 2873)  # SiLU falls up to -1.278
+    """The largest x below which |SiLU| is less than a quarter of ``step``."""
+    x = np.linspace(-30.0, -1.28, 2873)  # SiLU has its minimum at -1.278
     small = np.abs(x / (1 + np.exp(-x))) < step / 4
     return float(x[small][-1]) if small.any() else -30.0
 
 
 def _fuse_silu(model: Any) -> None:
-    """Write x * sigmoid(x) as one operation of ONNX Runtime, in place.
+    """Replace x * sigmoid(x) by one operation of ONNX Runtime, in place.
 
-    It would do so itself, but not behind a quantized x: there it gives each user of x a
-    DequantizeLinear of its own, and x is no longer seen to be x.  One operation in float is faster
-    and more exact than a quantized Sigmoid and a quantized Mul.
+    ONNX Runtime fuses these itself, but not where x is quantized: each reader of x then has its own
+    DequantizeLinear, and the pattern no longer matches.  One float operation is faster and more
+    exact than a quantized Sigmoid and a quantized Mul.
     """
     from onnx import helper
 
@@ -131,8 +129,9 @@ def _fuse_silu(model: Any) -> None:
             continue
         x, mul = node.input[0], rest[0]
         if x in mul.input:
-            said = list(mul.output)
-            mul.CopyFrom(helper.make_node(SILU, [x], said, mul.name, domain=RUNTIME, alpha=1.0))
+            outputs = list(mul.output)
+            fused = helper.make_node(SILU, [x], outputs, mul.name, domain=RUNTIME, alpha=1.0)
+            mul.CopyFrom(fused)
             gone.append(node)
     for node in gone:
         model.graph.node.remove(node)
@@ -142,7 +141,7 @@ def _fuse_silu(model: Any) -> None:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """ONNX Runtime's tools print and log as they go; what goes wrong is raised."""
+    """Silence the progress output of ONNX Runtime's tools; errors are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

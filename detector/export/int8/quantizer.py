@@ -1,11 +1,10 @@
-"""int8=True: a file whose layers compute in 8-bit integers, and what that costs and gives.
+"""int8=: files in 8 bits, what they cost in AP and gain in size and speed.
 
-The float network is written once, calibrated (``find_ranges``), and saved in 8 bits; the AP on
-``data=`` decides what of it has to stay in float (``quantize_search.py``).  How a format does its
-part is its Network: ``quantize_onnx.py``, ``quantize_tflite.py``.  In the end the file takes turns
-with its float twin.
+The float network is written once, calibrated (``find_ranges``) and saved in 8 bits; the AP on
+``data=`` decides which stages stay in float (``search.py``).  Each format has its Network
+(``onnx.py``, ``tflite.py``).  Finally file and float copy are timed in interleaved rounds.
 
-Left out: training with rounded weights, which mends what calibration can not.
+Left out: quantization-aware training, which could recover what calibration loses.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ..formats.writers import WRITERS
 from ..graph import ExportGraph
 from ..proof.examiner import Examiner
 from ..proof.parity import TOLERANCES, Parity
-from ..proof.speed import take_turns
+from ..proof.speed import run_interleaved
 from .network import Network
 from .onnx import OnnxNetwork, OpenvinoNetwork
 from .ranges import inputs_of
@@ -42,9 +41,9 @@ NETWORKS: dict[str, type[Network]] = {
 }
 """Name of a format -> how it is quantized."""
 LOOKED_AT = 4
-"""Batches on which the effect of a stage, and the speed, are measured."""
+"""Batches for measuring effects and speed."""
 ROUNDS, EACH = 5, 4
-"""Of the comparison of speed."""
+"""Timing rounds, and runs per file and round."""
 
 
 def expected_gain(traits: DeviceTraits) -> str:
@@ -58,17 +57,16 @@ def expected_gain(traits: DeviceTraits) -> str:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A file in 8 bits.  parity: beside the checkpoint.  report: what was done, as plain data."""
+    """A file in 8 bits: its comparison with the checkpoint, and what was done as plain data."""
 
     parity: Parity
     report: dict[str, Any]
 
 
 class Quantizer:
-    """Writes files in 8 bits of one checkpoint.
+    """Writes files of one checkpoint in 8 bits.
 
-    images: [N,3,H,W] uint8 to calibrate with; none are needed for int8=weights and
-    int8=dynamic.
+    images: [N,3,H,W] uint8 for calibration; None for int8=weights and int8=dynamic.
     """
 
     def __init__(
@@ -87,16 +85,15 @@ class Quantizer:
         settings: Settings,
         texts: Mapping[str, str],
     ) -> Quantized:
-        """Write ``path`` (new, in a folder of its own), with ``texts`` as its metadata.
+        """Write ``path`` (new, in its own folder), with ``texts`` as its metadata.
 
-        All else that is written on the way lies in a folder below, since the name of ``path`` is
-        the user's choice.
+        Intermediate files go to a folder below, where no name that the user chose can collide.
         """
         tolerance = replace(TOLERANCES[settings.precision], ap=self.config.max_drop)
         workshop = path.parent / "workshop"
         workshop.mkdir()
         plain = replace(settings, precision="fp32")
-        network = NETWORKS[row.name].written(graph, workshop / "float", plain, texts)
+        network = NETWORKS[row.name].from_graph(graph, workshop / "float", plain, texts)
         search = Search(network, path, texts, self.examiner, tolerance, self.log)
         if settings.precision == FULL:
             assert self.images is not None
@@ -109,7 +106,7 @@ class Quantizer:
             found = search.weights_only(settings.precision)
             pictures = self.examiner.images[0][:LOOKED_AT].numpy()
             few = list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
-        gain = compare_cost(row, network.twin(), path, few)
+        gain = compare_cost(row, network.float_copy(), path, few)
         assert search.parity is not None
         self._tell(path, found | gain)
         return Quantized(search.parity, found | gain)
@@ -119,25 +116,26 @@ class Quantizer:
             return network.find_ranges(inputs, self.config.calibration, update)
 
     def _tell(self, path: Path, report: Mapping[str, Any]) -> None:
-        """What it gave, and what was left out for the AP's sake, for people."""
+        """Log the gain, and which stages stay in float."""
         self.log.info(
             f"{path.name}: {report['size']:.2f}x the size of fp32, "
             f"{report['ms']:.1f} ms instead of {report['fp32_ms']:.1f}: {report['speedup']:.2f}x"
         )
         for entry in report["float"]:
             if "error" in entry:
-                self.log.info(f"left in float: {entry['stage']}, {entry['why']}")
+                self.log.info(f"kept in float: {entry['stage']}, {entry['why']}")
 
 
 def compare_cost(
-    row: Format, twin: Path, path: Path, inputs: Sequence[np.ndarray]
+    row: Format, float_copy: Path, path: Path, inputs: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """Size and milliseconds a batch of a file beside its float twin."""
+    """Size and milliseconds per batch of a file beside its float copy."""
     writer = WRITERS[row.name]
-    runners = {name: writer.open_file(at, CPU) for name, at in (("fp32", twin), ("int8", path))}
-    seconds = take_turns(runners, dict.fromkeys(runners, inputs), ROUNDS, EACH)
+    files = {"fp32": float_copy, "int8": path}
+    runners = {name: writer.open_file(file, CPU) for name, file in files.items()}
+    seconds = run_interleaved(runners, dict.fromkeys(runners, inputs), ROUNDS, EACH)
     ms = {name: [1000 * statistics.median(each) for each in mine] for name, mine in seconds.items()}
-    sizes = [sum(f.stat().st_size for f in row.files(at)) for at in (twin, path)]
+    sizes = [sum(f.stat().st_size for f in row.files(at)) for at in files.values()]
     return {
         "fp32_bytes": sizes[0],
         "bytes": sizes[1],

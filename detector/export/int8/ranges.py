@@ -1,10 +1,9 @@
-"""Calibration: which images are shown to the float network, and what ranges its tensors get.
+"""Calibration: the images that the float network runs on, and the value ranges of its tensors.
 
-The images are drawn from the training split by a seed, letterboxed as in validation.  They are held
-as uint8; batches of float32 are made one at a time, and ONNX Runtime's calibrators look at one at a
-time.
-min-max takes the smallest and largest number seen; percentile leaves out the last 0.001 %; entropy
-looks for the range whose 8-bit histogram tells most of the float one (KL divergence).
+Images are drawn from the training split by a seed and letterboxed as in validation.  They are held
+as uint8, and float32 batches are made one at a time.  minmax takes the smallest and largest value;
+percentile leaves out the last 0.001 %; entropy finds the range whose 8-bit histogram is nearest to
+the float one (KL divergence).
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from ...options.errors import UsageError
 from ...options.export import ExportConfig
 from ...run.log import Log
 from ..graph import Shape
-from .onnx_graph import GLUE, LAYER, FloatGraph, silent
+from .onnx_graph import LAYER, PASSTHROUGH, FloatGraph, silent
 
 SPLIT = "train"
 FEW = 100
-"""Images below which ranges are a matter of luck."""
+"""Fewer images give a warning: the ranges depend on which were drawn."""
 MOST = 300
-"""More images change ranges by less than a rounding, and take time."""
+"""More images change ranges by less than a step."""
 PERCENTILE = 99.999
 BINS = 2048
 """Of the histogram that the percentile is read from."""
@@ -39,17 +38,16 @@ BINS = 2048
 def calibration_images(
     config: ExportConfig, size: tuple[int, int], align: str, log: Log
 ) -> np.ndarray:
-    """[N,3,H,W] uint8: training images of ``data=``, drawn by ``seed=``.
+    """[N,3,H,W] uint8: ``fraction`` of the training images of ``data=``, at most MOST, drawn by
+    ``seed=``.
 
-    ``fraction`` of them, MOST at most.  Warns below FEW, and of what is wrong with the data unless
-    they are those that are compared on.  Raises UsageError where none is left, and
-    what reading the data raises.
+    Warns below FEW.  Raises UsageError where no image is left, and what reading the data raises.
     """
     dataset = load_dataset(
         str(config.data), download=config.online, on_message=log.message
     )
     scan = scan_split(dataset, SPLIT)
-    if config.split != SPLIT:  # the examiner has told of that split
+    if config.split != SPLIT:  # the examiner has reported that split
         for line in summarize_findings(scan):
             log.warn(f"{SPLIT}: {line}")
     records = scan.records
@@ -71,9 +69,8 @@ def calibration_images(
 
 
 class Batches(Sequence[np.ndarray]):
-    """Images [N,3,H,W] uint8 as a file takes them: in batches and in its type, each made when it is
-    asked for.  The last is filled up with the first images again: black ones would be seen too, and
-    widen ranges."""
+    """Images [N,3,H,W] uint8 as batches in the type of a file, made on access.  The last batch is
+    filled up with the first images: black images would widen the ranges."""
 
     def __init__(self, images: np.ndarray, batch: int, *, uint8: bool) -> None:
         self.images, self.batch, self.uint8 = images, batch, uint8
@@ -82,7 +79,7 @@ class Batches(Sequence[np.ndarray]):
         return math.ceil(len(self.images) / self.batch)
 
     def __getitem__(self, number: Any) -> Any:
-        """The batch of that number.  Raises IndexError behind the last."""
+        """The batch ``number``.  Raises IndexError beyond the last."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         rows = np.arange(number * self.batch, (number + 1) * self.batch) % len(self.images)
@@ -91,7 +88,7 @@ class Batches(Sequence[np.ndarray]):
 
 
 def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool) -> Batches:
-    """Images as a file of this shape takes them; a dynamic one is shown them one by one."""
+    """Images as batches for a file of this shape; one per batch where it is dynamic."""
     return Batches(images, 1 if shape.dynamic else shape.batch, uint8=uint8)
 
 
@@ -101,7 +98,7 @@ def find_ranges(
     method: str,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """Ranges of all tensors that may be quantized.  method: minmax, entropy or percentile."""
+    """Ranges of all quantizable tensors.  method: minmax, entropy or percentile."""
     import onnx
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
@@ -119,7 +116,7 @@ def find_ranges(
         onnx.save(network_of(graph), path)
         watched = Path(folder) / "watched.onnx"
         calibrator = create_calibrator(
-            path, [LAYER, *GLUE], str(watched), kind, extra_options=options
+            path, [LAYER, *PASSTHROUGH], str(watched), kind, extra_options=options
         )
         calibrator.infer_session = open_session(watched)
         for done, images in enumerate(inputs, 1):
@@ -148,7 +145,7 @@ def open_session(model: Path | bytes) -> Any:
 
 
 def network_of(graph: FloatGraph) -> Any:
-    """The graph up to its ends: neither decoding nor choice of detections is calibrated."""
+    """The graph up to its ends, without decoding and choice of detections."""
     from onnx.utils import Extractor
 
     return Extractor(graph.model).extract_model([graph.model.graph.input[0].name], list(graph.ends))
@@ -160,7 +157,7 @@ def _ends(pair: tuple[Any, Any]) -> tuple[float, float]:
 
 
 class _One:
-    """What calibrators read from: one batch."""
+    """One batch, as calibrators read it."""
 
     def __init__(self, images: np.ndarray) -> None:
         self._left = [images]

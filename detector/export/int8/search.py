@@ -1,9 +1,8 @@
-"""The fewest stages of a network that have to stay in float for its AP to hold.
+"""Search for the fewest stages that must stay in float so that the AP holds.
 
-The AP on ``data=`` is the judge: where it drops by more than ``max_drop``, stages are ranked by the
-error that each causes alone (``quantize_layers.py``), and the worst go back to float: 1, 2, 4 ...
-of them, then by halves to the fewest that hold.  A file with more than half of its weights in float
-is none in 8 bits; then the search ends, and the file has failed.
+Where the AP on ``data=`` drops by more than ``max_drop``, stages are ranked by the error that each
+causes alone (``effects.py``), and the worst go back to float: 1, 2, 4 ... of them, then a bisection
+finds the fewest that hold.  If more than half of the weights would stay in float, the export fails.
 """
 
 from __future__ import annotations
@@ -26,60 +25,61 @@ from .network import Network
 
 CPU = torch.device("cpu")
 MOST_LEFT = 0.5
-"""Share of the weights that may stay in float."""
+"""Largest share of weights in float."""
 
 
 class Search:
-    """One file, and the fewest stages of it that have to stay in float.
+    """Writes one quantized file.
 
-    path: the file to write.  parity: of what lies at ``path``.
+    path: the file.  parity: of the file that was written last.
     """
 
     def __init__(
         self,
-        graph: Network,
+        network: Network,
         path: Path,
         texts: Mapping[str, str],
         examiner: Examiner,
         tolerance: Tolerance,
         log: Log,
     ) -> None:
-        self.graph, self.path, self.texts = graph, path, texts
+        self.network, self.path, self.texts = network, path, texts
         self.examiner, self.tolerance, self.log = examiner, tolerance, log
         self.parity: Parity | None = None
         self.trials: list[dict[str, Any]] = []
 
     def run(self, ranges: Any, inputs: Sequence[np.ndarray], max_drop: float) -> dict[str, Any]:
-        """Leave the best file at ``path`` and say what it is."""
+        """Write the best file to ``path``; returns its description as plain data."""
         effects: list[Effect] = []
         count = 0
         if not self._holds(ranges, [], max_drop):
-            with self.log.progress("effect of each stage", len(self.graph.stages)) as update:
-                effects = measure_effects(self.graph, ranges, inputs, update)
+            with self.log.progress("effect of each stage", len(self.network.stages)) as update:
+                effects = measure_effects(self.network, ranges, inputs, update)
             count = self._fewest(ranges, effects, max_drop)
         left = effects[:count]
         layers = self._without(left)
         return {
             "kind": FULL,
             "layers": len(layers),
-            "weights": self.graph.weights(layers) / self.graph.weights(self._all()),
+            "weights": self.network.weights(layers) / self.network.weights(self._all()),
             "float": [
-                *({"layer": name, "why": why} for name, why in self.graph.fixed.items()),
-                *({"stage": e.stage, "error": e.error, "why": why_left(e)} for e in left),
+                *({"layer": name, "why": why} for name, why in self.network.fixed.items()),
+                *({"stage": e.stage, "error": e.error,
+                   "why": f"alone it changes the outputs by {e.error:.1%}"} for e in left),
             ],
             "effects": [asdict(effect) for effect in effects],
             "trials": self.trials,
         }
 
     def weights_only(self, kind: str) -> dict[str, Any]:
-        """Only store the weights in 8 bits.  kind: WEIGHTS or DYNAMIC."""
-        count = self.graph.save_weights(self.path, self.texts, dynamic=kind == DYNAMIC)
+        """Quantize without calibration.  kind: WEIGHTS or DYNAMIC."""
+        count = self.network.save_weights(self.path, self.texts, dynamic=kind == DYNAMIC)
         self._compare()
         return {"kind": kind, "layers": count, "float": [], "trials": []}
 
     def _fewest(self, ranges: Any, effects: Sequence[Effect], max_drop: float) -> int:
-        """How many of ``effects`` stay in float.  The file at ``path`` is that one; the one without
-        any has failed and lies there."""
+        """How many of ``effects`` stay in float; leaves that file at ``path``.  Called when
+        the file with all of them in 8 bits has failed."""
         most = self._most(effects)
         if most == 0:
             return 0
@@ -98,37 +98,32 @@ class Search:
         return best
 
     def _most(self, effects: Sequence[Effect]) -> int:
-        """How many may stay in float before too many weights do, with those that always stay."""
-        room = MOST_LEFT * self.graph.weights(self._all())
-        names = set(self.graph.fixed)
+        """How many of ``effects`` may stay in float within MOST_LEFT, beside the fixed layers."""
+        room = MOST_LEFT * self.network.weights(self._all())
+        names = set(self.network.fixed)
         for count, effect in enumerate(effects, 1):
             names.update(effect.layers)
-            if self.graph.weights(names) > room:
+            if self.network.weights(names) > room:
                 return count - 1
         return len(effects) - 1
 
     def _all(self) -> list[str]:
-        return [*self.graph.layers, *self.graph.fixed]
+        return [*self.network.layers, *self.network.fixed]
 
     def _without(self, left: Collection[Effect]) -> list[str]:
         names = {name for effect in left for name in effect.layers}
-        return [name for name in self.graph.layers if name not in names]
+        return [name for name in self.network.layers if name not in names]
 
     def _holds(self, ranges: Any, left: Collection[Effect], max_drop: float) -> bool:
-        """Write the file with ``left`` in float, and say whether its AP is good enough."""
+        """Write the file with ``left`` in float; returns whether its AP is good enough."""
         layers = self._without(left)
-        self.graph.save(ranges, layers, self.path, self.texts)
+        self.network.save(ranges, layers, self.path, self.texts)
         self._compare()
         assert self.parity is not None and self.parity.ap is not None
         before, after = self.parity.ap
         self.trials.append({"left": [effect.stage for effect in left], "ap": after})
-        self.log.info(f"{len(left)} stages left in float: AP {after:.4f} beside {before:.4f}")
+        self.log.info(f"{len(left)} stages in float: AP {after:.4f}, checkpoint {before:.4f}")
         return before - after <= max_drop
 
     def _compare(self) -> None:
         self.parity = self.examiner.compare(open_exported(self.path, CPU), self.tolerance)
-
-
-def why_left(effect: Effect) -> str:
-    """The reason in words."""
-    return f"in 8 bits it alone changes what the network says by {effect.error:.1%}"

@@ -1,11 +1,9 @@
-"""Networks of TFLite files, rounded by Google's LiteRT quantizer, operation by operation.
+"""Networks of TFLite files, quantized by Google's LiteRT quantizer, operation by operation.
 
-Weights are int8 with a scale an output channel, symmetric; activations int8 with a scale and a zero
-point.  From the first layer to the last but one everything is in integers but for the products and
-softmax of attention; SiLU too, a table and a product, since a float island behind every layer would
-cost two conversions each.  What goes in and comes out stays float32.
-
-Ranges are the smallest and largest numbers seen: the quantizer's own calibration knows no other.
+Weights are int8 with a symmetric scale per output channel; activations int8 with a scale and a zero
+point.  All layers but the last are in integers, except attention's products and softmax.  SiLU is
+too (a table and a product), since float after every layer would cost two conversions.  Inputs and
+outputs stay float32.  The quantizer's calibration knows minmax only.
 """
 
 from __future__ import annotations
@@ -30,9 +28,8 @@ BITS = 8
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the model.  name: of its weight, as modules are called in the detector; without one,
-    its scope.  scope: how recipes call it.  input, output: tensors; input without constants.
-    numbers: of its weight."""
+    """One operation of the model.  name: the detector module of its weight, or its scope.  scope:
+    its name in recipes.  input, output: tensors without constants.  numbers: size of its weight."""
 
     name: str
     op_type: str
@@ -43,10 +40,10 @@ class Operation:
 
 
 class TfliteNetwork(Network):
-    """The network of a float TFLite file without texts.  texts: those of its twin."""
+    """The network of a float TFLite file without metadata.  texts: metadata of its float copy."""
 
     LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-    GLUE = (
+    PASSTHROUGH = (
         "LOGISTIC", "MUL", "ADD", "CONCATENATION", "AVERAGE_POOL_2D", "MAX_POOL_2D", "PAD",
         "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPLIT",
     )  # fmt: skip
@@ -57,7 +54,7 @@ class TfliteNetwork(Network):
         self.texts = texts
 
     @classmethod
-    def written(
+    def from_graph(
         cls, graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]
     ) -> Self:
         """As litert-torch converts it."""
@@ -97,25 +94,25 @@ class TfliteNetwork(Network):
                 on_progress(done, len(inputs))
         return dict(calibrator.get_model_qsvs())
 
-    def answers(
+    def outputs(
         self, ranges: Any, layers: Collection[str], inputs: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """As LiteRT computes them, one array a tensor of ``ends``."""
+        """As LiteRT computes them, one array per tensor of ``ends``."""
         path = self.source
         if layers:
             path = self.source.with_name("part.tflite")
             self._round(ranges, layers, path)
-        return answers_of(path, self.ends, inputs)
+        return run_all(path, self.ends, inputs)
 
     def save(
         self, ranges: Any, layers: Collection[str], path: Path, texts: Mapping[str, str]
     ) -> None:
-        """Rounded, with texts."""
+        """Quantized, with metadata."""
         self._round(ranges, layers, path)
         tflite.add_texts(path, texts)
 
     def _round(self, ranges: Any, layers: Collection[str], path: Path) -> None:
-        chosen = {*layers, *self.glue(layers)}
+        chosen = {*layers, *self.passthrough(layers)}
         scopes = [re.escape(each.scope) for each in self.operations if each.name in chosen]
         exactly = f"^(?:{'|'.join(scopes)})$"
         tflite.rewrite(
@@ -123,7 +120,7 @@ class TfliteNetwork(Network):
         )
 
     def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
-        """Widened again in front of each layer, once, when the file is loaded; or not at all."""
+        """Weights are dequantized when the file is loaded; dynamic: never."""
         name = "add_dynamic_config" if dynamic else "add_weight_only_config"
         tflite.rewrite(
             self.source, path, lambda it: getattr(it, name)(tflite.EVERYWHERE, "*", BITS)
@@ -131,9 +128,9 @@ class TfliteNetwork(Network):
         tflite.add_texts(path, texts)
         return len(self.layers) + len(self.fixed)
 
-    def twin(self) -> Path:
+    def float_copy(self) -> Path:
         """A copy with texts."""
-        path = self.source.with_name("twin.tflite")
+        path = self.source.with_name("float_copy.tflite")
         path.write_bytes(self.source.read_bytes())
         tflite.add_texts(path, self.texts)
         return path
@@ -159,9 +156,9 @@ def operations_of(source: Path, layers: Collection[str]) -> list[Operation]:
             numbers, name = int(np.prod(graph.tensors[weight].shape)), module_of(names[weight])
             taken[name] += 1
             name += f"#{taken[name]}" if taken[name] > 1 else ""
-        reads = tuple(names[i] for i in operator.inputs if i >= 0 and not constant[i])
-        says = tuple(names[i] for i in operator.outputs)
-        found.append(Operation(name, kind, scope, reads, says, numbers))
+        inputs = tuple(names[i] for i in operator.inputs if i >= 0 and not constant[i])
+        outputs = tuple(names[i] for i in operator.outputs)
+        found.append(Operation(name, kind, scope, inputs, outputs, numbers))
     return found
 
 
@@ -173,8 +170,8 @@ def module_of(tensor: str) -> str:
     return ".".join(each for each in owners if each not in ("", "model", "conv")) or tensor
 
 
-def answers_of(path: Path, ends: Sequence[str], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What the tensors ``ends`` of a TFLite file say, over all inputs."""
+def run_all(path: Path, ends: Sequence[str], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Values of the tensors ``ends`` of a TFLite file, flat, over all inputs."""
     rows = list(_run_through(path, ends, inputs))
     return [np.concatenate([each.ravel() for each in column]) for column in zip(*rows, strict=True)]
 

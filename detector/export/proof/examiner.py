@@ -1,8 +1,8 @@
-"""Who compares: the images, what the checkpoint says about them, and the AP of both.
+"""The images that files are compared on, the checkpoint's detections in them, and the AP of both.
 
-The checkpoint is asked once, in float32, however many files are compared with it.  Images are
-those of a data set or, without one, scenes that det draws.  A file that takes any size is shown one
-of them at another, oblong size as well, alone: a size or batch that is wired into it shows there.
+The checkpoint runs once, in float32, however many files are compared with it.  Images come from a
+data set or are drawn.  A dynamic file is also run on one image alone at another, non-square size,
+which reveals a size or batch that is fixed in the graph.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from ..targets import precision_of
 from .parity import Parity, Tolerance, compare
 
 SCENES = 4
-"""Drawn where there is no data set."""
+"""Images drawn where there is no data set."""
 LOOKED_AT = 16
 """Images of a data set whose boxes are compared one by one."""
 LOWEST = 0.001
-"""Score from which detections count towards AP, as in det val."""
+"""Score threshold of AP, as in det val."""
 TOGETHER = 4
 """Images per step; files of a fixed batch have their own."""
 NO_TRUTH = GroundTruth((), ())
@@ -71,7 +71,7 @@ class Examiner:
         self._ap: float | None = None
 
     def compare(self, exported: ExportedDetector, tolerance: Tolerance) -> Parity:
-        """How far the answers of a file are from the checkpoint's."""
+        """Compare one file with the checkpoint."""
         nms = self.detect.nms and exported.about.output == "raw"
         detect = replace(self.detect, nms=nms)
         ap = None
@@ -83,7 +83,7 @@ class Examiner:
 
     @torch.inference_mode()
     def _ask(self, model: DetectorLike, detect: DetectOptions) -> list[Detections]:
-        """What a model finds in the images."""
+        """Detections of a model in the images."""
         branches = branches_for(detect.nms, model.branches)
         found = []
         for images in (part for stack in self.images for part in stack.split(TOGETHER)):
@@ -111,8 +111,8 @@ def examiner_for(
     device: torch.device,
     log: Log,
 ) -> Examiner:
-    """The examiner that the options ask for.  Raises UsageError where the data have other classes,
-    or no box to judge int8=True by, and what reading them raises."""
+    """The examiner for these options.  Raises UsageError where the data have other classes, or no
+    box and int8=True needs an AP, and whatever reading the data raises."""
     truth = truth_of(config, meta, log) if config.data is not None else NO_TRUTH
     records = truth.records
     if records:
@@ -120,10 +120,10 @@ def examiner_for(
         pictures = [read_image(record.path) for record in records[::step][:LOOKED_AT]]
     else:
         pictures = [draw_scene(0, index, max(64, *size))[0] for index in range(SCENES)]
-    images = [stack_of(pictures, size, model.letterbox)]
+    images = [letterboxed(pictures, size, model.letterbox)]
     if config.dynamic:
         oblong = size[0] + model.max_stride, size[1]
-        images.append(stack_of(pictures[:1], oblong, model.letterbox))
+        images.append(letterboxed(pictures[:1], oblong, model.letterbox))
     if records and size[0] != size[1]:
         log.info("AP is measured on square inputs only: boxes are compared, AP is not")
         truth = NO_TRUTH
@@ -133,7 +133,7 @@ def examiner_for(
     return Examiner(model, images, truth, config.detect_options(LOWEST), device, log)
 
 
-def stack_of(pictures: Sequence[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
+def letterboxed(pictures: Sequence[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
     """Pictures [H,W,3] letterboxed into one stack [N,3,H,W]."""
     fitted = [letterbox(picture, size, align=align)[0] for picture in pictures]
     return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).contiguous()

@@ -1,12 +1,12 @@
-"""The proof that a file answers as its checkpoint does: both look at the same images.
+"""The comparison of an exported file with its checkpoint, on the same images.
 
-Boxes are compared one by one: a detection of the checkpoint is matched with the nearest one of its
-class in the file's answer.  What matters is what a user would see, so only detections with a score
-of at least ``conf`` count, and one that is missing because its score lies within the tolerance of
-that threshold is no difference.  With a data set, the AP of both is measured by the same evaluator.
-An AP of 0 judges nothing: any file reaches it, so boxes are the judge then.
+Each detection of the checkpoint is matched with the nearest one of its class in the file's output.
+Only detections with a score of at least ``conf`` count.  A detection that is missing because its
+score lies within the tolerance of that threshold is not a difference.  With a data set, the AP of
+both is measured by the same evaluator.  An AP of 0 proves nothing, since any file reaches it, so
+boxes decide then.
 
-Tolerances are those of a precision, in pixels of the input, of score and of AP.
+Each precision has its tolerances: pixels of the input, score and AP.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ CONF = 0.25
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest differences that are no fault: pixels of a corner, score, AP.  ap_alone: where the AP
-    is measured, it is the judge, and single boxes are only told of."""
+    """Largest allowed differences: pixels of a corner, score, AP.  ap_alone: where the AP is
+    measured it decides, and differences of single boxes are only reported."""
 
     pixels: float
     score: float
@@ -41,17 +41,15 @@ TOLERANCES = {
     "int8-weights": Tolerance(pixels=8.0, score=0.1, ap=0.01, ap_alone=True),
     "int8-dynamic": Tolerance(pixels=16.0, score=0.2, ap=0.01, ap_alone=True),
 }
-"""By precision of the file.  One of fp32 differs by the order of its sums; one of fp16 by the
-rounding of its weights, 2^-11 of each.  One of int8 moves boxes, and what that costs is for the AP
-to say: ``max_drop=`` takes the place of that number."""
+"""By precision of the file.  fp32 differs by the order of sums; fp16 by the rounding of weights,
+2^-11 of each.  int8 moves boxes, so its AP decides, with ``max_drop=`` in place of this number."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two answers are apart.  images: looked at.  conf: from which score on.  matched,
-    missed, extra: detections of both, of the checkpoint alone, of the file alone.  pixels, score:
-    largest difference of a matched corner and score.  ap: of checkpoint and file, where measured.
-    """
+    """How far file and checkpoint are apart.  images: number compared.  conf: score threshold.
+    matched, missed, extra: detections of both, of the checkpoint only, of the file only.  pixels,
+    score: largest differences of matched detections.  ap: (checkpoint, file) where measured."""
 
     images: int
     conf: float
@@ -65,12 +63,12 @@ class Parity:
 
     @property
     def _judged_by_ap(self) -> bool:
-        """Whether there is an AP that a file could fall short of."""
+        """Whether there is an AP above 0 to compare with."""
         return self.ap is not None and self.ap[0] > 0
 
     @property
     def faults(self) -> list[str]:
-        """What is outside the tolerance, in words; empty where the file answers the same."""
+        """What is outside the tolerance, in words; empty where the file matches."""
         limit = self.tolerance
         found = [
             (self.matched == 0 and not self._judged_by_ap, "nothing was found to compare"),
@@ -98,12 +96,13 @@ def compare(
     tolerance: Tolerance,
     ap: tuple[float, float] | None = None,
 ) -> Parity:
-    """Compare the answers of a checkpoint (``wanted``) and of a file, image by image."""
+    """Compare the detections of a checkpoint (``wanted``) and a file (``found``) per image."""
     conf = threshold(wanted)
     matched = missed = extra = 0
     pixels = score = 0.0
     for one, other in zip(wanted, found, strict=True):
-        pairs = match(one.above(conf - tolerance.score), other.above(conf - tolerance.score))
+        low = conf - tolerance.score
+        pairs = match_detections(one.above(low), other.above(low))
         lost, new = unmatched(one, other, pairs, conf + tolerance.score)
         missed, extra = missed + lost, extra + new
         for i, j in pairs:
@@ -123,9 +122,9 @@ def threshold(wanted: Iterable[Detections]) -> float:
     return CONF if best >= CONF else best / 2
 
 
-def match(one: Detections, other: Detections) -> list[tuple[int, int]]:
-    """Pairs of indices, the best scored of ``one`` first: each with the nearest free detection of
-    its class, by the largest difference of a corner in shares of its size and by score."""
+def match_detections(one: Detections, other: Detections) -> list[tuple[int, int]]:
+    """Pairs of indices, greedy by score of ``one``: each with the nearest free detection of its
+    class.  Distance: largest corner difference relative to the box size, plus score difference."""
     free = torch.ones(len(other), dtype=torch.bool)
     pairs = []
     for i in range(len(one)):
@@ -145,7 +144,7 @@ def match(one: Detections, other: Detections) -> list[tuple[int, int]]:
 def unmatched(
     one: Detections, other: Detections, pairs: Sequence[tuple[int, int]], sure: float
 ) -> tuple[int, int]:
-    """How many of either have no partner and a score of at least ``sure``."""
+    """Number of unpaired detections of either side with a score of at least ``sure``."""
     left = {i for i, _ in pairs}
     right = {j for _, j in pairs}
     lost = sum(i not in left and bool(s >= sure) for i, s in enumerate(one.scores))

@@ -1,5 +1,5 @@
-"""How fast files are beside each other: they take turns, so that what else happens on the machine
-meets all of them alike."""
+"""Speed of several files in interleaved rounds, so that other load on the machine affects all of
+them equally."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 from ..formats.interface import Runner
 
 WARM_UP = 2
-"""Runs before each turn that are not counted: threads of the one before may still be spinning."""
+"""Runs per file and round that are not counted: threads of the last file may still be spinning."""
 
 
-def take_turns(
+def run_interleaved(
     runners: Mapping[str, Runner],
     inputs: Mapping[str, Sequence[np.ndarray]],
     rounds: int,
     each: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[list[float]]]:
-    """Seconds of every run: name -> rounds -> ``each`` runs.  Rounds go forwards and backwards in
-    turn.  inputs: images as the file of that name takes them, used one after another."""
+    """Seconds of every run: name -> rounds -> ``each`` runs.  Every second round is in reverse
+    order.  inputs: per file, the batches that it takes, used in turn."""
     seconds: dict[str, list[list[float]]] = {name: [] for name in runners}
     for number in range(rounds):
         names = list(runners)
@@ -42,9 +42,9 @@ def take_turns(
 
 
 @contextlib.contextmanager
-def side_by_side(copies: Mapping[str, Sequence[Runner]]) -> Iterator[dict[str, Runner]]:
-    """The copies of each file as one runner that gives all of them the same images at once, a
-    thread each, and waits for the last.  copies: loaded for one thread; torch has one meanwhile.
+def parallel_calls(copies: Mapping[str, Sequence[Runner]]) -> Iterator[dict[str, Runner]]:
+    """One runner per file that calls all its copies with the same images at once, one thread per
+    copy, and waits for the last.  copies: each loaded for one thread; torch has one thread too.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -14,9 +14,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..options.formats import ExportError
-from .formats.about import UNSEALED
-from .formats.tflite import FOLDER, MODEL_SHA256
+from ...options.formats import ExportError
+from .about import UNSEALED
+from .tflite import FOLDER, MODEL_SHA256
 
 PREFIX = f"{FOLDER}/{MODEL_SHA256}"
 """Entry of a zip archive: of the bytes before the archive."""
