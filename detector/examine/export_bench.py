@@ -22,14 +22,13 @@ import numpy as np
 import torch
 
 from ...datasets.drawn.shapes import draw_scene
-from ...datasets.images.image import letterbox
 from ...files.limits import usable_cores
 from ...weights.checkpoint import Meta
 from ..export.export import export
 from ..export.exported import ExportedDetector, open_exported
 from ..export.graph import Shape
 from ..export.int8.ranges import calibration_images, inputs_of
-from ..export.proof.examiner import examiner_for
+from ..export.proof.examiner import examiner_for, letterboxed
 from ..export.proof.speed import parallel_calls, run_interleaved
 from ..export.targets import PRECISION_OPTIONS, choose, name_of, size_of
 from ..models.detector import Detector
@@ -70,9 +69,9 @@ def bench_export(
         config.formats, data=config.data is not None, calibration=config.calibration
     )
     full = any(precision == FULL for _, precision in chosen)
-    told = export_options(config)
-    size = size_of(told.imgsz, model.fitting_size(meta.image_size), model.max_stride)
-    strictest = replace(told, **PRECISION_OPTIONS[FULL]) if full else told
+    options = export_options(config)
+    size = size_of(options.imgsz, model.fitting_size(meta.image_size), model.max_stride)
+    strictest = replace(options, **PRECISION_OPTIONS[FULL]) if full else options
     examiner = examiner_for(strictest, model, meta, size, CPU, log)  # one: it measures once
     images = calibration_images(strictest, size, model.letterbox, log) if full else None
     folder = new_run_folder(config, "bench_export")
@@ -81,7 +80,7 @@ def bench_export(
     rows = []
     for precision in PRECISION_OPTIONS:
         if names := [row.name for row, each in chosen if each == precision]:
-            each = replace(told, output=str(folder), format=",".join(names))
+            each = replace(options, output=str(folder), format=",".join(names))
             each = replace(each, **PRECISION_OPTIONS[precision])
             result = export(
                 each, path, meta, model, fetched=False, log=log, examiner=examiner, images=images
@@ -164,7 +163,8 @@ def measure(
         inputs = {name: scenes_for(each) for name, each in opened.items()}
         with log.progress(f"{where} thread{'s' * (threads is None)}", config.rounds) as update:
             turns = run_interleaved(runners, inputs, config.rounds, config.runs, update)
-        _add(rows, where, turns, base, config.batch)
+        for name, mine in turns.items():
+            rows[name][where] = summarize(mine, turns[base], config.batch)
     _measure_calls(config, files, rows, base, log)
     return rows
 
@@ -188,33 +188,21 @@ def _measure_calls(
         log.progress(f"{cores} calls at once", config.rounds) as update,
     ):
         turns = run_interleaved(runners, inputs, config.rounds, config.runs, update)
-    _add(rows, SIDE_BY_SIDE, turns, base, config.batch * cores)
-
-
-def _add(
-    rows: dict[str, dict[str, Any]],
-    where: str,
-    turns: Mapping[str, Sequence[Sequence[float]]],
-    base: str,
-    batch: int,
-) -> None:
-    """Add the speeds of one setting to the rows.  batch: images per run."""
     for name, mine in turns.items():
-        rows[name][where] = summarise(mine, turns[base], batch)
+        rows[name][SIDE_BY_SIDE] = summarize(mine, turns[base], config.batch * cores)
 
 
 def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
     """Drawn images as batches of a file."""
     about = model.about
     size, count = about.image_size, SCENES * (1 if about.dynamic else about.batch)
-    drawn = [draw_scene(0, index, max(64, *size))[0] for index in range(count)]
-    fitted = np.stack([letterbox(each, size, align=about.letterbox)[0] for each in drawn])
-    images = np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))  # [N,3,H,W]
+    drawn = (draw_scene(0, index, max(64, *size))[0] for index in range(count))
+    images = letterboxed(drawn, size, about.letterbox).numpy()
     shape = Shape(size, about.batch, about.dynamic)
     return list(inputs_of(images, shape, uint8=about.input == "uint8"))
 
 
-def summarise(
+def summarize(
     turns: Sequence[Sequence[float]], base: Sequence[Sequence[float]], batch: int
 ) -> dict[str, Any]:
     """Statistics of seconds per round and run; base: those of the baseline."""

@@ -79,10 +79,10 @@ def _check_format(row: Format, config: ExportConfig) -> None:
     device = config.device or "cpu"
     kind = device if device in ("cpu", "mps") else "cuda"
     if config.half and kind not in row.half_on:
-        mend = f"use device={'0' if row.half_on[0] == 'cuda' else 'cpu'}" if row.half_on else (
+        fix = f"use device={'0' if row.half_on[0] == 'cuda' else 'cpu'}" if row.half_on else (
             "leave it out"
         )  # fmt: skip
-        raise UsageError(f"half=True is not for format={row.name} on device={kind}: {mend}")
+        raise UsageError(f"half=True is not for format={row.name} on device={kind}: {fix}")
     if config.int8 and precision_of(config) not in row.int8:
         able = [other.name for other in FORMATS.values() if precision_of(config) in other.int8]
         raise UsageError(

@@ -13,7 +13,7 @@ import torch
 from exports import needs_onnx, save_checkpoint, write_data
 from tiny import use_tiny_detector
 from yolodet.cli import main
-from yolodet.detector.examine.export_bench import as_markdown, baseline_of, summarise
+from yolodet.detector.examine.export_bench import as_markdown, baseline_of, summarize
 from yolodet.detector.examine.export_plots import plot_bench_export
 from yolodet.detector.export import targets as kinds
 from yolodet.detector.export.formats import onnx
@@ -90,7 +90,7 @@ def test_calls_side_by_side_run_at_once_with_one_thread_of_torch() -> None:
 def test_numbers_are_those_of_the_rounds() -> None:
     base = [[0.010, 0.010, 0.010], [0.020, 0.020, 0.020]]
     mine = [[0.005, 0.004, 0.006], [0.020, 0.005, 0.005]]
-    found = summarise(mine, base, batch=4)
+    found = summarize(mine, base, batch=4)
     assert found["speedup"] == pytest.approx(3) and found["spread"] == pytest.approx((2, 4))
     assert found["images_per_s"] == pytest.approx(800)
     assert found["p50_ms"] == pytest.approx(5) and found["p95_ms"] == pytest.approx(20)

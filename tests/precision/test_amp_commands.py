@@ -197,7 +197,7 @@ def test_what_the_device_has_not_is_refused_unless_forced(canned, capfd, monkeyp
     words = ("amp=fp16", "amp_force=True")
     monkeypatch.setattr(amp_report, "_print_stages", lambda *a: None)  # of bf16, as measured
     monkeypatch.setattr(amp_report, "_print_layers", lambda *a: None)
-    monkeypatch.setattr(amp_report, "answers", lambda *a: [])
+    monkeypatch.setattr(amp_report, "summary_lines", lambda *a: [])
     monkeypatch.setattr(amp_report, "costliest", lambda *a: [])
     code, content, _ = run(capfd, "amp", DATA, *SMALL, *words)
     assert code == 0

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ....datasets.images.image import letterbox, read_image
+from ....datasets.images.image import read_image
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ...options.errors import UsageError
 from ...options.export import ExportConfig
 from ...run.log import Log
 from ..graph import Shape
+from ..proof.examiner import letterboxed
 from .onnx_graph import LAYER, PASSTHROUGH, FloatGraph, silent
 
 SPLIT = "train"
@@ -43,9 +44,7 @@ def calibration_images(
 
     Warns below FEW.  Raises UsageError where no image is left, and what reading the data raises.
     """
-    dataset = load_dataset(
-        str(config.data), download=config.online, on_message=log.message
-    )
+    dataset = load_dataset(str(config.data), download=config.online, on_message=log.message)
     scan = scan_split(dataset, SPLIT)
     if config.split != SPLIT:  # the examiner has reported that split
         for line in summarize_findings(scan):
@@ -63,9 +62,7 @@ def calibration_images(
             "objects may be missed"
         )
     drawn = np.random.default_rng(config.seed).permutation(len(records))[:count]
-    pictures = (read_image(records[index].path) for index in drawn)
-    fitted = [letterbox(picture, size, align=align)[0] for picture in pictures]
-    return np.ascontiguousarray(np.stack(fitted).transpose(0, 3, 1, 2))
+    return letterboxed((read_image(records[i].path) for i in drawn), size, align).numpy()
 
 
 class Batches(Sequence[np.ndarray]):

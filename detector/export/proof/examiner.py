@@ -7,7 +7,7 @@ which reveals a size or batch that is fixed in the graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -128,29 +128,28 @@ def examiner_for(
         log.info("AP is measured on square inputs only: boxes are compared, AP is not")
         truth = NO_TRUTH
     elif records and not any(len(record.labels) for record in records):
-        _tell_no_box(config, len(records), log)
+        _report_no_box(config, len(records), log)
         truth = NO_TRUTH
     return Examiner(model, images, truth, config.detect_options(LOWEST), device, log)
 
 
-def letterboxed(pictures: Sequence[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
+def letterboxed(pictures: Iterable[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
     """Pictures [H,W,3] letterboxed into one stack [N,3,H,W]."""
     fitted = [letterbox(picture, size, align=align)[0] for picture in pictures]
     return torch.from_numpy(np.stack(fitted)).permute(0, 3, 1, 2).contiguous()
 
 
-def _tell_no_box(config: ExportConfig, count: int, log: Log) -> None:
-    """Say that there is no AP without boxes; raise UsageError where it is what decides."""
+def _report_no_box(config: ExportConfig, count: int, log: Log) -> None:
+    """Warn that there is no AP without boxes; raise UsageError where the AP decides."""
     none = f"none of the {count} images of split={config.split} of data={config.data} has a box"
-    mend = "use a larger fraction=, or another split="
+    fix = "use a larger fraction=, or another split="
     if precision_of(config) == FULL:
-        raise UsageError(f"int8=True is judged by its AP, but {none}: {mend}")
-    log.warn(f"{none}: detections are compared, AP is not; to measure it {mend}")
+        raise UsageError(f"int8=True is judged by its AP, but {none}: {fix}")
+    log.warn(f"{none}: detections are compared, AP is not; to measure it {fix}")
 
 
 def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
-    """The images of ``data=`` to compare on, evenly spread where a fraction is asked for.  Warns of
-    what is wrong with the data."""
+    """``fraction`` of the images of ``data=``, evenly spread.  Warns of findings in the data."""
     dataset = load_dataset(str(config.data), download=config.online, on_message=log.message)
     scan = scan_split(dataset, config.split)
     for line in summarize_findings(scan):
