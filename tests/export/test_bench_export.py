@@ -55,7 +55,7 @@ def test_the_bench_leaves_a_table_a_page_and_a_picture(
     assert page.count("\n| ") == 5 and result["line"] in page
 
 
-def test_files_take_turns_forwards_and_backwards() -> None:
+def test_rounds_are_interleaved_forwards_and_backwards() -> None:
     asked: list[str] = []
 
     def runner(name: str):

@@ -33,7 +33,7 @@ def test_the_same_boxes_are_kept(iou: float, agnostic: bool) -> None:
             assert torch.allclose(one.scores, other.scores)
 
 
-def test_a_chain_of_boxes_that_take_turns_is_solved() -> None:
+def test_a_chain_of_boxes_of_overlaps_is_solved() -> None:
     """Each box overlaps its neighbours alone: the first goes in, the second out, and so on."""
     starts = 30.0 * torch.arange(16)
     boxes = torch.stack((starts, torch.zeros(16), starts + 100, torch.full((16,), 50.0)), 1)

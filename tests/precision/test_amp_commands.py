@@ -253,7 +253,7 @@ class FakeContender:
         return steps * (1.0 if self.name == "fp32" else 0.5)
 
 
-def test_precisions_take_turns_and_all_take_every_step() -> None:
+def test_precisions_are_interleaved_and_all_take_every_step() -> None:
     said: list[str] = []
     contenders = [FakeContender(name, [[0] * 4], said) for name in ("fp32", "bf16")]
     rates = train_interleaved(contenders, 5, 3, lambda done, total: None)  # type: ignore[arg-type]
