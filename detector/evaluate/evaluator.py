@@ -188,11 +188,7 @@ def _collect(
                 f"{records[index].path}: the image is augmented, so boxes cannot be mapped back "
                 "to the original; expected a loader of letterboxed images"
             )
-        record = records[index]
-        original = detections.to_original(letterbox, size)
-        collector.add(
-            index, size, record.boxes, record.labels, original, record.crowd, record.area
-        )
+        collector.add(index, records[index], detections.to_original(letterbox, size))
 
 
 def _pictures(batch: Batch, found: Sequence[Detections]) -> dict[int, Picture]:

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...datasets.formats.record import Record
 from .coco import AREAS, MAX_DETS, coco_ground_truth, coco_results, precision_and_recall
 from .curves import CONFIDENCES, best_place, confidence_curves
 from .matching import confusion_matrix, match
 from .postprocess import Detections
-from .tables import Array, BoxTable, check_table, image_table, join_tables
+from .tables import BoxTable, check_table, image_table, join_tables
 
 CURVE_IOU = 0.5
 CONFUSION_IOU = 0.45
@@ -121,29 +122,17 @@ class DetectionCollector:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(
-        self,
-        image_id: int,
-        size: tuple[int, int],
-        true_boxes: Array,
-        true_labels: Array,
-        detections: Detections,
-        crowd: Array | None = None,
-        areas: Array | None = None,
-    ) -> None:
-        """One image.  size: (height, width).  true_boxes: [N,4] xyxy.  true_labels: [N].
-
-        crowd: [N] bool, boxes around groups, which are ignored.  areas: [N], if the area that sorts
-        a true box into small, medium, large is not that of its rectangle.
-        Raises ValueError for a number that is not finite or an unknown class id.
-        """
+    def add(self, image_id: int, record: Record, detections: Detections) -> None:
+        """Add one image.  Raises ValueError for a number that is not finite or an unknown class
+        id."""
         place, num_classes = len(self), len(self.class_names)
-        truth = image_table(place, true_boxes, true_labels, crowd=crowd, areas=areas)
+        columns = {"crowd": record.crowd, "areas": record.area}
+        truth = image_table(place, record.boxes, record.labels, **columns)
         found = image_table(place, detections.boxes, detections.labels, detections.scores)
         check_table(truth, num_classes, f"true boxes of image {image_id}")
         check_table(found, num_classes, f"detections of image {image_id}")
         self._ids.append(int(image_id))
-        self._sizes.append((int(size[0]), int(size[1])))
+        self._sizes.append(record.size)
         self._truth.append(truth)
         self._found.append(found)
 

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pytest
 from coco_reference import (
+    add,
     detections,
     random_boxes,
     random_data,
@@ -60,7 +61,7 @@ def test_precision_recall_f1_equal_a_brute_force_sweep():
         guesses = np.concatenate((labels, rng.integers(0, 4, 6)))
         found = detections(boxes, rng.random(12).round(2), guesses)
         images.append((truth, labels, found))
-        collector.add(image, (400, 400), truth, labels, found)
+        add(collector, image, (400, 400), truth, labels, found)
     metrics = collector.compute()
     grid = np.arange(0, 1001, 10)
     table = np.zeros((len(grid), 4, 3))  # precision, recall, F1
@@ -124,7 +125,7 @@ def columns(tables):
 def test_a_detection_between_two_true_boxes_takes_the_one_coco_gives_it(truth, crowd, taken):
     collector = DetectionCollector(["a"])
     found = detections([[5, 0, 15, 10]], [0.9], [0])
-    collector.add(0, (50, 50), np.array(truth), np.zeros(2, int), found, np.array(crowd))
+    add(collector, 0, (50, 50), np.array(truth), np.zeros(2, int), found, np.array(crowd))
     tables = [matching.BoxTable(*columns(t)) for t in (collector._found, collector._truth)]
     assert matching.match(*tables, 0.33).tolist() == [taken]
     assert coco_match(collector, 0.33) == taken
@@ -170,7 +171,7 @@ def test_confusion_matrix_of_a_case_worked_out_by_hand():
         [cat, cat, dog, dog, bird, dog, bird, bird],
     )
     collector = DetectionCollector(["cat", "dog", "bird"])
-    collector.add(0, (100, 100), np.array(truth), np.array(true_labels), found, np.array(crowd))
+    add(collector, 0, (100, 100), np.array(truth), np.array(true_labels), found, np.array(crowd))
     table = matching.BoxTable(*columns(collector._found))
     usable = table.select(table.scores >= 0.5)
     confusion = matching.confusion_matrix(usable, matching.BoxTable(*columns(collector._truth)), 3)
@@ -187,7 +188,7 @@ def test_a_confusion_matrix_prefers_the_right_class_to_a_little_more_overlap():
     truth = np.array([[0.0, 0, 100, 100], [0, 0, 100, 98]])
     found = detections([[0, 0, 100, 98], [0, 0, 100, 100]], [0.9, 0.8], [0, 1])
     collector = DetectionCollector(["rider", "horse"])
-    collector.add(0, (100, 100), truth, np.array([0, 1]), found)
+    add(collector, 0, (100, 100), truth, np.array([0, 1]), found)
     assert collector.compute().confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
@@ -200,8 +201,8 @@ def test_a_confusion_matrix_counts_every_true_box_once():
 def test_counts_of_images_and_boxes_leave_out_crowds():
     collector = DetectionCollector(["a", "b"])
     boxes = random_boxes(np.random.default_rng(0), 3)
-    collector.add(5, (9, 9), boxes, np.array([0, 0, 1]), detections(), np.array([0, 1, 0]))
-    collector.add(6, (9, 9), boxes[:1], np.array([0]), detections())
+    add(collector, 5, (9, 9), boxes, np.array([0, 0, 1]), detections(), np.array([0, 1, 0]))
+    add(collector, 6, (9, 9), boxes[:1], np.array([0]), detections())
     metrics = collector.compute()
     assert [(row.images, row.boxes) for row in metrics.per_class] == [(2, 2), (1, 1)]
     assert (metrics.num_images, metrics.num_boxes) == (2, 3)
@@ -226,7 +227,7 @@ def test_computing_prints_nothing_and_can_be_repeated(capsys, caplog):
 
 def test_results_are_plain_coco_rows():
     collector = DetectionCollector(["a", "b"])
-    collector.add(7, (9, 9), np.empty((0, 4)), np.empty(0), detections([[1, 2, 4, 8]], [0.5], [1]))
+    add(collector, 7, (9, 9), np.empty((0, 4)), np.empty(0), detections([[1, 2, 4, 8]], [0.5], [1]))
     collector.compute()
     row = {"image_id": 7, "category_id": 1, "bbox": [1.0, 2.0, 3.0, 6.0], "score": 0.5}
     assert json.loads(json.dumps(collector.coco_results())) == [row]
@@ -245,13 +246,13 @@ def test_results_are_plain_coco_rows():
 def test_what_cannot_be_measured_is_refused(found, labels, message):
     collector = DetectionCollector(["a", "b"])
     with pytest.raises(ValueError, match=message):
-        collector.add(4, (9, 9), np.array([[0.0, 0, 1, 1]]), np.array(labels), found)
+        add(collector, 4, (9, 9), np.array([[0.0, 0, 1, 1]]), np.array(labels), found)
     assert len(collector) == 0
 
 
 def test_an_image_added_twice_is_refused():
     collector = DetectionCollector(["a"])
     for _ in range(2):
-        collector.add(4, (9, 9), np.empty((0, 4)), np.empty(0), detections())
+        add(collector, 4, (9, 9), np.empty((0, 4)), np.empty(0), detections())
     with pytest.raises(ValueError, match="added twice"):
         collector.compute()

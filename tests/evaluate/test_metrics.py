@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from coco_reference import (
+    add,
     assert_coco,
     detections,
     random_boxes,
@@ -44,9 +45,9 @@ def test_adversarial_data_scores_as_in_pycocotools(options):
 def test_no_detections_and_no_truth_score_as_in_pycocotools():
     nothing, only_truth, only_found = (DetectionCollector(["a", "b"]) for _ in range(3))
     box = [[10.0, 10, 60, 60]]
-    nothing.add(1, (100, 100), np.empty((0, 4)), np.empty(0), detections())
-    only_truth.add(1, (100, 100), np.array(box), np.array([0]), detections())
-    only_found.add(1, (100, 100), np.empty((0, 4)), np.empty(0), detections(box, [0.9], [1]))
+    add(nothing, 1, (100, 100), np.empty((0, 4)), np.empty(0), detections())
+    add(only_truth, 1, (100, 100), np.array(box), np.array([0]), detections())
+    add(only_found, 1, (100, 100), np.empty((0, 4)), np.empty(0), detections(box, [0.9], [1]))
     assert math.isnan(assert_coco(nothing).map)
     metrics = assert_coco(only_truth)
     assert (metrics.map, metrics.recall, metrics.precision, metrics.f1) == (0, 0, 0, 0)
@@ -65,7 +66,7 @@ def test_duplicate_boxes_score_as_in_pycocotools():
     box = [50.0, 50, 120, 130]
     collector = DetectionCollector(["a"])
     found = detections([box] * 5, [0.9, 0.9, 0.9, 0.5, 0.4], [0] * 5)
-    collector.add(3, (200, 200), np.array([box, box, [0, 0, 9, 9]]), np.zeros(3, int), found)
+    add(collector, 3, (200, 200), np.array([box, box, [0, 0, 9, 9]]), np.zeros(3, int), found)
     metrics = assert_coco(collector)
     assert metrics.recall == pytest.approx(2 / 3)
 
@@ -77,7 +78,7 @@ def test_every_box_found_forty_times_scores_as_in_pycocotools(scores):
     for image in range(5):
         truth, labels = random_boxes(rng, 4), rng.integers(0, 2, 4)
         found = detections(np.tile(truth, (40, 1)), rng.permutation(scores), np.tile(labels, 40))
-        collector.add(image, (500, 500), truth, labels, found, np.arange(4) == image)
+        add(collector, image, (500, 500), truth, labels, found, np.arange(4) == image)
     assert_coco(collector)
 
 
@@ -86,7 +87,7 @@ def test_boxes_on_the_borders_of_area_ranges_score_as_in_pycocotools():
     sides = [31.999, 32, 32.001, 95.999, 96, 96.001]
     truth = np.array([[100.0 * i, 0, 100 * i + s, s] for i, s in enumerate(sides)], np.float32)
     found = detections(truth, np.linspace(0.9, 0.4, 6), [0] * 6)
-    collector.add(0, (100, 700), truth, np.zeros(6, int), found)
+    add(collector, 0, (100, 700), truth, np.zeros(6, int), found)
     assert_coco(collector)
 
 
@@ -95,7 +96,7 @@ def test_overlaps_exactly_at_a_threshold_count_as_in_pycocotools():
     truth = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
     boxes = [[0, 0, 10, 5], [20, 0, 30, 7.5], [40, 0, 50, 9.5]]
     found = detections(boxes, [0.9, 0.8, 0.7], [0] * 3)
-    collector.add(0, (60, 60), truth, np.zeros(3, int), found)
+    add(collector, 0, (60, 60), truth, np.zeros(3, int), found)
     metrics = assert_coco(collector)
     assert metrics.map_50 == pytest.approx(1.0) and metrics.recall == 1.0
 
@@ -104,7 +105,7 @@ def test_given_areas_sort_boxes_as_in_pycocotools():
     collector = DetectionCollector(["a"])
     truth = np.array([[0.0, 0, 50, 50], [100, 0, 150, 50]])
     found = detections(truth[:1], [0.9], [0])
-    collector.add(0, (200, 200), truth, np.zeros(2, int), found, areas=np.array([500.0, 2000.0]))
+    add(collector, 0, (200, 200), truth, np.zeros(2, int), found, areas=np.array([500.0, 2000.0]))
     metrics = assert_coco(collector)
     assert (metrics.map_small, metrics.map_medium) == (pytest.approx(1.0), 0.0)
 
@@ -114,7 +115,7 @@ def test_perfect_detections_score_1_everywhere():
     collector = DetectionCollector(["a", "b", "never seen"])
     for image in range(5):
         truth, labels = random_boxes(rng, 8), rng.integers(0, 2, 8)
-        collector.add(image, (500, 500), truth, labels, detections(truth, [0.9] * 8, labels))
+        add(collector, image, (500, 500), truth, labels, detections(truth, [0.9] * 8, labels))
     metrics = assert_coco(collector)
     assert metrics.map == pytest.approx(1) and metrics.map_50 == pytest.approx(1)
     assert (metrics.precision, metrics.recall, metrics.f1) == (1, 1, 1)

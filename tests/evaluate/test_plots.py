@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from coco_reference import add
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.evaluate import plots
@@ -120,7 +121,7 @@ def evaluation_of(num_classes: int, true=True, found=True) -> Evaluation:
         detections = Detections(shifted, scores, torch.from_numpy(labels))
         truth = (boxes, labels) if true else (np.empty((0, 4)), np.empty(0, int))
         detections = detections if found else detections.above(2.0)
-        collector.add(i, (64, 96), *truth, detections)
+        add(collector, i, (64, 96), *truth, detections)
         image = rng.integers(0, 255, (64, 96, 3)).astype(np.uint8)
         pictures.append(Picture(image, *truth, detections))
     speed = {"pre": 1.0, "inference": 2.0, "post": 3.0}

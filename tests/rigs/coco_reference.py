@@ -6,12 +6,14 @@ import contextlib
 import copy
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from yolodet.datasets.formats.record import Record
 from yolodet.detector.evaluate.metrics import DetectionCollector, Metrics
 from yolodet.detector.evaluate.postprocess import Detections
 
@@ -26,6 +28,11 @@ def detections(boxes=(), scores=(), labels=()) -> Detections:
     boxes = torch.as_tensor(np.array(boxes, np.float32).reshape(-1, 4))
     labels = torch.as_tensor(np.array(labels, np.int64))
     return Detections(boxes[order], scores[order], labels[order])
+
+
+def add(collector, image_id, size, boxes, labels, found, crowd=None, areas=None) -> None:
+    """Add ground truth and detections of one image to a collector; parameters as of Record."""
+    collector.add(image_id, Record(Path("x.png"), size, boxes, labels, crowd, areas), found)
 
 
 def pycocotools_numbers(ground_truth: dict, results: list[dict]) -> dict[str, float]:
@@ -80,5 +87,5 @@ def random_data(seed: int, *, images=12, classes=4, true=6, extra=8, jitter=6.0,
         scores = np.ceil(scores * levels) / levels if levels else scores
         found = detections(boxes, scores, wrong)
         groups = rng.random(len(truth)) < crowd
-        collector.add(1000 - image, (400, 500), truth.astype(np.float32), labels, found, groups)
+        add(collector, 1000 - image, (400, 500), truth.astype(np.float32), labels, found, groups)
     return collector
