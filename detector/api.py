@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..weights.checkpoint import Meta, is_state, save_weights
+from ..weights.zoo import ZOO
 from .checkpoints.check import find_trained, named_model
 from .checkpoints.evaluate import val
 from .checkpoints.load import Loaded, OpenModel, find_weights
@@ -89,15 +90,17 @@ class YOLO:
     @property
     def meta(self) -> Meta | None:
         """What the checkpoint says about itself; None for a name."""
-        return self._open.meta if self._open else None
+        opened = self._opened()
+        return opened.meta if opened else None
 
     @property
     def model(self) -> Detector:
         """The torch module.  Raises UsageError for an exported file, which has none."""
-        if self._open is not None:
-            if self._open.detector is None:
-                raise UsageError(f"{self._open.path} is an exported file: it has no torch module")
-            return self._open.detector
+        opened = self._opened()
+        if opened is not None:
+            if opened.detector is None:
+                raise UsageError(f"{opened.path} is an exported file: it has no torch module")
+            return opened.detector
         if self._fresh is None:
             self._fresh = build(self.name, COCO_CLASSES)
         return self._fresh
@@ -105,9 +108,10 @@ class YOLO:
     @property
     def names(self) -> dict[int, str]:
         """Class names by id; numbers for an untrained model."""
-        if self._open is None:
+        opened = self._opened()
+        if opened is None:
             return {i: str(i) for i in range(COCO_CLASSES)}
-        return dict(enumerate(self._open.meta.class_names))
+        return dict(enumerate(opened.meta.class_names))
 
     @property
     def device(self) -> torch.device:
@@ -120,7 +124,7 @@ class YOLO:
         detailed: also log every layer.  verbose: log one line.
         """
         model = self.model
-        size = self._open.meta.image_size if self._open else 640
+        size = self.meta.image_size if self.meta else 640
         about = model.describe(size)
         layers = [module for module in model.modules() if not list(module.children())]
         gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -173,11 +177,12 @@ class YOLO:
     def save(self, filename: str | Path = "saved_model.safetensors") -> str:
         """Write the weights as a checkpoint and return the file."""
         path = Path(filename)
-        if self._open is None:
+        meta = self.meta
+        if meta is None:
             raise UsageError(f"{self.name} has not been trained: there is nothing to save")
         if path.suffix != ".safetensors":
             raise UsageError(f"{path}: expected a file that ends in .safetensors")
-        save_weights(path, self.model.state_dict(), self._open.meta)
+        save_weights(path, self.model.state_dict(), meta)
         return str(path)
 
     # -- what it does ----------------------------------------------------------------------------
@@ -257,7 +262,16 @@ class YOLO:
         with self._lock:
             if self._open is None:
                 self._open = OpenModel(find_weights(config, log), log)
-        return self._open.use(config, given)
+            opened = self._open
+        return opened.use(config, given)
+
+    def _opened(self) -> OpenModel | None:
+        """The file that was read.  Weights of the zoo are downloaded if needed; None without
+        weights."""
+        if self._open is None and self.name in ZOO:
+            config, given = parse(PredictConfig, self._given({}))
+            self._use(check_predict(config, given), given, self.log)
+        return self._open
 
     def _given(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call, with the model and device of this object."""

@@ -62,7 +62,7 @@ def _rows(*columns: np.ndarray) -> Any:
 def precision_and_recall(
     ground_truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's tables, nan where there is no ground truth.
+    """COCO's tables, nan without ground truth.
 
     Letters: T IoU thresholds, R recall points, C classes, 4 areas (AREAS), 3 limits (MAX_DETS).
     Returns precision [T,R,C,4,3] and the largest recall [T,C,4,3].

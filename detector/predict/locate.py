@@ -129,8 +129,8 @@ def _missing(path: Path) -> str:
     except (OSError, ValueError):
         return f"no such source: {path} (there is no folder {folder}); {EXPECTED}"
     near = difflib.get_close_matches(path.name, names, n=1)
-    mend = f"did you mean {near[0]}?" if near else EXPECTED
-    return f"no such source: {path} (looked in {folder}); {mend}"
+    fix = f"did you mean {near[0]}?" if near else EXPECTED
+    return f"no such source: {path} (looked in {folder}); {fix}"
 
 
 def _file_item(path: Path) -> Item | None:

@@ -79,6 +79,17 @@ def test_a_name_of_the_zoo_with_pt_is_the_zoo_weights() -> None:
     assert YOLO("yolov9s.pt").name == "yolov9s" and YOLO("yolox_nano.pt")._warning == ""
 
 
+def test_weights_of_the_zoo_are_read_when_they_are_needed(
+    best: Path, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(load, "obtain", lambda name, **_: asked.append(name) or best)
+    model = YOLO("yolov9s.pt", verbose=False)
+    assert asked == [] and model.ckpt_path is None
+    assert model.names == dict(enumerate(CLASS_NAMES)) and asked == ["yolov9s"]
+    assert len(boxes(model(image, **WORDS))) > 3 and asked == ["yolov9s"]
+
+
 @pytest.mark.parametrize("name", ["nonsense.pt", "nonsense", "gone.onnx", "in/yolo26n.pt", "."])
 def test_nonsense_fails_where_it_is_written(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

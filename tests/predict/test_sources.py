@@ -183,7 +183,7 @@ def test_vid_stride_keeps_the_numbers_and_the_playing_time(here):
     assert np.allclose([f.image.mean() for f in frames], [0, 80, 160], atol=6)
 
 
-def test_colours_survive_the_way_into_a_video_and_back(here):
+def test_colors_survive_a_video(here):
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 250
     writer = VideoWriter(here / "red", fps=5, size=(32, 32))
