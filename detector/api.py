@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -220,6 +220,16 @@ class YOLO:
         log = self._log(config)
         used = self._use(config, given, log)
         return MeasuredResults(val(config, given, log, used))
+
+    @overload
+    def predict(
+        self, source: Any, stream: Literal[False] = False, *, rgb: bool = False, **words: Any
+    ) -> list[Results]: ...
+
+    @overload
+    def predict(
+        self, source: Any, stream: Literal[True], *, rgb: bool = False, **words: Any
+    ) -> Iterator[Results]: ...
 
     def predict(
         self, source: Any, stream: bool = False, *, rgb: bool = False, **words: Any
