@@ -1,9 +1,9 @@
-"""What a checkpoint says about its model: enough to build it again, as plain JSON.
+"""The architecture of a detector as plain JSON: enough to build the model again.
 
-The graph (which blocks, in which order) comes from the family and the size; the channels of every
-convolution, the number of classes and the branches of the head are stated one by one.  So a model
-whose channels were pruned is described like any other.  ``detector/models/build.py`` builds from
-it.  Everything that a file says is checked against limits here, before anything is built.
+Family and size name the graph: which blocks, in which order.  The channels of every convolution,
+the number of classes and the branches of the head are listed, so a pruned model can be described
+too.  ``detector/models/build.py`` builds models from it.  Values are checked against limits here,
+before anything is built: a file may be hostile.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_TEXT = 200
 
 
 class ArchitectureError(DetError):
-    """A description that is not one, or of a model that cannot be built."""
+    """An architecture is malformed, or no model can be built from it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Architecture:
 
     @staticmethod
     def from_plain(value: Any) -> Architecture:
-        """Read what ``dataclasses.asdict`` and JSON made of one.  Raises ArchitectureError."""
+        """The inverse of ``dataclasses.asdict``, also after JSON.  Raises ArchitectureError."""
         if not isinstance(value, dict):
             raise ArchitectureError("the architecture is not an object")
         try:
@@ -76,7 +76,7 @@ def model_name(family: str, size: str) -> str:
 
 
 def _channels(path: str, value: Any) -> tuple[int, int, int]:
-    """Input channels, output channels and groups, where a convolution can have them."""
+    """Check input channels, output channels and groups of one convolution."""
     if not isinstance(value, list | tuple) or len(value) != 3:
         raise ArchitectureError(f"{path} needs three numbers: channels in, channels out, groups")
     c_in, c_out, groups = (_number(each, path, MAX_CHANNELS) for each in value)

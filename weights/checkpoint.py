@@ -1,15 +1,15 @@
-"""What a run leaves on disk: ``best.safetensors`` to use, ``last.pt`` to go on.
+"""The checkpoints of a run: ``best.safetensors`` to use, ``last.pt`` to resume from.
 
-Two files, one contract (docs/checkpoint.md):
+The format is described in docs/checkpoint.md:
 
 - ``best.safetensors``: the averaged weights and a JSON header (Meta) that is read without loading a
   tensor, without torch and without executing anything.  The header holds a sha256 of the tensor
   bytes.
-- ``last.pt``: everything a run needs to go on as if it had never stopped.  Tensors and plain data
-  only, so torch loads it with ``weights_only=True``; the zip's own checksums are verified first.
+- ``last.pt``: everything that a run needs to continue as if it had never stopped.  Only tensors and
+  plain data, so torch loads it with ``weights_only=True``; the zip's checksums are verified first.
 
-Both are written to a temporary file in the same folder, flushed to the disk and renamed, so at any
-instant there is either the old file or the new one, whole.
+Both are written to a temporary file in the same folder, flushed to disk and renamed.  So a complete
+file exists at any time: the old one or the new one.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError),
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
 )
-"""What zipfile and torch raise on broken bytes."""
+"""Exceptions that zipfile and torch raise for a damaged file."""
 
 
 class CheckpointError(DetError):
-    """A file that is no checkpoint of ours, is damaged, or is newer than this program."""
+    """A file is not a checkpoint of det, is damaged, or was written by a newer version."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,14 @@ class Meta:
     strides: tuple[int, ...]
     precision: str
     architecture: Architecture | None = None
-    """None in files of schema 1: there, the tensors say how wide the model is."""
+    """None in files of schema 1, where the widths follow from the shapes of the tensors."""
     schema: int = SCHEMA
     epoch: int = 0
     step: int = 0
     license: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     data: dict[str, Any] = field(default_factory=dict)
-    """name, fingerprints, sizes and stand_in_for of the data set; ``yaml`` as the user typed
-    it."""
+    """name, fingerprints, sizes and stand_in_for of the data set; ``yaml`` as it was typed."""
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +76,7 @@ class Meta:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], path: Path) -> Meta:
-        """Check the schema and take the known fields.  Raises CheckpointError."""
+        """Build a Meta from a header; unknown fields are ignored.  Raises CheckpointError."""
         schema = data.get("schema")
         if not isinstance(schema, int):
             raise CheckpointError(
@@ -121,17 +120,17 @@ def _check_types(values: Mapping[str, Any]) -> None:
     """Raise TypeError for a field of another type than Meta has."""
     for name, kind in TYPES.items():
         if name in values and not isinstance(values[name], kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
+            raise TypeError(f"{name} is not of type {kind.__name__}")
     for name, kind, limit in (("class_names", str, MAX_CLASSES), ("strides", int, 8)):
         items = values[name]
         if not isinstance(items, list | tuple) or not 0 < len(items) <= limit:
-            raise TypeError(f"{name} is no list of 1 to {limit} entries")
+            raise TypeError(f"{name} is not a list of 1 to {limit} entries")
         if not all(type(item) is kind for item in items):
-            raise TypeError(f"{name} holds more than {kind.__name__}")
+            raise TypeError(f"{name} has an entry that is not of type {kind.__name__}")
 
 
 def _check_agreement(values: Mapping[str, Any]) -> None:
-    """Raise ArchitectureError where it is of another model or class count than the header."""
+    """Raise ArchitectureError if model or class count differ between architecture and header."""
     own, count = values["architecture"], len(values["class_names"])
     if (own.name, own.num_classes) != (values["model"], count):
         raise ArchitectureError(
@@ -141,7 +140,7 @@ def _check_agreement(values: Mapping[str, Any]) -> None:
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Meta) -> None:
-    """Write ``best.safetensors`` atomically.  Floating tensors are stored as they are."""
+    """Write ``best.safetensors`` atomically.  Tensors keep their dtype."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -162,10 +161,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Meta]:
     try:
         tensors = load(path.read_bytes())
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}): take another copy") from error
+        raise CheckpointError(f"{path} is damaged ({error}): use another copy") from error
     if _digest(tensors) != header.get("sha256"):
         raise CheckpointError(
-            f"{path} is damaged: its tensors do not match their checksum; take another copy"
+            f"{path} is damaged: its tensors do not match their checksum; use another copy"
         )
     return tensors, meta
 
@@ -198,7 +197,7 @@ PLAIN = (type(None), bool, int, float, str)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write ``last.pt`` atomically.  Raises TypeError for what load_state would refuse."""
+    """Write ``last.pt`` atomically.  Raises TypeError for a value that load_state would refuse."""
     import torch
 
     _check_plain(state, torch.Tensor, "state")
@@ -206,7 +205,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _check_plain(value: Any, tensor: type, where: str) -> None:
-    """Only tensors and plain data of exactly these types are loaded again."""
+    """Raise TypeError for anything but tensors and the PLAIN types (subclasses are refused too)."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             _check_plain(item, tensor, f"{where}.{key}")
@@ -219,8 +218,9 @@ def _check_plain(value: Any, tensor: type, where: str) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A training state written by save_state.  Raises CheckpointError; executes nothing from the
-    file."""
+    """Read a training state written by save_state; no code in the file is executed.
+
+    Raises CheckpointError."""
     import torch
 
     if not path.is_file():
@@ -230,13 +230,15 @@ def load_state(path: Path) -> dict[str, Any]:
             _refuse_bomb(path, archive.infolist())
             broken = archive.testzip()
         if broken is not None:
-            raise CheckpointError(f"{path} is damaged at {broken}: take the checkpoint before it")
+            raise CheckpointError(f"{path} is damaged at {broken}: use an older copy")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (CheckpointError, PermissionError):
         raise
     except DAMAGE as error:
         reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().split("\n")[0]
-        raise CheckpointError(f"{path} is not a whole training checkpoint ({reason})") from error
+        raise CheckpointError(
+            f"{path} is damaged: not a whole training checkpoint ({reason}); use an older copy"
+        ) from error
     schema = state.get("schema") if isinstance(state, dict) else None
     if not isinstance(schema, int):
         raise CheckpointError(f"{path} is not a training checkpoint of det")
@@ -248,9 +250,9 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def is_state(path: Path) -> bool:
-    """Whether a ``.pt`` file says in its first bytes that it is a training state of det.
+    """Whether a ``.pt`` file looks like a training state of det, from its first bytes.
 
-    Needs no torch and unpickles nothing; load_state finds out whether it is a sound one.
+    Imports no torch and unpickles nothing; load_state verifies the rest.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -261,10 +263,12 @@ def is_state(path: Path) -> bool:
 
 
 def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """torch.save never compresses: what unpacks to more than the file is no state of ours."""
+    """Raise CheckpointError for compressed entries: torch.save writes none, a zip bomb has some."""
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise CheckpointError(f"{path} is refused: it would unpack to more than it is (a zip bomb)")
+        raise CheckpointError(
+            f"{path} is refused: it is compressed, which det never does (a zip bomb)"
+        )
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,7 @@
-"""What a checkpoint file says about itself, for ``det info`` and ``det weights info``.
+"""Facts about a checkpoint file, for ``det info`` and ``det weights info``.
 
-A ``.safetensors`` checkpoint is described from its header, and its bytes are compared with their
-checksum: no torch, no tensor is built.  Other files are opened with the readers that run nothing.
+A ``.safetensors`` checkpoint is described from its header, and its checksum is verified, without
+torch.  Other files are read by the importers, which execute no code of the file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .checkpoint import CheckpointError, Meta, is_state, load_state, read_header
 from .zoo import license_notice
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
-"""Ends of the names of tensors that are no parameters."""
+"""Suffixes of tensors that are buffers, not parameters."""
 STATE_SUFFIXES = (".pt", ".pth")
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Everything a checkpoint says about itself, as plain data.
+    """Facts about a checkpoint, as plain data.
 
-    Raises CheckpointError where it is damaged or no checkpoint, ImportFailed (RefusedPickle) for
+    Raises CheckpointError if it is damaged or not a checkpoint, ImportFailed (RefusedPickle) for
     such a file of another project.
     """
     if path.suffix not in STATE_SUFFIXES:
@@ -57,7 +57,7 @@ def _describe_weights(path: Path) -> dict[str, Any]:
         **_count({name: math.prod(shape) for name, (shape, _) in shapes.items()}),
         "dtypes": sorted({dtype for _, dtype in shapes.values()}),
         "bytes": path.stat().st_size,
-        "checksum": "right" if whole else "WRONG: the file is damaged, take another copy",
+        "checksum": "right" if whole else "WRONG: the file is damaged, use another copy",
     }
 
 
@@ -78,7 +78,7 @@ def _describe_state(path: Path) -> dict[str, Any]:
     meta = Meta.from_dict(state["meta"], path)
     place = {key: state["position"].get(key) for key in ("epoch", "batch", "updates")}
     return {
-        "kind": "training state: go on with resume=, use best.safetensors beside it",
+        "kind": "training state: continue with resume=, or use best.safetensors next to it",
         **_plain(meta),
         **_count({name: tensor.numel() for name, tensor in state["model"].items()}),
         "position": place,
@@ -107,13 +107,13 @@ def _describe_foreign(path: Path) -> dict[str, Any]:
 
 
 def provenance_text(facts: Mapping[str, str]) -> str:
-    """The facts an importer gives about a file, in one line."""
+    """Provenance of an imported file, in one line."""
     rest = ", ".join(f"{key} {value}" for key, value in facts.items() if key != "project")
     return f"{facts['project']}: {rest}" if rest else facts["project"]
 
 
 def _plain(meta: Meta) -> dict[str, Any]:
-    """The fields, with the architecture in a line: its convolutions are many."""
+    """The fields of Meta; of the architecture, the number of convolutions instead of the list."""
     values: dict[str, Any] = asdict(meta)
     if own := values["architecture"]:
         own["convolutions"] = len(own.pop("widths"))

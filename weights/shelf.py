@@ -1,9 +1,6 @@
-"""Where pretrained weights come from: the words after ``model=`` and ``pretrained=``.
+"""The weights folder, and which weights of the zoo are in it or may be downloaded.
 
-A word is a model name, which starts from the zoo's weights where it has some and from scratch where
-it has none; or a checkpoint: ours, or a ``.pt``/``.pth`` of another project.  No torch here: this
-is what the checks and the help ask, and the only file that reads the environment for the weights
-folder (DET_WEIGHTS).
+Imports no torch, because the checks of the options use it.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from .zoo import ZOO, check_license
 
 
 def weights_folder() -> Path:
-    """Where downloaded weights are kept: DET_WEIGHTS, else ``weights`` in the cache folder."""
+    """Folder of downloaded weights: DET_WEIGHTS, else ``weights`` in the cache folder."""
     if own := os.environ.get("DET_WEIGHTS"):
         return Path(os.path.abspath(os.path.expanduser(own)))
     from ..files.folders import cache_folder  # with the network's modules, which take a while
@@ -24,7 +21,7 @@ def weights_folder() -> Path:
 
 
 def converted(name: str) -> Path:
-    """The checkpoint of the zoo's weights ``name``; it is there once they were fetched."""
+    """Path of the zoo's weights ``name`` as a checkpoint of det; it may not exist yet."""
     return weights_folder() / f"{name}.safetensors"
 
 
@@ -36,9 +33,9 @@ def is_here(name: str) -> bool:
 
 
 def check_obtainable(word: str, *, offline: bool, accept_license: str | None) -> None:
-    """Raise where a name of the zoo may not be fetched: LicenseError, or DownloadError offline.
+    """Raise LicenseError or DownloadError if ``word`` names weights that may not be downloaded.
 
-    A path, and weights that are on disk already, may always be used.
+    Paths and weights that are already on disk always pass.
     """
     entry = ZOO.get(word)
     if entry is None or converted(word).is_file():
@@ -48,6 +45,6 @@ def check_obtainable(word: str, *, offline: bool, accept_license: str | None) ->
         from ..files.download import DownloadError  # the network's modules again
 
         raise DownloadError(
-            f"the weights of {word} are not in {weights_folder()}, and offline=True asks for no "
-            f"network: leave it out, put {entry.file} there, or train with pretrained=False"
+            f"the weights of {word} are not in {weights_folder()}, and offline=True forbids the "
+            f"download: leave it out, put {entry.file} there, or train with pretrained=False"
         )

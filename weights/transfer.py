@@ -1,12 +1,8 @@
-"""Fit the tensors of one model to another of the same family and say what was left out.
+"""Transfer tensors from a checkpoint to a model, and report what did not fit.
 
-A tensor is taken over where name and shape agree.  Tensors with one row a class (dimension 0 of
-the last class convolution) are taken over row by row, by equal class name, so that a "cat" learnt
-elsewhere stays a "cat" here whatever its number.  Nothing is cut, padded or averaged to make it
-fit: what does not fit keeps the value the model was built with and is listed with its reason.
-
-Knows dictionaries of tensors only.  Loading them into a model, and freezing or rewinding anything,
-is the caller's business.
+A tensor is copied if name and shape agree.  Tensors with one row per class (dimension 0 of the last
+class convolution) are copied row by row, by class name.  Nothing is cut, padded or averaged: a
+tensor that does not fit keeps its initial value and is reported with the reason.
 """
 
 from __future__ import annotations
@@ -34,17 +30,17 @@ SYNONYMS = {
 
 
 class TransferError(InputError):
-    """A checkpoint of which nothing fits."""
+    """No tensor of a checkpoint fits."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What ``transfer`` found.
+    """The result of ``transfer``.
 
     loaded: name -> tensor with the model's shape, dtype and device, for ``load_state_dict``.
     left_out: (name, reason): checkpoint tensors not used, then model tensors not filled.
     by_class: names of the loaded tensors whose rows were matched by class name.
-    classes: names of the classes whose rows came along; empty where no row had to be matched.
+    classes: classes whose rows were copied; empty if no row had to be matched.
     synonyms: (name here, name in the checkpoint) of those that are spelled differently.
     num_classes, num_tensors: how many the model has.
     """
@@ -58,7 +54,7 @@ class Transfer:
     num_tensors: int
 
     def report(self) -> str:
-        """One line for the terminal."""
+        """A summary in one line."""
         line = f"transferred {len(self.loaded)} of {self.num_tensors} tensors"
         if self.by_class:
             shown = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
@@ -70,14 +66,14 @@ class Transfer:
         return line + (f"; {len(self.left_out)} left out" if self.left_out else "")
 
     def details(self) -> str:
-        """The same for a file: the line, then one line a tensor that was left out."""
+        """The summary, then one line per tensor that was left out."""
         rows = [f"  {name}: {reason}" for name, reason in self.left_out]
         return "\n".join([self.report(), *rows]) + "\n"
 
 
 @dataclass(frozen=True)
 class _ClassRows:
-    """Which tensors have a row a class, and which old row goes to which new one."""
+    """Which tensors have one row per class, and which old row becomes which new one."""
 
     num_from: int
     num_to: int
@@ -85,14 +81,14 @@ class _ClassRows:
     pairs: list[tuple[int, int]]
 
     def has(self, name: str, source: Tensor, target: Tensor) -> bool:
-        """Whether the tensor has a row a class in both models and agrees in all other sizes."""
+        """Whether the tensor has one row per class in both models and the same other sizes."""
         sizes = ((self.num_from, *source.shape[1:]), (self.num_to, *source.shape[1:]))
         if source.ndim == 0 or (tuple(source.shape), tuple(target.shape)) != sizes:
             return False
         return self.keys is None or any(fnmatchcase(name, key) for key in self.keys)
 
     def copy(self, source: Tensor, target: Tensor) -> Tensor:
-        """``target`` with the rows of equal classes from ``source``; the others stay as built."""
+        """``target`` with the rows of equal classes from ``source``; other rows are unchanged."""
         old, new = (list(ids) for ids in zip(*self.pairs, strict=True))
         result = target.detach().clone()
         result[new] = source.detach()[old].to(target.device, target.dtype)
@@ -107,16 +103,15 @@ def transfer(
     class_names_to: Sequence[str],
     class_keys: Sequence[str] | None = None,
 ) -> Transfer:
-    """Choose from ``state`` (a checkpoint) what fits ``model_state`` (a freshly built model).
+    """Select the tensors of ``state`` (a checkpoint) that fit ``model_state`` (a new model).
 
     class_names_from, class_names_to: names by class id; empty where unknown: no row is matched.
     class_keys: name patterns (``*`` matches anything, dots too) of the tensors whose dimension 0
     is the class.  None deduces them: dimension 0 goes from the old to the new number of classes
-    and no other size changes.  A hidden layer as wide as the number of classes can not be told
-    apart that way, and equal numbers of differently named classes not at all, so a caller that
-    knows its model names the patterns.
+    and no other size changes.  That cannot distinguish a hidden layer as wide as the number of
+    classes, and fails for equal numbers of different classes: pass the patterns if you know them.
 
-    Raises TransferError where not one tensor fits, ValueError where deducing is not possible.
+    Raises TransferError if no tensor fits, ValueError if the patterns cannot be deduced.
     """
     rows = _class_rows(list(class_names_from), list(class_names_to), class_keys)
     loaded: dict[str, Tensor] = {}
@@ -140,7 +135,7 @@ def transfer(
     if not loaded:
         raise TransferError(
             f"none of the checkpoint's {len(state)} tensors fits this model's {len(model_state)}: "
-            "take a checkpoint of the same model family and size"
+            "use a checkpoint of the same model family and size"
         )
     pairs = rows.pairs if rows and by_class else []
     names = [(class_names_to[new], class_names_from[old]) for old, new in pairs]
@@ -158,20 +153,20 @@ def transfer(
 def _class_rows(
     names_from: list[str], names_to: list[str], keys: Sequence[str] | None
 ) -> _ClassRows | None:
-    """How to match rows; None where the classes are the same or unknown and no row has to move."""
+    """How to match rows; None if the classes are equal or unknown, so that no row moves."""
     if names_from == names_to or not names_from or not names_to:
         return None
     if keys is None and len(names_from) == len(names_to):
         raise ValueError(
             f"both models have {len(names_to)} classes but their names differ: "
-            "give class_keys, the patterns of the tensors with one row a class"
+            "give class_keys, the patterns of the tensors with one row per class"
         )
     return _ClassRows(len(names_from), len(names_to), keys, _equal_classes(names_from, names_to))
 
 
 def _equal_classes(names_from: list[str], names_to: list[str]) -> list[tuple[int, int]]:
-    """(old id, new id) of classes of equal name.  Where a name has no equal, capitals do not
-    matter; where that gives none either, VOC and COCO spellings of a class are the same."""
+    """(old id, new id) of classes with equal names: exactly, else ignoring case, else with VOC's
+    and COCO's spellings of a class taken as equal."""
     exact = {name: index for index, name in enumerate(names_from)}
     loose = {_plain(name): index for index, name in enumerate(names_from)}
     alike = {_canonical(name): index for index, name in enumerate(names_from)}

@@ -1,8 +1,7 @@
-"""Pretrained weights that can be downloaded: name -> address, license, and what they are.
+"""Pretrained weights that can be downloaded.
 
-Only weights whose license lets anyone use, change and sell what they make of them are listed.  A
-license that asks for more must be accepted by name (``check_license``); that rule is here for
-the day such weights are listed, and for lists of one's own.  Numbers are as published.
+Only weights with a permissive license are listed.  Others would have to be accepted by name
+(``check_license``).  Numbers are as published.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 from ..files.errors import InputError
 
 PERMISSIVE = ("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT")
-"""SPDX names of licenses that ask for no more than a notice."""
+"""SPDX names of licenses that require only a notice."""
 
 _YOLOV9 = "https://github.com/MultimediaTechLab/YOLO/releases/download/v1.0-alpha/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 
 
 class LicenseError(InputError):
-    """Weights whose license has not been accepted."""
+    """The license of these weights must be accepted first."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def check_license(entry: ZooEntry, accepted: str | None) -> None:
 
 
 def license_notice(name: str, license: str, provenance: str) -> str | None:
-    """What to tell a user who is about to use such weights; None for a permissive license."""
+    """A warning for weights under this license; None if it is permissive."""
     if license in PERMISSIVE:
         return None
     return (

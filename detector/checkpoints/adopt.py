@@ -1,4 +1,4 @@
-"""A checkpoint of another project -> a Detector and a Meta as one of ours has.
+"""Import a checkpoint of another project as a Detector and its Meta.
 
 ``weights.importers`` reads the file and renames its tensors; here they get a model of their widths.
 A branch of the head that the file lacks is not in the model, so that nobody reads fresh weights.
@@ -26,17 +26,17 @@ SMALL_SIZE = 416
 
 
 def adopt(path: Path) -> tuple[Detector, Meta]:
-    """The detector in a ``.pt`` or ``.pth`` of another project, and what is known about it.
+    """The detector in a ``.pt`` or ``.pth`` of another project, and its Meta.
 
-    Raises RefusedPickle where the file wants something called, ImportFailed where it is damaged or
-    unknown, CheckpointError where it does not fit the model it says it is, or is a state of ours.
+    Raises RefusedPickle if the file wants to run code, ImportFailed if it is damaged or of an
+    unknown kind, CheckpointError if its tensors do not fit its model, or for a state of det.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     if is_state(path):
         raise CheckpointError(
-            f"{path} is the training state of a run: go on with resume={path}, "
-            "or use the best.safetensors beside it"
+            f"{path} is the training state of a run: continue it with resume={path}, "
+            "or use best.safetensors next to it"
         )
     found = import_checkpoint(path)
     meta = described(_meta(found), found.tensors, path)
@@ -52,11 +52,11 @@ def convert(
     expected: str | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Meta:
-    """Write another project's checkpoint as one of ours; returns what it says about itself.
+    """Convert another project's checkpoint to one of det; returns its Meta.
 
-    expected: the model that it must be.  about: fields of Meta that are known better than the file
-    knows them.  Raises what ``adopt`` raises, CheckpointError for another model, OSError where
-    ``target`` can not be written.
+    expected: name of the model that it must hold.  about: fields of Meta to set.  Raises what
+    ``adopt`` raises, CheckpointError for another model, OSError if
+    ``target`` cannot be written.
     """
     model, meta = adopt(source)
     if expected not in (None, meta.model):
@@ -81,11 +81,11 @@ def _meta(found: ImportedWeights) -> Meta:
 
 
 def default_names(num_classes: int) -> tuple[str, ...]:
-    """Names for a file that has none: COCO's for 80 classes, else numbers."""
+    """Class names for a file without any: COCO's for 80 classes, else numbered ones."""
     if num_classes == 80:
         return read_description(BUILT_IN / "coco8.yaml", _silent).class_names
     return tuple(f"class{number}" for number in range(num_classes))
 
 
 def _silent(text: str) -> None:
-    """Remarks on our own YAML are for nobody."""
+    """Discard remarks on the built-in YAML."""

@@ -1,7 +1,7 @@
-"""A word after ``model=`` -> a checkpoint on disk: a name of the zoo is fetched and converted once.
+"""Get the checkpoint that ``model=`` names; weights of the zoo are downloaded and converted once.
 
-What was fetched lies in the weights folder (``pretrained.weights_folder``) as a checkpoint like any
-other.  A published file that was put there by hand is converted without asking the network.
+They are kept in the weights folder (``weights/shelf.py``) as checkpoints of det.  A published file
+that the user put there is converted without the network.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def obtain(
     on_message: Callable[[str], None] | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
-    """The checkpoint that ``word`` means: a path as it is, a name of the zoo in the weights folder.
+    """The path of a checkpoint: ``word`` itself, or the weights of the zoo that it names.
 
-    offline: ask no network.  accept_license: of weights whose license binds what is made of them.
-    on_message: takes remarks.  on_progress: takes bytes done and in all.  Raises LicenseError,
-    DownloadError, ImportFailed or CheckpointError.
+    offline: do not use the network.  accept_license: name of a license that the user accepts.
+    on_message: receives remarks.  on_progress: receives bytes done and bytes in total.
+    Raises LicenseError, DownloadError, ImportFailed or CheckpointError.
     """
     entry = ZOO.get(word)
     if entry is None:
@@ -48,7 +48,7 @@ def obtain(
         _convert(entry, original, target, by_hand=by_hand)
     except (ImportFailed, CheckpointError):
         if not by_hand:
-            original.unlink(missing_ok=True)  # or the next attempt would find it again
+            original.unlink(missing_ok=True)  # or the next attempt would use it again
         raise
     if not by_hand:
         original.unlink()
@@ -59,13 +59,12 @@ def _fetch(entry: ZooEntry, original: Path, on_progress: Progress | None) -> Non
     try:
         download_file(entry.url, original, sha256=entry.sha256, on_progress=on_progress)
     except DownloadError as error:
-        mend = f"without the network: put {entry.file} into {original.parent}"
-        raise DownloadError(f"{error}; {mend}") from error
+        fix = f"without the network: put {entry.file} into {original.parent}"
+        raise DownloadError(f"{error}; {fix}") from error
 
 
 def _convert(entry: ZooEntry, original: Path, target: Path, *, by_hand: bool) -> None:
-    """by_hand: somebody put the file there.  That it is the published one is known by its hash
-    only."""
+    """by_hand: the user put the file there; only its hash can show that it is the published one."""
     digest = sha256_of(original)
     published = not by_hand or digest == entry.sha256
     source = entry.url if published else f"{original.name}, put into the weights folder by hand"

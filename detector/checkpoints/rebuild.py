@@ -1,4 +1,4 @@
-"""What a file says about a model, and its tensors -> the model."""
+"""Rebuild a model from its architecture and its tensors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..models.detector import Detector
 
 
 def described(meta: Meta, tensors: Mapping[str, Tensor], path: Path) -> Meta:
-    """``meta`` with its architecture; that of a checkpoint of schema 1 is read from its tensors.
+    """``meta`` with an architecture; for a file of schema 1 it is derived from the tensors.
 
-    Raises CheckpointError where there is no such model.
+    Raises CheckpointError if no such model can be built.
     """
     if meta.architecture is not None:
         return meta
@@ -30,12 +30,12 @@ def described(meta: Meta, tensors: Mapping[str, Tensor], path: Path) -> Meta:
 
 
 def read_state_meta(state: Mapping[str, Any], path: Path) -> Meta:
-    """What a training state says about its run, with the architecture.  Raises CheckpointError."""
+    """The Meta of a training state, with an architecture.  Raises CheckpointError."""
     return described(Meta.from_dict(state["meta"], path), state["model"], path)
 
 
 def rebuild(architecture: Architecture, tensors: Mapping[str, Tensor], path: Path) -> Detector:
-    """The model that a file holds.  Raises CheckpointError where its tensors are not those of the
+    """The model with its weights.  Raises CheckpointError if the tensors do not match the
     architecture, or no such model can be built."""
     try:
         model = build_from(architecture)
@@ -45,6 +45,6 @@ def rebuild(architecture: Architecture, tensors: Mapping[str, Tensor], path: Pat
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(
-            f"{path} does not hold a whole {architecture.name} ({reason})"
+            f"{path} does not hold a complete {architecture.name} ({reason})"
         ) from error
     return model

@@ -1,4 +1,4 @@
-"""From a checkpoint file, ours or another project's, to a Detector."""
+"""Load a Detector from a checkpoint of det or of another project."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .rebuild import described, read_state_meta, rebuild
 
 
 def restore(path: Path) -> tuple[Detector, Meta]:
-    """The detector that a checkpoint holds, and what the file says about itself.
+    """The detector of a checkpoint, and its Meta, always with an architecture.
 
     path: a ``.safetensors`` of det, the training state of a run (its averaged weights), or a
     ``.pt`` or ``.pth`` of a project that can be imported.
     Raises CheckpointError where the file is damaged or its tensors are not those of the model it
-    names, ImportFailed where a file of another project can not be read.
+    names, ImportFailed where a file of another project cannot be read.
     """
     if path.suffix in FOREIGN and not is_state(path):
         model, meta = adopt(path)
@@ -37,7 +37,7 @@ def restore(path: Path) -> tuple[Detector, Meta]:
 
 
 def letterbox_of(meta: Meta, usual: str) -> str:
-    """Where a checkpoint wants an image in its input; ``usual`` where it does not say."""
+    """Where a checkpoint expects the image in its input; ``usual`` if it does not say."""
     wanted = meta.preprocess.get("letterbox", usual)
     if wanted not in (CENTER, CORNER):
         raise CheckpointError(

@@ -47,9 +47,9 @@ def build(name: str, num_classes: int) -> Detector:
 def build_from(architecture: Architecture) -> Detector:
     """A detector of exactly these widths, with fresh weights.
 
-    Raises ArchitectureError where the family or a convolution is unknown, the widths do not fit
-    each other, or the model would have more than MAX_PARAMETERS.  The model is tried out on the
-    meta device first, which needs no memory.
+    Raises ArchitectureError if the family or a convolution is unknown, the widths do not fit each
+    other, or there are more than MAX_PARAMETERS.  This is checked on the meta device first, which
+    needs no memory.
     """
     if architecture.name not in NAMES:
         raise ArchitectureError(f"there is no model {architecture.name!r}: update yolodet")
@@ -63,7 +63,7 @@ def build_from(architecture: Architecture) -> Detector:
 
 
 def architecture_of(model: Detector) -> Architecture:
-    """What a detector is, for its checkpoint."""
+    """The architecture of a detector, for its checkpoint."""
     family, size = NAMES[model.name]
     modules = dict(model.named_modules())
     first = f"head.{model.branches[0]}.boxes.0"
@@ -85,8 +85,8 @@ def architecture_of(model: Detector) -> Architecture:
 
 
 def architecture_from(name: str, num_classes: int, tensors: Mapping[str, Tensor]) -> Architecture:
-    """What the detector ``name`` is with the widths of ``tensors``, which may lack whole branches
-    of the head: for files that describe their model by its name alone."""
+    """The architecture of the detector ``name`` with the widths of ``tensors``, which may lack
+    branches of the head: for files that give only a name."""
     if num_classes > MAX_CLASSES:
         raise ArchitectureError(f"{num_classes} classes: the limit is {MAX_CLASSES}")
     with torch.device("meta"):
@@ -153,7 +153,7 @@ def _resize(model: Detector, architecture: Architecture) -> Detector:
 
 
 def _replace(model: Detector, path: str, old: nn.Conv2d, width: tuple[int, int, int]) -> None:
-    """Put a fresh convolution of another width, and the norm behind it, in the place of ``old``."""
+    """Replace ``old``, and the norm behind it, by a new convolution of another width."""
     c_in, c_out, groups = width
     device = old.weight.device
     new = nn.Conv2d(
@@ -172,7 +172,7 @@ def _replace(model: Detector, path: str, old: nn.Conv2d, width: tuple[int, int, 
 
 
 def _check(model: Detector, wanted: Architecture) -> None:
-    """Raise ArchitectureError where a model on the meta device is too large or cannot compute."""
+    """Raise ArchitectureError if a model on the meta device is too large or cannot compute."""
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MAX_PARAMETERS:
         raise ArchitectureError(f"the model has {count} parameters: the limit is {MAX_PARAMETERS}")

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects -> our names.  One door: ``import_checkpoint``."""
+"""Importers of other projects' checkpoints; ``import_checkpoint`` chooses the right one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def import_checkpoint(path: Path | str, which: str = "ema") -> ImportedWeights:
             except ImportFailed as error:
                 raise ImportFailed(f"{path}: {error}") from error
             except (KeyError, IndexError, TypeError) as error:
-                raise ImportFailed(f"{path}: a tensor is missing or odd: {error}") from error
+                raise ImportFailed(
+                    f"{path}: a tensor is missing or has an unexpected form: {error}"
+                ) from error
             return replace(imported, provenance={**imported.provenance, "file": path.name})
     raise ImportFailed(
         f"{path} is a PyTorch file of an unknown kind: known are Ultralytics YOLO26, YOLO11 and "

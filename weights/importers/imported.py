@@ -1,6 +1,6 @@
-"""What an importer hands over, and the steps that all importers share.
+"""The result of an importer, and steps that all importers share.
 
-An importer knows names and shapes of tensors on both sides, no model.  Numbers become float32.
+Importers work on tensors by name and build no model.  Floating tensors become float32.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ImportedWeights:
     tensors: float32 (counters int64), a whole state dict of the model unless ``notes`` says so.
     license: SPDX name of the license of the project the weights come from.  provenance: plain facts
     about the source.  preprocess: what the model was trained on; the Detector of the family does
-    colour order and range itself.
-    notes: what a user should know, one sentence each.
+    color order and range itself.
+    notes: remarks for the user, one sentence each.
     """
 
     family: str
@@ -57,7 +57,9 @@ def rename(tensors: Mapping[str, torch.Tensor], new_name: Callable[[str], str | 
         if target is None:
             continue
         if target in renamed:
-            raise ImportFailed(f"two tensors of the checkpoint are {target}: it is not understood")
+            raise ImportFailed(
+                f"two tensors of the checkpoint have the name {target}: unknown format"
+            )
         renamed[target] = tensor.float() if tensor.is_floating_point() else tensor
     return renamed
 
@@ -83,7 +85,7 @@ def unfuse(tensors: Tensors) -> Tensors:
 
 
 def only_tensors(content: object) -> Mapping[str, torch.Tensor] | None:
-    """``content`` as a state dict, where it is a dictionary of named tensors and nothing else."""
+    """``content`` if it is a dictionary of named tensors and nothing else, else None."""
     if not isinstance(content, dict) or not content:
         return None
     named = all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())

@@ -63,7 +63,9 @@ def state_tensors(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters and persistent buffers of the stub of a module, named as its state dict would."""
     if depth > MAX_DEPTH:
-        raise ImportFailed("the checkpoint nests modules without end: it is not understood")
+        raise ImportFailed(
+            f"the checkpoint nests modules more than {MAX_DEPTH} deep: unknown format"
+        )
     volatile = module.state.get("_non_persistent_buffers_set", ())
     for kind in ("_parameters", "_buffers"):
         for name, tensor in _items(module, kind):

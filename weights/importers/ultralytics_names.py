@@ -77,7 +77,7 @@ def our_name(name: str, known: Mapping[str, torch.Tensor], layout: Layout) -> st
     except (KeyError, IndexError, ValueError) as error:
         raise ImportFailed(
             f"the checkpoint has a tensor {name} that YOLO26, YOLO11 and YOLOv8 do not have: "
-            "models with a changed graph can not be imported"
+            "models with a changed graph cannot be imported"
         ) from error
     if renamed is None:
         return None

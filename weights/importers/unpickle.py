@@ -51,7 +51,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def _read_archive(path: Path) -> Any:
-    """The zip layout: ``NAME/data.pkl`` and one uncompressed entry a storage."""
+    """The zip layout: ``NAME/data.pkl`` and one uncompressed entry per storage."""
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         _check_entries(path, archive.infolist())

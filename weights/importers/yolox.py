@@ -2,7 +2,7 @@
 
 The file is a dictionary whose entry ``model`` is a flat dictionary of tensors; in files of finished
 runs these are the averaged weights already.  Left out: the legacy weights of the first release,
-which want normalised RGB images.
+which expect normalized RGB images.
 """
 
 from __future__ import annotations
