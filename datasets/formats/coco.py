@@ -23,15 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..finding import Finding
-from ..images.header import read_header
 from ..sets.dataset import Dataset, DatasetError
 from ..sets.listing import Listing, Stamp
 from .coco_images import ImageFinder, find_images
-from .coco_rows import Row, cut, plain_id, read_row
+from .coco_rows import plain_id, read_row
 from .keep import keep
+from .pixel_rows import Row, join_rows, size_notes
 from .reader import Annotation, Reader, register, stamp_of
 
 
@@ -86,52 +84,10 @@ class CocoReader(Reader):
     def read(self, image: str, source: str, size: tuple[int, int]) -> Annotation:
         """The rows of an image, cut at its border."""
         rows = self._load()[image]
-        findings = self._size_findings(image, size)
-        if any(found.severity == "error" for found in findings):
-            rows = []
-        boxes: dict[tuple[Any, ...], Row] = {}
-        for row in rows:
-            box, notes = cut(row, size)
-            for id, severity, message in notes:
-                findings.append(self._finding(id, severity, f"{row.place}: {message}"))
-            if box is None:
-                continue
-            first = boxes.setdefault((row.label, *box), row)
-            if first is not row:
-                message = f"{row.place}: the same as {first.place}; used once"
-                findings.append(self._finding("label-duplicate", "warning", message))
-        array = np.array([box[1:] for box in boxes], np.float64).reshape(-1, 4)
-        sides = array[:, 2:] - array[:, :2]
-        area = np.array([row.area for row in boxes.values()], np.float64)
-        return Annotation(
-            array.astype(np.float32),
-            np.array([box[0] for box in boxes], np.int64),
-            findings,
-            np.array([row.crowd for row in boxes.values()], bool),
-            np.where(np.isnan(area), sides.prod(1), area).astype(np.float32),
-        )
+        return join_rows(rows, size, self.file, size_notes(image, self._sizes[image], size))
 
     def _finding(self, id: str, severity: str, message: str) -> Finding:
         return Finding(id, severity, self.file, 0, message)
-
-    def _size_findings(self, image: str, size: tuple[int, int]) -> list[Finding]:
-        """Whether the recorded size is that of the file; boxes of another size are not used."""
-        width, height = self._sizes[image]
-        if not width or not height:
-            message = f"{image}: the size is not recorded; that of the file is used"
-            return [self._finding("size-unknown", "info", message)]
-        try:
-            recorded = (int(height), int(width))
-        except (ValueError, TypeError, OverflowError):
-            recorded = (0, 0)
-        if recorded == size:
-            return []
-        told = f"{image}: recorded {width} x {height}, the file has {size[1]} x {size[0]}"
-        if recorded == size[::-1] and _is_sideways(image):
-            message = f"{told} after its EXIF rotation; rotate the file, or record the upright size"
-            return [self._finding("size-unrotated", "error", message)]
-        message = f"{told}: the boxes belong to another image"
-        return [self._finding("size-differs", "error", message)]
 
     def _load(self) -> dict[str, list[Row]]:
         with self._lock:
@@ -256,13 +212,3 @@ def _only_groups(categories: Sequence[tuple[int, str, str]], used: Iterable[Any]
         and id not in used
         and any(other[2] == name for other in categories[1:] if other[0] != id)
     )
-
-
-def _is_sideways(image: str) -> bool:
-    """Whether the EXIF orientation of an image swaps its sides."""
-    try:
-        with open(image, "rb") as file:
-            header = read_header(file)
-    except OSError:
-        return False
-    return header is not None and header.size != (header.height, header.width)

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..sets.listing import IMAGE_SUFFIXES
-from .coco_rows import Note, plain_id
+from .coco_rows import plain_id
+from .pixel_rows import Note
 
 
 @dataclass

@@ -8,32 +8,11 @@ angle under ``attributes``: the upright box around the rotated rectangle is used
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..boxes import clip_boxes
-
-ROUNDING = 1e-3
-"""How far a box may leave the image by rounding, as a share of the image."""
-
-Note = tuple[str, str, str]
-"""Id, severity and message of a finding."""
-
-
-class Row(NamedTuple):
-    """What is kept of a row until the size of its image is known.
-
-    place: ``annotations[12] (id 13)``.  label: class id.  box: xyxy pixels, not cut; None if it
-    cannot be used.  notes: what was found in it.
-    """
-
-    place: str
-    label: int
-    box: tuple[float, ...] | None
-    crowd: bool
-    area: float
-    notes: tuple[Note, ...]
+from .pixel_rows import Note, Row
 
 
 def read_row(place: str, label: int, row: dict[str, Any]) -> Row:
@@ -117,21 +96,3 @@ def plain_id(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int | str) else None
-
-
-def cut(row: Row, size: tuple[int, int]) -> tuple[tuple[float, ...] | None, tuple[Note, ...]]:
-    """The box inside an image of ``size`` (height, width), and all notes of the row."""
-    if row.box is None:
-        return None, row.notes
-    whole = np.array([row.box])
-    if (whole[:, 2:] <= whole[:, :2]).any():  # next to 1e308, a width of 1 is none
-        return None, (*row.notes, ("label-zero-area", "error", "no width or no height"))
-    inside = clip_boxes(whole, size)
-    left, top, right, bottom = inside[0].tolist()
-    if right <= left or bottom <= top:
-        return None, (*row.notes, ("label-outside", "error", "the box lies outside the image"))
-    slack = np.array((size[1], size[0]) * 2) * ROUNDING
-    if (np.abs(whole - inside) > slack).any():
-        message = "the box reaches over the border of the image; it is cut there"
-        return (left, top, right, bottom), (*row.notes, ("label-clipped", "warning", message))
-    return (left, top, right, bottom), row.notes

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a data set is found without loading NumPy
     import numpy as np
 
 DEFAULT = "yolo"
-BUILT_IN = ("coco", "yolo")
+BUILT_IN = ("coco", "voc", "yolo")
 ABSENT: Stamp = (-1, -1)
 """The stamp of a file that does not exist."""
 

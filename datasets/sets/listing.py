@@ -28,16 +28,18 @@ Stamp = tuple[int, int]
 
 @dataclass
 class Listing:
-    """images: path -> stamp, sorted by path.  others: suffix -> number of files not used."""
+    """images: path -> stamp, sorted by path.  others: suffix -> number of files not used.
+    labels: suffix of annotations, which may lie beside images."""
 
     images: dict[str, Stamp] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    labels: str = ".txt"
 
 
-def list_images(dataset: Dataset, split: str) -> Listing:
-    """The image files of a split; raises DatasetError where the data set has no such split."""
-    listing = Listing()
+def list_images(dataset: Dataset, split: str, labels: str = ".txt") -> Listing:
+    """The image files of a split; raises DatasetError if the data set has no such split."""
+    listing = Listing(labels=labels)
     sources = dataset.sources(split)
     for source in sources:
         if source.is_dir():
@@ -153,7 +155,7 @@ def _add_image(
 
 def _count_other(listing: Listing, name: str) -> None:
     suffix = os.path.splitext(name)[1].lower()
-    if suffix != ".txt":  # label files beside their images
+    if suffix not in (".txt", listing.labels):
         listing.others[suffix or "none"] += 1
 
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from made_data import DATA, add_image, describe
-from yolodet.datasets.formats.coco_rows import cut, read_row
+from yolodet.datasets.formats.coco_rows import read_row
+from yolodet.datasets.formats.pixel_rows import cut
 from yolodet.datasets.scan.doctor import check_dataset
 from yolodet.datasets.scan.scan import Scan, scan_split
 from yolodet.datasets.sets.dataset import Dataset, DatasetError

@@ -160,7 +160,7 @@ def test_the_table_of_schedules_is_what_det_config_shows() -> None:
 
 
 def test_the_tables_of_findings_are_complete() -> None:
-    kinds = "annotation|box|class|file|folder|id|image|label|list|number|path|size|split"
+    kinds = "annotation|box|class|file|folder|id|image|label|list|number|path|size|split|xml"
     word = re.compile(rf"({kinds})-[a-z-]+")
     ids = {
         node.value
