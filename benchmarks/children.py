@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 EVERY = 0.25  # seconds between two looks at the memory
+MASK = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""Makes torch on a new processor compute as on one with AVX2 only."""
+OURS = {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"} - os.environ.keys()
+"""What importing det adds to the environment: each program is to set it itself, or not."""
 
 
 def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> d
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as told:
         child = subprocess.Popen(
             [str(word) for word in words], stdout=said, stderr=told,
-            env={**os.environ, **(environment or {})},
+            env={k: v for k, v in os.environ.items() if k not in OURS} | dict(environment or {}),
         )  # fmt: skip
         most = 0
         while child.poll() is None:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from children import run
+from children import MASK, run
 from pages import add_out, add_training, hardware, ratios, shown, spread, table, write_page
 from yolodet.files.limits import usable_cores
 
@@ -37,7 +37,7 @@ def main() -> None:
     for turn in range(options.rounds):
         names = list(contenders)
         for name in names if turn % 2 == 0 else reversed(names):
-            runs[name].append(run(contenders[name]))
+            runs[name].append(run(contenders[name], MASK if options.mask else None))
             speed = rate(runs[name][-1], "train_s")
             print(f"round {turn + 1}: {name} {speed:.1f} images/s", file=sys.stderr, flush=True)
     profiled = OURS if options.profile and options.device == "cpu" else {}
@@ -45,7 +45,8 @@ def main() -> None:
     parts = page(options, runs, outside)
     told = {k: str(v) for k, v in vars(options).items() if k not in ("data", "peer", "out")}
     facts = {"data": Path(options.data).stem, "options": told, "runs": runs, "outside": outside}
-    write_page(options.out, "train-speed", options.model, hardware(options.device), parts, facts)
+    machine = hardware(options.device) + (", masked to AVX2" if options.mask else "")
+    write_page(options.out, "train-speed", options.model, machine, parts, facts)
 
 
 def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,6 +55,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_training(parser)
     parser.add_argument("--peer", help="python of an environment that has the peer")
+    parser.add_argument("--mask", action="store_true", help="as a processor with AVX2 only")
     parser.add_argument("--no-profile", dest="profile", action="store_false")
     add_out(parser)
     return parser.parse_args(words)
@@ -86,7 +88,7 @@ def rate(result: dict[str, Any], key: str) -> float:
 def outside_of(options: argparse.Namespace, word: str) -> dict[str, Any]:
     """Seconds of the parts of an epoch, by profile_epoch.py."""
     words = [sys.executable, str(HERE / "profile_epoch.py"), *shared_words(options), word, "--json"]
-    return run(words)
+    return run(words, MASK if options.mask else None)
 
 
 def page(options: argparse.Namespace, runs: Runs, outside: dict[str, Any]) -> list[str]:

@@ -266,3 +266,26 @@ def test_pages_say_what_the_programs_said(
     text = run_here(program, [*words, "--out", str(tmp_path)], monkeypatch, capsys)
     for line in expected:
         assert line in text
+
+
+def test_a_program_gets_the_mask_and_nothing_that_importing_det_has_set() -> None:
+    import children
+
+    program = (
+        "import json, os; names = ('GOMP_SPINCOUNT', 'ONEDNN_MAX_CPU_ISA');"
+        "print(json.dumps({name: os.environ.get(name) for name in names}))"
+    )
+    children.OURS.add("GOMP_SPINCOUNT")
+    found = children.run([sys.executable, "-c", program], children.MASK)
+    assert (found["GOMP_SPINCOUNT"], found["ONEDNN_MAX_CPU_ISA"]) == (None, "AVX2")
+
+
+def test_neighbors_are_compared_with_one_alone() -> None:
+    import neighbors
+
+    results = {
+        "alone": [[(10.0, 8.0)], [(20.0, 4.0)]],
+        "two at once": [[(18.0, 4.0), (19.0, 4.0)], [(60.0, 1.0), (50.0, 1.0)]],
+        "beside a busy loop": [[(30.0, 4.0)], [(90.0, 1.0)]],
+    }
+    assert neighbors.shares(results) == ([10.0, 20.0], [0.95, 1.5], [0.5, 0.25])
