@@ -24,6 +24,7 @@ from yolodet.detector.precision.ladder import choose_precision
 from yolodet.detector.run.device import synchronize
 from yolodet.detector.run.log import Log
 from yolodet.detector.train import assemble as assembling
+from yolodet.detector.train.evaluator import CocoEvaluator, Measured
 from yolodet.detector.train.trainer import Trainer
 
 
@@ -35,8 +36,6 @@ class TimedTrainer(Trainer):
         self.train_s: list[float] = []
         self.train_cpu_s: list[float] = []
         self.epoch_s: list[float] = []
-        self.val_s: list[float] = []
-        self.speed: dict[str, float] = {}
         self.images = 0
         self._began = 0.0
 
@@ -52,13 +51,21 @@ class TimedTrainer(Trainer):
         super()._finish_epoch()
         self.epoch_s.append(time.perf_counter() - self._began)
 
-    def evaluate(self, *arguments: Any, **words: Any) -> Any:
-        """Validate, with a clock."""
+
+class TimedEvaluator(CocoEvaluator):
+    """An evaluator with a clock."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.speed: dict[str, float] = {}
+
+    def __call__(self, *arguments: Any, **words: Any) -> Measured:
         started = time.perf_counter()
-        evaluation = super().evaluate(*arguments, **words)
-        self.val_s.append(time.perf_counter() - started)
-        self.speed = evaluation.speed
-        return evaluation
+        measured = super().__call__(*arguments, **words)
+        self.seconds.append(time.perf_counter() - started)
+        if measured.evaluation is not None:
+            self.speed = measured.evaluation.speed
+        return measured
 
 
 def main() -> None:
@@ -75,7 +82,8 @@ def main() -> None:
         config, run.model, run.criterion, lambda: run.train_loader.epoch(0), run.device, log
     )
     with tempfile.TemporaryDirectory() as folder:
-        trainer = TimedTrainer(run, decision, Path(folder), log)
+        evaluator = TimedEvaluator()
+        trainer = TimedTrainer(run, decision, Path(folder), log, evaluator=evaluator)
         trainer.fit()
     run.close()
     facts = {
@@ -84,8 +92,8 @@ def main() -> None:
         "train_s": trainer.train_s[1:],
         "train_cpu_s": trainer.train_cpu_s[1:],
         "epoch_s": trainer.epoch_s[1:],
-        "val_s": trainer.val_s[1:],
-        "val_ms_an_image": trainer.speed,
+        "val_s": evaluator.seconds[1:],
+        "val_ms_an_image": evaluator.speed,
         "precision": decision.precision.name,
         "threads": torch.get_num_threads(),
         "cache": run.train_loader.dataset.cache.describe(),

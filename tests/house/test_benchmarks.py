@@ -218,7 +218,7 @@ def test_a_dry_run_of_the_gpu_benchmark_measures_everything(
     assert "Not measured for lack of time: loop" in run_here(gpu, late, monkeypatch, capsys)
 
 
-def made_up(words: Sequence[str]) -> dict[str, Any]:
+def made_up(words: Sequence[str], environment: Any = None) -> dict[str, Any]:
     """What a child could say: the peer twice as slow on one thread, half as fast on two."""
     text = " ".join(map(str, words))
     slower = 1 + ("peer_train" in text) * (1 if "--threads" in text else 2)
