@@ -117,12 +117,12 @@ def test_sigterm_leaves_nothing_behind(run: Path) -> None:
     assert [path.name for path in run.iterdir()] == ["best.safetensors"]
 
 
-def test_a_folder_that_can_not_be_written_is_said_before_the_work(
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(
     run: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "file").write_text("")
     line = refused(capsys, SCRIPT, f"output={tmp_path / 'file' / 'x.torchscript'}")
-    assert "there is no folder" in line
+    assert f"make the folder {tmp_path / 'file'} first" in line
     for output in ("/proc/x.torchscript", "/proc"):
         line = refused(capsys, SCRIPT, f"output={output}")
         assert line.startswith("output=/proc: cannot write in /proc (")
