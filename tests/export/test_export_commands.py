@@ -228,7 +228,7 @@ def test_where_no_image_has_a_box_boxes_are_compared_and_ap_is_not(
     assert main(["export", SCRIPT, f"data={data}", "fraction=0.5", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["result"]["exports"][0]["parity"]["ap"] is None
-    finding, none = content["warnings"]
+    finding, *_, none = content["warnings"]
     assert finding.startswith("val: 1 x ") and "1.txt:1" in finding, "as det val says it"
     assert f"none of the 2 images of split=val of data={data} has a box" in none
     assert "fraction=" in none and "split=" in none
