@@ -28,6 +28,7 @@ from tiny import (
 from yolodet import cli
 from yolodet.detector import api
 from yolodet.detector.options.errors import UsageError
+from yolodet.detector.run import hardware
 from yolodet.detector.run.folder import BEST, LAST, RunFinished, RunNotFound
 from yolodet.detector.run.signals import Interrupted, stop_request
 from yolodet.detector.train.evaluator import CocoEvaluator
@@ -367,6 +368,7 @@ def test_a_run_goes_on_where_its_precision_is_missing_in_fp32_and_says_so(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(hardware, "onednn_computes", lambda name: True)
     with in_batch(STEPS, stop()), pytest.raises(Interrupted):
         train(shapes, tmp_path, **USUAL, amp="bf16", amp_check=False)
     for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):

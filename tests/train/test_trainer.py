@@ -34,6 +34,7 @@ from yolodet.detector.commands.show import show_run
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.sanity import SanityCheck
+from yolodet.detector.run import hardware
 from yolodet.detector.run.folder import BEST, LAST
 from yolodet.detector.run.log import Log
 from yolodet.detector.run.observer import Observer
@@ -247,6 +248,7 @@ def test_amp_true_checks_decides_and_trains_in_what_it_says(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(hardware, "onednn_computes", lambda name: True)
     ms = {"fp32": 30.0, "bf16": 20.0}
     monkeypatch.setattr(SanityCheck, "_time", lambda self, names: {n: ms[n] for n in names})
     results = train(squares, tmp_path, amp=True, nbs=4, batch=4)
@@ -268,6 +270,7 @@ def test_the_check_does_not_change_the_run(
 ) -> None:
     """A run that was checked and left in fp32 is the one that was never checked."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(hardware, "onednn_computes", lambda name: True)
     monkeypatch.setattr(SanityCheck, "_time", lambda self, names: dict.fromkeys(names, 20.0))
     states = []
     for amp in ("true", "false"):
