@@ -42,9 +42,9 @@ def _run(arguments: list[str]) -> int:
         return 0
     call = read_words(arguments)
     if call.command is None:
-        from .detector.options.help import page
+        from .detector.options.help import print_help
 
-        print(page(call.path))
+        print_help(call.path)
         return 0
     return _execute(call.command, dict(call.words), arguments)
 

@@ -6,6 +6,7 @@ options of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -145,3 +146,30 @@ def _read(name: str, hint: Any, entry: Any) -> Option:
         item=items[0] if items else str,
         **entry.metadata,
     )
+
+
+HEADINGS = ("Run", "Data", "Model", "Precision", "Optimizer", "Loss", "Augmentation", "Detections",
+            "Output", "Terminal")  # fmt: skip
+"""Groups of options, in order."""
+
+
+def by_group(options: Mapping[str, Option]) -> dict[str, list[Option]]:
+    """The options under their headings, in the order of HEADINGS."""
+    groups = sorted({option.group for option in options.values()}, key=HEADINGS.index)
+    return {name: [o for o in options.values() if o.group == name] for name in groups}
+
+
+def value_kind(option: Option) -> str:
+    """What an option takes, short: ``INT>=1``, ``0..1``, ``auto|True|False``."""
+    if option.kinds == (bool,):
+        return "True|False"
+    if option.choices:
+        return "|".join(map(str, option.choices))
+    if tuple in option.kinds:
+        return "INT|HEIGHT,WIDTH" if option.item is int else "INT|NAMES"
+    kind = {int: "INT", float: "NUMBER", str: "TEXT"}[option.kinds[-1]]
+    if bool in option.kinds:
+        return f"True|False|{kind}"
+    if option.low is None and option.high is None:
+        return kind
+    return f"{kind}>={option.low:g}" if option.high is None else f"{option.low:g}..{option.high:g}"

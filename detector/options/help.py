@@ -1,107 +1,79 @@
-"""The help pages on the terminal, made from the catalogue.
+"""The help on the terminal: Typer lays out what the catalogue says.
 
-Nothing here knows an option by name, and nothing slow is imported: ``det --help`` answers at once.
+Only help imports Typer, so that no other command waits for it.  Nothing here knows an option by
+name.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import textwrap
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable
+from typing import Any, Optional
+
+import typer
 
 from .catalogue import COMMANDS, GROUPS, Command
-from .fields import Option
+from .fields import Option, by_group, options_of, value_kind
+from .shared import FlagsConfig
 
-HEADINGS = ("Run", "Data", "Model", "Precision", "Optimizer", "Loss", "Augmentation", "Detections",
-            "Output", "Terminal")  # fmt: skip
-"""Groups of options, in order."""
-NARROW, WIDE, LEFT = 60, 110, 22
-"""Characters: limits of the width of a page, and the column of names."""
-
-
-def by_group(options: Mapping[str, Option]) -> dict[str, list[Option]]:
-    """The options under their headings, in the order of HEADINGS."""
-    groups = sorted({option.group for option in options.values()}, key=HEADINGS.index)
-    return {name: [o for o in options.values() if o.group == name] for name in groups}
+ABOUT = f"A YOLO-style object detection trainer.\n\nExample: {COMMANDS[0].example}"
+EPILOG = (
+    "det COMMAND --help lists the options of a command. epochs=50 and --epochs 50 mean the same; "
+    "so do amp=False and --no-amp."
+)
 
 
-def value_kind(option: Option) -> str:
-    """What an option takes, short: ``INT>=1``, ``0..1``, ``auto|True|False``."""
-    if option.kinds == (bool,):
-        return "True|False"
-    if option.choices:
-        return "|".join(map(str, option.choices))
-    if tuple in option.kinds:
-        return "INT|HEIGHT,WIDTH" if option.item is int else "INT|NAMES"
-    kind = {int: "INT", float: "NUMBER", str: "TEXT"}[option.kinds[-1]]
-    if bool in option.kinds:
-        return f"True|False|{kind}"
-    if option.low is None and option.high is None:
-        return kind
-    return f"{kind}>={option.low:g}" if option.high is None else f"{option.low:g}..{option.high:g}"
+def print_help(path: tuple[str, ...]) -> None:
+    """Print the help of a command, of a group of commands, or with () of det itself."""
+    command = typer.main.get_command(_app())
+    command.main(args=[*path, "--help"], prog_name="det", standalone_mode=False)
 
 
-def page(path: tuple[str, ...]) -> str:
-    """The help of a command, of a group of commands, or with () of det itself."""
-    command = next((command for command in COMMANDS if command.path == path), None)
-    below = [other for other in COMMANDS if other.path[: len(path)] == path and other.path != path]
-    takes = [" COMMAND"] * (bool(below) and command is None) + [" [option=value ...]"]
-    lines = [_bold("Usage: " + " ".join(("det", *path)) + "".join(takes)), ""]
-    about = "A YOLO-style object detection trainer." if not path else GROUPS.get(path[0], "")
-    if command is not None and command.name not in GROUPS:
-        about = command.summary
-    lines += [about, f"Example: {(command or below[0]).example}"]
-    lines += _commands(path, below)
-    if command is not None:
-        for heading, members in by_group(command.options).items():
-            lines += ["", _bold(heading), *_columns([_row(option) for option in members])]
-    if not path:
-        lines += [
-            "",
-            "det COMMAND --help lists the options of a command.",
-            "epochs=50 and --epochs 50 mean the same; so do amp=False and --no-amp.",
-        ]
-    return "\n".join(lines)
+def _app() -> typer.Typer:
+    """Typer's commands, made from the catalogue."""
+    app = _group(ABOUT, EPILOG)
+    groups = {name: _group(summary) for name, summary in GROUPS.items()}
+    for command in COMMANDS:
+        home = groups.get(command.path[0], app)
+        if command.name in groups:  # a group that is a command too, such as det config
+            home.callback(invoke_without_command=True)(_with_options(command))
+        else:
+            home.command(command.path[-1])(_with_options(command))
+    for name, group in groups.items():
+        app.add_typer(group, name=name)
+    return app
 
 
-def _commands(path: tuple[str, ...], below: list[Command]) -> list[str]:
-    """The next words after ``path``, each with what it does."""
-    rows = {}
-    for command in below:
-        word = command.path[len(path)]
-        rows[word] = GROUPS.get(word, command.summary) if not path else command.summary
-    return ["", _bold("Commands"), *_columns(list(rows.items()))] if rows else []
+def _group(summary: str, epilog: str | None = None) -> typer.Typer:
+    settings = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(help=summary, epilog=epilog, context_settings=settings, add_completion=False)
 
 
-def _row(option: Option) -> tuple[str, str]:
-    default = "" if option.default is None else f" Default: {option.default}."
-    kind = "" if option.group == "Terminal" else f" {value_kind(option)}"
-    return f"--{option.name.replace('_', '-')}{kind}", option.doc + default
+def _with_options(command: Command) -> Callable[..., None]:
+    """A function with the signature that Typer makes the help of a command from."""
+    options = [option for group in by_group(command.options).values() for option in group]
+    flags = options_of(FlagsConfig)
+
+    def nothing(**_: Any) -> None:
+        pass
+
+    parameters = [_parameter(option, is_flag=option.name in flags) for option in options]
+    nothing.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    nothing.__annotations__ = {}
+    nothing.__doc__ = f"{command.summary}\n\nExample: {command.example}"
+    return nothing
 
 
-def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    """Names to the left, their texts wrapped to the right; a long name has a line of its own."""
-    width = min(max(_width(), NARROW), WIDE)
-    lines = []
-    for name, text in rows:
-        start = f"  {name:<{LEFT}}  "
-        if len(name) > LEFT:
-            lines.append(f"  {name}")
-            start = " " * (LEFT + 4)
-        lines += textwrap.wrap(
-            text, width, initial_indent=start, subsequent_indent=" " * (LEFT + 4)
-        )
-    return lines
-
-
-def _width() -> int:
-    try:
-        return int(os.environ.get("COLUMNS") or os.get_terminal_size(sys.stdout.fileno()).columns)
-    except (OSError, ValueError):
-        return 80
-
-
-def _bold(text: str) -> str:
-    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR")
-    return text if plain else f"\x1b[1m{text}\x1b[0m"
+def _parameter(option: Option, *, is_flag: bool) -> inspect.Parameter:
+    default = "" if is_flag or option.default is None else f" Default: {option.default}."
+    shown = typer.Option(
+        False if is_flag else None,
+        "--" + option.name.replace("_", "-"),
+        help=option.doc + default,
+        metavar=None if is_flag else value_kind(option),
+        rich_help_panel=option.group,
+        show_default=False,
+    )
+    kind = bool if is_flag else Optional[str]  # noqa: UP045 (typer reads it at run time)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(option.name, keyword, default=shown, annotation=kind)

@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from .catalogue import COMMANDS, MODEL_COMMANDS, Command
-from .fields import Option, options_of
-from .help import by_group, value_kind
+from .fields import Option, by_group, options_of, value_kind
 from .shared import FlagsConfig
 
 

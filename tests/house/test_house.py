@@ -11,8 +11,7 @@ from pathlib import Path
 
 from yolodet.detector.options import pages
 from yolodet.detector.options.catalogue import COMMANDS
-from yolodet.detector.options.fields import options_of
-from yolodet.detector.options.help import HEADINGS
+from yolodet.detector.options.fields import HEADINGS, options_of
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("datasets", "detector", "files", "weights")
@@ -151,7 +150,7 @@ ALLOWED = {
     "argv": (("sys.argv",), ("cli.py", "benchmarks/", "tests/")),
     "environment": (
         ("os.environ", "os.getenv", "os.putenv"),
-        ("detector/options/help.py", 
+        (
             *("files/folders.py", "files/threads.py", "datasets/sets/locate.py"),
             *("weights/shelf.py", "detector/run/rank_info.py"),
             *("benchmarks/", "tests/"),
