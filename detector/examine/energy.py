@@ -1,6 +1,6 @@
 """Energy counters: the joules that a device has used so far.
 
-NVIDIA boards (Volta and later) are read through NVML, the driver's own library.  Intel and AMD
+NVIDIA boards (Volta and later) are read through NVML (nvidia-ml-py).  Intel and AMD
 processors have a counter per package (RAPL), which Linux shows in /sys/class/powercap, on most
 systems to root only.  The difference of two readings includes idle power and other programs.
 
@@ -9,8 +9,7 @@ Left out: main memory, fans and the rest of the machine, and devices that report
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +19,6 @@ from ...files.errors import DetError
 
 POWERCAP = Path("/sys/class/powercap")
 """RAPL on Linux: one folder ``intel-rapl:N`` per package, also on AMD."""
-NVML = "libnvidia-ml.so.1"
 NOT_HERE = "not measurable here"
 
 
@@ -39,14 +37,13 @@ class NotMeasurable(DetError):
 
 
 def find_meter(
-    device: torch.device, powercap: Path = POWERCAP, load: Callable[[str], Any] = ctypes.CDLL
+    device: torch.device, powercap: Path = POWERCAP
 ) -> tuple[EnergyMeter | None, str]:
-    """(counter of a device, what it covers), or (None, the reason).  load: opens a shared library
-    or raises OSError."""
+    """(counter of a device, what it covers), or (None, the reason)."""
     try:
         if device.type == "cuda":
             uuid = torch.cuda.get_device_properties(device).uuid
-            meter: EnergyMeter = NvmlMeter(load, f"GPU-{uuid}")
+            meter: EnergyMeter = NvmlMeter(f"GPU-{uuid}", _import_nvml())
         elif device.type == "cpu":
             meter = RaplMeter(powercap)
         else:
@@ -58,33 +55,37 @@ def find_meter(
 
 
 class NvmlMeter:
-    """The board of an NVIDIA GPU.  uuid: as ``nvidia-smi -L`` prints it, with ``GPU-``.
+    """The board of an NVIDIA GPU.  uuid: as ``nvidia-smi -L`` prints it, with ``GPU-``.  nvml: the
+    module ``pynvml`` of nvidia-ml-py.
 
     Source: NVML API reference, nvmlDeviceGetTotalEnergyConsumption (millijoules since the driver
-    was loaded; the counter moves some ten times a second).
+    was loaded; the counter moves some ten times per second).
     """
 
     source = "NVML, the whole GPU board"
 
-    def __init__(self, load: Callable[[str], Any], uuid: str) -> None:
+    def __init__(self, uuid: str, nvml: Any) -> None:
+        self._nvml = nvml
         try:
-            self._library = load(NVML)
-        except OSError as error:
-            raise NotMeasurable(f"the driver's {NVML} cannot be opened") from error
-        self._handle = ctypes.c_void_p()
-        self._call("nvmlInit_v2")
-        self._call("nvmlDeviceGetHandleByUUID", uuid.encode(), ctypes.byref(self._handle))
+            nvml.nvmlInit()
+            self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        except nvml.NVMLError as error:
+            raise NotMeasurable(f"NVML: {error}") from error
 
     def joules(self) -> float:
         """Joules since the driver was loaded."""
-        counter = ctypes.c_ulonglong()
-        self._call("nvmlDeviceGetTotalEnergyConsumption", self._handle, ctypes.byref(counter))
-        return counter.value / 1e3
+        try:
+            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+        except self._nvml.NVMLError as error:
+            raise NotMeasurable(f"NVML: {error}") from error
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._library, name)(*arguments)
-        if code != 0:
-            raise NotMeasurable(f"NVML answers {name} with error {code}")
+
+def _import_nvml() -> Any:
+    try:
+        import pynvml
+    except ImportError as error:
+        raise NotMeasurable("needs nvidia-ml-py: pip install 'yolodet[nvml]'") from error
+    return pynvml
 
 
 class RaplMeter:

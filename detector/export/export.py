@@ -12,7 +12,6 @@ import glob
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ...datasets.images.image import FILL
 from ...files.version import __version__
@@ -45,9 +45,6 @@ from .int8.ranges import calibration_images
 from .proof.examiner import Examiner, examiner_for
 from .proof.parity import TOLERANCES
 from .targets import formats_of, precision_of, size_of, target_path
-
-if sys.platform != "win32":
-    import fcntl
 
 FAILED = ".failed"
 """Appended to the name of a file that does not match its checkpoint."""
@@ -246,28 +243,19 @@ def staging(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*{STAGING}"):
-        with contextlib.suppress(BlockingIOError, FileNotFoundError), locked(left):
+        with contextlib.suppress(Timeout, FileNotFoundError), lock_of(left):
             shutil.rmtree(left)
     with (
         tempfile.TemporaryDirectory(STAGING, f".{target.name}.", target.parent) as folder,
-        locked(Path(folder)),
+        lock_of(Path(folder)),
     ):
         yield Path(folder)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which ends with the process.  Raises BlockingIOError where another
-    process holds it.  Windows has no such lock."""
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
+def lock_of(folder: Path) -> FileLock:
+    """The lock of a staging folder: a file in it.  It ends with the process; Timeout is raised at
+    once where another process holds it."""
+    return FileLock(folder / ".lock", blocking=False)
 
 
 def move(draft: Path, target: Path) -> None:

@@ -55,38 +55,41 @@ def test_no_counter_is_a_reason_and_no_number(tmp_path) -> None:
 
 
 class FakeNvml:
-    """The three functions of the driver's library that are called."""
+    """The functions of pynvml that are called.  fails: the one that raises."""
 
-    def __init__(self, code: int = 0) -> None:
-        self.code, self.millijoules, self.uuid = code, 5000, b""
+    class NVMLError(Exception):
+        pass
 
-    def nvmlInit_v2(self) -> int:
-        return 0
+    def __init__(self, fails: str = "") -> None:
+        self.fails, self.millijoules, self.uuid = fails, 5000, ""
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle) -> int:
+    def nvmlInit(self) -> None:
+        self._answer("nvmlInit")
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
         self.uuid = uuid
-        return 0
+        return self._answer("nvmlDeviceGetHandleByUUID") or "handle"
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle, counter) -> int:
-        counter._obj.value = self.millijoules
-        return self.code
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        assert handle == "handle"
+        self._answer("nvmlDeviceGetTotalEnergyConsumption")
+        return self.millijoules
+
+    def _answer(self, name: str) -> None:
+        if name == self.fails:
+            raise self.NVMLError("Not Supported")
 
 
 def test_the_gpu_board_is_read_in_joules() -> None:
-    library = FakeNvml()
-    meter = NvmlMeter(lambda name: library, "GPU-12")
+    nvml = FakeNvml()
+    meter = NvmlMeter("GPU-12", nvml)
     before = meter.joules()
-    library.millijoules += 2500
+    nvml.millijoules += 2500
     assert meter.joules() - before == pytest.approx(2.5)
-    assert library.uuid == b"GPU-12"
+    assert nvml.uuid == "GPU-12"
 
 
-def test_a_board_that_does_not_count_says_so() -> None:
-    with pytest.raises(NotMeasurable, match="error 3"):
-        NvmlMeter(lambda name: FakeNvml(code=3), "GPU-12").joules()
-
-    def missing(name: str) -> None:
-        raise OSError(name)
-
-    with pytest.raises(NotMeasurable, match=r"libnvidia-ml.so.1 cannot be opened"):
-        NvmlMeter(missing, "GPU-12")
+@pytest.mark.parametrize("fails", ["nvmlInit", "nvmlDeviceGetTotalEnergyConsumption"])
+def test_a_board_that_does_not_count_says_so(fails: str) -> None:
+    with pytest.raises(NotMeasurable, match="NVML: Not Supported"):
+        NvmlMeter("GPU-12", FakeNvml(fails)).joules()
