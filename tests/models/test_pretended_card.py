@@ -155,7 +155,7 @@ def test_a_planned_batch_is_drawn_on_the_card(card: Card, tmp_path: Path) -> Non
     cache = ImageCache(records, 64, mode="none")
     data = DetectionDataset(records, 64, augment=replace(LIVELY, mixup=0.0), seed=0, cache=cache)
     plan = plan_batch(data, Layout(cache), [(0, index, 0) for index in range(2)])
-    plan = replace(plan, coloured=[0, 1])
+    plan = replace(plan, colored=[0, 1])
     with card.mode:
         painter = DevicePainter(data, CARD)
         with Launches() as launches:

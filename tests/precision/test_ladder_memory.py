@@ -145,7 +145,7 @@ def test_out_of_memory_with_one_image_says_so(
 ) -> None:
     checks = TooLarge(0, error)
     monkeypatch.setattr(ladder, "SanityCheck", checks)
-    with pytest.raises(RunError, match="out of memory with a single image: take a smaller imgsz"):
+    with pytest.raises(RunError, match="out of memory with a single image: use a smaller imgsz="):
         choose(True, batch=make_batch(2))
     assert checks.sizes == [2, 1]
 
@@ -238,5 +238,5 @@ def test_a_run_goes_on_in_its_precision_or_in_fp32(
     monkeypatch.setattr(ladder, "traits_of", lambda device: traits)
     decision = resumed_precision(saved, CPU, Log(verbose=False), force=force)
     assert shown(decision) == expected and decision.trials == []
-    kept = "as before the interruption"
+    kept = "as before the run was interrupted"
     assert (decision.precision.reason == kept) == (saved == expected[0])
