@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
 from torch import Tensor
-from yolodet.detector.losses.assign import EPS, Assigner, Assignment, candidate_pairs
+from yolodet.detector.losses.assign import EPS, Assigner, Assignment, assign, candidate_pairs
 from yolodet.detector.losses.iou import matched_ciou
 
 STRIDES = (8, 16, 32)
@@ -94,7 +94,7 @@ def ours(case: Case) -> Assignment:
     """As one head of the loss does it."""
     pairs = candidate_pairs(case.points, case.strides, case.true_boxes)
     truth = (case.true_boxes, case.true_labels, case.batch_index)
-    return Assigner(topk=10)(case.logits, case.boxes, pairs, *truth)
+    return assign([Assigner(topk=10)], [case.logits], [case.boxes], pairs, *truth)[0]
 
 
 @torch.no_grad()

@@ -20,10 +20,12 @@ Letters: B images, A anchor points, M boxes in the batch, C classes, P pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .iou import matched_ciou
 
@@ -54,47 +56,77 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Assigner:
-    """Task-aligned assigner.  topk points a box are picked; ``keep`` of them remain after conflicts
-    are settled."""
+    """Task-aligned assigner of one head.  topk points per box are picked; ``keep`` of them remain
+    after conflicts are settled."""
 
     topk: int = 10
     keep: int | None = None
     alpha: float = 0.5
     beta: float = 6.0
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        pairs: tuple[Tensor, Tensor],
-        true_boxes: Tensor,
-        true_labels: Tensor,
-        batch_index: Tensor,
-    ) -> Assignment:
-        """logits [B,A,C] and decoded boxes [B,A,4] in pixels against true_boxes [M,4], true_labels
-        [M], batch_index [M] -> Assignment.  pairs: as from ``candidate_pairs``."""
-        box, point = pairs  # [P], [P]
-        image = batch_index[box]
-        score = logits[image, point, true_labels[box]].float().sigmoid()
-        overlap = matched_ciou(boxes[image, point], true_boxes[box]).clamp(min=0)
-        metric = score.pow(self.alpha) * overlap.pow(self.beta)
 
-        picked, there = best_of_each(box, metric, self.topk, len(true_boxes))  # [M,K] each
-        image, point, box, overlap, metric = (
-            x[picked] for x in (image, point, box, overlap, metric)
-        )
-        there = settle_conflicts(image * boxes.shape[1] + point, overlap, there)
-        if self.keep is not None:
-            first = (~there).byte().argsort(dim=1, stable=True)[:, : self.keep]  # they are ranked
-            image, point, box, overlap, metric, there = (
-                x.gather(1, first) for x in (image, point, box, overlap, metric, there)
-            )
+@torch.no_grad()
+def assign(
+    assigners: Sequence[Assigner],
+    logits: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    pairs: tuple[Tensor, Tensor],
+    true_boxes: Tensor,
+    true_labels: Tensor,
+    batch_index: Tensor,
+) -> list[Assignment]:
+    """The Assignment of every head, all in one pass: an operation on two heads costs a device as
+    much as on one.
 
-        metric, overlap = metric * there, overlap * there
-        target = metric / (most(metric) + EPS) * most(overlap)
-        rows = (image, point, box, target, there)
-        return Assignment(*(x.flatten() for x in rows))
+    logits: [B,A,C] per head.  boxes: [B,A,4] decoded, in pixels, per head.  pairs: as from
+    ``candidate_pairs``.  Truth: true_boxes [M,4], true_labels [M], batch_index [M].  The heads must
+    agree on alpha and beta.
+    """
+    alpha, beta = assigners[0].alpha, assigners[0].beta
+    box, point = pairs  # [P], [P]
+    image, count = batch_index[box], len(true_boxes)
+    label = true_labels[box]
+    score = torch.cat([head[image, point, label] for head in logits]).float().sigmoid()  # [H*P]
+    found = torch.cat([head[image, point] for head in boxes])
+    overlap = matched_ciou(found, true_boxes[box].repeat(len(boxes), 1)).clamp(min=0)
+    metric = score.pow(alpha) * overlap.pow(beta)
+
+    group = torch.cat([box + head * count if head else box for head in range(len(boxes))])
+    most_points = max(assigner.topk for assigner in assigners)
+    picked, there = best_of_each(group, metric, most_points, len(boxes) * count)  # [H*M,K]
+    quality = torch.stack((metric, overlap))[:, picked]  # [2,H*M,K]
+    where = torch.stack((image, point, box))[:, picked % max(len(box), 1)]  # [3,H*M,K]
+    slot = where[0] * boxes[0].shape[1] + where[1]
+    own = [slice(head * count, (head + 1) * count) for head in range(len(boxes))]  # rows of a head
+    for head, assigner in enumerate(assigners):
+        if assigner.topk < most_points:
+            there[own[head], assigner.topk :] = False
+        if head:
+            slot[own[head]].add_(head * boxes[0][..., 0].numel())
+    there = settle_conflicts(slot, quality[1], there)
+    for rows, assigner in zip(own, assigners, strict=True):
+        if assigner.keep is not None:  # the best: entries are ranked
+            there[rows].logical_and_(there[rows].cumsum(1) <= assigner.keep)
+    quality *= there
+    metric, overlap = largest_of_row(quality)
+    target = quality[0] / (metric + EPS) * overlap
+    return [
+        _of_head(where[:, rows], target[rows], there[rows], assigner)
+        for rows, assigner in zip(own, assigners, strict=True)
+    ]
+
+
+def _of_head(where: Tensor, target: Tensor, there: Tensor, assigner: Assigner) -> Assignment:
+    """The rows of one head, cut to as many columns as can be positive: where [3,M,K], target and
+    there [M,K]."""
+    if assigner.keep is None:
+        where, target, there = (x[..., : assigner.topk] for x in (where, target, there))
+    else:
+        first = (~there).byte().argsort(dim=1, stable=True)[:, : assigner.keep]
+        where = where.gather(2, first.expand(3, *first.shape))
+        target, there = target.gather(1, first), there.gather(1, first)
+    image, point, box = where.flatten(1)
+    return Assignment(image, point, box, target.flatten(), there.flatten())
 
 
 def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,31 +134,30 @@ def candidate_pairs(points: Tensor, strides: Tensor, true_boxes: Tensor) -> tupl
     point.
 
     Small-target rule: a side shorter than the second smallest stride is taken as that long, around
-    its centre.
+    its center.
     """
-    least = strides.amin()
-    second = torch.where(strides > least, strides, torch.inf).amin()
-    shortest = torch.where(second.isinf(), least, second)
-    centre = (true_boxes[:, :2] + true_boxes[:, 2:]) / 2
+    second = strides.masked_fill(strides <= strides.amin(), torch.inf).amin()
+    shortest = torch.minimum(second, strides.amax())  # the only stride, where there is one
+    center = (true_boxes[:, :2] + true_boxes[:, 2:]) / 2
     half = (true_boxes[:, 2:] - true_boxes[:, :2]).clamp(min=shortest) / 2
-    low, high = centre - half, centre + half  # [M,2]
-    x, y = points[:, 0], points[:, 1]
-    inside = (x > low[:, :1]) & (x < high[:, :1])  # [M,A]
-    inside &= (y > low[:, 1:]) & (y < high[:, 1:])
-    box, point = inside.nonzero(as_tuple=True)
+    low, high = (center - half).T[..., None], (center + half).T[..., None]  # [2,M,1]
+    place = points.T[:, None]  # [2,1,A]
+    inside = (place > low) & (place < high)
+    box, point = (inside[0] & inside[1]).nonzero(as_tuple=True)
     return box, point
 
 
 def best_of_each(group: Tensor, value: Tensor, k: int, num_groups: int) -> tuple[Tensor, Tensor]:
-    """The k largest values of each group ([P] group ids, [P] values >= 0), falling; ties go to the
-    earlier pair.  Returns [num_groups,k] indices into P, and which of them are there: the rest of a
-    smaller group points anywhere."""
+    """The k largest values of each group ([P] rising group ids, [P] values >= 0), falling; ties go
+    to the earlier pair.  Returns [num_groups,k] indices into P, and which of them are there: the
+    rest of a smaller group points anywhere."""
     k = min(k, len(group))
     order = by_group(group, value)
-    counts = group.new_zeros(num_groups).scatter_add_(0, group, torch.ones_like(group))
-    rank = torch.arange(k, device=group.device)
-    place = (counts.cumsum(0) - counts)[:, None] + rank  # [num_groups,k]
-    return order[place.clamp(max=max(len(group) - 1, 0))], rank < counts[:, None]
+    ids = torch.arange(num_groups, device=group.device)
+    start = torch.searchsorted(group, ids)[:, None]
+    end = torch.searchsorted(group, ids, right=True)[:, None]
+    place = start + torch.arange(k, device=group.device)  # [num_groups,k]
+    return order[place.clamp(max=max(len(group) - 1, 0))], place < end
 
 
 def settle_conflicts(slot: Tensor, overlap: Tensor, there: Tensor) -> Tensor:
@@ -136,15 +167,16 @@ def settle_conflicts(slot: Tensor, overlap: Tensor, there: Tensor) -> Tensor:
     where = torch.where(there, slot, nowhere).flatten()
     order = by_group(where, overlap.flatten())
     ordered = where[order]
-    first = torch.ones_like(ordered, dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
+    first = F.pad(ordered[1:] != ordered[:-1], (min(len(ordered), 1), 0), value=True)
     remains = torch.empty_like(first).scatter_(0, order, first)
     return remains.view_as(there) & there
 
 
-def most(value: Tensor) -> Tensor:
-    """Largest of each row, which may be empty: [M,K] -> [M,1]."""
-    return value.amax(1, keepdim=True) if value.shape[1] else value.new_zeros(len(value), 1)
+def largest_of_row(value: Tensor) -> Tensor:
+    """Largest of each row, which may be empty: [...,K] -> [...,1]."""
+    if not value.shape[-1]:
+        return value.new_zeros(*value.shape[:-1], 1)
+    return value.amax(-1, keepdim=True)
 
 
 def by_group(group: Tensor, value: Tensor) -> Tensor:
@@ -152,7 +184,7 @@ def by_group(group: Tensor, value: Tensor) -> Tensor:
     they come: [P], [P] -> [P].
 
     The bits of a float that is not negative rise with it, so both fit into one integer, and one
-    sort of integers does for two.
+    sort of integers replaces two.
     """
-    bits = value.contiguous().view(torch.int32).long() & FLOAT_BITS
-    return ((group << 32) | (FLOAT_BITS - bits)).argsort(stable=True)
+    bits = value.contiguous().view(torch.int32) & FLOAT_BITS
+    return ((group << 32) - bits).argsort(stable=True)

@@ -23,7 +23,7 @@ them: the losses of the ranks, and so their gradients, add up to those of the wh
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,10 +34,14 @@ from ...datasets.nouns import Batch
 from ..models.head import decode_boxes
 from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 from ..run.ranks import ALONE, Ranks
-from .assign import Assigner, Assignment, candidate_pairs
+from .assign import Assigner, Assignment, assign, candidate_pairs
 from .iou import matched_ciou
 
 AUXILIARY_SHARE = 0.25
+
+
+Head = tuple[Predictions, Tensor, Assignment]
+"""What a branch says, its decoded boxes [B,A,4], and what it answers for."""
 
 
 @dataclass(frozen=True)
@@ -106,40 +110,48 @@ class DetectionLoss:
             weights = self.branch_weights(outputs)
             boxes = {name: decode_boxes(outputs[name]) for name in outputs}  # [B,A,4] float32
             positives = self._assign(outputs, boxes, batch)
-            scales = self._scales(positives)
-            losses = {
-                name: self._branch(outputs[name], boxes[name], positives[name], batch)
-                / scales[name]
-                for name in outputs
-            }
-            total = torch.stack([weights[name] * losses[name].sum() for name in outputs]).sum()
-        shown = ONE_TO_ONE if ONE_TO_ONE in losses else ONE_TO_MANY
-        parts = dict(zip(("box", "cls", "dfl"), losses[shown].detach().unbind(), strict=True))
+            parts = [
+                self._parts(
+                    [(outputs[name], boxes[name], positives[name]) for name in names], batch
+                )
+                for names in together(outputs, batch)
+            ]
+            losses = torch.cat(parts) / self._scales(positives)  # [H,3]
+            shares = [
+                weights[name] * loss for name, loss in zip(outputs, losses.sum(1), strict=True)
+            ]
+            total = torch.stack(shares).sum()
+        shown = ONE_TO_ONE if ONE_TO_ONE in outputs else ONE_TO_MANY
+        of_shown = losses.detach()[list(outputs).index(shown)]
+        named = dict(zip(("box", "cls", "dfl"), of_shown.unbind(), strict=True))
         images = len(batch) * self.ranks.size  # the loader gives every rank equally many
-        return LossOutput(total * images, parts, positives[shown].positive.sum())
+        return LossOutput(total * images, named, positives[shown].positive.sum())
 
-    def _scales(self, positives: Mapping[str, Assignment]) -> dict[str, Tensor]:
-        """S of each branch, over all ranks."""
+    def _scales(self, positives: Mapping[str, Assignment]) -> Tensor:
+        """S of each branch [H,1], over all ranks."""
         sums = torch.stack([found.target.sum() for found in positives.values()])
-        scales = self.ranks.sum(sums).clamp(min=1)
-        return dict(zip(positives, scales.unbind(), strict=True))
+        return self.ranks.sum(sums).clamp(min=1)[:, None]
 
-    def _branch(
-        self, predictions: Predictions, boxes: Tensor, positives: Assignment, batch: Batch
-    ) -> Tensor:
-        """Loss parts [3] = box, cls, dfl with their gains, before they are divided by S."""
-        label = batch.labels[positives.box]
-        true_boxes = batch.boxes[positives.box]
-        logits = predictions.logits.float()
-        picked = logits[positives.image, positives.point, label]
-        cls = F.softplus(logits).sum() - (picked * positives.target).sum()
-        ciou = matched_ciou(boxes[positives.image, positives.point], true_boxes)
-        box = (positives.target * (1 - ciou)).sum()
-        dfl = (
-            positives.target * self._distance_loss(predictions, positives, true_boxes, batch)
-        ).sum()
+    def _parts(self, heads: Sequence[Head], batch: Batch) -> Tensor:
+        """Loss parts [H,3] = box, cls, dfl of each branch with their gains, before they are divided
+        by S."""
+        sizes = [len(found) for _, _, found in heads]
+        box = torch.cat([found.box for _, _, found in heads])  # [N]: rows of all branches
+        target = torch.cat([found.target for _, _, found in heads])
+        true_boxes, labels = batch.boxes[box], batch.labels[box].split(sizes)
+        logits = [predictions.logits.float() for predictions, _, _ in heads]
+        picked = [
+            scores[found.image, found.point, label]
+            for scores, label, (_, _, found) in zip(logits, labels, heads, strict=True)
+        ]
+        chosen = torch.cat([decoded[found.image, found.point] for _, decoded, found in heads])
+        distance = self._distance_loss(heads, true_boxes, batch)
+        rows = [target * (1 - matched_ciou(chosen, true_boxes)), torch.cat(picked) * target,
+                target * distance]  # fmt: skip
+        sums = torch.stack([part.sum(1) for part in torch.stack(rows).split(sizes, 1)])  # [H,3]
+        cls = torch.stack([F.softplus(scores).sum() for scores in logits]) - sums[:, 1]
         gains = self.gains
-        return torch.stack([gains.box * box, gains.cls * cls, gains.dfl * dfl])
+        return torch.stack([gains.box * sums[:, 0], gains.cls * cls, gains.dfl * sums[:, 2]], 1)
 
     def _assign(
         self, outputs: Mapping[str, Predictions], boxes: Mapping[str, Tensor], batch: Batch
@@ -150,30 +162,41 @@ class DetectionLoss:
         first = next(iter(outputs.values()))
         pairs = candidate_pairs(first.points, first.strides, batch.boxes)
         truth = (batch.boxes, batch.labels, batch.batch_index)
-        found = {
-            name: self.assigners[name](branch.logits, boxes[name].detach(), pairs, *truth)
-            for name, branch in outputs.items()
-        }
+        found: dict[str, Assignment] = {}
+        for names in together(outputs, batch):
+            assigners = [self.assigners[name] for name in names]
+            logits = [outputs[name].logits for name in names]
+            decoded = [boxes[name].detach() for name in names]
+            assigned = assign(assigners, logits, decoded, pairs, *truth)
+            found |= dict(zip(names, assigned, strict=True))
         if self.frozen is not None:
             self.frozen = found
         return found
 
     @staticmethod
-    def _distance_loss(
-        predictions: Predictions, positives: Assignment, true_boxes: Tensor, batch: Batch
-    ) -> Tensor:
-        """[N] loss of the four sides of each row."""
-        point = predictions.points[positives.point]
-        stride = predictions.strides[positives.point, None]
+    def _distance_loss(heads: Sequence[Head], true_boxes: Tensor, batch: Batch) -> Tensor:
+        """[N] loss of the four sides of each row.  All branches have the same points and bins."""
+        predictions = heads[0][0]
+        rows = torch.cat([found.point for _, _, found in heads])
+        point, stride = predictions.points[rows], predictions.strides[rows, None]
         target = (
             torch.cat([point - true_boxes[:, :2], true_boxes[:, 2:] - point], 1) / stride
         )  # [N,4]
-        distances = predictions.distances[positives.image, positives.point].float()  # [N,4R]
+        distances = torch.cat(
+            [branch.distances[found.image, found.point] for branch, _, found in heads]
+        ).float()  # [N,4R]
         if predictions.reg_max == 1:
             height, width = batch.images.shape[-2:]
             off = (distances - target).abs() * stride
             return (off[:, 0::2].sum(1) / width + off[:, 1::2].sum(1) / height) / 4
-        return distribution_focal_loss(distances.view(len(target), 4, -1), target).mean(1)
+        return distribution_focal_loss(distances.view(-1, 4, predictions.reg_max), target).mean(1)
+
+
+def together(outputs: Mapping[str, Predictions], batch: Batch) -> list[list[str]]:
+    """The branches that are computed in one pass: all of them on a device where every operation has
+    its price; one by one on a CPU, which gains nothing."""
+    names = list(outputs)
+    return [[name] for name in names] if batch.images.device.type == "cpu" else [names]
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -23,13 +23,14 @@ def matched_ciou(a: Tensor, b: Tensor) -> Tensor:
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
     intersection = overlap.prod(1)
     area_a = (a[:, 2:] - a[:, :2]).clamp(min=0).prod(1)
-    area_b = (b[:, 2:] - b[:, :2]).clamp(min=0).prod(1)
+    sides_b = b[:, 2:] - b[:, :2]
+    area_b = sides_b.clamp(min=0).prod(1)
     iou = intersection / (area_a + area_b - intersection + EPS)
     enclosing = torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])  # [N,2]
     diagonal = enclosing.square().sum(1) + EPS
     centre_distance = ((a[:, :2] + a[:, 2:] - b[:, :2] - b[:, 2:]) / 2).square().sum(1)
     angle_a = torch.atan((a[:, 2] - a[:, 0]) / (a[:, 3] - a[:, 1] + EPS))
-    angle_b = torch.atan((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1] + EPS))
+    angle_b = torch.atan(sides_b[:, 0] / (sides_b[:, 1] + EPS))
     v = (4 / math.pi**2) * (angle_a - angle_b).square()
     with torch.no_grad():
         alpha = v / (1 - iou + v + EPS)

@@ -30,6 +30,29 @@ class Fusable(nn.Module):
         raise NotImplementedError
 
 
+class Norm(nn.BatchNorm2d):
+    """Batch norm that leaves counting its batches to whoever trains (``count_batch``).
+
+    torch adds one to ``num_batches_tracked`` in every layer and every step, and nothing reads it as
+    long as ``momentum`` is a number: a hundred launches per step on a GPU.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.momentum is None:
+            return super().forward(x)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum,
+            self.eps,
+        )  # fmt: skip
+
+
+def count_batch(norms: list[Norm]) -> None:
+    """Add one to the batches that each norm in training mode has seen, in one launch."""
+    counters = [n.num_batches_tracked for n in norms if n.training and n.momentum is not None]
+    if counters:
+        torch._foreach_add_(counters, 1)
+
+
 class Conv(Fusable):
     """Convolution without bias, batch norm, activation; "same" padding for odd kernels."""
 
@@ -45,7 +68,7 @@ class Conv(Fusable):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(c_out, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+        self.norm: nn.Module = Norm(c_out, eps=NORM_EPS, momentum=NORM_MOMENTUM)
         self.act = nn.SiLU() if act is None else act
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

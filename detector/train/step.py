@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
+from ..models.blocks import Norm, count_batch
 from ..precision.precision import Precision
 from ..run.ranks import ALONE, Ranks, raising_rank_lost
 from .ema import ModelEma
@@ -68,6 +69,8 @@ class TrainStep:
         self._statistics = [
             (kind, [torch.empty_like(b) for b in kind]) for kind in (floats, counters) if kind
         ]
+        called = self.forward if isinstance(self.forward, nn.Module) else model
+        self._norms = [m for m in called.modules() if isinstance(m, Norm)]  # others count alone
         self._kept = False
         self.use(precision)
 
@@ -94,6 +97,7 @@ class TrainStep:
         with self._gradient_sync(update):
             with self.precision.autocast():
                 outputs = self.forward(batch.images)
+            count_batch(self._norms)
             loss = self.criterion(outputs, batch)
             self.scaler.scale(loss.total).backward()
         loss = self._of_all_ranks(loss)

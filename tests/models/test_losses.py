@@ -7,9 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import complete_box_iou_loss
 from yolodet.datasets.nouns import Batch
+from yolodet.detector.losses import detection
 from yolodet.detector.losses.assign import (
     Assigner,
     Assignment,
+    assign,
     best_of_each,
     by_group,
     candidate_pairs,
@@ -18,7 +20,7 @@ from yolodet.detector.losses.assign import (
 from yolodet.detector.losses.detection import DetectionLoss, Gains, distribution_focal_loss
 from yolodet.detector.losses.iou import matched_ciou
 from yolodet.detector.models.head import decode_boxes, make_points
-from yolodet.detector.models.predictions import ONE_TO_MANY, ONE_TO_ONE, Predictions
+from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 
 
 def random_boxes(n: int, size: float = 256.0, seed: int = 0) -> torch.Tensor:
@@ -75,7 +77,7 @@ def assigned(assigner: Assigner, predictions: Predictions, batch: Batch) -> Assi
     pairs = candidate_pairs(predictions.points, predictions.strides, batch.boxes)
     truth = (batch.boxes, batch.labels, batch.batch_index)
     boxes = decode_boxes(predictions).detach()
-    return assigner(predictions.logits, boxes, pairs, *truth)
+    return assign([assigner], [predictions.logits], [boxes], pairs, *truth)[0]
 
 
 def reference_assignment(
@@ -241,6 +243,34 @@ def test_loss_equals_a_dense_reference() -> None:
     assert output.total.item() / len(batch) == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("second", [ONE_TO_ONE, AUXILIARY])
+@pytest.mark.parametrize("reg_max", [1, 16])
+@pytest.mark.parametrize("boxes", [0, 1, 40])
+def test_branches_in_one_pass_answer_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, second: str, reg_max: int, boxes: int
+) -> None:
+    """As on a GPU, and as on a CPU."""
+    batch = make_batch(5, boxes=boxes)
+    outcomes = []
+    for passes in ([[ONE_TO_MANY, second]], [[ONE_TO_MANY], [second]]):
+        branches = [make_predictions(batch, reg_max=reg_max, seed=seed) for seed in (1, 2)]
+        leaves = [x.requires_grad_() for b in branches for x in (b.logits, b.distances)]
+        monkeypatch.setattr(detection, "together", lambda outputs, batch, passes=passes: passes)
+        output = DetectionLoss(Gains())(
+            dict(zip((ONE_TO_MANY, second), branches, strict=True)), batch
+        )
+        output.total.backward()
+        outcomes.append((output, [leaf.grad for leaf in leaves]))
+    (joint, gradients), (alone, reference) = outcomes
+    assert joint.num_pos == alone.num_pos and (joint.num_pos > 0) == (boxes > 0)
+    assert torch.allclose(joint.total, alone.total, rtol=1e-6)
+    assert joint.parts.keys() == alone.parts.keys()
+    for name, part in joint.parts.items():
+        assert torch.allclose(part, alone.parts[name], rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(gradients, reference, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
 def test_branch_weights_move_to_the_deployed_head() -> None:
     criterion = DetectionLoss(Gains())
     branches = {ONE_TO_MANY: None, ONE_TO_ONE: None}
@@ -255,9 +285,10 @@ def test_branch_weights_move_to_the_deployed_head() -> None:
     assert criterion.branch_weights({ONE_TO_MANY: None}) == {ONE_TO_MANY: 1.0}
 
 
-def test_images_without_boxes_have_a_finite_loss_and_gradient() -> None:
+@pytest.mark.parametrize("reg_max", [1, 16])
+def test_images_without_boxes_have_a_finite_loss_and_gradient(reg_max: int) -> None:
     batch = make_batch(0, boxes=0)
-    predictions = make_predictions(batch)
+    predictions = make_predictions(batch, reg_max=reg_max)
     logits = predictions.logits.clone().requires_grad_()
     output = DetectionLoss(Gains())(
         {

@@ -66,7 +66,7 @@ def box_loss_without_gradients() -> None:
 
 @breaks("the class loss of positives counts a hundredth")
 def class_loss_of_positives_weak() -> None:
-    wrap(assign.Assigner, "__call__", lambda right: lambda *a: weaker(right(*a)))
+    wrap(detection, "assign", lambda right: lambda *a: [weaker(found) for found in right(*a)])
 
 
 def weaker(assignment: assign.Assignment) -> assign.Assignment:
@@ -146,11 +146,10 @@ def assigner_at_random() -> None:
 
 @breaks("the assigner ranks by score alone, whatever the overlap")
 def assigner_ignores_overlap() -> None:
-    wrap(assign.Assigner, "__call__", lambda right: lambda self, *a: right(replaced(self), *a))
+    def without_overlap(right: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda assigners, *a: right([replace(each, beta=0.0) for each in assigners], *a)
 
-
-def replaced(assigner: assign.Assigner) -> assign.Assigner:
-    return replace(assigner, beta=0.0) if assigner.beta else assigner
+    wrap(detection, "assign", without_overlap)
 
 
 @breaks("the one-to-one head keeps all 7 points of a box")
@@ -275,7 +274,7 @@ def statistics_never_move() -> None:
 
 @breaks("gradients are not cleared after a step")
 def gradients_not_cleared() -> None:
-    wrap(step.TrainStep, "forget", lambda right: lambda self: setattr(self, "_kept", False))
+    wrap(step.TrainStep, "drop_gradients", lambda right: lambda self: setattr(self, "_kept", False))
 
 
 @breaks("the learning rate is a hundredth")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from tiny import hooked, make_batch, make_criterion, same, snapshot, tiny_detector
+from torch import nn
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.losses.detection import DetectionLoss, Gains, LossOutput
+from yolodet.detector.models.blocks import Norm
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.precision import Precision
 from yolodet.detector.train.ema import ModelEma
@@ -322,3 +324,35 @@ def test_the_average_moves_with_good_updates_only() -> None:
     assert step.ema.updates == 1
     learn(step, make_batch(2))
     assert step.ema.updates == 2
+
+
+def test_norms_count_their_batches_as_torch_counts_them() -> None:
+    steps = [make_step(), make_step()]
+    for parent in list(steps[1].model.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, Norm):
+                plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+                plain.load_state_dict(norm.state_dict())
+                setattr(parent, name, plain)
+    steps[1] = TrainStep(
+        steps[1].model, make_criterion(),
+        build_optimizer(steps[1].model, choose_optimizer(TrainConfig(optimizer="SGD", lr0=0.01))),
+        steps[1].precision, ema=ModelEma(steps[1].model, decay=0.9, tau=1.0), clip=0.0,
+    )  # fmt: skip
+    for step in steps:
+        learn(step, make_batch(2), make_batch(3))
+        learn(step, make_batch(2))
+    mine, theirs = (step.model.state_dict() for step in steps)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    assert {int(mine[key]) for key in mine if key.endswith("num_batches_tracked")} == {3}
+
+
+def test_a_norm_without_momentum_is_torchs_cumulative_average() -> None:
+    torch.manual_seed(0)
+    norms = [kind(3, momentum=None) for kind in (Norm, nn.BatchNorm2d)]
+    for _ in range(3):
+        x = torch.randn(2, 3, 4, 4)
+        assert torch.equal(*(norm(x) for norm in norms))
+    assert torch.equal(norms[0].running_var, norms[1].running_var)
+    assert norms[0].num_batches_tracked == 3
