@@ -48,8 +48,10 @@ class Norm(nn.BatchNorm2d):
 
 def count_batch(norms: list[Norm]) -> None:
     """Add one to the batches that each norm in training mode has seen, in one launch."""
-    counters = [n.num_batches_tracked for n in norms if n.training and n.momentum is not None]
-    if counters:
+    seen = [
+        norm.num_batches_tracked for norm in norms if norm.training and norm.momentum is not None
+    ]
+    if counters := [counter for counter in seen if counter is not None]:
         torch._foreach_add_(counters, 1)
 
 
