@@ -57,7 +57,7 @@ def main() -> None:
                  shown(spread(dense), 2), shown(ratios(dense, ours), 1)]
             )  # fmt: skip
             facts.append({"size": size, "boxes": count, "ours_ms": ours, "dense_ms": dense})
-    header = ("input", "boxes an image", "ours, ms", "dense, ms", "dense / ours")
+    header = ("input", "boxes per image", "ours, ms", "dense, ms", "dense / ours")
     title = f"# Assigning points to boxes, batch {options.batch}, {CLASSES} classes"
     said = "Median, least and most of alternating rounds; ten points a box, as in training."
     write_page(options.out, "assign", "", hardware(options.device),
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def make_case(batch: int, size: int, count: int, device: str) -> Case:
-    """A batch with ``count`` boxes an image."""
+    """A batch with ``count`` boxes per image."""
     generator = torch.Generator().manual_seed(count)
     points, strides = [], []
     for stride in STRIDES:

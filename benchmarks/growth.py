@@ -110,7 +110,7 @@ def page(options: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> 
         for name, results in runs.items()
     ]
     against = "against the first"
-    cpu = "processor ms an image"
+    cpu = "processor ms per image"
     header = ("data", "images/s", against, cpu, against, "RSS MiB", "images are kept")
     title = f"# Training {options.model} on more images, {options.imgsz} px, batch {options.batch}"
     return [title, table(header, rows)]

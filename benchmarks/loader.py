@@ -43,7 +43,7 @@ from yolodet.detector.models.build import build
 
 HERE = Path(__file__).parent
 DEFAULT = Augment(0.015, 0.7, 0.4, 0.0, 0.1, 0.5, 0.0, 0.0, 0.5, 1.0, 0.0, 10**6)
-"""The training defaults: colour, translation, zoom, left-right flips, mosaic."""
+"""The training defaults: color, translation, zoom, left-right flips, mosaic."""
 TURNED = Augment(0.015, 0.7, 0.4, 10.0, 0.1, 0.5, 2.0, 0.0, 0.5, 1.0, 0.0, 10**6)
 WARPS = "four warps alone"
 DECODE = "JPEG decode alone"

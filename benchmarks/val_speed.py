@@ -55,12 +55,12 @@ def page(options: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]) -> 
                      shown(spread(val), 2), shown(spread(share), 1)])  # fmt: skip
         speed = results[-1]["val_ms_an_image"]
         named = ", ".join(f"{name} {value:.2f}" for name, value in speed.items())
-        parts.append(f"Validation with amp={amp}, ms an image: {named}.")
+        parts.append(f"Validation with amp={amp}, ms per image: {named}.")
     title = (
         f"# Validating {options.model} at {options.imgsz} px, batch {options.batch}, on "
         f"{Path(options.data).stem}"
     )
-    header = ("", "precision", "training, ms an image", "validation, ms an image",
+    header = ("", "precision", "training, ms per image", "validation, ms per image",
               "% of training three times the images")  # fmt: skip
     return [title, table(header, rows), *parts]
 

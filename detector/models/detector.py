@@ -26,7 +26,7 @@ from .pyramid import Features
 class Detector(nn.Module):
     """Backbone, neck and head under one name.
 
-    name: the name it was built by.  num_classes: C.  strides: pixels a cell, level by level.
+    name: the name it was built by.  num_classes: C.  strides: pixels per cell, level by level.
     detach_one_to_one: in training the one-to-one branch reads features without sending gradients
     into them.  auxiliary: (inputs, levels of the backbone) -> features of the branch ``auxiliary``,
     in families that train with one.  bgr, scale: what the first convolution expects, where that is

@@ -76,5 +76,5 @@ class Neck(nn.Module):
 
 
 def beside(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
-    """``small`` [B,C,H,W] doubled by nearest neighbours beside ``large`` [B,D,2H,2W]."""
+    """``small`` [B,C,H,W] doubled by nearest neighbors beside ``large`` [B,D,2H,2W]."""
     return join((F.interpolate(small, scale_factor=2.0, mode="nearest"), large))

@@ -34,7 +34,7 @@ def test_the_same_boxes_are_kept(iou: float, agnostic: bool) -> None:
 
 
 def test_a_chain_of_boxes_of_overlaps_is_solved() -> None:
-    """Each box overlaps its neighbours alone: the first goes in, the second out, and so on."""
+    """Each box overlaps its neighbors alone: the first goes in, the second out, and so on."""
     starts = 30.0 * torch.arange(16)
     boxes = torch.stack((starts, torch.zeros(16), starts + 100, torch.full((16,), 50.0)), 1)
     scores = torch.linspace(0.9, 0.3, 16)

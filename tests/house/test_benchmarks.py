@@ -243,7 +243,7 @@ def made_up(words: Sequence[str], environment: Any = None) -> dict[str, Any]:
                 "| **outside forward and backward** | **10.0 %** | **10.0 %** |",
             ],
         ),
-        # 40 ms an image to validate, 100 to train: a share of 40 / 300
+        # 40 ms per image to validate, 100 to train: a share of 40 / 300
         ("val_speed", ["--data", "my.yaml"], ["| 40.00 (40.00-40.00) | 13.3 (13.3-13.3) |"]),
         (
             "growth",

@@ -244,7 +244,7 @@ def test_what_results_and_boxes_are_said_to_have_they_have() -> None:
     assert metrics <= {*dir(MeasuredResults)} and len(metrics) > 8
 
 
-def test_the_licence_is_the_whole_text() -> None:
+def test_the_license_is_the_whole_text() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
     assert len(text.split()) == 1581

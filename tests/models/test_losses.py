@@ -318,7 +318,7 @@ def test_loss_runs_in_float32_under_autocast(dtype: torch.dtype) -> None:
 
 
 def test_two_copies_of_a_batch_have_the_mean_loss_of_one() -> None:
-    """The normaliser is that of the batch, so a batch of twins gives twice the (per-image) total of
+    """The normalizer is that of the batch, so a batch of twins gives twice the (per-image) total of
     one."""
     batch = make_batch(2)
     predictions = make_predictions(batch)

@@ -266,7 +266,7 @@ def test_class_keys_are_all_parameters_that_depend_on_the_class_count(name: str)
     assert all(shapes[1][key][0] == 7 for key in detector.class_keys)
 
 
-def test_unit_ranges_and_colour_order_are_the_models_own_business() -> None:
+def test_unit_ranges_and_color_order_are_the_models_own_business() -> None:
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.device("meta"):
         rgb, bgr = build("yolo26n", 2), build("yolox_tiny", 2)

@@ -4,7 +4,7 @@ What is shown: forward, loss, clipping, optimizer and average run on one device,
 are meant, with one wait of the host; so do moving a batch, drawing it, and reading detections.  How
 many launches a step asks for is pinned, so that it only falls.
 
-What can not be shown without a driver: the backward pass (the engine asks for a CUDA context: its
+What cannot be shown without a driver: the backward pass (the engine asks for a CUDA context: its
 place is taken by empty gradients), the sanity check and the probe (they copy modules, restore the
 card's random state and go backward), streams (train/feed.py), torch.compile, times and numbers.
 """
@@ -44,7 +44,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
 
 
 def average_of(card: Card, model: Detector) -> ModelEma:
-    """An average whose copy of the model is on the card: modules can not be copied there."""
+    """An average whose copy of the model is on the card: modules cannot be copied there."""
     ema = ModelEma(torch.nn.Identity(), decay=0.9, tau=10.0)
     ema.average = card.detector(model.name).eval().requires_grad_(False)
     return ema

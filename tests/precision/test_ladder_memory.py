@@ -86,7 +86,7 @@ def test_a_damaged_memory_is_ignored(checks: Checks, cache: Path, damage: str) -
     file.write_text(damage)
     assert not choose(True).cached
     assert len(checks.asked) == 2
-    assert choose(True).cached  # and it has been mended
+    assert choose(True).cached  # and the file is written anew
 
 
 def test_trials_of_other_precisions_are_not_taken_from_memory(checks: Checks, cache: Path) -> None:
@@ -156,7 +156,7 @@ def test_another_error_is_not_taken_for_too_little_memory(monkeypatch: pytest.Mo
         choose(True)
 
 
-def test_too_much_for_the_cpu_is_recognised() -> None:
+def test_too_much_for_the_cpu_is_recognized() -> None:
     with pytest.raises(RuntimeError) as failure:
         torch.empty(2**55)
     assert ladder.out_of_memory(failure.value)

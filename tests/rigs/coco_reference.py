@@ -44,7 +44,7 @@ def pycocotools_numbers(ground_truth: dict, results: list[dict]) -> dict[str, fl
         if results:
             found = truth.loadRes(copy.deepcopy(results))
         else:
-            found = COCO()  # pycocotools can not load an empty list
+            found = COCO()  # pycocotools cannot load an empty list
             found.dataset = {**copy.deepcopy(ground_truth), "annotations": []}
             found.createIndex()
         evaluator = COCOeval(truth, found, "bbox")

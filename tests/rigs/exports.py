@@ -39,7 +39,7 @@ needs_onnx = pytest.mark.skipif(bool(missing_packages(FORMATS["onnx"])), reason=
 
 
 def make_image(size: tuple[int, int], seed: int) -> np.ndarray:
-    """Soft patches of colour, [H,W,3] uint8."""
+    """Soft patches of color, [H,W,3] uint8."""
     patches = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return cv2.resize(patches, size[::-1], interpolation=cv2.INTER_CUBIC)
 

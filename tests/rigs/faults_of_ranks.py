@@ -49,7 +49,7 @@ def unreadable_image(trainer: Trainer) -> None:
 
     def epoch(number: int, start_step: int = 0) -> Any:
         if number == 1:
-            raise ImageError("photo.jpg: can not be read any more")
+            raise ImageError("photo.jpg: cannot be read any more")
         return whole(number, start_step)
 
     loader.epoch = epoch  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ Scenes are drawn, yolo26n learns them from scratch by the shipped defaults, thro
 as a user would, in float32, and is measured through both heads.  Each measure has to land in its
 band.  What the bands rest on, and what breaks them: docs/accuracy-gate.md.
 
-The ten kinds of things that det draws are two classes here, round and not: ten can not be told
+The ten kinds of things that det draws are two classes here, round and not: ten cannot be told
 apart in a minute, and numbers near 0 tell little.
 
 As a program it is one run: ``python tests/rigs/gate.py FOLDER SEED`` prints the measures as JSON.

@@ -279,7 +279,7 @@ def test_an_error_of_one_rank_ends_both_with_its_line_said_once(
 ) -> None:
     first, second = pool.run("train", tmp_path, data=str(data), fault="unreadable_image")
     assert first.code == second.code == 1
-    assert "det: error: photo.jpg: can not be read any more" in second.talk
+    assert "det: error: photo.jpg: cannot be read any more" in second.talk
     assert "det: error" not in first.talk
     assert load_state(tmp_path / "train" / LAST)["position"]["epoch"] == 1
 

@@ -23,17 +23,17 @@ SIZE, STEPS = 64, 8
 
 
 def scenes(images: int = 4) -> Batch:
-    """Smooth colours with a red and a blue rectangle in each image."""
+    """Smooth colors with a red and a blue rectangle in each image."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(images, 3, 5, 5, generator=generator) * 255
     pixels = F.interpolate(coarse, (SIZE, SIZE), mode="bicubic").clamp(0, 255).to(torch.uint8)
     boxes = []
     for image in pixels:
-        for colour in ((250, 30, 30), (20, 60, 240)):
+        for color in ((250, 30, 30), (20, 60, 240)):
             side = torch.randint(16, 32, (2,), generator=generator)
             x, y = (torch.rand(2, generator=generator) * (SIZE - side)).int().tolist()
             right, bottom = x + int(side[0]), y + int(side[1])
-            image[:, y:bottom, x:right] = torch.tensor(colour, dtype=torch.uint8)[:, None, None]
+            image[:, y:bottom, x:right] = torch.tensor(color, dtype=torch.uint8)[:, None, None]
             boxes.append([x, y, right, bottom])
     labels, owners = torch.tensor([0, 1] * images), torch.arange(images).repeat_interleave(2)
     sizes, numbers = [(SIZE, SIZE)] * images, list(range(images))

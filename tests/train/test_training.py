@@ -259,7 +259,7 @@ def write_scenes(folder: Path, numbers: Sequence[int]) -> Path:
 def test_four_images_are_learnt_by_heart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amp: bool
 ) -> None:
-    """The whole way with the real detector: what is not learnt here can not be learnt at all.  The
+    """The whole way with the real detector: what is not learnt here cannot be learnt at all.  The
     scenes are ones without objects of a few pixels, which take longer."""
     monkeypatch.undo()
     monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
