@@ -16,6 +16,8 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,9 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock
-
 from .errors import DetError
+
+if sys.platform != "win32":
+    import fcntl
 
 Progress = Callable[[int, int], None]
 
@@ -87,15 +90,20 @@ def _check_hash(part: Path, url: str, expected: str | None) -> None:
 
 @contextlib.contextmanager
 def _locked(part: Path) -> Iterator[Path]:
-    """Create ``part`` and lock it; other processes that want the same file wait.  The lock file
-    stays: removing it would let two processes hold two locks."""
-    with FileLock(part.with_name(f"{part.name}.lock")):
-        part.touch()
-        try:
-            yield part
-        finally:
-            if part.exists() and not part.stat().st_size:
-                _forget(part)
+    """Create ``part`` and lock it; other processes that want the same file wait."""
+    while True:
+        with part.open("ab") as file:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(file.fileno()).st_ino != part.stat().st_ino:
+                    continue  # the process that held the lock has renamed the file
+                try:
+                    yield part
+                finally:
+                    if part.exists() and not part.stat().st_size:
+                        _forget(part)
+                return
 
 
 @dataclass
