@@ -22,6 +22,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -41,6 +42,7 @@ _MOST_WORKERS = 16
 _MOST_PLANNERS = 4  # an image is planned in a tenth of the time that drawing it takes
 _PLANNED_BYTES = 2**16  # of an image, in the memory that processes share
 _AHEAD = 2  # batches each worker prepares ahead
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}  # those that the trainer answers, not its workers
 
 Prepared = Batch | PlannedBatch
 """What threads and processes prepare."""
@@ -314,7 +316,8 @@ class _Processes:
     def run(self, batches: list[list[Key]]) -> Iterator[Prepared]:
         """Draw ``batches`` in order."""
         self._batches[:] = batches
-        iterator = iter(self._loader)  # the same one every time: it is what owns the processes
+        with _signals_held():
+            iterator = iter(self._loader)  # the same one every time: it is what owns the processes
         self._iterator = iterator
         for result in iterator:
             if isinstance(result, ImageError):
@@ -379,6 +382,25 @@ def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _ignore_once)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals to this thread, and to the processes that it starts, wait until the context ends.
+
+    A process inherits the mask. It would otherwise be ended by a signal that arrives before
+    ``_start_worker`` has run. Windows has no such mask.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ignore_once(signum: int, frame: FrameType | None) -> None:

@@ -224,19 +224,33 @@ def test_ranks_validate_the_batches_of_one_process_in_turn(
 
 
 def test_processes_that_get_a_sigterm_finish_the_epoch(dataset: DetectionDataset) -> None:
-    """A SIGTERM to the process group is for the trainer, which saves first; a second one ends."""
+    """A SIGTERM to the process group is for the trainer, which saves first; a second one ends.
+
+    The first one arrives while the processes start, before any of their code has run.
+    """
     loader = Loader(dataset, 2, shuffle=True, workers=2)
     batches = loader.epoch(0)
-    next(batches)
-    for child in multiprocessing.active_children():
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGTERM)
-    assert len(list(batches)) == len(loader) - 1
+    started = threading.Thread(target=_terminate_children)
+    started.start()
+    assert len(list(batches)) == len(loader)
+    started.join()
     with pytest.raises(RuntimeError, match="DataLoader worker"):
-        os.kill(child.pid, signal.SIGTERM)
-        child.join(10)
+        for child in multiprocessing.active_children():
+            while child.is_alive():  # a signal that arrives beside another one is merged with it
+                os.kill(child.pid or 0, signal.SIGTERM)
+                child.join(0.2)
         list(loader.epoch(1))
     loader.close()
+
+
+def _terminate_children() -> None:
+    """Send a SIGTERM to each of the two processes as soon as it exists."""
+    told: set[int] = set()
+    while len(told) < 2:
+        for child in multiprocessing.active_children():
+            if child.pid and child.pid not in told:
+                told.add(child.pid)
+                os.kill(child.pid, signal.SIGTERM)
 
 
 def test_batch_that_ranks_cannot_share_is_refused(dataset: DetectionDataset) -> None:
