@@ -45,8 +45,12 @@ demo: $(VENV)/det.stamp
 	@echo "det train data=coco8.yaml amp=True   (100 epochs of 4 images: seconds on a GPU, minutes on a CPU)"
 	$(BIN)/det train data=coco8.yaml amp=True
 
+# Files of tests side by side, each process with one thread: the cores are shared by processes.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+  --dist loadfile
+
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow
@@ -58,7 +62,7 @@ MASKED := tests/precision/test_hardware.py tests/precision/test_ladder.py \
   tests/train/test_trainer.py tests/export/test_quantize.py
 
 test-masked: $(VENV)/test.stamp
-	$(MASK) $(BIN)/python -m pytest $(MASKED)
+	$(MASK) $(SIDE_BY_SIDE) $(MASKED)
 
 gate: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m gate tests/train/test_accuracy_gate.py
