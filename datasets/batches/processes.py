@@ -168,4 +168,5 @@ def to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[
 
 
 def sample_indices(keys: Sequence[Key]) -> list[int]:
+    """Which images of the data set the keys mean."""
     return [index for _, index, _ in keys]
