@@ -61,7 +61,7 @@ def trained(options: argparse.Namespace, name: str, seed: int) -> list[float]:
             **words, epochs=options.epochs, seed=seed, project=folder, name="run"
         )
         best = YOLO(next(folder.glob("run*/weights/best.safetensors")))
-        scores = [best.val(**words, split=s, nms=n, save=False)["AP"] for s, n in MEASURED]
+        scores = [best.val(**words, split=s, nms=n).box.map for s, n in MEASURED]
         result.write_text(json.dumps(scores))
     scores = json.loads(result.read_text())
     return [float(score) for score in scores]
