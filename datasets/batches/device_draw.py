@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...files.limits import available_memory, usable_cores
+from ...files.limits import available_memory
 from ..augment.mosaic import half
 from ..images.image import FILL
 from ..nouns import Batch
@@ -80,7 +80,7 @@ class DevicePainter:
     def fill(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Read every image.  Raises ImageError if one cannot be read."""
         count = len(self._dataset)
-        with ThreadPoolExecutor(usable_cores(), "fill") as pool:
+        with ThreadPoolExecutor(torch.get_num_threads(), "fill") as pool:
             for start in range(0, count, _READ_AT_ONCE):
                 stop = min(start + _READ_AT_ONCE, count)
                 for index, image in enumerate(pool.map(self._read, range(start, stop)), start):

@@ -5,8 +5,8 @@ processes changes nothing, and an epoch can be entered at any step.  A global ba
 equal parts for the ranks, so that training sees the same batches on any number of devices.
 
 With ``workers`` processes, each prepares whole batches ahead of time, which suits a model on
-another device.  With none, the threads of a pool prepare the next batch together, on all cores,
-when it is needed.  That suits a model on the same cores: nothing competes with it or idles.
+another device.  With none, the threads of a pool, as many as torch computes with, prepare the next
+batch together when it is needed: nothing competes with a model on the same cores, or idles.
 
 If a painter holds the images on a device, processes and threads only plan; the painter draws the
 planned batch when it is needed.
@@ -94,7 +94,7 @@ class Loader:
         self.fewer_workers = _why_fewer(named, len(shares), room) if self.workers < named else ""
         self._device_type = device_type
         self._context = context
-        self._pool_size = min(cores, share)
+        self._pool_size = min(torch.get_num_threads(), share)  # `threads=` limits both
         self._pool: ThreadPoolExecutor | None = None
         self._processes: Processes | None = None
 

@@ -223,6 +223,21 @@ def test_ranks_validate_the_batches_of_one_process_in_turn(
         assert mine == alone[rank::world_size] and len(mine) == len(loader)
 
 
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_as_many_threads_draw_as_compute(dataset: DetectionDataset, wanted: int) -> None:
+    """So that ``threads=`` and OMP_NUM_THREADS limit both."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted)
+    try:
+        loader = Loader(dataset, 4, shuffle=False, workers=0)
+    finally:
+        torch.set_num_threads(before)
+    list(loader.epoch(0))
+    drawing = [t for t in threading.enumerate() if t.name.startswith("loader")]
+    loader.close()
+    assert len(drawing) == wanted
+
+
 def test_processes_that_get_a_sigterm_finish_the_epoch(dataset: DetectionDataset) -> None:
     """A SIGTERM to the process group is for the trainer, which saves first; a second one ends.
 
