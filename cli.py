@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .detector.options.argv import read_words
-from .detector.options.catalogue import Command
+from .detector.options.catalog import Command
 from .detector.options.errors import UsageError
 from .detector.options.fields import options_of
 from .detector.options.parse import parse

@@ -105,8 +105,8 @@ def dense(case: Case, topk: int = 10, alpha: float = 0.5, beta: float = 6.0) -> 
     truth = case.true_boxes.view(images, count, 1, 4)
     labels = case.true_labels.view(images, 1, count).expand(-1, len(case.points), -1)
     half = (truth[..., 2:] - truth[..., :2]).clamp(min=float(STRIDES[1])) / 2
-    centre = (truth[..., :2] + truth[..., 2:]) / 2
-    inside = ((case.points - centre).abs() < half).all(3)  # [B,m,A]
+    center = (truth[..., :2] + truth[..., 2:]) / 2
+    inside = ((case.points - center).abs() < half).all(3)  # [B,m,A]
     score = case.logits.gather(2, labels).transpose(1, 2).sigmoid()
     boxes = case.boxes[:, None].expand(-1, count, -1, -1)
     overlap = matched_ciou(boxes.reshape(-1, 4), truth.expand_as(boxes).reshape(-1, 4))

@@ -75,8 +75,8 @@ def write_yolo(records: list[Record], folder: Path) -> Path:
     (folder / "labels").mkdir()
     for record in records:
         height, width = record.size
-        centres = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2
-        rows = np.concatenate((centres, record.boxes[:, 2:] - record.boxes[:, :2]), 1)
+        centers = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2
+        rows = np.concatenate((centers, record.boxes[:, 2:] - record.boxes[:, :2]), 1)
         table = np.column_stack((record.labels, rows / (width, height, width, height)))
         np.savetxt(folder / "labels" / f"{record.path.stem}.txt", table, "%d" + " %.6f" * 4)
     data = folder / "data.yaml"
@@ -213,7 +213,7 @@ def _endless(loader: Loader) -> Iterator[torch.Tensor]:
 def _step(
     model: torch.nn.Module, stream: Iterator[torch.Tensor] | None, images: torch.Tensor
 ) -> None:
-    """Forward and backward in bf16; what is learnt does not matter here."""
+    """Forward and backward in bf16; what is learned does not matter here."""
     if stream is not None:
         images = next(stream)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""Does the format of Newton-Schulz products change what is learnt?  AP by format and seed.
+"""Does the format of Newton-Schulz products change what is learned?  AP by format and seed.
 
     python benchmarks/newton_schulz.py --data bccd.yaml [--epochs 30 --seeds 0 1 2 --imgsz 320]
 

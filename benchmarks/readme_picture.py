@@ -2,7 +2,7 @@
 
     python benchmarks/readme_picture.py [--epochs 20 --images 1000 --work runs/picture]
 
-Some eight minutes on two cores.  The scenes of the picture have another seed than those it learnt
+Some eight minutes on two cores.  The scenes of the picture have another seed than those it learned
 from; boxes, classes and scores are what `det predict` writes, nothing is left out or chosen.
 """
 

@@ -63,12 +63,12 @@ def make_files(folder: Path, images: int, boxes: int) -> None:
     rng = np.random.default_rng(0)
     for number in range(images):
         (folder / "images" / "train" / f"{number:07}.jpg").write_bytes(picture.tobytes())
-        centres = rng.uniform(0.2, 0.8, (boxes, 2))
+        centers = rng.uniform(0.2, 0.8, (boxes, 2))
         sides = rng.uniform(0.05, 0.3, (boxes, 2))
         rows = [
             f"{label} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
             for label, (x, y), (w, h) in zip(
-                rng.integers(0, CLASSES, boxes), centres, sides, strict=True
+                rng.integers(0, CLASSES, boxes), centers, sides, strict=True
             )
         ]
         (folder / "labels" / "train" / f"{number:07}.txt").write_text("".join(rows))

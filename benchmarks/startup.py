@@ -3,7 +3,7 @@
     python benchmarks/startup.py [--data coco8.yaml --rounds 5] [--out FOLDER]
 
 Each is a process of its own, timed from outside, in alternating rounds after one that is not
-counted.  The first training step ends where the first batch has been learnt from: the check of
+counted.  The first training step ends where the first batch has been learned from: the check of
 mixed precision, which comes before it, is in it once as a first run pays for it and once as every
 later one does, from the verdict that is kept.
 """

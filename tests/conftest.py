@@ -56,7 +56,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight images of one class to train on, learnt in a few steps."""
+    """Eight images of one class to train on, learned in a few steps."""
     from tiny import write_squares
 
     return write_squares(tmp_path_factory.mktemp("data") / "squares")

@@ -123,5 +123,5 @@ def _plain(meta: Meta) -> dict[str, Any]:
 
 def _count(numbers: Mapping[str, int]) -> dict[str, int]:
     """Tensors, and how many of their numbers are parameters."""
-    learnt = sum(n for name, n in numbers.items() if not name.endswith(STATISTICS))
-    return {"tensors": len(numbers), "parameters": learnt}
+    learned = sum(n for name, n in numbers.items() if not name.endswith(STATISTICS))
+    return {"tensors": len(numbers), "parameters": learned}

@@ -37,7 +37,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COLUMNS = ("class", "cx", "cy", "w", "h")
 
 NO_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt")
-"""Text files that labelling tools leave among label files."""
+"""Text files that labeling tools leave among label files."""
 
 
 @register("yolo")

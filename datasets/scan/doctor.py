@@ -50,7 +50,7 @@ class FindingGroup:
 class SplitReport:
     """What a split holds.
 
-    images: all, usable or not.  backgrounds: usable images without a box.  unlabelled: images
+    images: all, usable or not.  backgrounds: usable images without a box.  unlabeled: images
     without a label file.  per_class: class name -> boxes.
     """
 
@@ -58,7 +58,7 @@ class SplitReport:
     usable: int
     boxes: int
     backgrounds: int
-    unlabelled: int
+    unlabeled: int
     per_class: dict[str, int]
     fingerprint: str
 
@@ -100,7 +100,7 @@ def check_dataset(dataset: Dataset, *, on_progress: Progress | None = None) -> R
             continue
         findings.extend(scans[split].findings)
         findings.extend(_tiny_boxes(scans[split].records))
-        findings.extend(_unlabelled(scans[split]))
+        findings.extend(_unlabeled(scans[split]))
     findings.extend(_copies(scans, _shared_sources(dataset)))
     findings.extend(_unused(dataset, scans))
     if "train" in scans:
@@ -171,7 +171,7 @@ def _split_report(dataset: Dataset, scan: Scan) -> SplitReport:
         usable=len(scan.records),
         boxes=sum(counts),
         backgrounds=sum(not len(record.labels) for record in scan.records),
-        unlabelled=len(scan.unlabelled),
+        unlabeled=len(scan.unlabeled),
         per_class=per_class,
         fingerprint=scan.fingerprint,
     )
@@ -188,10 +188,10 @@ def _tiny_boxes(records: Sequence[Record]) -> list[Finding]:
     return findings
 
 
-def _unlabelled(scan: Scan) -> list[Finding]:
+def _unlabeled(scan: Scan) -> list[Finding]:
     return [
-        Finding("image-unlabelled", "info", path, 0, "no label file: taken as a background")
-        for path in scan.unlabelled
+        Finding("image-unlabeled", "info", path, 0, "no label file: taken as a background")
+        for path in scan.unlabeled
     ]
 
 

@@ -57,7 +57,7 @@ class Scan:
 
     records: the usable images, sorted by path.  fingerprint: a sha256 that changes when a class
     name, a file, its size or its time of change does, and not when the folder moves.
-    num_images: images looked at, usable or not.  unlabelled: those without an annotation.
+    num_images: images looked at, usable or not.  unlabeled: those without an annotation.
     """
 
     split: str
@@ -65,7 +65,7 @@ class Scan:
     findings: list[Finding]
     fingerprint: str
     num_images: int
-    unlabelled: list[Path]
+    unlabeled: list[Path]
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def scan_split(
         findings=listing.findings + [found for entry in entries for found in entry.findings],
         fingerprint=_fingerprint(dataset, images, stamps),
         num_images=len(images),
-        unlabelled=[Path(image) for image, stamp in pairs if stamp == ABSENT],
+        unlabeled=[Path(image) for image, stamp in pairs if stamp == ABSENT],
     )
     _refuse_empty(dataset, scan, sources[0])
     return scan
@@ -219,7 +219,7 @@ def _refuse_empty(dataset: Dataset, scan: Scan, first_source: str) -> None:
         raise EmptyDatasetError(f"{where}: none of {scan.num_images} images can be used{first}")
     if any(len(record.labels) for record in scan.records):
         return
-    there = scan.num_images - len(scan.unlabelled)
+    there = scan.num_images - len(scan.unlabeled)
     message = (
         f"none of {scan.num_images} images has a usable box; {there} have a label file, "
         f"the first is expected at {first_source}"

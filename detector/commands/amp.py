@@ -6,7 +6,7 @@ from typing import Any
 
 from ..checkpoints.check import check_model
 from ..options.amp import AmpConfig, BenchAmpConfig, ProbeConfig
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.names import PRECISIONS
 from ..run.check import check_common, check_data, refuse
 from ..run.log import Log

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..options import pages
-from ..options.catalogue import MODEL_COMMANDS, Command
+from ..options.catalog import MODEL_COMMANDS, Command
 from ..run.log import Log
 from .outcome import Outcome
 

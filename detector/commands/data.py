@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log

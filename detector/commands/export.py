@@ -9,7 +9,7 @@ from ...weights.zoo import ZOO
 from ..checkpoints.check import find_trained, nms_pairs, say_newest
 from ..export.check import check_options
 from ..export.targets import choose
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import format_of

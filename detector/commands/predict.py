@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..checkpoints.check import find_trained, nms_pairs, say_newest
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.predict import PredictConfig
 from ..predict.locate import locate
 from ..run.check import check_common, refuse

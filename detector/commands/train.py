@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.train import TrainConfig
 from ..run.log import Log
 from ..run.rank_info import rank_info

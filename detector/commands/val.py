@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..checkpoints.check import find_trained, nms_pairs, say_newest
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.val import ValConfig
 from ..run.check import check_common, check_data, refuse
 from ..run.log import Log

@@ -15,7 +15,7 @@ from ...files.version import __version__
 from ...weights.describe import describe_file
 from ...weights.shelf import check_obtainable, converted, is_here, weights_folder
 from ...weights.zoo import ZOO, license_notice
-from ..options.catalogue import Command
+from ..options.catalog import Command
 from ..options.errors import UsageError, nearest
 from ..options.formats import format_of
 from ..options.names import FOREIGN, MODELS

@@ -30,7 +30,7 @@ class ClassNames(NamedTuple):
 class GroundTruth:
     """What detections are compared with.
 
-    records: annotated images, labelled with the class numbers of the model.  class_names: of the
+    records: annotated images, labeled with the class numbers of the model.  class_names: of the
     classes that are measured.  single_cls: all classes are one, in ``records`` already; the labels
     of detections must be merged too.
     """

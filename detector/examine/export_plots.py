@@ -57,7 +57,7 @@ def _bars(
     rounds: Sequence[Sequence[float]] | None = None,
     form: str = ".3g",
 ) -> None:
-    """One labelled bar per file, a dash where there is no value.  rounds: drawn as a line from the
+    """One labeled bar per file, a dash where there is no value.  rounds: drawn as a line from the
     lowest to the highest.  form: of the number."""
     behind = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
     known = [value or 0.0 for value in values]

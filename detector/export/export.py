@@ -133,7 +133,7 @@ def about_of(row: Format, graph: ExportGraph, settings: Settings, meta: Meta) ->
         nms=graph.nms,
         max_det=graph.max_det,
         written_on=graph.device.type,
-        licence=meta.license,
+        license=meta.license,
         provenance=meta.provenance,
         det_version=__version__,
         checkpoint=plain(asdict(meta)),

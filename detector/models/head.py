@@ -1,7 +1,7 @@
 """From features to Predictions, and from Predictions to boxes.
 
 A branch is one tower for boxes and one for classes on every level; it says, for each anchor point
-(the centre of a cell), class logits and the distances from the point to the four sides of a box.
+(the center of a cell), class logits and the distances from the point to the four sides of a box.
 Decoding runs in float32 whatever the precision around it: in half precision a coordinate near 640
 is only known to half a pixel. Sources: anchor-free ltrb boxes, FCOS (arXiv 1904.01355);
 distributions over distances, GFL (arXiv 2006.04388 section 3).
@@ -27,7 +27,7 @@ Tower = Callable[[int], nn.Sequential]
 
 
 class AnchorPoints:
-    """Cell centres in input pixels for the feature sizes seen so far.
+    """Cell centers in input pixels for the feature sizes seen so far.
 
     Plain data beside the module: nothing is registered, nothing belongs to an autograd graph.
     """
@@ -62,7 +62,7 @@ class AnchorPoints:
 def make_points(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cell centres ``(column + 0.5, row + 0.5) * stride`` [A,2] and strides [A], float32."""
+    """Cell centers ``(column + 0.5, row + 0.5) * stride`` [A,2] and strides [A], float32."""
     points, each = [], []
     for (height, width), stride in zip(sizes, strides, strict=True):
         x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) * stride

@@ -21,7 +21,7 @@ class Predictions:
 
     logits: [B,A,C] class scores before the sigmoid.  distances: [B,A,4R] left, top, right, bottom:
     with R = 1 directly in stride units, with R > 1 the logits of a distribution over 0..R-1 a side
-    (side-major).  points: [A,2] float32 anchor points x, y in input pixels (cell centres).
+    (side-major).  points: [A,2] float32 anchor points x, y in input pixels (cell centers).
     strides: [A] float32.
     """
 

@@ -1,4 +1,4 @@
-"""YOLOv9 t, s, m, c: ELAN blocks of re-parameterised convolutions, and an auxiliary branch.
+"""YOLOv9 t, s, m, c: ELAN blocks of re-parameterized convolutions, and an auxiliary branch.
 
 The auxiliary branch reads features of its own (a second top-down path in t and s, a second backbone
 in m and c) and is there for training only: ``fuse`` with ``branches`` drops it.  Each side of a box
@@ -147,7 +147,7 @@ class RepConv(Fusable):
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Add the folded 1x1 kernel to the centre of the folded 3x3 kernel."""
+        """Add the folded 1x1 kernel to the center of the folded 3x3 kernel."""
         if isinstance(self.narrow, nn.Identity):
             return
         self.wide.fuse()
@@ -160,7 +160,7 @@ class RepConv(Fusable):
 
 
 def rep_bottleneck(c: int) -> Bottleneck:
-    """A chain's link: re-parameterised, then plain 3x3 convolution."""
+    """A chain's link: re-parameterized, then plain 3x3 convolution."""
     return Bottleneck(RepConv(c), Conv(c, c, 3))
 
 

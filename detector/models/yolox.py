@@ -4,8 +4,8 @@ Two things are said here in the words of ``Predictions``, exactly and differenti
 
 - A score is class probability times objectness.  With class logit c and objectness logit o, the
   logit of the product s(c) s(o) is -log(e^-c + e^-o + e^-(c+o)): that is what ``logits`` holds.
-- A box is centre offset t from the cell's corner and log size u, in strides.  Seen from the cell's
-  centre its sides are at (e^u / 2) -+ (t - 1/2): that is what ``distances`` holds (R = 1).
+- A box is center offset t from the cell's corner and log size u, in strides.  Seen from the cell's
+  center its sides are at (e^u / 2) -+ (t - 1/2): that is what ``distances`` holds (R = 1).
 
 Both are computed in float32.  Source: YOLOX (arXiv 2107.08430).
 """
@@ -28,7 +28,7 @@ from .pyramid import Backbone, Neck
 PRIOR = -math.log((1 - 0.01) / 0.01)
 """Bias of fresh class and objectness logits: probability 0.01."""
 BOX_PRIOR = (0.5, 0.5, math.log(4), math.log(4))
-"""Bias of fresh boxes: two strides to each side of the cell's centre, as in the other families."""
+"""Bias of fresh boxes: two strides to each side of the cell's center, as in the other families."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .catalogue import COMMANDS, Command
+from .catalog import COMMANDS, Command
 from .errors import UsageError, nearest
 from .fields import Option
 from .parse import FALSE, TRUE, find_option

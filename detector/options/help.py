@@ -1,4 +1,4 @@
-"""The help on the terminal: Typer lays out what the catalogue says.
+"""The help on the terminal: Typer lays out what the catalog says.
 
 Only help imports Typer, so that no other command waits for it.  Nothing here knows an option by
 name.
@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 import typer
 
-from .catalogue import COMMANDS, GROUPS, Command
+from .catalog import COMMANDS, GROUPS, Command
 from .fields import Option, by_group, options_of, value_kind
 from .shared import FlagsConfig
 
@@ -30,7 +30,7 @@ def print_help(path: tuple[str, ...]) -> None:
 
 
 def _app() -> typer.Typer:
-    """Typer's commands, made from the catalogue."""
+    """Typer's commands, made from the catalog."""
     app = _group(ABOUT, EPILOG)
     groups = {name: _group(summary) for name, summary in GROUPS.items()}
     for command in COMMANDS:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from .catalogue import COMMANDS, MODEL_COMMANDS, Command
+from .catalog import COMMANDS, MODEL_COMMANDS, Command
 from .fields import Option, by_group, options_of, value_kind
 from .shared import FlagsConfig
 

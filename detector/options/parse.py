@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .catalogue import MODEL_COMMANDS, command_of
+from .catalog import MODEL_COMMANDS, command_of
 from .errors import UsageError, did_you_mean
 from .fields import Option, options_of
 

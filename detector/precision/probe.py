@@ -25,17 +25,17 @@ from .precision import Precision
 class Recording:
     """One stage in the float32 pass: arguments, outputs and their gradients, by position.
 
-    learnt: flat gradients [P] of its parameters; filled in after the backward pass (``learn``).
+    learned: flat gradients [P] of its parameters; filled in after the backward pass (``learn``).
     """
 
     arguments: tuple[Any, ...] = ()
     outputs: list[Tensor] = field(default_factory=list)
     gradients: dict[int, Tensor] = field(default_factory=dict)
-    learnt: Tensor | None = None
+    learned: Tensor | None = None
 
     def learn(self, module: nn.Module) -> None:
         """Take the gradients that the backward pass left in ``module``."""
-        self.learnt = flat_gradients(module)
+        self.learned = flat_gradients(module)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def replay(
 ) -> StageError:
     """Run a copy of ``module`` on the recorded inputs in ``precision``, send the recorded gradient
     back, and compare with what float32 made of them."""
-    reference = record.learnt
+    reference = record.learned
     assert reference is not None, "the recording has no gradients yet: call learn"
     found, outputs = _gradients(module, record, precision, scale)
     exact = torch.cat([t.flatten() for t in record.outputs])

@@ -15,7 +15,7 @@ import yaml
 
 from ...datasets.sets.description import read_description
 from ...datasets.sets.locate import DatasetError, find_yaml, load_dataset
-from ..options.catalogue import MODEL_COMMANDS
+from ..options.catalog import MODEL_COMMANDS
 from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import is_data_description

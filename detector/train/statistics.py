@@ -2,7 +2,7 @@
 
 A file whose norms were folded into its convolutions has none.  It is imported with norms that only
 add a bias: right for inference, but training normalizes with the statistics of the batch, which
-are very different, and so the first step would destroy what was learnt (0.082 AP against 0.516 on
+are very different, and so the first step would destroy what was learned (0.082 AP against 0.516 on
 a small set: docs/log.md).  Here the statistics are measured on training images, and each norm's
 gain and bias are changed so that in evaluation mode the model stays the same function.
 """

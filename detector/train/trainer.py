@@ -138,7 +138,7 @@ class Trainer:
             finite = output.loss.total.isfinite()  # of one batch among those that are accumulated
             for name, value in output.loss.parts.items():
                 at.add(name, torch.where(finite, value, 0.0))
-            at.add("learnt", finite.float())
+            at.add("learned", finite.float())
         at.add("images", len(batch) * self.ranks.size)
 
     def _finish_epoch(self) -> None:
@@ -260,7 +260,7 @@ class Trainer:
     def _mean_losses(self) -> dict[str, float]:
         """Of the epoch so far; nan before the first batch with a finite loss."""
         sums = self.at.sums
-        learned = float(sums.get("learnt", 0))
+        learned = float(sums.get("learned", 0))
         return {name: float(sums[name]) / learned if learned else math.nan for name in PARTS}
 
     # -- when numbers are not finite -------------------------------------------------------------

@@ -18,7 +18,7 @@ from yolodet import __version__
 from yolodet.cli import main
 from yolodet.datasets.drawn.shapes import write_shapes
 from yolodet.detector.checkpoints import check as model_check
-from yolodet.detector.options.catalogue import COMMANDS
+from yolodet.detector.options.catalog import COMMANDS
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.run import machine

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 import pytest
 import yaml
 from yolodet.detector.options.argv import read_words
-from yolodet.detector.options.catalogue import COMMANDS
+from yolodet.detector.options.catalog import COMMANDS
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.options.export import ExportConfig
 from yolodet.detector.options.fields import options_of

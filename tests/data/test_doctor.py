@@ -113,7 +113,7 @@ def test_classes_without_boxes_and_imbalance(healthy: Dataset) -> None:
     assert report.count("info") == 1
 
 
-def test_orphans_unlabelled_images_and_tiny_boxes(healthy: Dataset) -> None:
+def test_orphans_unlabeled_images_and_tiny_boxes(healthy: Dataset) -> None:
     labels = healthy.root / "labels/train"
     (labels / "gone.txt").write_text(ROW)
     (labels / "classes.txt").write_text("cat\ndog\n")
@@ -123,13 +123,13 @@ def test_orphans_unlabelled_images_and_tiny_boxes(healthy: Dataset) -> None:
     broken.write_bytes(b"")  # its label file is no orphan
     report = check_dataset(healthy)
     assert ids(report) == {
-        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabelled": 1,
+        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabeled": 1,
     }  # fmt: skip
     assert [group.severity for group in report.groups] == ["error", "warning", "warning", "info"]
     assert example(report, "label-orphan").startswith("labels/train/gone.txt: no image of that na")
     assert "1.6 x 20.0 pixels" in example(report, "box-tiny")
     train = report.splits["train"]
-    assert (train.images, train.usable, train.backgrounds, train.unlabelled) == (5, 4, 1, 1)
+    assert (train.images, train.usable, train.backgrounds, train.unlabeled) == (5, 4, 1, 1)
 
 
 def test_empty_split_is_a_finding_and_the_others_are_examined(healthy: Dataset) -> None:

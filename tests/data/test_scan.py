@@ -41,7 +41,7 @@ def test_records_of_a_folder_with_subfolders(tmp_path: Path) -> None:
     assert [len(record.labels) for record in scan.records] == [1, 1, 1, 1, 1, 0, 0, 1]
     assert scan.findings == []
     assert scan.num_images == 8
-    assert [path.name for path in scan.unlabelled] == ["g.tif"]
+    assert [path.name for path in scan.unlabeled] == ["g.tif"]
     assert done[-1] == (8, 8)
 
 

@@ -59,7 +59,7 @@ def test_where_the_xml_of_an_image_is(place: Path, image: str, file: str, found:
     text = f"format: voc\nval: {image.partition('/')[0]}\nnames: [cat]\n"
     scan = scan_split(load_dataset(describe(place / "set", text)), "val")
     assert [len(record.labels) for record in scan.records] == [int(found)]
-    assert len(scan.unlabelled) == int(not found)
+    assert len(scan.unlabeled) == int(not found)
     assert {f.id for f in scan.findings} <= {"split-without-box"}
 
 
@@ -199,7 +199,7 @@ def check_export(place: Path, name: str) -> None:
         assert [dataset.class_names[label] for label in record.labels] == told["labels"]
         boxes = np.array(told["boxes"]).reshape(-1, 4)
         np.testing.assert_allclose(record.boxes, boxes, atol=0.01)
-    kinds = ("label", "box", "xml", "size", "image-name", "image-unlabelled", "class-name")
+    kinds = ("label", "box", "xml", "size", "image-name", "image-unlabeled", "class-name")
     groups = check_dataset(dataset).groups
     counts = {g.id: g.count for g in groups if g.id.startswith(kinds) and g.id != "box-tiny"}
     assert counts.pop("label-orphan", 0) == (3 if name == "90-bad" else 0)

@@ -27,7 +27,7 @@ from yolodet.detector.evaluate.evaluator import Evaluation, Picture
 from yolodet.detector.evaluate.metrics import DetectionCollector
 from yolodet.detector.evaluate.postprocess import Detections
 
-GREY = np.full((120, 160, 3), 90, np.uint8)
+GRAY = np.full((120, 160, 3), 90, np.uint8)
 
 
 def changed(image: np.ndarray, original: np.ndarray) -> np.ndarray:
@@ -35,13 +35,13 @@ def changed(image: np.ndarray, original: np.ndarray) -> np.ndarray:
 
 
 def test_a_box_is_drawn_in_its_class_color_where_it_lies_on_a_copy():
-    image = GREY.copy()
+    image = GRAY.copy()
     drawn = draw_detections(image, np.array([[40.0, 50, 100, 110]]), [7], None, ["x"] * 8)
-    assert (image == GREY).all() and drawn.dtype == np.uint8
+    assert (image == GRAY).all() and drawn.dtype == np.uint8
     for y, x in ((110, 70), (80, 40), (80, 100)):
         assert tuple(drawn[y, x]) == class_color(7)
-    assert not changed(drawn, GREY)[60:100, 50:90].any()  # the inside stays visible
-    assert not changed(drawn, GREY)[:, 110:].any()
+    assert not changed(drawn, GRAY)[60:100, 50:90].any()  # the inside stays visible
+    assert not changed(drawn, GRAY)[:, 110:].any()
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_a_box_is_drawn_in_its_class_color_where_it_lies_on_a_copy():
 def test_tags_stay_whole_inside_the_picture(box):
     """The tag's area is the same wherever the box lies."""
     color = class_color(0)
-    inside = draw_detections(GREY, np.array([[40.0, 60, 60, 80]]), [0], [0.5], ["zebra"])
-    pushed = draw_detections(GREY, np.array([box], float), [0], [0.5], ["zebra"])
+    inside = draw_detections(GRAY, np.array([[40.0, 60, 60, 80]]), [0], [0.5], ["zebra"])
+    pushed = draw_detections(GRAY, np.array([box], float), [0], [0.5], ["zebra"])
     tag = inside[:58].reshape(-1, 3)
     filled = (tag == color).all(-1).sum()
     assert filled > 300
@@ -60,7 +60,7 @@ def test_tags_stay_whole_inside_the_picture(box):
 
 def test_the_best_detection_lies_on_top():
     boxes = np.array([[40.0, 50, 100, 110], [40.0, 50, 100, 110]])
-    drawn = draw_detections(GREY, boxes, [1, 2], [0.9, 0.1], ["a", "b", "c"])
+    drawn = draw_detections(GRAY, boxes, [1, 2], [0.9, 0.1], ["a", "b", "c"])
     assert tuple(drawn[110, 70]) == class_color(1)
 
 
@@ -78,8 +78,8 @@ def test_line_width_follows_the_picture_or_the_caller():
 
 
 def test_no_box_an_id_without_a_name_and_a_view_in_other_memory_are_drawn():
-    assert (draw_detections(GREY, np.empty((0, 4)), [], [], []) == GREY).all()
-    drawn = draw_detections(GREY[:, ::-1], np.array([[9.0, 30, 50, 70]]), [23], None, ["a"])
+    assert (draw_detections(GRAY, np.empty((0, 4)), [], [], []) == GRAY).all()
+    drawn = draw_detections(GRAY[:, ::-1], np.array([[9.0, 30, 50, 70]]), [23], None, ["a"])
     assert tuple(drawn[70, 30]) == PALETTE[3]
 
 

@@ -67,7 +67,7 @@ def test_a_file_answers_as_the_detector_and_says_what_it_is(name: str, tmp_path:
     about = model.about
     assert about.names == CLASS_NAMES and about.provenance == "made by a <test> & more"
     assert about.image_size == (96, 96) and about.meta == make_meta()
-    assert (about.licence, about.letterbox, about.stride) == ("Apache-2.0", "center", 32)
+    assert (about.license, about.letterbox, about.stride) == ("Apache-2.0", "center", 32)
     images = make_images(5, (96, 96))
     assert_same(find(lively_detector(), images), find(model, images))
 

@@ -94,7 +94,7 @@ def test_rows_are_said_again_in_the_words_of_predictions() -> None:
     ("texts", "answer"),
     [
         ({}, "was not written by det export"),
-        ({"det_schema": "9"}, "has export schema 9, this version reads up to 2: update yolodet"),
+        ({"det_schema": "9"}, "has export schema 9, this version reads up to 3: update yolodet"),
         ({"det_schema": "1"}, "is damaged"),
         ({"det_schema": "what"}, "is damaged"),
     ],

@@ -112,7 +112,8 @@ def edit_onnx(path: Path, **changes: str | None) -> None:
 @needs_onnx
 def test_files_of_the_first_schema_still_open(tmp_path: Path) -> None:
     path = exported(tmp_path, "onnx")
-    edit_onnx(path, det_schema="1", device='"cpu"', written_on=None, checksum=None, task=None)
+    old = {"det_schema": "1", "device": '"cpu"', "licence": '"MIT"'}
+    edit_onnx(path, **old, written_on=None, license=None, checksum=None, task=None)
     assert open_exported(path, CPU).about.written_on == "cpu"
 
 
@@ -156,7 +157,7 @@ def test_hostile_metadata_are_refused_in_one_line(tmp_path: Path, monkeypatch, c
 def test_every_field_has_a_rule(tmp_path: Path) -> None:
     path = exported(tmp_path, "torchscript")
     texts = about_file(path).texts()
-    for name in ("dynamic", "nms", "max_det", "licence", "precision", "smallest_side"):
+    for name in ("dynamic", "nms", "max_det", "license", "precision", "smallest_side"):
         with pytest.raises(ExportError, match=f"its metadata {name} has the value"):
             About.from_texts({**texts, name: "[null]"}, path)
         missing = {key: text for key, text in texts.items() if key != name}

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from yolodet.detector.options import pages
-from yolodet.detector.options.catalogue import COMMANDS
+from yolodet.detector.options.catalog import COMMANDS
 from yolodet.detector.options.fields import HEADINGS, options_of
 
 ROOT = Path(__file__).parents[2]

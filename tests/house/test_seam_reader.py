@@ -132,7 +132,7 @@ def test_its_classes_boxes_crowds_and_areas_are_scanned(dataset: Dataset) -> Non
     assert (dataset.format, dataset.class_names) == ("boxes-json", ("cat", "dog"))
     scan = scan_split(dataset, "val")
     rows = json.loads(dataset.splits["val"][0].read_text())["annotations"]
-    assert len(scan.records) == 8 and scan.findings == [] and scan.unlabelled == []
+    assert len(scan.records) == 8 and scan.findings == [] and scan.unlabeled == []
     found = [record for record in scan.records if len(record.labels)]
     for name in ("crowd", "area"):
         told = np.concatenate([getattr(record, name) for record in found])

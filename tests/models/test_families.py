@@ -151,13 +151,13 @@ def test_joint_logits_are_the_logits_of_the_product_also_where_it_saturates() ->
     assert joint.isfinite().all()
 
 
-def test_yolox_distances_are_its_boxes_seen_from_the_centre_of_the_cell() -> None:
+def test_yolox_distances_are_its_boxes_seen_from_the_center_of_the_cell() -> None:
     torch.manual_seed(0)
     points, strides = make_points([(3, 2), (1, 1), (1, 1)], (8, 16, 32), "cpu")
     raw = torch.randn(2, 8, 4)
     boxes = decode_boxes(Predictions(torch.zeros(2, 8, 1), distances_of(raw), points, strides))
     corner = points / strides[:, None] - 0.5  # the published formula counts from the cell's corner
-    centre = (raw[..., :2] + corner) * strides[:, None]
+    center = (raw[..., :2] + corner) * strides[:, None]
     size = raw[..., 2:].exp() * strides[:, None]
-    expected = torch.cat((centre - size / 2, centre + size / 2), -1)
+    expected = torch.cat((center - size / 2, center + size / 2), -1)
     torch.testing.assert_close(boxes, expected, atol=1e-4, rtol=1e-5)

@@ -89,10 +89,10 @@ def reference_assignment(
     for m, (true, label, image) in enumerate(
         zip(batch.boxes, batch.labels, batch.batch_index, strict=True)
     ):
-        centre, side = (true[:2] + true[2:]) / 2, (true[2:] - true[:2]).clamp(min=16)
+        center, side = (true[:2] + true[2:]) / 2, (true[2:] - true[:2]).clamp(min=16)
         ranked = []
         for p, point in enumerate(predictions.points):
-            if bool(((point > centre - side / 2) & (point < centre + side / 2)).all()):
+            if bool(((point > center - side / 2) & (point < center + side / 2)).all()):
                 score = predictions.logits[image, p, label].sigmoid().item()
                 overlap = max(matched_ciou(boxes[image, p][None], true[None]).item(), 0.0)
                 ranked.append((score**0.5 * overlap**6, p, overlap))

@@ -181,7 +181,7 @@ def test_one_to_one_sends_gradients_to_the_backbone_only_when_told(detach: bool)
     assert weight.grad.abs().sum() > 0
 
 
-def test_anchor_points_are_cell_centres_row_by_row() -> None:
+def test_anchor_points_are_cell_centers_row_by_row() -> None:
     points, strides = make_points([(2, 3), (1, 1)], (8, 16), "cpu")
     expected = [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12], [8, 8]]
     assert points.tolist() == expected and points.dtype == torch.float32

@@ -178,8 +178,8 @@ def change_samples(change: Callable[[Any, tuple[int, int, int]], Any], *, traini
     wrap(dataset.DetectionDataset, "draw", make)
 
 
-@breaks("the label reader takes the centre of a box for its corner")
-def centre_read_as_corner() -> None:
+@breaks("the label reader takes the center of a box for its corner")
+def center_read_as_corner() -> None:
     right = box_notations.xywhn_to_xyxy
 
     def read(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -300,6 +300,6 @@ def weight_decay_too_large() -> None:
     optim.DEFAULTS["MuSGD"]["weight_decay"] *= 100
 
 
-@breaks("no step is orthogonalised")
+@breaks("no step is orthogonalized")
 def muon_off() -> None:
     wrap(optim, "MUON_SHARE", lambda right: 0.0)

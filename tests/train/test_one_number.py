@@ -24,7 +24,7 @@ TRAIN = {
 
 
 def write_rectangles(folder: Path) -> Path:
-    """Bright and dark rectangles on grey in images of all shapes, some empty; returns the YAML."""
+    """Bright and dark rectangles on gray in images of all shapes, some empty; returns the YAML."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 12)):
         for kind in ("images", "labels"):

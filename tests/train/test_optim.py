@@ -59,7 +59,7 @@ def test_newton_schulz_is_close_to_the_svd_answer(dtype: torch.dtype) -> None:
         assert nn.functional.cosine_similarity(found.flatten(1), (u @ v).flatten(1)).min() > 0.95
 
 
-def test_batched_orthogonalisation_equals_one_by_one() -> None:
+def test_batched_orthogonalization_equals_one_by_one() -> None:
     torch.manual_seed(0)
     tensors = [
         torch.randn(16, 8, 3, 3),

@@ -144,7 +144,7 @@ def test_a_crash_in_validation_loses_nothing(
     train(shapes, tmp_path / "whole", **USUAL)
     measure, learn = CocoEvaluator.__call__, Trainer._train_batch
     epochs = itertools.count(1)
-    learnt: list[tuple[int, int]] = []
+    learned: list[tuple[int, int]] = []
 
     def fail(self: CocoEvaluator, *arguments: Any) -> Any:
         if next(epochs) == 2:
@@ -152,7 +152,7 @@ def test_a_crash_in_validation_loses_nothing(
         return measure(self, *arguments)
 
     def watched(self: Trainer, *arguments: Any) -> None:
-        learnt.append((self.at.epoch, self.at.batch))
+        learned.append((self.at.epoch, self.at.batch))
         learn(self, *arguments)
 
     monkeypatch.setattr(CocoEvaluator, "__call__", fail)
@@ -164,7 +164,7 @@ def test_a_crash_in_validation_loses_nothing(
     monkeypatch.setattr(CocoEvaluator, "__call__", measure)
     monkeypatch.setattr(Trainer, "_train_batch", watched)
     train(shapes, tmp_path / "parts", resume=folder)
-    assert learnt == [(2, batch) for batch in range(STEPS)]
+    assert learned == [(2, batch) for batch in range(STEPS)]
     assert_same_run(tmp_path / "whole" / "train", folder)
 
 

@@ -26,7 +26,7 @@ from yolodet.weights.importers.imported import unfuse
 SIZE = 64
 
 
-def learnt(model: Detector) -> Detector:
+def learned(model: Detector) -> Detector:
     """``model`` with norms as training leaves them: own gains, and statistics of its images."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -65,7 +65,7 @@ def step(model: Detector) -> None:
 
 def test_the_function_stays_and_the_first_step_keeps_it() -> None:
     torch.manual_seed(0)
-    model = folded(learnt(tiny_detector()))
+    model = folded(learned(tiny_detector()))
     before, left_alone = outputs(model), copy.deepcopy(model)
     norms = unmeasured_norms(model, model.state_dict())
     assert len(norms) == sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
@@ -82,7 +82,7 @@ def test_the_function_stays_and_the_first_step_keeps_it() -> None:
 
 def test_norms_that_are_fresh_or_were_trained_are_left_alone() -> None:
     torch.manual_seed(0)
-    fresh, trained = tiny_detector(), learnt(tiny_detector())
+    fresh, trained = tiny_detector(), learned(tiny_detector())
     assert not unmeasured_norms(fresh, ())
     assert not unmeasured_norms(trained, trained.state_dict())
 

@@ -247,7 +247,7 @@ def test_one_bad_batch_among_those_accumulated_undoes_all_of_them() -> None:
 
 
 def test_statistics_go_back_to_the_start_of_the_nominal_batch_only() -> None:
-    """What the update before it learnt stays."""
+    """What the update before it learned stays."""
     step = make_step()
     learn(step, make_batch(2), make_batch(2, seed=1))
     before = everything(step)

@@ -47,7 +47,7 @@ from yolodet.weights.checkpoint import load_state, load_weights, read_meta
 pytestmark = pytest.mark.usefixtures("tiny_models")
 
 PLAIN = {"mosaic": 0.0, "scale": 0.0, "translate": 0.0}
-"""No augmentation that moves boxes: squares are learnt in a few steps."""
+"""No augmentation that moves boxes: squares are learned in a few steps."""
 
 
 # ---------------------------------------------------------------- what a run leaves behind

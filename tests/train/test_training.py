@@ -191,12 +191,12 @@ def test_a_run_starts_from_a_checkpoint_with_other_classes(
     shapes: Path, squares: Path, tmp_path: Path
 ) -> None:
     best = train(shapes, tmp_path, epochs=1)["best"]
-    learnt, meta = load_weights(Path(best))
+    learned, meta = load_weights(Path(best))
     assert meta.num_classes == 10
     for words in ({"model": best}, {"pretrained": best}):
         begun = fresh(squares, tmp_path, seed=5, **words)
-        fits = [key for key in begun if begun[key].shape == learnt[key].shape]
-        assert [key for key in fits if not same(begun[key], learnt[key])] == []
+        fits = [key for key in begun if begun[key].shape == learned[key].shape]
+        assert [key for key in fits if not same(begun[key], learned[key])] == []
         alone = begun.keys() - fits
         assert alone and all(".classes." in key for key in alone)
     results = train(squares, tmp_path, model=best, epochs=1)
@@ -207,7 +207,7 @@ def test_a_run_starts_from_a_checkpoint_with_other_classes(
 def test_classes_of_the_same_name_keep_what_they_learnt(shapes: Path, tmp_path: Path) -> None:
     """Also where the data set orders them differently."""
     best = Path(train(shapes, tmp_path, epochs=1)["best"])
-    learnt, meta = load_weights(best)
+    learned, meta = load_weights(best)
     names = list(meta.class_names)
     turned = names[1:] + names[:1]
     text = "\n".join(f"  {i}: {name}" for i, name in enumerate(turned))
@@ -216,7 +216,7 @@ def test_classes_of_the_same_name_keep_what_they_learnt(shapes: Path, tmp_path: 
     )
     begun = fresh(shapes.parent / "turned.yaml", tmp_path, model=str(best))
     key = "head.one_to_one.classes.0.1.weight"
-    assert same(begun[key], learnt[key].roll(-1, 0)) and not same(begun[key], learnt[key])
+    assert same(begun[key], learned[key].roll(-1, 0)) and not same(begun[key], learned[key])
 
 
 def test_a_data_set_smaller_than_a_batch_is_used_several_times(
@@ -259,7 +259,7 @@ def write_scenes(folder: Path, numbers: Sequence[int]) -> Path:
 def test_four_images_are_learnt_by_heart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amp: bool
 ) -> None:
-    """The whole way with the real detector: what is not learnt here cannot be learnt at all.  The
+    """The whole way with the real detector: what is not learned here cannot be learned at all.  The
     scenes are ones without objects of a few pixels, which take longer."""
     monkeypatch.undo()
     monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))

@@ -153,16 +153,16 @@ def begin(tmp_path: Path, **words):
 
 def test_a_name_of_the_list_starts_from_its_weights_unless_told(site: Site, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    learnt, _ = begin(tmp_path, model=NAME)
+    learned, _ = begin(tmp_path, model=NAME)
     theirs = restore(converted(NAME))[0].state_dict()
-    ours = learnt.model.state_dict()
+    ours = learned.model.state_dict()
     for key, tensor in ours.items():
-        if key not in learnt.model.class_keys:
+        if key not in learned.model.class_keys:
             assert torch.equal(tensor, theirs[key]), key
-    assert learnt.transferred is not None and learnt.transferred.classes == ("dog", "zebra")
+    assert learned.transferred is not None and learned.transferred.classes == ("dog", "zebra")
     row = "head.one_to_many.classes.0.2.weight"
-    assert torch.equal(ours[row][0], theirs[row][16]) and learnt.license == "Apache-2.0"
-    assert learnt.image_size == 416
+    assert torch.equal(ours[row][0], theirs[row][16]) and learned.license == "Apache-2.0"
+    assert learned.image_size == 416
     fresh, _ = begin(tmp_path, model=NAME, pretrained=False)
     assert fresh.transferred is None and fresh.provenance == "trained from scratch"
     other, _ = begin(tmp_path, model="yolox_tiny", pretrained=NAME)
@@ -242,8 +242,8 @@ def test_the_letterbox_of_the_metadata_is_the_one_that_is_used(tmp_path: Path) -
     (result,) = predictor.stream(open_source(image, rgb=True))
     assert torch.equal(seen[0][0], torch.from_numpy(expected).permute(2, 0, 1))
     assert (result.boxes.xyxy[:, 3] <= 40).all() and len(result)
-    centred, _ = restore(convert_nano(tmp_path / "centred.safetensors", "center"))
-    assert centred.letterbox == "center" and model.letterbox == "top-left"
+    centerd, _ = restore(convert_nano(tmp_path / "centerd.safetensors", "center"))
+    assert centerd.letterbox == "center" and model.letterbox == "top-left"
     with pytest.raises(CheckpointError, match="wants the letterbox 'bottom'"):
         restore(convert_nano(tmp_path / "odd.safetensors", "bottom"))
 

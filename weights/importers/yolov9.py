@@ -151,6 +151,6 @@ def _path(path: list[str], place: str) -> list[str] | None:
 
 def _cross_stage(path: list[str]) -> list[str]:
     first, *rest = path
-    if first == "bottleneck" and rest[1] == "conv1":  # the re-parameterised convolution
+    if first == "bottleneck" and rest[1] == "conv1":  # the re-parameterized convolution
         return ["chain", rest[0], "conv1", _REP[rest[2]], *rest[3:]]
     return [_CROSS_STAGE[first], *rest]

@@ -18,8 +18,9 @@ from ....weights.checkpoint import CheckpointError, Meta
 from ...models.predictions import ONE_TO_MANY, ONE_TO_ONE
 from ...options.formats import DYNAMIC, FORMATS, FULL, WEIGHTS, ExportError
 
-SCHEMA = 2
-"""1: ``written_on`` was called ``device``, and there was no checksum."""
+SCHEMA = 3
+"""2: ``license`` was ``licence``.  1: also, ``written_on`` was ``device``, and without checksum."""
+OLD_NAMES = {"licence": "license", "device": "written_on"}
 MARK = "det_schema"
 """The pair that says: this was written by det."""
 UNSEALED = "unsealed".ljust(64, ".")
@@ -56,7 +57,7 @@ class About:
     nms: bool
     max_det: int
     written_on: str
-    licence: str
+    license: str
     provenance: str
     det_version: str
     checkpoint: dict[str, Any]
@@ -95,8 +96,10 @@ class About:
                 f"{path} has export schema {schema}, this version reads up to {SCHEMA}: "
                 "update yolodet"
             )
-        old = {"checksum": json.dumps(UNSEALED), "written_on": texts.get("device", "")}
-        texts = {**old, **texts} if schema == 1 else texts
+        if schema < SCHEMA:
+            texts = {new: texts[old] for old, new in OLD_NAMES.items() if old in texts} | {**texts}
+        if schema == 1:
+            texts = {"checksum": json.dumps(UNSEALED), **texts}
         values = {name: _value(texts, name, path) for name in FIELDS}
         about = About(**values | {name: tuple(values[name]) for name in ("names", "image_size")})
         try:
@@ -164,6 +167,6 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     and (value == UNSEALED or re.fullmatch("[0-9a-f]{64}", value) is not None),
     **dict.fromkeys(("dynamic", "nms"), _truth),
     **dict.fromkeys(("batch", "stride", "smallest_side", "max_det", "det_schema"), _count),
-    **dict.fromkeys(("model", "licence", "provenance", "det_version"), _text),
+    **dict.fromkeys(("model", "license", "provenance", "det_version"), _text),
 }
 """Name of a pair -> whether a value is possible."""

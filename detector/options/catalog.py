@@ -1,4 +1,4 @@
-"""The catalogue of commands: the words of each one, its options and an example.
+"""The catalog of commands: the words of each one, its options and an example.
 
 The parser, the help, ``det config`` and the docs page all read this table; a new command is one
 row, a config class in this folder and a file in ``detector/commands``.
