@@ -10,8 +10,8 @@ a GPU works on while the program does not wait for it (gpu.py asks the GPU itsel
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -55,9 +55,13 @@ def timed_batches(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def main() -> None:
-    as_json = "--json" in sys.argv
-    facts = profile([word for word in sys.argv[1:] if word != "--json"])
-    if as_json:
+    usual = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=usual)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("words", nargs="*", help="words of det train, such as data=my.yaml")
+    options = parser.parse_args()
+    facts = profile(options.words)
+    if options.json:
         print(json.dumps(facts))
         return
     seconds = facts["seconds"]

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 import torch
 
+from ..files.counted import counted
 from ..weights.checkpoint import Meta, is_state, save_weights
 from ..weights.zoo import ZOO
 from .checkpoints.check import find_trained, named_model
@@ -140,7 +141,7 @@ class YOLO:
     def __repr__(self) -> str:
         if self._open is None:
             return f"YOLO({self.name!r})"
-        return f"YOLO({self.ckpt_path!r}: {self.name}, {len(self.names)} classes)"
+        return f"YOLO({self.ckpt_path!r}: {self.name}, {counted(len(self.names), 'class')})"
 
     # -- where it runs, and its weights ----------------------------------------------------------
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files.atomic import write_atomically
+from ..files.counted import counted
 from ..files.errors import DetError
 from .architecture import MAX_CLASSES, Architecture, ArchitectureError
 
@@ -134,8 +135,8 @@ def _check_agreement(values: Mapping[str, Any]) -> None:
     own, count = values["architecture"], len(values["class_names"])
     if (own.name, own.num_classes) != (values["model"], count):
         raise ArchitectureError(
-            f"the architecture is a {own.name} of {own.num_classes} classes, the header says "
-            f"{values['model']} with {count}"
+            f"the architecture is a {own.name} of {counted(own.num_classes, 'class')}, the header "
+            f"says {values['model']} with {count}"
         )
 
 

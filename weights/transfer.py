@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
+from ..files.counted import counted
 from ..files.errors import InputError
 
 NOT_IN_MODEL = "the model has no tensor of this name"
@@ -55,10 +56,11 @@ class Transfer:
 
     def report(self) -> str:
         """A summary in one line."""
-        line = f"transferred {len(self.loaded)} of {self.num_tensors} tensors"
+        line = f"transferred {len(self.loaded)} of {counted(self.num_tensors, 'tensor')}"
         if self.by_class:
             shown = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
-            line += f"; {len(self.classes)} of {self.num_classes} classes by name ({shown})"
+            of = counted(self.num_classes, "class")
+            line += f"; {len(self.classes)} of {of} by name ({shown})"
         elif any(reason == NO_EQUAL_CLASS for _, reason in self.left_out):
             line += "; no class has the name of one in the checkpoint: the class layers start fresh"
         if self.synonyms:
@@ -134,7 +136,8 @@ def transfer(
             left_out.append((name, reason))
     if not loaded:
         raise TransferError(
-            f"none of the checkpoint's {len(state)} tensors fits this model's {len(model_state)}: "
+            f"none of the checkpoint's {counted(len(state), 'tensor')} fits one of this model's "
+            f"{len(model_state)}: "
             "use a checkpoint of the same model family and size"
         )
     pairs = rows.pairs if rows and by_class else []

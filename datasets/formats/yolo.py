@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...files.counted import counted
 from ..boxes import clip_boxes, polygon_to_box, xywhn_to_xyxy
 from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
@@ -264,7 +265,7 @@ def _read_row(
     if columns != 5 and not (polygons and columns >= 7 and columns % 2):
         rest = "a class and 3 or more points" if polygons else "with the keypoints of kpt_shape"
         expected = f"5 (class cx cy w h) or {rest}"
-        return _Fault("label-columns", f"{columns} columns, expected {expected}")
+        return _Fault("label-columns", f"{counted(columns, 'column')}, expected {expected}")
     values = []
     for field in fields:
         value = _read_number(field)

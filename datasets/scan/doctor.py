@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files.counted import counted
 from ..finding import SEVERITIES, Finding
 from ..formats.reader import open_split
 from ..formats.record import Record
@@ -207,7 +208,7 @@ def _class_findings(dataset: Dataset, scan: Scan) -> list[Finding]:
     most, least = present[counts[present].argmax()], present[counts[present].argmin()]
     if counts[most] >= IMBALANCE * counts[least]:
         message = (
-            f"{dataset.class_names[most]} has {counts[most]} boxes in train, "
+            f"{dataset.class_names[most]} has {counted(counts[most], 'box')} in train, "
             f"{dataset.class_names[least]} has {counts[least]}"
         )
         findings.append(Finding("class-imbalance", "info", dataset.yaml, 0, message))

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files.counted import counted
 from ..finding import Finding
 from ..formats.reader import ABSENT, Reader, open_split
 from ..formats.record import Record
@@ -178,7 +179,10 @@ def _read(reader: Reader, image: str, source: str) -> Entry:
     errors = sum(found.severity == "error" for found in entry.findings)
     if not errors or len(entry.labels):
         return entry
-    message = f"left out: no usable box and {errors} errors; fix them or empty the label file"
+    message = (
+        f"left out: no usable box and {counted(errors, 'error')}; fix the label file, or empty it "
+        "if the image shows no object"
+    )
     left_out = Finding(LEFT_OUT, "error", path, 0, message)
     return entry._replace(findings=[*entry.findings, left_out])
 
@@ -216,12 +220,13 @@ def _refuse_empty(dataset: Dataset, scan: Scan, first_source: str) -> None:
     errors = [found for found in scan.findings if found.severity == "error"]
     first = f"; first finding: {errors[0].located()}" if errors else ""
     if not scan.records:
-        raise EmptyDatasetError(f"{where}: none of {scan.num_images} images can be used{first}")
+        images = counted(scan.num_images, "image")
+        raise EmptyDatasetError(f"{where}: no usable image ({images} looked at){first}")
     if any(len(record.labels) for record in scan.records):
         return
     there = scan.num_images - len(scan.unlabeled)
     message = (
-        f"none of {scan.num_images} images has a usable box; {there} have a label file, "
+        f"no usable box in {counted(scan.num_images, 'image')}; label files found: {there}, "
         f"the first is expected at {first_source}"
     )
     if scan.split == "train":

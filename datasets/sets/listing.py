@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...files.counted import counted
 from ..finding import Finding
 from .dataset import Dataset
 
@@ -162,7 +163,7 @@ def _count_other(listing: Listing, name: str) -> None:
 def _report_others(listing: Listing, where: Path) -> None:
     counts = ", ".join(f"{suffix} {count}" for suffix, count in listing.others.most_common(5))
     message = (
-        f"{listing.others.total()} files are not used because of their suffix ({counts}); "
+        f"not used because of their suffix: {counted(listing.others.total(), 'file')} ({counts}); "
         f"images end in {' '.join(IMAGE_SUFFIXES)}"
     )
     listing.findings.append(Finding("file-suffix", "warning", where, 0, message))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...files.counted import counted
+
 
 def show_run(result: dict[str, Any]) -> str:
     """The last lines of a run: its metrics and where its files are."""
@@ -22,23 +24,17 @@ def show_run(result: dict[str, Any]) -> str:
 def show_report(report: Any) -> str:
     """The content of a data set and its findings, each with its first examples."""
     stand_in = f", standing in for {report.stand_in}" if report.stand_in else ""
-    lines = [f"{report.name}{stand_in}: {count(len(report.class_names), 'class')}, {report.yaml}"]
+    lines = [f"{report.name}{stand_in}: {counted(len(report.class_names), 'class')}, {report.yaml}"]
     for name, split in report.splits.items():
         lines.append(
-            f"  {name}: {split.usable} of {count(split.images, 'image')} usable, "
-            f"{count(split.boxes, 'box')}, {count(split.backgrounds, 'background')}"
+            f"  {name}: {split.usable} of {counted(split.images, 'image')} usable, "
+            f"{counted(split.boxes, 'box')}, {counted(split.backgrounds, 'background')}"
         )
     for group in report.groups:
         lines.append(f"{group.severity}: {group.id} x {group.count}")
         lines += [f"  {example}" for example in group.examples]
-    counts = [count(report.count(severity), severity) for severity in ("error", "warning")]
+    counts = [counted(report.count(severity), severity) for severity in ("error", "warning")]
     return "\n".join([*lines, ", ".join(counts)])
-
-
-def count(number: int, noun: str) -> str:
-    """``1 class``, ``2 classes``."""
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "x")) else "s"
-    return f"{number} {noun}{ending}"
 
 
 def as_lines(value: Any, indent: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...datasets.formats.record import Record
+from ...files.counted import counted
 from ..options.errors import UsageError
 
 SINGLE_CLASS = ("object",)
@@ -74,7 +75,7 @@ def first_difference(data: ClassNames, model: ClassNames) -> str:
     """The first difference between two lists of classes, in words; empty if they are the same."""
     if len(data.names) != len(model.names):
         ours, theirs = len(data.names), len(model.names)
-        return f"{data.owner} has {ours} classes, {model.owner} has {theirs}"
+        return f"{data.owner} has {counted(ours, 'class')}, {model.owner} has {theirs}"
     for number, (there, here) in enumerate(zip(data.names, model.names, strict=True)):
         if there != here:
             return f"class {number} is {there!r} in {data.owner}, {here!r} in {model.owner}"

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ...datasets.formats.record import Record
 from ...datasets.nouns import Batch
+from ...files.counted import counted
 from .draw import BACKGROUND, FONT, draw_detections, fit, tile_images
 from .evaluator import Evaluation, Picture
 from .figure import (
@@ -90,7 +91,7 @@ def plot_labels(records: Sequence[Record], class_names: Sequence[str], path: Pat
     boxes = np.concatenate([np.empty((0, 4)), *(_relative(record) for record in records)])
     labels = np.concatenate([np.empty(0, np.int64), *(record.labels for record in records)])
     panels, figure = _label_panels(len(class_names))
-    title = f"{len(labels)} boxes in {len(records)} images"
+    title = f"{counted(len(labels), 'box')} in {counted(len(records), 'image')}"
     _class_bars(panels["bars"], labels, class_names, title)
     centers, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     _heat_map(panels["centers"], centers, "Where boxes are", "x / image width", "y / image height")

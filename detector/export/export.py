@@ -24,6 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ...datasets.images.image import FILL
+from ...files.counted import counted
 from ...files.version import __version__
 from ...weights.checkpoint import Meta
 from ..models.detector import Detector
@@ -292,7 +293,7 @@ def show(log: Log, checkpoint: Path, results: Sequence[dict[str, Any]]) -> None:
         )
     parity = results[0]["parity"]
     images, conf = parity["images"], parity["conf"]
-    title = f"compared with {checkpoint.name}: {images} images, scores from {conf:.3g}"
+    title = f"compared with {checkpoint.name}: {counted(images, 'image')}, scores from {conf:.3g}"
     log.table(title, COLUMNS, rows)
     for result in results:
         if not result["passed"]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from ...datasets.sets.listing import IMAGE_SUFFIXES
+from ...files.counted import counted
 from .arrays import SourceError, images_in, name_of
 
 VIDEO_SUFFIXES = (
@@ -160,7 +161,7 @@ def _locate_glob(pattern: str) -> list[Item]:
     files = [path for path in paths if path.is_file()]
     items = [item for item in map(_file_item, files) if item]
     if not items:
-        what = f"{len(files)} files, none an image or video; known are {KNOWN}"
+        what = f"{counted(len(files), 'file')}, none an image or video; known are {KNOWN}"
         raise SourceError(
             f"{pattern}: matches {what if files else 'nothing'} (looked from {Path.cwd()})"
         )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...datasets.images.image import letterbox
+from ...files.counted import counted
 from ..evaluate.postprocess import branches_for, postprocess
 from ..models.detector_like import DetectorLike, ForwardOptions, fitting_size
 from ..models.predictions import Predictions
@@ -71,7 +72,8 @@ class Predictor:
                 )
         known = len(self.names)
         if known != model.num_classes:
-            raise ValueError(f"{known} class names for a model of {model.num_classes} classes")
+            classes = counted(model.num_classes, "class")
+            raise ValueError(f"{counted(known, 'class name')} for a model of {classes}")
         unknown = [number for number in self.detect.classes or () if not 0 <= number < known]
         if unknown:
             raise ValueError(f"classes has {unknown[0]}: this model has classes 0 to {known - 1}")

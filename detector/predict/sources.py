@@ -28,6 +28,7 @@ import numpy as np
 
 from ...datasets.images.image import ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
+from ...files.counted import counted
 from .arrays import SourceError
 from .locate import Item, locate
 from .pixels import to_rgb
@@ -101,7 +102,7 @@ class Source:
                     raise SourceError(str(error)) from error
                 self._warn(f"skipped: {error}")
         if not read:
-            raise SourceError(f"none of the {len(self._items)} sources can be read")
+            raise SourceError(f"none of the {counted(len(self._items), 'source')} can be read")
 
     def _count(self, item: Item) -> int | None:
         if item.kind in ("image", "array"):

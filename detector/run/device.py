@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
+from ...files.counted import counted
 from ...files.errors import InputError
 from ...files.limits import usable_cores
 from ...files.threads import thread_limit
@@ -47,7 +48,8 @@ def describe_device(device: torch.device) -> str:
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
     if device.type == "cpu":
-        return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads)"
+        threads = counted(torch.get_num_threads(), "thread")
+        return f"cpu ({torch.backends.cpu.get_cpu_capability()}, {threads})"
     return f"{device} ({platform.machine()})"
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
+from ...files.counted import counted
 from ..options.errors import UsageError
 
 
@@ -82,7 +83,8 @@ def device_of_rank(device: str | None, info: RankInfo, *, cuda: bool) -> str | N
         if len(gpus) != info.local_size:
             raise UsageError(
                 f"device={device} names {len(gpus)} GPUs, but torchrun started "
-                f"{info.local_size} ranks: use device=cuda, then each rank takes its own GPU"
+                f"{counted(info.local_size, 'rank')}: use device=cuda, then each rank takes its "
+                "own GPU"
             )
         return gpus[info.local_rank]
     if device == "cpu" or (device is None and not cuda):

@@ -20,6 +20,7 @@ from ...datasets.formats.record import Record
 from ...datasets.images.cache import ImageCache, memory_budget
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.locate import Dataset, load_dataset
+from ...files.counted import counted
 from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
@@ -167,14 +168,14 @@ def announce(run: Run, repeats: int, log: Log) -> None:
     device = where + describe_device(run.device)
     log.info(f"device {device}; model {run.model.name}, {size:,} parameters")
     log.info(
-        f"{len(run.train.records)} training images"
+        counted(len(run.train.records), "training image")
         + (f" used {repeats} times per epoch" if repeats > 1 else "")
-        + f", {len(run.val.records)} to validate, {len(run.class_names)} classes"
+        + f", {len(run.val.records)} to validate, {counted(len(run.class_names), 'class')}"
     )
     products = newton_schulz_precision(run.optimizer)
     log.info(
         f"optimizer {choose_optimizer(config)}{f' in {products}' if products else ''}, "
-        f"{length.steps} steps of {config.batch * run.accumulate} images, "
+        f"{counted(length.steps, 'step')} of {counted(config.batch * run.accumulate, 'image')}, "
         f"{run.warmup} of them to warm up, "
         f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
         + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")

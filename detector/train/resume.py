@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ...files.counted import counted
 from ...weights.checkpoint import load_state
 from ..options.errors import UsageError
 from ..options.fields import options_of
@@ -64,10 +65,9 @@ def resume_config(
         )
     done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)
     if done >= total and (path.parents[1] / "results.json").exists():
-        plural = "s" * (done != 1)
         raise RunFinished(
-            f"{path.parents[1]} has finished its {done} epoch{plural}: there is nothing to resume; "
-            f"epochs={2 * done} extends it"
+            f"{path.parents[1]} has finished its {counted(done, 'epoch')}: there is nothing to "
+            f"resume; epochs={2 * done} extends it"
         )
     for name, value in sorted(changes.items()):
         if name != "resume":

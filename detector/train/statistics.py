@@ -17,6 +17,7 @@ from torch import nn
 
 from ...datasets.batches.loader import Loader
 from ...datasets.nouns import Batch
+from ...files.counted import counted
 from ..models.detector import Detector
 from ..run.log import Log
 from ..run.ranks import Ranks
@@ -33,8 +34,8 @@ def restore_statistics(
         seen = measure_norms(model, norms.values(), loader.epoch(0))
         ranks.broadcast_tensors(model.state_dict().values())
         log.info(
-            f"the weights have no batch-norm statistics: {len(norms)} norms measured on {seen} "
-            "training images"
+            f"the weights have no batch-norm statistics: {counted(len(norms), 'norm')} measured on "
+            f"{counted(seen, 'training image')}"
         )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from ...datasets.nouns import Batch
+from ...files.counted import counted
 from ...weights.checkpoint import Meta
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
@@ -225,7 +226,7 @@ class Trainer:
             return False
         self.log.info(
             f"stopping: no better {self.evaluator.name} than {at.best_map:.3f} of epoch "
-            f"{at.improved_epoch} for {patience} epochs"
+            f"{at.improved_epoch} for {counted(patience, 'epoch')}"
         )
         return True
 

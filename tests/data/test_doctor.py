@@ -138,7 +138,7 @@ def test_empty_split_is_a_finding_and_the_others_are_examined(healthy: Dataset) 
     report = check_dataset(healthy)
     assert ids(report) == {"split-empty": 1}
     assert list(report.splits) == ["val"]
-    assert "none of 2 images has a usable box" in example(report, "split-empty")
+    assert "no usable box in 2 images" in example(report, "split-empty")
 
 
 def test_groups_are_sorted_and_examples_few(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_other_files_are_reported_once_and_hidden_ones_passed_over(tmp_path: Pat
     scan = scan_split(data_set(tmp_path / "set"), "train")
     assert names(scan) == ["a.jpg"]
     assert told(scan) == [("file-suffix", "warning", "train", 0)]
-    assert "4 files are not used because of their suffix (.gif 2, " in scan.findings[0].message
+    assert "not used because of their suffix: 4 files (.gif 2, " in scan.findings[0].message
 
 
 def test_list_files_and_their_wrong_lines(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
     add_image(root / "images/train/a.jpg", row=None)
     with pytest.raises(EmptyDatasetError) as caught:
         scan_split(data_set(root), "train")
-    assert "none of 1 images has a usable box; 0 have a label file" in str(caught.value)
+    assert "no usable box in 1 image; label files found: 0, the first is expected at" in str(caught.value)
     assert f"the first is expected at {root}/labels/train/a.txt" in str(caught.value)
 
     scan = scan_split(data_set(root, split="val"), "val")
@@ -164,7 +164,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
         scan_split(data_set(root), "train")
 
     (root / "images/train/a.jpg").write_bytes(b"")
-    with pytest.raises(EmptyDatasetError, match="none of 1 images can be used; first finding: "):
+    with pytest.raises(EmptyDatasetError, match=r"no usable image \(1 image looked at\); first finding: "):
         scan_split(data_set(root), "train")
 
 

@@ -67,7 +67,7 @@ def test_an_ap_of_nothing_proves_nothing(precision: str) -> None:
         assert compare([found()], [found()], limit, ap).faults == ["nothing was found to compare"]
         assert compare([ONE], [ONE], limit, ap).faults == []
         far = found((10, 10, 20, 0.9, 0))
-        assert compare([ONE], [far], limit, ap).faults == ["1 detections are missing"]
+        assert compare([ONE], [far], limit, ap).faults == ["missing: 1 detection"]
     assert compare([found()], [found()], limit, (0.5, 0.5)).faults == []
 
 

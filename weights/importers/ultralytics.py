@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ...files.counted import counted
 from .errors import ImportFailed
 from .imported import ImportedWeights, Tensors, only_tensors, rename, unfuse
 from .rebuild import Stub
@@ -128,7 +129,8 @@ def _class_names(model: Stub | None, count: int) -> tuple[str, ...] | None:
     if not isinstance(names, list):
         return None
     if len(names) != count or not all(isinstance(name, str) for name in names):
-        raise ImportFailed(f"the checkpoint names {len(names)} classes but its head has {count}")
+        named = counted(len(names), "class")
+        raise ImportFailed(f"the checkpoint names {named} but its head has {count}")
     return tuple(names)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from ....datasets.images.image import read_image
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
+from ....files.counted import counted
 from ...options.errors import UsageError
 from ...options.export import ExportConfig
 from ...run.log import Log
@@ -58,8 +59,8 @@ def calibration_images(
         )
     if count < FEW:
         log.warn(
-            f"int8: calibrated with {count} images; with fewer than {FEW} the ranges of rare "
-            "objects may be missed"
+            f"int8: calibrated with {counted(count, 'image')}; with fewer than {FEW} the ranges of "
+            "rare objects may be missed"
         )
     drawn = np.random.default_rng(config.seed).permutation(len(records))[:count]
     return letterboxed((read_image(records[i].path) for i in drawn), size, align).numpy()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ....files.counted import counted
 from ...options.formats import DYNAMIC, FULL
 from ...run.log import Log
 from ..exported import open_exported
@@ -122,7 +123,8 @@ class Search:
         assert self.parity is not None and self.parity.ap is not None
         before, after = self.parity.ap
         self.trials.append({"left": [effect.stage for effect in left], "ap": after})
-        self.log.info(f"{len(left)} stages in float: AP {after:.4f}, checkpoint {before:.4f}")
+        stages = counted(len(left), "stage")
+        self.log.info(f"{stages} in float: AP {after:.4f}, checkpoint {before:.4f}")
         return before - after <= max_drop
 
     def _compare(self) -> None:

@@ -19,6 +19,7 @@ from ....datasets.drawn.shapes import draw_scene
 from ....datasets.images.image import letterbox, read_image
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
+from ....files.counted import counted
 from ....weights.checkpoint import Meta
 from ...evaluate.class_names import ClassNames, GroundTruth, ground_truth
 from ...evaluate.evaluator import evaluate
@@ -141,7 +142,9 @@ def letterboxed(pictures: Iterable[np.ndarray], size: tuple[int, int], align: st
 
 def _report_no_box(config: ExportConfig, count: int, log: Log) -> None:
     """Warn that there is no AP without boxes; raise UsageError where the AP decides."""
-    none = f"none of the {count} images of split={config.split} of data={config.data} has a box"
+    none = (
+        f"none of {counted(count, 'image')} of split={config.split} of data={config.data} has a box"
+    )
     fix = "use a larger fraction=, or another split="
     if precision_of(config) == FULL:
         raise UsageError(f"int8=True is judged by its AP, but {none}: {fix}")

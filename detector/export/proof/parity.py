@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from ....files.counted import counted
 from ...evaluate.postprocess import Detections
 
 CONF = 0.25
@@ -72,8 +73,8 @@ class Parity:
         limit = self.tolerance
         found = [
             (self.matched == 0 and not self._judged_by_ap, "nothing was found to compare"),
-            (self.missed > 0, f"{self.missed} detections are missing"),
-            (self.extra > 0, f"{self.extra} detections are extra"),
+            (self.missed > 0, f"missing: {counted(self.missed, 'detection')}"),
+            (self.extra > 0, f"extra: {counted(self.extra, 'detection')}"),
             (not self.pixels <= limit.pixels, f"boxes differ by {self.pixels:.3g} pixels"),
             (not self.score <= limit.score, f"scores differ by {self.score:.3g}"),
         ]
