@@ -7,11 +7,11 @@ The date is that of the measurement.
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 
@@ -23,7 +23,15 @@ def page_name(source: Path) -> str:
     return f"amp-{result['model']}-{hardware}-{date:%Y-%m-%d}"
 
 
-def main(folder: Path, pages: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="run folder of det bench amp")
+    parser.add_argument("pages", type=Path, help="folder to write into")
+    options = parser.parse_args()
+    copy_page(options.folder, options.pages)
+
+
+def copy_page(folder: Path, pages: Path) -> None:
     """Copy what the run left to its place among the pages."""
     name = page_name(folder / "bench_amp.json")
     pages.mkdir(parents=True, exist_ok=True)
@@ -35,4 +43,4 @@ def main(folder: Path, pages: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

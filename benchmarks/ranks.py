@@ -9,6 +9,7 @@ drawn; ROUNDS rounds of STEPS steps, of which the fastest and the median are pri
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -23,11 +24,14 @@ RANKS, ROUNDS, STEPS = 2, 5, 6
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="words of det train, such as imgsz=96")
+    words = parser.parse_args().words
     from yolodet.detector.run.launch import launch
 
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(launch([sys.executable, __file__, "--rank", folder, *sys.argv[1:]], RANKS))
+        sys.exit(launch([sys.executable, __file__, "--rank", folder, *words], RANKS))
 
 
 def measure(folder: Path, words: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Parts of the benchmarks that could mislead: ratios, memory, the reference, what is measured."""
 
+import importlib
 import json
 import sys
 from argparse import Namespace
@@ -12,6 +13,12 @@ import torch
 from tiny import use_tiny_detector, write_tiny_data
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+PROGRAMS = [
+    path.stem
+    for path in sorted(BENCHMARKS.glob("*.py"))
+    if "__main__" in path.read_text() and not path.stem.startswith("peer_")
+]
+"""What people start; the programs of a peer need its packages."""
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +158,16 @@ def run_here(
     monkeypatch.setattr(sys, "argv", [program.__file__, *words])
     program.main()
     return str(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_tells_what_it_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = importlib.import_module(name)
+    with pytest.raises(SystemExit) as ended:
+        run_here(program, ["--help"], monkeypatch, capsys)
+    assert ended.value.code == 0 and "usage: " in capsys.readouterr().out
 
 
 def test_ours_is_timed_epoch_by_epoch(

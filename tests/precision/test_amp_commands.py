@@ -337,7 +337,7 @@ def test_a_page_is_named_by_model_hardware_and_date(compared, place, tmp_path) -
     spec.loader.exec_module(module)
     folder = place / compared[1]["result"]["folder"]
     os.utime(folder / "bench_amp.json", (0, 86400.0 * 365.5))
-    module.main(folder, tmp_path)
+    module.copy_page(folder, tmp_path)
     made = sorted(path.name for path in tmp_path.iterdir())
     assert [name.rpartition(".")[2] for name in made] == ["json", "md", "png"]
     assert all(name.startswith("amp-yolo26n-cpu-") for name in made)
