@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 
 import pytest
 import yaml
+from rows import each
 from yolodet.detector.options.argv import read_words
 from yolodet.detector.options.catalog import COMMANDS
 from yolodet.detector.options.errors import UsageError
@@ -28,7 +29,7 @@ def message(config_class: type, **words: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("word", "expected"),
     [
         ({"epochs": "50"}, 50),
@@ -77,7 +78,7 @@ def test_a_size_is_one_side_or_height_and_width() -> None:
         parse(ExportConfig, {"imgsz": "x"})
 
 
-@pytest.mark.parametrize(
+@each(
     ("word", "said"),
     [
         ({"EPOCHS": 3}, "did you mean 'epochs'"),
@@ -115,7 +116,7 @@ def test_words_win_over_the_cfg_file_and_the_file_over_the_defaults(tmp_path) ->
     assert given == {"epochs", "lr0", "amp", "device"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "said"),
     [
         ("epoch: 3\n", "unknown option 'epoch'"),
@@ -165,7 +166,7 @@ def test_every_default_passes_its_own_check() -> None:
                 assert getattr(config, entry.name) == entry.default
 
 
-@pytest.mark.parametrize(
+@each(
     "typed",
     [
         "train data=coco8.yaml amp=True epochs=50 save=False",
@@ -183,7 +184,7 @@ def test_both_grammars_mean_the_same(typed: str) -> None:
     assert given == {"data", "amp", "epochs", "save"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "words"),
     [
         ("train --save-period -1", {"save_period": "-1"}),

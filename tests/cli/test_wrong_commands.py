@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rows import each
 from yolodet.cli import main
 
 # The command; a part of its one line of message.  Every one of these is a usage error: exit code 2.
@@ -139,7 +140,7 @@ def listing(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
 
 
-@pytest.mark.parametrize(("typed", "said"), WRONG, ids=[typed for typed, _ in WRONG])
+@each(("typed", "said"), WRONG)
 def test_a_wrong_command_is_refused_in_one_line(folder, capsys, typed: str, said: str) -> None:
     before = listing(folder.parent)
     code = main([word.strip("'") for word in typed.split()])
@@ -166,7 +167,7 @@ def test_the_installed_command_answers_like_main(folder, index: int) -> None:
     typed, said = WRONG[index]
     det = shutil.which("det", path=Path(sys.executable).parent)
     assert det, "the det command is not installed beside this Python"
-    done = subprocess.run([det, *typed.split()], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([det, *typed.split()], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert not (folder / "runs").exists()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rows import each
 from yolodet.files.archive import extract_zip
 from yolodet.files.download import DownloadError
 
@@ -39,7 +40,7 @@ def test_archive_is_unpacked_whole(tmp_path: Path) -> None:
     assert os.listdir(folder.parent) == ["here"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "message"),
     [
         ({"ok": b"1", "../evil": b"2"}, "'../evil' would be written outside the folder"),
@@ -87,7 +88,7 @@ def patched_size(content: bytes) -> bytes:
     return buffer.getvalue().replace(len(content).to_bytes(4, "little"), (10).to_bytes(4, "little"))
 
 
-@pytest.mark.parametrize(
+@each(
     "damage",
     [
         lambda data: data[:200],
@@ -96,7 +97,6 @@ def patched_size(content: bytes) -> bytes:
         lambda data: data.replace(data[40:80], bytes(40)),
         lambda data: patched_size(bytes(1_000_000)),
     ],
-    ids=["cut", "html", "empty", "changed", "lying"],
 )
 def test_damaged_archive_is_an_error_without_a_trace(
     tmp_path: Path, damage: Callable[[bytes], bytes]

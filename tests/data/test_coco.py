@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from made_data import DATA, add_image, describe
+from rows import each
+from specimens import SPECIMENS, needs_specimens, read_specimen
 from yolodet.datasets.formats.coco_rows import read_row
 from yolodet.datasets.formats.pixel_rows import cut
 from yolodet.datasets.scan.doctor import check_dataset
@@ -19,7 +21,6 @@ from yolodet.datasets.sets.dataset import Dataset, DatasetError
 from yolodet.datasets.sets.locate import load_dataset
 
 pytestmark = pytest.mark.usefixtures("place")
-SPECIMENS = DATA.parent / "formats/specimens/coco"
 SIZE = (48, 64)
 YAML = "format: coco\ntrain: train.json\n"
 
@@ -120,7 +121,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "id", "found"), NAMES)
+@each(("name", "id", "found"), NAMES)
 def test_what_a_file_name_may_mean(
     place: Path, name: str, id: str | None, found: str | None
 ) -> None:
@@ -152,7 +153,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("values", "id"), BAD)
+@each(("values", "id"), BAD)
 def test_a_bad_row_is_dropped_with_its_place(values: dict[str, Any], id: str) -> None:
     box, notes = cut(read_row("annotations[3]", 0, {"iscrowd": 1, **values}), SIZE)
     assert box is None and id in [note[0] for note in notes if note[1] == "error"]
@@ -168,7 +169,7 @@ CORRECTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("values", "id", "expected"), CORRECTED)
+@each(("values", "id", "expected"), CORRECTED)
 def test_a_row_that_can_be_read_is_used(
     values: dict[str, Any], id: str, expected: tuple[float, ...]
 ) -> None:
@@ -193,7 +194,7 @@ def test_rows_and_images_that_belong_to_nothing(place: Path) -> None:
     assert told.path.name == "train.json" and told.message.startswith("annotations[4] (id 9): ")
 
 
-@pytest.mark.parametrize(
+@each(
     ("recorded", "id"),
     [((64, 48), None), ((0, None), "size-unknown"), ((128, 96), "size-differs"),
      ((48, 64), "size-differs"), (("x", "y"), "size-differs")],
@@ -225,7 +226,7 @@ WRONG_FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "message"), WRONG_FILES)
+@each(("content", "message"), WRONG_FILES)
 def test_a_file_that_is_no_coco_annotation_is_refused(
     place: Path, content: bytes, message: str
 ) -> None:
@@ -287,36 +288,21 @@ OF_THE_DOCTOR = {
 """Findings that the specimens' expectation does not count."""
 
 
-@pytest.mark.skipif(not SPECIMENS.is_dir(), reason=f"exports of real tools are not in {SPECIMENS}")
+@needs_specimens
 def test_exports_of_real_tools(place: Path) -> None:
-    for name in EXPECTED:
-        check_export(place / name, name)
-
-
-def check_export(place: Path, name: str) -> None:
-    expected = json.loads((SPECIMENS / name / "expected.json").read_text())
-    files, folder = EXPECTED[name]
-    lines = [f"{split}: {file}" for split, file in files.items()]
-    lines += [f"path: {SPECIMENS / name / 'files'}", f"images: {folder}" if folder else ""]
-    dataset = load_dataset(describe(place / "x", "\n".join(["format: coco", *lines])))
-    assert list(dataset.class_names) == expected["class_names"]
-    records = [r for split in dataset.splits for r in scan_split(dataset, split).records]
-    assert len(records) == expected["counts"]["images"]
-    for told in expected["images"]:
-        (record,) = [r for r in records if str(r.path).endswith(f"/{told['file']}")]
-        found = record.without_crowd()
-        assert sorted(dataset.class_names[label] for label in found.labels) == sorted(
-            told["labels"]
-        )
-        boxes = np.array(sorted(told["boxes"])).reshape(-1, 4)
-        np.testing.assert_allclose(sorted(found.boxes.tolist()), boxes.tolist(), atol=0.02)
-    counts = {g.id: g.count for g in check_dataset(dataset).groups if g.id not in OF_THE_DOCTOR}
-    wanted = dict(expected["counts"]["findings"])
-    # Told by the list of classes; and an image that is left out is always called so.
-    wanted.pop("class-grouping", None)
-    if name == "93-image-size":
-        wanted["image-left-out"] = 4
-    assert counts == {id: count for id, count in wanted.items() if id not in OF_THE_DOCTOR}
+    for name, (files, images) in EXPECTED.items():
+        folder = SPECIMENS / "coco" / name
+        lines = ["format: coco", *(f"{split}: {file}" for split, file in files.items())]
+        lines += [f"path: {folder / 'files'}", f"images: {images}" if images else ""]
+        yaml = describe(place / name, "\n".join(lines))
+        dataset, expected = read_specimen(folder, lambda _, yaml=yaml: yaml, atol=0.02)
+        counts = {g.id: g.count for g in check_dataset(dataset).groups if g.id not in OF_THE_DOCTOR}
+        wanted = dict(expected["counts"]["findings"])
+        # Told by the list of classes; and an image that is left out is always called so.
+        wanted.pop("class-grouping", None)
+        if name == "93-image-size":
+            wanted["image-left-out"] = 4
+        assert counts == {id: count for id, count in wanted.items() if id not in OF_THE_DOCTOR}
 
 
 @pytest.mark.skipif(not (DATA / "rbc").is_dir(), reason="needs the shared data")

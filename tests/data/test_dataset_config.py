@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from local_server import serve
 from made_data import DATA, OK, describe, make_folders, needs_real_data
+from rows import each
 from yolodet.datasets.drawn import shapes
 from yolodet.datasets.sets import locate as config
 from yolodet.datasets.sets.locate import Dataset, DatasetError, load_dataset
@@ -63,7 +64,7 @@ def test_data_words_that_name_nothing(place: Path) -> None:
             load_dataset(word)
 
 
-@pytest.mark.parametrize("word", ["here.yaml", "here", "sub", "~/here.yaml"])
+@each("word", ["here.yaml", "here", "sub", "~/here.yaml"])
 def test_ways_to_name_a_yaml(place: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.setenv("HOME", str(place / "here"))
     make_folders(place / "here"), make_folders(place / "here/sub")
@@ -212,7 +213,7 @@ def test_data_on_disk_never_asks_the_network(
     assert "CC BY 4.0" in str(data.license)
 
 
-@pytest.mark.parametrize(
+@each(
     ("download", "message"),
     [
         ("bash data/get.sh", "download: 'bash data/get.sh' is not the address of a .zip file"),

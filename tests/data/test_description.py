@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_data import OK, describe, make_folders
+from rows import each
 from yolodet.datasets.sets.locate import DatasetError, load_dataset
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -59,7 +60,7 @@ BAD_YAML = [
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), BAD_YAML)
+@each(("text", "message"), BAD_YAML)
 def test_wrong_yaml_is_refused_with_its_place(place: Path, text: str, message: str) -> None:
     file = describe(place / "x", text)
     with pytest.raises(DatasetError) as caught:
@@ -80,7 +81,7 @@ def test_yaml_that_is_no_text_or_not_readable(place: Path) -> None:
         load_dataset(place / "deep.yaml")
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "names"),
     [
         ("names: [cat, dog]", ("cat", "dog")),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rows import each
 from scenes import LIVELY, QUIET, make_records, write_record
 from tiny import train, train_config, use_tiny_detector, write_tiny_data
 from yolodet.datasets.augment.transforms import color_weights, hue_rotation
@@ -87,7 +88,7 @@ def edges(data: DetectionDataset, key: Key) -> np.ndarray:
     return near
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_boxes_are_equal_and_images_are_close(kind: str, folder: Path) -> None:
     data = make_data(folder, KINDS[kind])
     keys = keys_of(6)
@@ -126,7 +127,7 @@ def all_colors(steps: int = 52) -> np.ndarray:
     return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
+@each(
     "color",
     [(0.0, 1.0, 1.0), (0.015, 1.7, 0.6), (-0.015, 0.3, 1.4), (0.5, 0.0, 1.0), (-0.3, 1.0, 2.0)],
 )
@@ -297,7 +298,7 @@ def test_training_draws_on_the_device_and_validates_as_ever(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_a_card_draws_what_torch_draws_on_the_cpu(kind: str, folder: Path) -> None:
     data = make_data(folder, KINDS[kind])
     keys = keys_of(6)

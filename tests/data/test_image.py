@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rows import each
 from yolodet.datasets.images.image import (
     ImageError,
     image_size,
@@ -85,8 +86,8 @@ def as_seen(image: np.ndarray, orientation: int) -> np.ndarray:
     return turned[orientation]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("order", "<>")
+@each("orientation", range(1, 9))
+@each("order", "<>")
 def test_jpeg_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, order: str) -> None:
     stored = encode(four_corners(), ".jpg", cv2.IMWRITE_JPEG_QUALITY, 95)
     path = tmp_path / "photo.jpg"
@@ -99,7 +100,7 @@ def test_jpeg_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, order
     assert image.flags.c_contiguous
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@each("orientation", [1, 3, 6, 7])
 def test_png_and_webp_are_turned_as_their_exif_says(tmp_path: Path, orientation: int) -> None:
     image, tiff = four_corners(), exif(orientation)
     (tmp_path / "a.png").write_bytes(png_with_exif(encode(image, ".png"), tiff))
@@ -110,7 +111,7 @@ def test_png_and_webp_are_turned_as_their_exif_says(tmp_path: Path, orientation:
         assert image_size(tmp_path / name) == as_seen(image, orientation).shape[:2], name
 
 
-@pytest.mark.parametrize(
+@each(
     "block", [exif(0), exif(9), b"", b"II*\0", exif(6)[:14], b"XX" + exif(6)[2:]]
 )
 def test_senseless_exif_leaves_the_image_as_it_is(tmp_path: Path, block: bytes) -> None:
@@ -119,7 +120,7 @@ def test_senseless_exif_leaves_the_image_as_it_is(tmp_path: Path, block: bytes) 
     assert image_size(path) == read_image(path).shape[:2] == (48, 64)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp", ".ppm", ".jp2"])
+@each("suffix", [".png", ".bmp", ".tif", ".webp", ".ppm", ".jp2"])
 def test_lossless_formats_come_back_exactly_as_rgb(tmp_path: Path, suffix: str) -> None:
     parameters = {".webp": (cv2.IMWRITE_WEBP_QUALITY, 101), ".jp2": ()}.get(suffix, ())
     path = tmp_path / f"image{suffix}"
@@ -171,7 +172,7 @@ def test_gray_deep_and_transparent_images_become_8_bit_rgb(tmp_path: Path) -> No
     assert np.array_equal(read_image(tmp_path / "alpha.png"), four_corners())
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp"])
+@each("suffix", [".jpg", ".png", ".bmp", ".webp"])
 def test_every_cut_of_a_file_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
     """Decoders would return an image that is gray from some row on."""
     data = encode(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8), suffix)
@@ -201,7 +202,7 @@ def test_bytes_behind_the_end_of_a_jpeg_do_no_harm(tmp_path: Path) -> None:
     assert image_size(path) == read_image(path).shape[:2] == (48, 64)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<svg></svg>" * 9, b"\xff\xd8\xff\xd9", b"BM"])
+@each("content", [b"", b"hello", b"<svg></svg>" * 9, b"\xff\xd8\xff\xd9", b"BM"])
 def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.jpg"
     path.write_bytes(content)
@@ -217,8 +218,8 @@ def test_missing_file_and_folder_are_refused_by_name(tmp_path: Path) -> None:
                 read(path)
 
 
-@pytest.mark.parametrize("size", [(480, 640), (333, 500), (90, 61), (37, 41), (641, 640)])
-@pytest.mark.parametrize("image_size", [320, 321, (256, 416)])
+@each("size", [(480, 640), (333, 500), (90, 61), (37, 41), (641, 640)])
+@each("image_size", [320, 321, (256, 416)])
 def test_letterboxed_boxes_lie_where_the_pixels_are(
     size: tuple[int, int], image_size: int | tuple[int, int]
 ) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fill_cache import fill_every_second
+from rows import each
 from scenes import LIVELY, make_records
 from tiny import train_config, use_tiny_detector, write_tiny_data
 from yolodet.datasets.batches.dataset import DetectionDataset
@@ -25,6 +27,7 @@ from yolodet.detector.train.assemble import assemble
 from yolodet.files.limits import available_memory
 
 SIDE = 64
+RIGS = Path(__file__).parents[1] / "rigs"
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def held(cache: ImageCache) -> list[int]:
     return [index for index in range(len(cache)) if cache.get(index) is not None]
 
 
-@pytest.mark.parametrize("mode", ["auto", "ram", "disk", "none"])
+@each("mode", ["auto", "ram", "disk", "none"])
 def test_samples_with_a_cache_equal_those_without(
     records: list[Record], tmp_path: Path, mode: str
 ) -> None:
@@ -77,20 +80,16 @@ def test_second_epoch_reads_no_file(records: list[Record]) -> None:
     fill(cache, records)
 
 
-def _fill_in_child(cache: ImageCache, records: list[Record], start: int) -> None:
-    data = DetectionDataset(records, SIDE, augment=None, cache=cache)
-    for index in range(start, len(records), 2):
-        data[0, index, 0]
-
-
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-@pytest.mark.parametrize("mode", ["ram", "disk"])
+@each("context", ["fork", "spawn"])
+@each("mode", ["ram", "disk"])
 def test_processes_fill_one_cache_together(
     records: list[Record], tmp_path: Path, context: str, mode: str
 ) -> None:
     cache = ImageCache(records, SIDE, mode=mode, folder=tmp_path / "cache", fingerprint="a")
     start = multiprocessing.get_context(context).Process
-    children = [start(target=_fill_in_child, args=(cache, records, half)) for half in (0, 1)]
+    children = [
+        start(target=fill_every_second, args=(cache, records, half, SIDE)) for half in (0, 1)
+    ]
     for child in children:
         child.start()
     for child in children:
@@ -217,6 +216,8 @@ def test_resident_memory_of_a_large_file_on_disk_is_bounded(tmp_path: Path) -> N
 import sys
 from pathlib import Path
 import numpy as np
+sys.path.insert(0, sys.argv[2])
+from peak_memory import peak_memory
 from yolodet.datasets.images import cache as cache_module
 from yolodet.datasets.images.cache import ImageCache
 from yolodet.datasets.formats.record import Record
@@ -224,19 +225,15 @@ cache_module._RESIDENT = 40 * 2**20
 record = Record(Path("x"), (512, 512), np.zeros((0, 4)), np.zeros(0))
 cache = ImageCache([record] * 400, 512, mode="disk", folder=Path(sys.argv[1]))
 image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-def most():  # ru_maxrss would begin with what the parent held
-    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-    return int(line.split()[1])
-before = most()
+before = peak_memory()
 for index in range(400):
     cache.put(index, image)
 for index in range(400):
     assert (cache.get(index) == image).all()
-print((most() - before) // 1024)
+print((peak_memory() - before) // 2**20)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", program, str(tmp_path), str(RIGS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 80
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rows import each
 from scenes import LIVELY, make_records, record_of
 from yolodet.datasets.batches import loader as loader_module
 from yolodet.datasets.batches.dataset import DetectionDataset, Key
@@ -71,7 +73,7 @@ def batch_of(samples: list[Sample], keys: list[Key]) -> Batch:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("workers", "context"), [(0, None), (1, "fork"), (2, "fork"), (1, "spawn")]
 )
 def test_batches_do_not_depend_on_who_prepares_them(
@@ -178,7 +180,7 @@ def test_repeats_show_each_image_again_with_other_random_numbers(
     assert not any(torch.equal(of_first[a], of_first[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
-@pytest.mark.parametrize(
+@each(
     ("batch_size", "drop_last", "lengths"),
     [(4, True, [4, 4]), (4, False, [4, 4, 3]), (16, False, [11]), (16, True, [11])],
 )
@@ -260,7 +262,8 @@ def test_processes_that_get_a_sigterm_finish_the_epoch(dataset: DetectionDataset
 def _terminate_children() -> None:
     """Send a SIGTERM to each of the two processes as soon as it exists."""
     told: set[int] = set()
-    while len(told) < 2:
+    deadline = time.monotonic() + 120
+    while len(told) < 2 and time.monotonic() < deadline:
         for child in multiprocessing.active_children():
             if child.pid and child.pid not in told:
                 told.add(child.pid)

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rows import each
 from scenes import LIVELY, QUIET, compose, make_records, record_of, smooth_image, write_record
 from yolodet.datasets.augment.mosaic import Placement, place_mosaic, place_single
 from yolodet.datasets.augment.transforms import random_affine
@@ -79,8 +80,8 @@ def random_tiles(seed: int) -> tuple[list[np.ndarray], list[np.ndarray], list[np
     return images, boxes, [np.arange(6) + 6 * k for k in range(4)]
 
 
-@pytest.mark.parametrize("augment", [STRAIGHT, TURNED], ids=["straight", "turned"])
-@pytest.mark.parametrize("seed", range(12))
+@each("augment", [STRAIGHT, TURNED])
+@each("seed", range(12))
 def test_mosaic_equals_the_double_canvas(augment: Augment, seed: int) -> None:
     rng = np.random.default_rng(seed)
     center = tuple(rng.integers(SIDE // 2, 3 * SIDE // 2, 2).tolist())
@@ -115,8 +116,8 @@ def extent(mask: np.ndarray) -> np.ndarray:
     return np.array((x.min(), y.min(), x.max() + 1, y.max() + 1))
 
 
-@pytest.mark.parametrize("flips", [(False, False), (False, True), (True, False), (True, True)])
-@pytest.mark.parametrize("tile", range(4))
+@each("flips", [(False, False), (False, True), (True, False), (True, True)])
+@each("tile", range(4))
 def test_boxes_of_a_mosaic_follow_the_pixels(flips: tuple[bool, bool], tile: int) -> None:
     """One white box on black in one of the tiles, found again in the output."""
     compared = 0
@@ -140,7 +141,7 @@ def test_boxes_of_a_mosaic_follow_the_pixels(flips: tuple[bool, bool], tile: int
     assert compared >= 10
 
 
-@pytest.mark.parametrize(
+@each(
     "changes",
     [
         {},
@@ -153,7 +154,6 @@ def test_boxes_of_a_mosaic_follow_the_pixels(flips: tuple[bool, bool], tile: int
         {"scale": 0.8},
         {"degrees": 30.0, "shear": 10.0, "scale": 0.5, "fliplr": 0.5, "flipud": 0.5},
     ],
-    ids=lambda changes: "+".join(changes) or "nothing",
 )
 def test_box_of_a_single_image_follows_the_pixels(
     changes: dict[str, float], tmp_path: Path

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_data import ROW, add_image, data_set
+from rows import each
 from yolodet.datasets.scan import scan as scan_module
 from yolodet.datasets.scan.scan import EmptyDatasetError, Scan, scan_split
 from yolodet.datasets.sets.locate import Dataset
@@ -51,7 +52,7 @@ def test_warm_scan_equals_the_cold_one_and_reads_nothing(
     assert len(reads) == 8
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "read_again"),
     [
         (lambda root: later(root / "images/train/a.jpg"), ["a.jpg"]),
@@ -63,7 +64,6 @@ def test_warm_scan_equals_the_cold_one_and_reads_nothing(
         (lambda root: add_image(root / "images/train/bb.jpg"), ["bb.jpg"]),
         (lambda root: (root / "images/train/a.jpg").unlink(), []),
     ],
-    ids=["image-time", "label-time", "label", "label-gone", "label-new", "image", "new", "gone"],
 )
 def test_only_what_changed_is_read_again(
     tmp_path: Path, reads: list[str], change: object, read_again: list[str]
@@ -90,7 +90,7 @@ def test_another_number_of_classes_is_another_scan(tmp_path: Path) -> None:
         scan_split(fewer, "train")
 
 
-@pytest.mark.parametrize(
+@each(
     "damage",
     [
         lambda file: file.write_bytes(b"rubbish"),

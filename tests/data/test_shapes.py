@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from rows import each
 from yolodet.datasets.drawn.decoys import DECOYS
 from yolodet.datasets.drawn.objects import KINDS
 from yolodet.datasets.drawn.shapes import SHAPE_CLASSES, ShapesError, draw_scene, write_shapes
@@ -83,7 +84,7 @@ def test_numbers_that_can_not_be_drawn_are_refused(seed: int, index: int, size: 
 # ---------------------------------------------------------------- painters and boxes
 
 
-@pytest.mark.parametrize("paint", [*(kind.paint for kind in KINDS.values()), *DECOYS])
+@each("paint", [*(kind.paint for kind in KINDS.values()), *DECOYS])
 def test_a_painter_fills_its_canvas_with_premultiplied_color_fixed_by_the_generator(paint):
     patch = paint(np.random.default_rng(5), 96)
     assert patch.shape == (96, 96, 4) and patch.dtype == np.uint8
@@ -94,7 +95,7 @@ def test_a_painter_fills_its_canvas_with_premultiplied_color_fixed_by_the_genera
     assert max(x2 - x1, y2 - y1) >= 0.75 * 96
 
 
-@pytest.mark.parametrize("name", SHAPE_CLASSES)
+@each("name", SHAPE_CLASSES)
 def test_the_box_of_a_lone_object_is_where_it_hides_the_ground(name: str):
     """What shows through is measured from outside: the same object over black and over white."""
     kind, checked = KINDS[name], 0
@@ -208,7 +209,7 @@ def test_an_interrupted_writing_leaves_nothing_behind(tmp_path: Path, error: typ
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("numbers", [
+@each("numbers", [
     {"train": 0, "val": 0}, {"train": -1, "val": 1}, {"train": 1, "val": 1, "seed": -1},
     {"train": 1, "val": 1, "size": 10},
 ])

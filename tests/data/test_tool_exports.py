@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from made_data import DATA, ROW, add_image, describe
+from made_data import ROW, add_image, describe
+from rows import each
+from specimens import FORMATS, needs_specimens, read_specimen
 from yolodet.datasets.scan.doctor import check_dataset
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
 
 pytestmark = pytest.mark.usefixtures("place")
-SPECIMENS = DATA.parent / "formats"
 
 
 def findings(data: Path) -> dict[str, int]:
@@ -29,7 +29,7 @@ def root(place: Path) -> Path:
     return place / "set"
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "ids"),
     [
         (ROW.encode("utf-16"), {"label-encoding"}),
@@ -37,7 +37,7 @@ def root(place: Path) -> Path:
         (b"0 32 24 16 24\nx\n", {"label-coordinates", "label-columns"}),
     ],
 )
-@pytest.mark.parametrize("warm", [False, True])
+@each("warm", [False, True])
 def test_an_image_whose_labels_cannot_be_used_is_left_out_and_no_background(
     root: Path, content: bytes, ids: set[str], warm: bool
 ) -> None:
@@ -89,8 +89,8 @@ def test_ways_to_name_images(root: Path, train: str, lines: list[str] | None) ->
     ]
 
 
-@pytest.mark.parametrize("path", ["/nowhere/on/this/machine/set", r"C:\data\set"])
-@pytest.mark.parametrize("beside", ["set", "."])
+@each("path", ["/nowhere/on/this/machine/set", r"C:\data\set"])
+@each("beside", ["set", "."])
 def test_an_absolute_path_of_another_machine_is_looked_for_beside_the_yaml(
     root: Path, path: str, beside: str
 ) -> None:
@@ -119,24 +119,16 @@ EXPECTED = {
 }
 
 
-@pytest.mark.skipif(not SPECIMENS.is_dir(), reason=f"exports of real tools are not in {SPECIMENS}")
+@needs_specimens
 def test_exports_of_real_tools() -> None:
-    for name, ids in EXPECTED.items():
-        check_export(name, ids)
-
-
-def check_export(name: str, ids: set[str]) -> None:
-    expected = json.loads((SPECIMENS / name / "expected.json").read_text())
-    place = SPECIMENS / name / expected["say"].removeprefix("data=")
-    dataset = load_dataset(place)
-    assert list(dataset.class_names) == expected["class_names"]
-    images = {(row["split"], Path(row["file"]).name): row for row in expected["images"]}
-    for split in dataset.splits:
-        for record in scan_split(dataset, split).records:
-            row = images.pop((split, record.path.name))
-            assert [dataset.class_names[label] for label in record.labels] == row["labels"]
-            boxes = np.array(row["boxes"]).reshape(-1, 4)
-            np.testing.assert_allclose(record.boxes, boxes, atol=0.01)
-    assert not images
     about_the_split = {"split-missing", "class-without-box", "box-tiny"}
-    assert set(findings(place)) - about_the_split == ids
+    for name, ids in EXPECTED.items():
+        folder = FORMATS / name
+        places: list[Path] = []
+
+        def named(expected: dict[str, Any], folder: Path = folder, places=places) -> Path:
+            places.append(folder / expected["say"].removeprefix("data="))
+            return places[0]
+
+        read_specimen(folder, named)
+        assert set(findings(places[0])) - about_the_split == ids

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import pytest
+from rows import each
 from scenes import LIVELY, QUIET
 from yolodet.datasets.augment.transforms import (
     blend,
@@ -37,8 +37,8 @@ def by_product(numbers: np.ndarray, canvas: int, size: int, flips: tuple[bool, b
     return (vertical @ horizontal @ move @ shear @ rotate @ center)[:2]
 
 
-@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("canvas", [64, 128])
+@each("flips", [(False, False), (True, False), (False, True), (True, True)])
+@each("canvas", [64, 128])
 def test_affine_is_the_product_of_its_steps(flips: tuple[bool, bool], canvas: int) -> None:
     for seed in range(20):
         numbers = np.random.default_rng(seed).uniform(-1, 1, 6)
@@ -108,7 +108,7 @@ def test_boxes_are_clipped_to_one_limit_or_to_their_own() -> None:
     assert np.array_equal(clip_boxes(boxes, limits), ((0, 2, 30, 9), (12, 10, 18, 60)))
 
 
-@pytest.mark.parametrize(
+@each(
     ("width", "height", "full_area", "kept"),
     [
         (10, 10, 100, True),
@@ -142,7 +142,7 @@ def by_colorsys(pixel: np.ndarray, factors: tuple[float, float]) -> list[float]:
     return [255 * c for c in colorsys.hsv_to_rgb(hue, saturation * factors[0], value * factors[1])]
 
 
-@pytest.mark.parametrize("factors", [(1.0, 1.0), (1.7, 0.6), (0.3, 1.4), (0.0, 1.0), (1.0, 2.0)])
+@each("factors", [(1.0, 1.0), (1.7, 0.6), (0.3, 1.4), (0.0, 1.0), (1.0, 2.0)])
 def test_saturation_and_value_are_those_of_hsv_cut_at_the_ends(
     factors: tuple[float, float],
 ) -> None:
@@ -153,7 +153,7 @@ def test_saturation_and_value_are_those_of_hsv_cut_at_the_ends(
     assert np.abs(shifted[0] - exact).max() <= 0.501
 
 
-@pytest.mark.parametrize("turn", [0.015, -0.015, 0.2, -0.45])
+@each("turn", [0.015, -0.015, 0.2, -0.45])
 def test_hue_is_turned_about_the_gray_axis(turn: float) -> None:
     """HSV's hue, which is an angle about a hexagon, is nowhere further from it than 1.2 degrees."""
     image = all_colors()[:, (np.ptp(all_colors()[0], -1) > 100)]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from made_data import DATA, add_image, describe
+from made_data import add_image, describe
+from rows import each
+from specimens import SPECIMENS, needs_specimens, read_specimen
 from yolodet.datasets.scan.doctor import check_dataset
 from yolodet.datasets.scan.scan import Scan, scan_split
 from yolodet.datasets.sets.dataset import DatasetError
 from yolodet.datasets.sets.locate import load_dataset
 
 pytestmark = pytest.mark.usefixtures("place")
-SPECIMENS = DATA.parent / "formats/specimens/voc"
 SIZE = (48, 64)
 BOX = "<bndbox><xmin>4</xmin><ymin>5</ymin><xmax>24.5</xmax><ymax>30</ymax></bndbox>"
 CAT = f"<object><name>cat</name>{BOX}</object>"
@@ -42,7 +41,7 @@ def scanned(root: Path, content: str | bytes) -> Scan:
     return scan_split(load_dataset(describe(root, YAML)), "train")
 
 
-@pytest.mark.parametrize(
+@each(
     ("image", "file", "found"),
     [
         ("JPEGImages/a.jpg", "JPEGImages/a.xml", True),
@@ -89,7 +88,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "id"), BAD)
+@each(("bad", "id"), BAD)
 def test_a_bad_object_is_dropped_alone(place: Path, bad: str, id: str) -> None:
     scan = scanned(place / "set", xml(CAT + bad))
     assert [len(record.labels) for record in scan.records] == [1, 1]
@@ -98,7 +97,7 @@ def test_a_bad_object_is_dropped_alone(place: Path, bad: str, id: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("objects", "id", "corners"),
     [
         (f"<object><name>cat</name>{box(24, 30, 4, 5)}</object>", "box-reversed", [4, 5, 24, 30]),
@@ -129,7 +128,7 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize(("content", "id"), UNUSABLE)
+@each(("content", "id"), UNUSABLE)
 def test_an_image_whose_xml_cannot_be_used_is_left_out(
     place: Path, content: str | bytes, id: str
 ) -> None:
@@ -180,28 +179,18 @@ NOT_SAID = {"class-name-case", "class-background", "xml-other"}
 """Of the list of classes, and of XML files without an image."""
 
 
-@pytest.mark.skipif(not SPECIMENS.is_dir(), reason=f"exports of real tools are not in {SPECIMENS}")
+@needs_specimens
 def test_exports_of_real_tools(place: Path) -> None:
-    for name in EXPECTED:
-        check_export(place / name, name)
-
-
-def check_export(place: Path, name: str) -> None:
-    expected = json.loads((SPECIMENS / name / "expected.json").read_text())
-    lines = [f"{split}: {source}" for split, source in EXPECTED[name].items()]
-    text = "\n".join(["format: voc", f"path: {SPECIMENS / name / 'files'}", *lines])
-    dataset = load_dataset(describe(place / "x", text))
-    assert list(dataset.class_names) == expected["class_names"]
-    records = [r for split in dataset.splits for r in scan_split(dataset, split).records]
-    assert len(records) == expected["counts"]["images"]
-    for told in expected["images"]:
-        (record,) = [r for r in records if str(r.path).endswith(f"/{told['file']}")]
-        assert [dataset.class_names[label] for label in record.labels] == told["labels"]
-        boxes = np.array(told["boxes"]).reshape(-1, 4)
-        np.testing.assert_allclose(record.boxes, boxes, atol=0.01)
     kinds = ("label", "box", "xml", "size", "image-name", "image-unlabeled", "class-name")
-    groups = check_dataset(dataset).groups
-    counts = {g.id: g.count for g in groups if g.id.startswith(kinds) and g.id != "box-tiny"}
-    assert counts.pop("label-orphan", 0) == (3 if name == "90-bad" else 0)
-    wanted = {id: n for id, n in expected["counts"]["findings"].items() if id.startswith(kinds)}
-    assert counts == {id: n for id, n in wanted.items() if id not in NOT_SAID}
+    for name, splits in EXPECTED.items():
+        folder = SPECIMENS / "voc" / name
+        lines = [f"{split}: {source}" for split, source in splits.items()]
+        text = "\n".join(["format: voc", f"path: {folder / 'files'}", *lines])
+        yaml = describe(place / name, text)
+        dataset, expected = read_specimen(folder, lambda _, yaml=yaml: yaml)
+        groups = check_dataset(dataset).groups
+        counts = {g.id: g.count for g in groups if g.id.startswith(kinds) and g.id != "box-tiny"}
+        assert counts.pop("label-orphan", 0) == (3 if name == "90-bad" else 0)
+        findings = expected["counts"]["findings"].items()
+        wanted = {id: n for id, n in findings if id.startswith(kinds) and id not in NOT_SAID}
+        assert counts == wanted, name

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_data import DATA, data_set, needs_real_data
+from rows import each
 from yolodet.datasets import boxes as algebra
 from yolodet.datasets.finding import Finding
 from yolodet.datasets.formats import yolo
@@ -60,7 +61,7 @@ BAD_ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("row", "id", "message"), BAD_ROWS)
+@each(("row", "id", "message"), BAD_ROWS)
 def test_bad_row_is_dropped_alone_with_its_line(
     tmp_path: Path, row: str | bytes, id: str, message: str
 ) -> None:
@@ -84,7 +85,7 @@ CORRECTED = [
 ]
 
 
-@pytest.mark.parametrize(("row", "id", "box", "message"), CORRECTED)
+@each(("row", "id", "box", "message"), CORRECTED)
 def test_corrected_row_is_used_with_a_warning(
     tmp_path: Path, row: str, id: str, box: list[float] | None, message: str
 ) -> None:
@@ -96,7 +97,7 @@ def test_corrected_row_is_used_with_a_warning(
     assert findings[0].message.startswith(message)
 
 
-@pytest.mark.parametrize(
+@each(
     "content",
     [
         b"\xef\xbb\xbf1 0.5 0.5 0.25 0.5\n",
@@ -107,7 +108,6 @@ def test_corrected_row_is_used_with_a_warning(
         b"1 0.375 0.25 0.625 0.25 0.625 0.75 0.375 0.75",
         b"1 0.375 0.25 0.625 0.25 0.5 0.75",
     ],
-    ids=["bom", "crlf", "blanks", "no-newline", "notation", "polygon", "triangle"],
 )
 def test_ways_to_write_the_same_box(tmp_path: Path, content: bytes) -> None:
     boxes, labels, findings = read(tmp_path, content)
@@ -115,7 +115,7 @@ def test_ways_to_write_the_same_box(tmp_path: Path, content: bytes) -> None:
     assert (boxes.dtype, labels.dtype) == (np.float32, np.int64)
 
 
-@pytest.mark.parametrize("content", ["", "\n", " \r\n\t\n", b"\xef\xbb\xbf"])
+@each("content", ["", "\n", " \r\n\t\n", b"\xef\xbb\xbf"])
 def test_file_without_rows_is_a_background(tmp_path: Path, content: str | bytes) -> None:
     boxes, labels, findings = read(tmp_path, content)
     assert (boxes.shape, labels.shape, findings) == ((0, 4), (0,), [])
@@ -166,14 +166,14 @@ def test_fast_reader_equals_the_careful_one_on_clean_files() -> None:
         np.testing.assert_array_equal(fast[1], careful[1])
 
 
-@pytest.mark.parametrize(("row", "id"), [(row, id) for row, id, _ in BAD_ROWS])
+@each(("row", "id"), [(row, id) for row, id, _ in BAD_ROWS])
 def test_fast_reader_never_passes_what_the_careful_one_drops(row: str | bytes, id: str) -> None:
     data = row if isinstance(row, bytes) else row.encode()
     assert yolo._read_clean(data, SIZE, 3) is None
     assert yolo._read_rows(Path("a.txt"), data, SIZE, 3)[2][0].id == id
 
 
-@pytest.mark.parametrize(
+@each(
     ("image", "label"),
     [
         ("/d/images/train/a.jpg", "/d/labels/train/a.txt"),
@@ -200,7 +200,7 @@ def test_keypoints_are_ignored_and_the_box_is_used(tmp_path: Path) -> None:
     assert (len(labels), [f.id for f in findings]) == (0, ["label-columns"])
 
 
-@pytest.mark.parametrize("shape", [17, [17], [0, 2], [17, 4], ["17", 3], [True, 2]])
+@each("shape", [17, [17], [0, 2], [17, 4], ["17", 3], [True, 2]])
 def test_wrong_shape_of_keypoints_is_refused(tmp_path: Path, shape: object) -> None:
     dataset = replace(data_set(tmp_path), options={"kpt_shape": shape})
     with pytest.raises(DatasetError, match=r"kpt_shape: expected \[number of keypoints, 2 or 3\]"):

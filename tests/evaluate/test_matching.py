@@ -17,6 +17,7 @@ from coco_reference import (
 )
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from rows import each
 from yolodet.detector.evaluate import matching
 from yolodet.detector.evaluate.metrics import DetectionCollector
 from yolodet.detector.evaluate.postprocess import Detections
@@ -87,7 +88,7 @@ def test_precision_recall_f1_equal_a_brute_force_sweep():
 OPTIONS = [{}, {"levels": 4}, {"crowd": 0.3}, {"crowd": 0.5, "levels": 2}]
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@each("options", OPTIONS)
 def test_our_matching_gives_the_average_precision_of_coco(options):
     """AP at IoU 0.5 and 0.75 worked out from ``match`` alone equals COCO's."""
     collector = random_data(11, classes=1, images=20, **options)
@@ -233,7 +234,7 @@ def test_results_are_plain_coco_rows():
     assert json.loads(json.dumps(collector.coco_results())) == [row]
 
 
-@pytest.mark.parametrize(
+@each(
     ("found", "labels", "message"),
     [
         (detections([[0, 0, 1, 1]], [0.5], [2]), [0], "detections of image 4: class id 2"),

@@ -13,16 +13,17 @@ from coco_reference import (
     random_boxes,
     random_data,
 )
+from rows import each
 from yolodet.detector.evaluate.metrics import DetectionCollector
 
 
-@pytest.mark.parametrize("seed", range(6))
+@each("seed", range(6))
 def test_random_data_scores_as_in_pycocotools(seed):
     metrics = assert_coco(random_data(seed))
     assert 0.05 < metrics.map < 0.9
 
 
-@pytest.mark.parametrize(
+@each(
     "options",
     [
         {"levels": 3},  # score ties

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from coco_reference import add
+from rows import each
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.evaluate import plots
@@ -44,7 +45,7 @@ def test_a_box_is_drawn_in_its_class_color_where_it_lies_on_a_copy():
     assert not changed(drawn, GRAY)[:, 110:].any()
 
 
-@pytest.mark.parametrize(
+@each(
     "box", [[0, 0, 160, 120], [150, 100, 159, 119], [-50, -50, 400, 5], [155, 0, 160, 4]]
 )
 def test_tags_stay_whole_inside_the_picture(box):
@@ -147,7 +148,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("evaluation", KINDS)
+@each("evaluation", KINDS)
 @pytest.mark.filterwarnings("error")
 def test_plots_of_an_evaluation_show_something(evaluation, tmp_path):
     metrics, names = evaluation.metrics, evaluation.metrics.class_names
@@ -192,8 +193,8 @@ def test_a_batch_is_shown_as_it_is_fed_with_its_boxes(tmp_path):
     assert tuple(sheet[bottom, middle]) == class_color(0)
 
 
-@pytest.mark.parametrize("num_classes", [1, 3, 80])
-@pytest.mark.parametrize("num_records", [0, 40])
+@each("num_classes", [1, 3, 80])
+@each("num_records", [0, 40])
 @pytest.mark.filterwarnings("error")
 def test_a_data_set_is_shown_at_a_glance(num_classes, num_records, tmp_path):
     rng = np.random.default_rng(0)
@@ -220,7 +221,7 @@ def result_rows(epochs: int) -> list[dict]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("epochs", [0, 1, 2, 100])
+@each("epochs", [0, 1, 2, 100])
 @pytest.mark.filterwarnings("error")
 def test_the_course_of_a_training_is_drawn_from_rows_or_their_file(epochs, tmp_path):
     rows = result_rows(epochs)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from rows import each
 from yolodet.datasets.images.image import fit, letterbox_boxes
 from yolodet.datasets.nouns import Letterbox
 from yolodet.detector.evaluate import postprocess as post
@@ -84,10 +85,10 @@ def assert_same(found: Detections, expected) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("agnostic", [False, True])
-@pytest.mark.parametrize("iou", [0.3, 0.7])
-@pytest.mark.parametrize("max_det", [7, 300])
+@each("seed", range(4))
+@each("agnostic", [False, True])
+@each("iou", [0.3, 0.7])
+@each("max_det", [7, 300])
 def test_nms_equals_the_slow_reference(seed, agnostic, iou, max_det):
     p = random_predictions(seed)
     found = nms_detections(p, conf=0.2, iou=iou, max_det=max_det, agnostic=agnostic)
@@ -101,8 +102,8 @@ def test_nms_of_many_candidates_takes_the_other_route_of_torchvision_and_agrees(
     assert_same(found, slow_nms(p, 0, 0.3, 0.5, 300, False))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("max_det", [1, 10, 60, 300])
+@each("seed", range(3))
+@each("max_det", [1, 10, 60, 300])
 def test_top_detections_are_the_best_pairs_of_the_best_anchors(seed, max_det):
     p = random_predictions(seed)
     rows = top_detections(p, max_det)
@@ -147,7 +148,7 @@ def broken_anchors(where: str, value: float) -> tuple[Predictions, list[list[flo
     return p, boxes[:2]
 
 
-@pytest.mark.parametrize(
+@each(
     ("where", "value"),
     [
         ("logits", math.nan),
@@ -253,8 +254,8 @@ def test_to_original_undoes_the_letterbox(size, letterbox):
     torch.testing.assert_close(d.to_original(letterbox, size).boxes, original, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [(480, 640), (333, 500), (1, 700), (37, 41), (320, 320)])
-@pytest.mark.parametrize("image_size", [320, (256, 416)])
+@each("size", [(480, 640), (333, 500), (1, 700), (37, 41), (320, 320)])
+@each("image_size", [320, (256, 416)])
 def test_to_original_leads_back_from_where_the_letterbox_put_boxes(size, image_size):
     height, width = size
     corners = np.random.default_rng(0).uniform(0, 1, (100, 4)).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from exports import needs_onnx, save_checkpoint, write_data
+from rows import each
 from tiny import use_tiny_detector
 from yolodet.cli import main
 from yolodet.detector.examine.export_bench import as_markdown, baseline_of, summarize
@@ -76,7 +77,7 @@ def test_calls_side_by_side_run_at_once_with_one_thread_of_torch() -> None:
     seen: list[tuple[int, int]] = []
 
     def runner(images: np.ndarray) -> list[np.ndarray]:
-        meet.wait(20)  # breaks where they come one after another
+        meet.wait(120)  # breaks where they come one after another
         seen.append((threading.get_ident(), torch.get_num_threads()))
         return [images + 1]
 
@@ -169,7 +170,7 @@ def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "plot.png")) is not None
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "answer"),
     [
         ("formats=onx", "onx: there is no such file; known: "),

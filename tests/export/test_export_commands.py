@@ -21,6 +21,7 @@ from exports import (
     run_export,
     save_checkpoint,
 )
+from rows import each
 from yolodet.cli import main
 from yolodet.detector import api
 from yolodet.detector.checkpoints import evaluate
@@ -54,14 +55,15 @@ def data(tmp_path: Path) -> Path:
     images = make_images(6, (96, 96), seed=20)
     with torch.inference_mode():
         found = postprocess(lively_detector()(images), DetectOptions(conf=0.0, max_det=40))
-    for number, (image, each) in enumerate(zip(images, found, strict=True)):
+    for number, (image, detections) in enumerate(zip(images, found, strict=True)):
         path = tmp_path / "own" / "images" / f"{number}.png"
         assert cv2.imwrite(str(path), image.permute(1, 2, 0).numpy()[..., ::-1])
-        boxes = (each.boxes[:40:4].clamp(0, 96).numpy() + rng.uniform(0, 2, (10, 4))).clip(0, 96)
+        boxes = detections.boxes[:40:4].clamp(0, 96).numpy() + rng.uniform(0, 2, (10, 4))
+        boxes = boxes.clip(0, 96)
         rows = [
             f"{label} {(b[0] + b[2]) / 192} {(b[1] + b[3]) / 192} "
             f"{(b[2] - b[0]) / 96} {(b[3] - b[1]) / 96}\n"
-            for b, label in zip(boxes, each.labels[:40:4].tolist(), strict=True)
+            for b, label in zip(boxes, detections.labels[:40:4].tolist(), strict=True)
             if (b[2:] > b[:2] + 1).all()
         ]
         (tmp_path / "own" / "labels" / f"{number}.txt").write_text("".join(rows))
@@ -112,7 +114,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
     assert (run / "best.torchscript.failed").is_file()
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "answer"),
     [
         ("format=onxx", "there is no format 'onxx'; did you mean onnx?"),
@@ -166,7 +168,7 @@ def test_a_missing_package_names_its_extra(run: Path, monkeypatch, capsys) -> No
     )
 
 
-@pytest.mark.parametrize("row", formats.FORMATS.values(), ids=formats.FORMATS)
+@each("row", formats.FORMATS.values())
 def test_what_only_writes_is_not_needed_to_run(row: formats.Format, monkeypatch) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: name in row.run_by or None)
     formats.require(row, to_run=True)
@@ -283,7 +285,7 @@ def test_predict_finds_the_same_with_checkpoint_and_file(run: Path, tmp_path: Pa
     assert set(few.boxes.cls.tolist()) == {1}
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "answer"),
     [
         ("imgsz=128", "this file takes images of 96x96, not 128x128"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rows import each
 from yolodet.detector.evaluate.postprocess import nms_detections, rows_to_detections, top_detections
 from yolodet.detector.export.nms import CANDIDATES, nms_rows, overlaps
 from yolodet.detector.models.predictions import Predictions
@@ -19,8 +20,8 @@ def crowd(seed: int, images: int = 2, anchors: int = 300, classes: int = 3) -> P
     return Predictions(logits, distances, points, torch.ones(anchors))
 
 
-@pytest.mark.parametrize("agnostic", [False, True])
-@pytest.mark.parametrize("iou", [0.3, 0.7])
+@each("agnostic", [False, True])
+@each("iou", [0.3, 0.7])
 def test_the_same_boxes_are_kept(iou: float, agnostic: bool) -> None:
     for seed in range(5):
         found = crowd(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rows import each
 from yolodet.detector.evaluate.postprocess import Detections
 from yolodet.detector.export.exported import predictions_of_rows
 from yolodet.detector.export.formats.about import About
@@ -59,7 +60,7 @@ def test_where_nothing_is_sure_the_threshold_is_lower_and_nothing_at_all_is_a_fa
     assert compare([found()], [found()], FP32).faults == ["nothing was found to compare"]
 
 
-@pytest.mark.parametrize("precision", TOLERANCES)
+@each("precision", TOLERANCES)
 def test_an_ap_of_nothing_proves_nothing(precision: str) -> None:
     """Any file reaches an AP of 0: boxes are the judge, and without boxes nobody is."""
     limit = TOLERANCES[precision]
@@ -90,7 +91,7 @@ def test_rows_are_said_again_in_the_words_of_predictions() -> None:
     assert scores[0].tolist() == pytest.approx([0, 0, 0.75, 0]) and scores[1].max() == 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("texts", "answer"),
     [
         ({}, "was not written by det export"),

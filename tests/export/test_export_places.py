@@ -109,7 +109,7 @@ sys.exit(code)
 def test_sigterm_leaves_nothing_behind(run: Path) -> None:
     folders = [str(Path(__file__).parents[1] / "rigs"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=100, check=False,
+        [sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
     )  # fmt: skip
     assert done.returncode == 143, done.stderr

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from exports import disturbed, lively_detector, make_images, needs_onnx
+from int8_effects import effects_of
 from yolodet.detector.export.formats import onnx as onnx_format
 from yolodet.detector.export.formats.interface import Settings
 from yolodet.detector.export.graph import ExportGraph, Shape
-from yolodet.detector.export.int8.effects import measure_effects
 from yolodet.detector.export.int8.onnx import OnnxNetwork
 from yolodet.detector.export.int8.quantizer import expected_gain
 from yolodet.detector.export.int8.ranges import find_ranges
@@ -54,17 +54,6 @@ def test_int8_files_are_small_with_nms_inside_too(name: str, nms: bool, tmp_path
     assert weights.stat().st_size <= 0.35 * size
 
 
-def effects_here(folder: Path) -> dict[str, dict[str, float]]:
-    """The effect of every stage of the usual detector and of one with a sensitive layer."""
-    found = {}
-    for name, model in (("usual", lively_detector()), ("disturbed", disturbed())):
-        network = float_network(folder, model, 96)
-        inputs = inputs_of(4, 96)
-        effects = measure_effects(network, find_ranges(network, inputs, "minmax"), inputs)
-        found[name] = {effect.stage: effect.error for effect in effects}
-    return found
-
-
 def avx2_only(folder: Path) -> Path:
     """The library that hides newer instructions, or the test is skipped."""
     library = folder / "avx2_only.so"
@@ -88,30 +77,20 @@ def test_export_says_what_to_expect_of_int8_on_this_processor() -> None:
     assert "(AVX2, no VNNI): expect 0.3x the size and 1.2x to 1.5x the speed" in without
 
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-import torch
-from test_int8_portable import effects_here
-from yolodet.detector.run.hardware import traits_of
-vnni = traits_of(torch.device("cpu")).int8_native
-print(json.dumps([vnni, effects_here(Path(sys.argv[1]))]))
-"""
-
-
 def test_effects_of_stages_are_equal_with_and_without_vnni(tmp_path: Path) -> None:
+    """Of the usual detector, and of one with a sensitive layer."""
     library = avx2_only(tmp_path)
-    folders = [str(RIGS), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": str(library),
-        "PYTHONPATH": os.pathsep.join(folders),
-    }
+    np.save(tmp_path / "inputs.npy", np.stack(inputs_of(4, 96)))
+    files = [str(tmp_path / "inputs.npy")]
+    for name, model in (("usual", lively_detector()), ("disturbed", disturbed())):
+        (tmp_path / name).mkdir()
+        files.append(str(float_network(tmp_path / name, model, 96).source))
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        env=environment, capture_output=True, text=True, check=True,
+        [sys.executable, RIGS / "int8_effects.py", *files],
+        env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     vnni, masked = json.loads(done.stdout.splitlines()[-1])
     assert vnni is False
-    for name, effects in effects_here(tmp_path).items():
-        assert masked[name] == pytest.approx(effects, rel=0.02)  # 1.28 times in 16-bit sums
+    for path, effects in effects_of(*files).items():
+        assert len(effects) > 5
+        assert masked[path] == pytest.approx(effects, rel=0.02)  # 1.28 times in 16-bit sums

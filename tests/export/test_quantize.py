@@ -19,6 +19,7 @@ from exports import (
     save_checkpoint,
     write_data,
 )
+from rows import each
 from tiny import use_tiny_detector
 from yolodet.cli import main
 from yolodet.detector.export.exported import open_exported
@@ -326,7 +327,7 @@ def test_errors_are_relative_to_the_numbers() -> None:
     assert relative_error(one, [np.array([3.0, 9.0]), np.array([100.0])]) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "answer"),
     [
         ("int8=True", "int8=True is calibrated with images: name the data with data=, or use"),

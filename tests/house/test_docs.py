@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import yaml
+from rows import each
 from yolodet.detector.api import YOLO
 from yolodet.detector.evaluate.measured import MeasuredResults
 from yolodet.detector.options.argv import read_words
@@ -84,7 +85,7 @@ def test_commands_are_found_on_the_pages() -> None:
     assert len(DET) > 30 and len(PYTHON) > 2
 
 
-@pytest.mark.parametrize("code", DET, ids=str)
+@each("code", DET)
 def test_every_command_parses(code: Code) -> None:
     check_command(code.text)
 
@@ -95,7 +96,7 @@ def test_a_wrong_command_on_a_page_would_be_found(line: str) -> None:
         check_command(line)
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=lambda code: code.page.name)
+@each("code", PYTHON)
 def test_python_uses_names_and_options_that_exist(code: Code) -> None:
     for node in ast.walk(ast.parse(code.text)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("yolodet"):
@@ -109,7 +110,7 @@ def test_python_uses_names_and_options_that_exist(code: Code) -> None:
                 parse(CALLS[name], {n: v for n, v in words.items() if n not in own})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES)
 def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
     for target in LINK.findall(FENCE.sub("", page.read_text())):
         if re.match(r"https?://", target):

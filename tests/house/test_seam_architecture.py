@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pytest
 import torch
+from rows import each
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.models.build import architecture_of, build, build_from
 from yolodet.weights.architecture import Architecture
@@ -30,7 +30,7 @@ def odd_widths(usual: Architecture, kept: int) -> Architecture:
     return replace(usual, widths=widths)
 
 
-@pytest.mark.parametrize("name", KEPT)
+@each("name", KEPT)
 def test_a_model_with_odd_widths_comes_back_from_its_checkpoint(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = odd_widths(architecture_of(build(name, 5)), KEPT[name])

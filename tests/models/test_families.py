@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from rows import each
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.head import decode_boxes, distances_in_strides, make_points
@@ -97,7 +98,7 @@ def count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@each("name", PUBLISHED)
 def test_parameters_and_flops_equal_the_published_size(name: str) -> None:
     parameters, gflops, fused = PUBLISHED[name]
     detector = on_meta(name)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from rows import each
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import complete_box_iou_loss
 from yolodet.datasets.nouns import Batch
@@ -113,8 +114,8 @@ def reference_assignment(
     return result
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("topk", "keep"), [(10, None), (7, 1), (3, 2)])
+@each("seed", range(4))
+@each(("topk", "keep"), [(10, None), (7, 1), (3, 2)])
 def test_assigner_equals_the_loop_reference(seed: int, topk: int, keep: int | None) -> None:
     batch = make_batch(seed, boxes=20)
     predictions = make_predictions(batch, seed=seed)
@@ -148,7 +149,7 @@ def test_small_boxes_get_candidates() -> None:
     assert (box == 1).sum() == len(points)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@each("seed", range(5))
 def test_one_sort_by_group_equals_two(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     group = torch.randint(0, 40, (2000,), generator=generator)
@@ -243,9 +244,9 @@ def test_loss_equals_a_dense_reference() -> None:
     assert output.total.item() / len(batch) == pytest.approx(expected.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("second", [ONE_TO_ONE, AUXILIARY])
-@pytest.mark.parametrize("reg_max", [1, 16])
-@pytest.mark.parametrize("boxes", [0, 1, 40])
+@each("second", [ONE_TO_ONE, AUXILIARY])
+@each("reg_max", [1, 16])
+@each("boxes", [0, 1, 40])
 def test_branches_in_one_pass_answer_as_one_by_one(
     monkeypatch: pytest.MonkeyPatch, second: str, reg_max: int, boxes: int
 ) -> None:

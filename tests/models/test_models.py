@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from rows import each
 from widths import build_wide
 from yolodet.detector.models.blocks import join
 from yolodet.detector.models.build import NAMES, build
@@ -101,8 +102,8 @@ def test_fresh_biases_are_the_priors() -> None:
     assert all(torch.equal(a, b) and a is not b for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-@pytest.mark.parametrize(("height", "width"), [(160, 128), (32, 96)])
+@each("name", ONE_OF_EACH)
+@each(("height", "width"), [(160, 128), (32, 96)])
 def test_shapes_for_any_multiple_of_the_stride(name: str, height: int, width: int) -> None:
     detector = random_detector(name)
     anchors = sum((height // s) * (width // s) for s in detector.strides)
@@ -125,8 +126,8 @@ def test_uint8_images_equal_floats() -> None:
     assert_equal(detector(images), detector(images.float() / 255))
 
 
-@pytest.mark.parametrize("name", ["yolo26n", "yolov9t", "yolov9c"])
-@pytest.mark.parametrize("training", [True, False])
+@each("name", ["yolo26n", "yolov9t", "yolov9c"])
+@each("training", [True, False])
 def test_a_selected_branch_equals_the_same_branch_of_all(name: str, training: bool) -> None:
     detector = random_detector(name).train(training)
     images = torch.rand(2, 3, 64, 64)
@@ -146,7 +147,7 @@ def test_an_unselected_branch_is_not_computed() -> None:
     assert not calls
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@each("name", ONE_OF_EACH)
 def test_fused_equals_unfused(name: str) -> None:
     detector = random_detector(name)
     images = torch.rand(1, 3, 64, 96)
@@ -246,7 +247,7 @@ def test_bf16_autocast_stays_close_and_decodes_in_float32() -> None:
     assert (half.logits.float() - full.logits).abs().mean() < 0.05 * full.logits.abs().mean() + 0.05
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@each("name", ONE_OF_EACH)
 def test_stages_are_in_order_and_hold_every_parameter(name: str) -> None:
     detector = on_meta(name, 3)
     stages = detector.stages
@@ -257,7 +258,7 @@ def test_stages_are_in_order_and_hold_every_parameter(name: str) -> None:
     assert prefixed == [key for key, _ in detector.named_parameters()]
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@each("name", ONE_OF_EACH)
 def test_class_keys_are_all_parameters_that_depend_on_the_class_count(name: str) -> None:
     with torch.device("meta"):
         shapes = [{key: p.shape for key, p in build(name, n).named_parameters()} for n in (3, 7)]

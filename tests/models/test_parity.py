@@ -12,11 +12,12 @@ import pytest
 import torch
 from originals import FILES, ORIGINALS, RAW, compare_with_original
 from parity import FIELDS, MODELS, image, known_outputs, load, run, write_foreign
+from rows import each
 
 LICENSES = {"yolov9t": "MIT", "yolox_nano": "Apache-2.0"}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_a_foreign_file_computes_what_its_project_computes(name: str, tmp_path: Path) -> None:
     detector, imported = load(write_foreign(name, tmp_path))
     assert (imported.name, imported.license) == (name, LICENSES.get(name, "AGPL-3.0"))

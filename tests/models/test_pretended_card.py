@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from pretended_card import CARD, Card, Launches, pretended_card
+from rows import each
 from scenes import LIVELY, make_records
 from yolodet.datasets.batches.dataset import DetectionDataset
 from yolodet.datasets.batches.device_draw import DevicePainter
@@ -73,8 +74,8 @@ def run_step(card: Card, step: TrainStep, images: int = 4) -> Launches:
     return launches
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", HALF)
+@each("family", FAMILIES)
+@each("name", HALF)
 def test_a_step_computes_in_the_formats_that_are_meant(card: Card, family: str, name: str) -> None:
     step = make_step(card, family, name)
     launches = run_step(card, step)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from rows import each
 from yolodet.detector.run import device
 from yolodet.detector.run.device import use_threads
 from yolodet.files.threads import SHORT_SPIN, shorten_spinning, thread_limit
@@ -63,7 +64,7 @@ def test_a_number_of_our_own_is_not_taken_for_the_callers(monkeypatch: pytest.Mo
     assert torch.get_num_threads() == 4
 
 
-@pytest.mark.parametrize(
+@each(
     ("words", "expected"),
     [
         ({}, None),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rows import each
 from tiny import tiny_detector, use_tiny_detector
 from yolodet.cli import main
 from yolodet.datasets.drawn.shapes import write_shapes
@@ -266,7 +267,7 @@ TURING = DeviceTraits("cuda", "Tesla T4", (7, 5), fp16_native=True)
 CPU = DeviceTraits("cpu", "AVX512", bf16_native=True)
 
 
-@pytest.mark.parametrize(
+@each(
     ("wanted", "traits", "names", "without"),
     [
         (None, AMPERE, ["fp32", "tf32", "bf16", "fp16"], set()),
@@ -307,7 +308,7 @@ def test_a_tiled_batch_repeats_images_with_their_boxes() -> None:
     assert batch.labels.tolist() == [1, 2, 2, 1, 2, 2, 1]
 
 
-@pytest.mark.parametrize(("room", "found"), [(100, 64), (4, 4), (3, 2), (1, 1), (9999, 1024)])
+@each(("room", "found"), [(100, 64), (4, 4), (3, 2), (1, 1), (9999, 1024)])
 def test_the_largest_batch_is_a_power_of_two_that_fits(room, found, monkeypatch) -> None:
     monkeypatch.setattr(contest, "_fits", lambda run, name, batch: len(batch) <= room)
     assert contest.largest_batch(None, "fp32", batch_of(6)) == found  # type: ignore[arg-type]
@@ -358,7 +359,7 @@ def test_the_page_gives_every_threshold_as_it_is() -> None:
 # ---------------------------------------------------------------------------- wrong words
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "said"),
     [
         ("amp yolo26", "did you mean yolo26n"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 
-import pytest
 import torch
+from rows import each
 from tiny import make_batch, make_criterion, tiny_detector
 from torch import nn
 from yolodet.detector.examine.layers import (
@@ -36,7 +36,7 @@ def test_examining_layers_leaves_no_trace_and_scales_what_fp16_would_lose() -> N
         assert error.lost <= layer.unscaled_lost["fp16"]
 
 
-@pytest.mark.parametrize("name", ["yolo11n", "yolov8n", "yolov9t", "yolox_nano"])
+@each("name", ["yolo11n", "yolov8n", "yolov9t", "yolox_nano"])
 def test_every_parameter_belongs_to_one_layer(name: str) -> None:
     model = build(name, 3)
     layers = layers_of(model)
@@ -76,7 +76,7 @@ def test_gradients_lost_in_fp16_are_counted() -> None:
     assert lost_in_fp16(record, 2.0**10) == 0
 
 
-@pytest.mark.parametrize("peak", [0.3, 1.0, 2.0, 1000.0, 65504.0, 1e6])
+@each("peak", [0.3, 1.0, 2.0, 1000.0, 65504.0, 1e6])
 def test_the_best_loss_scale_is_the_largest_that_stays_finite(peak: float) -> None:
     scale = best_scale(peak)
     assert torch.tensor(peak * scale).half().isfinite()

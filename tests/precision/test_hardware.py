@@ -10,13 +10,14 @@ import sys
 import pytest
 import torch
 from known_hardware import A100, AMX, GTX_1660, H200, MPS, OLD_CPU, P100, T4, V100, ZEN4, card
+from rows import each
 from yolodet.detector.precision.precision import Precision, use_precision
 from yolodet.detector.run import hardware
 from yolodet.detector.run.hardware import DeviceTraits, candidates, objection, traits_of
 from yolodet.weights.checkpoint import Meta
 
 
-@pytest.mark.parametrize(
+@each(
     ("traits", "expected"),
     [
         (GTX_1660, ()),
@@ -30,7 +31,6 @@ from yolodet.weights.checkpoint import Meta
         (AMX, ("bf16", "fp16")),
         (MPS, ("fp16",)),
     ],
-    ids=lambda value: value.name if isinstance(value, DeviceTraits) else "",
 )
 def test_only_what_the_hardware_computes_fast_and_right_is_tried(
     traits: DeviceTraits, expected: tuple[str, ...]
@@ -41,7 +41,7 @@ def test_only_what_the_hardware_computes_fast_and_right_is_tried(
     assert objection(traits, "fp32") is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("traits", "name", "words"),
     [
         (GTX_1660, "fp16", "GTX 1660 Ti returns NaN from fp16 convolutions"),
@@ -65,7 +65,7 @@ def test_an_objection_names_the_device_and_the_reason(
     assert "\n" not in text
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     ["NVIDIA GeForce GTX 1650", "NVIDIA T400 4GB", "NVIDIA T600 Laptop GPU", "Quadro T1000",
      "NVIDIA T1000 8GB", "Quadro T2000 with Max-Q Design", "NVIDIA GeForce MX450"],
@@ -87,7 +87,7 @@ def test_cards_are_asked_for_their_compute_capability(monkeypatch: pytest.Monkey
     assert traits_of(torch.device("cuda", 0)) == T4
 
 
-@pytest.mark.parametrize(
+@each(
     ("bf16", "amx", "amx_fp16", "onednn", "expected"),
     [
         (False, False, False, True, ()),

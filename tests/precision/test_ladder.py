@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from known_hardware import A100, AMX, GTX_1660, H200, OLD_CPU, P100, T4, ZEN4
 from ladder_fakes import BF16, CPU, FP16, FP32, STAGE, Checks, cache, checks, choose, shown  # noqa: F401
+from rows import each
 from tiny import make_batch
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.precision.ladder import write_decision
@@ -20,8 +21,8 @@ from yolodet.detector.run.log import Log
 # ---------------------------------------------------------------- what is chosen
 
 
-@pytest.mark.parametrize("amp", [True, "auto", "true"])
-@pytest.mark.parametrize(
+@each("amp", [True, "auto", "true"])
+@each(
     ("traits", "expected"),
     [
         (OLD_CPU, ("fp32", ())),
@@ -31,7 +32,6 @@ from yolodet.detector.run.log import Log
         (T4, ("fp16", ("fp32",))),
         (H200, ("fp16", ("bf16", "fp32"))),  # the faster of two that passed
     ],
-    ids=lambda value: value.name if isinstance(value, DeviceTraits) else "",
 )
 def test_amp_takes_the_fastest_that_passes(
     checks: Checks, amp: Any, traits: DeviceTraits, expected: Any
@@ -90,7 +90,7 @@ def test_a_named_precision_is_used_though_another_is_faster(checks: Checks, name
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(
+@each(
     ("amp", "traits", "words"),
     [
         ("fp16", ZEN4, "amp=fp16: this CPU (AVX512) has no fp16 instructions: fp16 autocast"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from known_hardware import AMX, H200, OLD_CPU, ZEN4
 from ladder_fakes import BF16, CPU, FP16, FP32, STAGE, Checks, cache, checks, choose, shown  # noqa: F401
+from rows import each
 from tiny import casts_to, hooked, make_batch, tiny_detector
 from yolodet.detector.precision import ladder
 from yolodet.detector.precision.ladder import resumed_precision
@@ -30,7 +31,7 @@ def test_the_second_run_of_a_kind_does_not_check_again(checks: Checks) -> None:
     assert second.line() == first.line() + " (checked before)"
 
 
-@pytest.mark.parametrize("change", ["images", "size", "classes", "frozen", "layout", "names"])
+@each("change", ["images", "size", "classes", "frozen", "layout", "names"])
 def test_another_kind_of_run_is_checked_anew(checks: Checks, change: str) -> None:
     choose(True)
     model = tiny_detector(3 if change == "classes" else 2)
@@ -45,7 +46,7 @@ def test_another_kind_of_run_is_checked_anew(checks: Checks, change: str) -> Non
     assert len(checks.asked) == 2
 
 
-@pytest.mark.parametrize(
+@each(
     ("owner", "name", "value"),
     [
         (torch, "get_num_threads", lambda: 77),
@@ -53,7 +54,6 @@ def test_another_kind_of_run_is_checked_anew(checks: Checks, change: str) -> Non
         (ladder, "traits_of", lambda device: H200),
         (ladder, "CACHE_VERSION", -1),
     ],
-    ids=["threads", "torch", "device", "schema"],
 )
 def test_another_machine_or_version_is_checked_anew(
     checks: Checks, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, value: Any
@@ -75,7 +75,7 @@ def test_fresh_weights_are_alike_and_those_of_a_checkpoint_are_not(checks: Check
     assert len(checks.asked) == 3
 
 
-@pytest.mark.parametrize(
+@each(
     "damage",
     ["", "{", "[]", "null", "7", '["fp32"]', "[{}]", '[{"stages": []}]', '{"a": 1}',
      '[{"stages": {"head": {}}}]', '[{"stages": {"head": 3}}]'],
@@ -167,7 +167,7 @@ def test_a_large_batch_is_checked_in_part(checks: Checks) -> None:
     assert checks.sizes == [ladder.CHECK_IMAGES]
 
 
-@pytest.mark.parametrize(
+@each(
     ("count", "side", "checked"),
     [(20, 64, 16), (20, 320, 16), (20, 448, 8), (20, 640, 4), (20, 1280, 4), (3, 1280, 3)],
 )
@@ -222,7 +222,7 @@ def test_a_device_that_returns_garbage_trains_in_fp32_with_the_reason(
 # ---------------------------------------------------------------- going on
 
 
-@pytest.mark.parametrize(
+@each(
     ("saved", "traits", "force", "expected"),
     [
         ("bf16", ZEN4, False, ("bf16", ("fp32",))),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rows import each
 from tiny import casts_to, hooked, make_batch, make_criterion, same, snapshot, tiny_detector
 from torch import Tensor, nn
 from yolodet.detector.losses import detection
@@ -112,7 +113,7 @@ def test_the_bytes_kept_for_backward_are_counted_once_and_without_parameters() -
     assert saved.total == 4 * (16 * 8 + 16 * 4 + 16 * 4)
 
 
-@pytest.mark.parametrize(
+@each(
     ("a", "b", "expected"),
     [
         ([1, 0], [2, 0], 1),
@@ -192,7 +193,7 @@ def noise(output: Tensor) -> Tensor:
     return output + (0.5 * spread * torch.randn(output.shape, generator=generator)).to(output.dtype)
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "words"),
     [
         (noise, "the output of backbone.stage4 is off by"),
@@ -200,7 +201,6 @@ def noise(output: Tensor) -> Tensor:
         (lambda x: x * float("nan"), "the output of backbone.stage4 is not finite"),
         (lambda x: x.detach() + 0 * x, "the gradient of backbone.stage4 points elsewhere"),
     ],
-    ids=["noise", "zeros", "nan", "no gradient"],
 )
 def test_a_device_that_returns_garbage_is_found_out_and_the_stage_named(
     change: Callable[[Tensor], Tensor], words: str

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rows import each
 from tiny import make_batch, make_criterion, tiny_detector
 from torch import Tensor, nn
 from yolodet.detector.models.detector import Detector
@@ -26,7 +27,7 @@ def with_stage(**changes: float) -> Trial:
     return replace(GOOD, stages={"stem": STAGE, "head": replace(STAGE, **changes)})
 
 
-@pytest.mark.parametrize(
+@each(
     ("inside", "outside", "words"),
     [
         (GOOD, replace(GOOD, finite=False), "loss or gradients are not finite"),
@@ -41,7 +42,6 @@ def with_stage(**changes: float) -> Trial:
         (replace(GOOD, box_error=0.5), replace(GOOD, box_error=0.501), "boxes move by 0.50 cells"),
         (with_stage(lost=0.05, count=1e9), with_stage(lost=0.0501, count=1e9), "lost to zero"),
     ],
-    ids=["finite", "loss", "head loss", "output", "cosine", "boxes", "lost"],
 )
 def test_each_threshold_has_an_inside_and_an_outside(
     inside: Trial, outside: Trial, words: str
@@ -50,7 +50,7 @@ def test_each_threshold_has_an_inside_and_an_outside(
     assert words in (find_problem(outside) or "passed")
 
 
-@pytest.mark.parametrize(
+@each(
     "trial",
     [
         replace(GOOD, loss_error=float("nan")),

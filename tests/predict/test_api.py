@@ -20,6 +20,7 @@ from exports import (
     make_run,
     write_data,
 )
+from rows import each
 from tiny import use_tiny_detector, write_squares
 from yolodet import YOLO
 from yolodet.detector.checkpoints import load
@@ -90,7 +91,7 @@ def test_weights_of_the_zoo_are_read_when_they_are_needed(
     assert len(boxes(model(image, **WORDS))) > 3 and asked == ["yolov9s"]
 
 
-@pytest.mark.parametrize("name", ["nonsense.pt", "nonsense", "gone.onnx", "in/yolo26n.pt", "."])
+@each("name", ["nonsense.pt", "nonsense", "gone.onnx", "in/yolo26n.pt", "."])
 def test_nonsense_fails_where_it_is_written(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rows import each
 from yolodet.datasets.batches.dataset import DetectionDataset
 from yolodet.datasets.boxes import xywhn_to_xyxy
 from yolodet.datasets.formats.record import Record
@@ -227,7 +228,7 @@ def test_autocast_is_entered_for_the_forward_pass(model, folder):
     assert abs(rough.boxes.conf[0] - exact.boxes.conf[0]) < 0.1
 
 
-@pytest.mark.parametrize(("changes", "message"), [
+@each(("changes", "message"), [
     ({"image_size": 100}, "image_size is 100: expected a multiple of 32, such as 128"),
     ({"image_size": 0}, "image_size is 0: expected a multiple of 32, such as 32"),
     ({"batch": 0}, "batch is 0"),

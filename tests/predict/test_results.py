@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rows import each
 from yolodet.datasets.formats.yolo import read_labels
 from yolodet.datasets.images.image import read_image
 from yolodet.detector.evaluate.postprocess import Detections
@@ -92,7 +93,7 @@ def test_boxes_in_every_form():
         Boxes(torch.zeros(3, 5), (9, 9))
 
 
-@pytest.mark.parametrize(("index", "kept"), [
+@each(("index", "kept"), [
     (1, [1]), (-1, [2]), (slice(1, None), [1, 2]), ([2, 0], [2, 0]),
     (torch.tensor([True, False, True]), [0, 2]), (np.array([False, True, False]), [1]),
 ])
@@ -192,7 +193,7 @@ def test_drawing_leaves_the_image_alone_and_marks_the_box():
     assert changed[12:38 - 10, 10].mean() > 0.9 and not changed[36:, 50:].any()
 
 
-@pytest.mark.parametrize(("box", "shape"), [
+@each(("box", "shape"), [
     ([-5, -5, 10.2, 8.0], (8, 11)), ([-9, 5, -3, 9], (4, 0)),
     ([55.5, 35.5, 99, 99], (5, 5)), ([3.2, 4.7, 3.4, 4.8], (1, 1)),
 ])

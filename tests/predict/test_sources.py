@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rows import each
 from yolodet.detector.predict import sources
 from yolodet.detector.predict.sources import SourceError, open_source
 from yolodet.detector.predict.video import VideoError, VideoReader, VideoWriter
@@ -105,7 +106,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@each("form", FORMS)
 def test_images_in_memory_become_rgb(form):
     image = make_image(seed=3)
     (frame,) = open_source(FORMS[form](image))
@@ -121,7 +122,7 @@ def test_rgb_says_the_order_of_arrays_and_only_of_arrays():
     assert all(np.array_equal(f.image, image) for f in open_source(sources, rgb=True))
 
 
-@pytest.mark.parametrize("gray", [
+@each("gray", [
     lambda x: x[:, :, 0], lambda x: x[:, :, :1], lambda x: Image.fromarray(x[:, :, 0]),
     lambda x: torch.from_numpy(x[None, None, :, :, 0]),
 ])
@@ -277,7 +278,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("source", "message"), WRONG, ids=range(len(WRONG)))
+@each(("source", "message"), WRONG)
 def test_a_wrong_source_is_refused_at_once_with_what_was_looked_for(here, source, message):
     write_image(here / "photo.png")
     (here / "empty").mkdir()
@@ -352,7 +353,7 @@ def test_an_image_at_an_address_is_downloaded_and_decoded(here, server):
     assert np.array_equal(frame.image, image)
 
 
-@pytest.mark.parametrize(("address", "message"), [
+@each(("address", "message"), [
     ("{server}/gone.png", "/gone.png: the server answers 404"),
     ("{server}/list.png", "/list.png: not an image that OpenCV can decode (5 bytes)"),
     ("{server}/big.png", "/big.png: larger than 0 MiB; not downloaded"),

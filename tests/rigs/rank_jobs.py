@@ -8,9 +8,12 @@ the line of the command line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -98,9 +101,13 @@ def kill(pid: int) -> None:
 
 
 def free_port() -> int:
-    from yolodet.detector.run import launch
-
-    return launch._free_port()
+    """Below those that the system gives to outgoing connections, so that nobody else takes it
+    before the ranks do."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as meeting, contextlib.suppress(OSError):
+            meeting.bind(("127.0.0.1", port))
+            return port
 
 
 def warm_up() -> None:

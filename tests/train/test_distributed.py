@@ -19,6 +19,7 @@ import torch
 from ladder_fakes import BF16, FP16, FP32
 from rank_jobs import RankPool
 from rank_steps import steps_of
+from rows import each
 from tiny import (
     NAN,
     make_batch,
@@ -195,7 +196,7 @@ def test_what_is_known_against_one_device_counts_for_all() -> None:
     assert both == {"fp16": "slow", "bf16": "rank 1: emulated"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("found", "helped", "named"),
     [
         # (guilty, helped) of each rank

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from rows import each
 from tiny import (
     IN_BF16,
     NAN,
@@ -50,7 +51,7 @@ def waiting(trainer: Trainer) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize(
+@each(
     ("step", "words", "every"),
     [
         (0, {}, 3),
@@ -59,7 +60,6 @@ def waiting(trainer: Trainer) -> Trainer:
         (STEPS - 1, {"nbs": 12}, 1),  # more batches under way than lie between two readings
         (1, {"save_steps": 1}, 3),
     ],
-    ids=str,
 )
 def test_a_bad_batch_found_late_ends_in_the_same_run_bit_for_bit(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -343,7 +343,7 @@ def test_a_kept_state_is_a_copy_in_the_memory_of_the_one_before() -> None:
     assert second["sums"]["box"].data_ptr() != state["sums"]["box"].data_ptr()
 
 
-@pytest.mark.parametrize(
+@each(
     "now", [torch.ones(3), torch.ones(2, dtype=torch.float64), torch.ones(()), {"a": 1}, 7, None]
 )
 def test_what_does_not_fit_the_memory_of_the_one_before_gets_its_own(now: Any) -> None:

@@ -95,22 +95,30 @@ def test_each_rank_is_told_its_place_and_the_first_bad_code_counts(tmp_path: Pat
 def test_ranks_that_do_not_end_by_themselves_are_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yolodet.detector.run.launch.GRACE_SECONDS", 1.0)
-    assert launch(as_rank(tmp_path, "time.sleep(60 * (1 - rank)); sys.exit(3)"), 2) == 3
+    monkeypatch.setattr("yolodet.detector.run.launch.GRACE_SECONDS", 0.2)
+    assert launch(as_rank(tmp_path, "time.sleep(600 * (1 - rank)); sys.exit(3)"), 2) == 3
 
 
 def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
+    """Also where another rank ends first, with an error."""
     with pytest.raises(RunError, match="rank 1 was killed by signal 9: check whether"):
         launch(as_rank(tmp_path, "os.kill(os.getpid(), 9) if rank else sys.exit(1)"), 2)
 
 
 def test_a_signal_is_passed_on_to_all(tmp_path: Path) -> None:
-    def stop() -> None:
-        while not all((tmp_path / str(rank)).exists() for rank in range(2)):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop).start()
     before = signal.getsignal(signal.SIGTERM)
-    assert launch(as_rank(tmp_path, "time.sleep(60)"), 2) == 143
+
+    def stop() -> None:
+        """As soon as both ranks have said that they listen."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if all((tmp_path / str(rank)).exists() for rank in range(2)):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            time.sleep(0.02)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    assert launch(as_rank(tmp_path, "time.sleep(600)"), 2) == 143
+    stopper.join()
     assert signal.getsignal(signal.SIGTERM) is before

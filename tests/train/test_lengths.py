@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rows import each
 from tiny import make_trainer, use_tiny_detector, write_tiny_data
 from torch import nn
 from yolodet.cli import main
@@ -14,7 +15,7 @@ from yolodet.detector.train import lengths
 from yolodet.detector.train.schedule import lr_factor
 
 
-@pytest.mark.parametrize(
+@each(
     "words",
     [
         {"batch": 3, "epochs": 40},
@@ -22,7 +23,6 @@ from yolodet.detector.train.schedule import lr_factor
         {"batch": 2, "epochs": 10, "nbs": 6},
         {"batch": 2, "epochs": 9, "warmup_epochs": 2.0, "ema_decay": 0.9, "close_mosaic": 4},
     ],
-    ids=str,
 )
 def test_the_values_are_those_that_a_run_is_made_with(
     words: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -39,7 +39,7 @@ def test_the_values_are_those_that_a_run_is_made_with(
     assert found["batch-norm momentum"] == f"{momentum:.4f}"
 
 
-@pytest.mark.parametrize("run", lengths.examples(), ids=lambda run: f"{run['run']}-{run['epochs']}")
+@each("run", lengths.examples())
 def test_the_learning_rate_falls_where_the_flat_part_is_said_to_end(run: dict[str, str]) -> None:
     flat, steps, warmup = (int(run[key]) for key in ("flat until step", "steps", "warm-up steps"))
     curve = {"steps": steps, "warmup": warmup, "final": 0.01, "shape": "flat_cosine"}

@@ -18,7 +18,7 @@ from yolodet.detector.train.assemble import Run, assemble
 from yolodet.detector.train.memory import Needs, check_memory, needs_of
 
 STEP = """
-import torch
+from peak_memory import peak_memory
 from tiny import make_batch
 from yolodet.detector.losses.detection import DetectionLoss, Gains
 from yolodet.detector.models.build import build
@@ -27,17 +27,14 @@ from yolodet.detector.precision.precision import Precision
 from yolodet.detector.train.memory import needs_of
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer
 from yolodet.detector.train.step import TrainStep
-def most():  # ru_maxrss would begin with what the parent held
-    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
 model = build("yolo26n", 2).train()
 precision = Precision("fp32", "cpu", "")
 optimizer = build_optimizer(model, choose_optimizer(TrainConfig()))
 step = TrainStep(model, DetectionLoss(Gains()), optimizer, precision, ema=None, clip=10.0)
 batch, needs = make_batch(8, size=256), needs_of(model, 256, precision).of(8)
-before = most()
+before = peak_memory()
 step(batch, update=True, eager=False)
-print((most() - before) / needs)
+print((peak_memory() - before) / needs)
 """
 FP32 = Precision("fp32", "cpu", "")
 

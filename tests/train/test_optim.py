@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from rows import each
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from yolodet.detector.models.build import build
@@ -89,7 +90,7 @@ def test_padding_with_zeros_changes_nothing_but_the_number_of_products() -> None
     assert (exact.calls, padded.calls) == (2 * 5 * 6, 2 * 5 * 3)  # short sides 5 7, 9 9 16, 33
 
 
-@pytest.mark.parametrize(
+@each(
     ("native", "expected"),
     [((True,), "bf16"), ((False,), "fp32"), ((True, False), "fp32"), ((True, True), "bf16")],
 )
@@ -250,7 +251,7 @@ def test_learning_rate_curve() -> None:
     assert lr_factor(100, steps=100, warmup=0, final=0.1, shape="cosine") == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(1, 3), (3, 100), (13, 10), (13, 100), (1848, 300)])
+@each(("steps", "epochs"), [(1, 3), (3, 100), (13, 10), (13, 100), (1848, 300)])
 def test_constants_follow_the_length_of_the_run(steps: int, epochs: int) -> None:
     run = RunLength(steps, epochs)
     assert warmup_steps(run, None) <= 0.06 * run.steps

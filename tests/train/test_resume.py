@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from rows import each
 from tiny import (
     STEPS,
     assert_all_finite,
@@ -91,7 +92,7 @@ FP16 = {"amp": "fp16", "amp_force": True, "amp_check": False}
 BF16 = {"amp": "bf16", "amp_force": True, "amp_check": False}
 
 
-@pytest.mark.parametrize(
+@each(
     ("batch", "words"),
     [
         (STEPS - 1, {}),  # the end of epoch 1
@@ -103,7 +104,6 @@ BF16 = {"amp": "bf16", "amp_force": True, "amp_check": False}
         (STEPS + 2, FP16),
         (STEPS, {"nbs": 6, "multi_scale": 0.5}),  # in the middle of a nominal batch
     ],
-    ids=str,
 )
 def test_a_stopped_run_ends_as_the_one_that_was_not(
     shapes: Path, tmp_path: Path, batch: int, words: dict[str, Any]
@@ -308,7 +308,7 @@ def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Pa
     assert load_state(folder / LAST)["config"]["epochs"] == 3
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "words"),
     [
         ({"imgsz": 96}, "cannot change imgsz of a run that has started (it has imgsz=64)"),
@@ -318,7 +318,6 @@ def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Pa
         ({"model": "yolo26s"}, "cannot change model of a run that has started "
                                "(it has model=yolo26n)"),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_would_make_another_run_of_it_is_refused_by_name(
     shapes: Path, tmp_path: Path, change: dict[str, Any], words: str

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from rows import each
 from tiny import hooked, make_batch, make_criterion, same, snapshot, tiny_detector
 from torch import nn
 from yolodet.datasets.nouns import Batch
@@ -116,8 +117,8 @@ def everything(step: TrainStep) -> Any:
 # ---------------------------------------------------------------- accumulation
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("size", [1, 2, 4])
+@each("precision", ["fp32", "bf16", "fp16"])
+@each("size", [1, 2, 4])
 def test_small_batches_of_twins_add_up_to_the_large_one(precision: str, size: int) -> None:
     """Batch norm sees the same statistics in each, so nothing else may differ."""
     large, small = make_step(precision), make_step(precision)
@@ -216,9 +217,9 @@ def poisoned(step: TrainStep) -> Any:
     return hooked(step.model.stages["backbone.stage4"], lambda x: x * float("nan"), lambda: True)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("optimizer", ["SGD", "AdamW", "MuSGD"])
-@pytest.mark.parametrize("warm", [False, True], ids=["first", "later"])
+@each("precision", ["fp32", "bf16", "fp16"])
+@each("optimizer", ["SGD", "AdamW", "MuSGD"])
+@each("warm", [False, True])
 def test_an_update_with_nan_gradients_leaves_no_trace(
     precision: str, optimizer: str, warm: bool
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from rows import each
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.evaluate.postprocess import head_in_use, uses_nms
 from yolodet.detector.losses.detection import AUXILIARY_SHARE, DetectionLoss, Gains
@@ -56,8 +57,8 @@ def stepper(name: str, precision: str) -> TrainStep:
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", SMALLEST)
+@each("precision", ["fp32", "bf16"])
+@each("name", SMALLEST)
 def test_steps_lower_the_loss(name: str, precision: str) -> None:
     """The positives are those of the first step, or the loss would not be one function."""
     step, batch, losses = stepper(name, precision), scenes(), []
@@ -69,7 +70,7 @@ def test_steps_lower_the_loss(name: str, precision: str) -> None:
     assert (losses[-1] + losses[-2]) / 2 < losses[0], losses
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@each("name", SMALLEST)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     step = stepper(name, "fp32")
     step(scenes(), update=False, eager=True)

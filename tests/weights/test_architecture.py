@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rows import each
 from safetensors.torch import save_file
 from tiny import train_config, use_tiny_detector, write_tiny_data
 from widths import build_wide
@@ -107,7 +108,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", HOSTILE)
+@each("case", HOSTILE)
 def test_a_hostile_architecture_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
     change, said = HOSTILE[case]
     with torch.device("meta"):
@@ -121,7 +122,7 @@ def test_a_hostile_architecture_is_refused_in_one_line(case: str, tmp_path: Path
     refused(tmp_path, {**asdict(header()), "architecture": plain}, said)
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "said"),
     [
         ({"class_names": "ab"}, "class_names"),

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from rows import each
 from test_unpickle import CALLS, PROTO, archive, nothing_runs
 from yolodet.files.atomic import remove_partials
 from yolodet.weights.checkpoint import (
@@ -67,8 +68,8 @@ def quota(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.parametrize("size", [0, 100, 1500])
-@pytest.mark.parametrize("name", KINDS)
+@each("size", [0, 100, 1500])
+@each("name", KINDS)
 def test_a_full_disk_leaves_the_file_before_and_nothing_else(
     tmp_path: Path, name: str, size: int
 ) -> None:
@@ -167,7 +168,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
             load(path)
 
 
-@pytest.mark.parametrize("schema", [3, 99, "1", None, 1.5])
+@each("schema", [3, 99, "1", None, 1.5])
 def test_another_schema_is_refused(tmp_path: Path, schema: Any) -> None:
     meta = Meta(**{**META.__dict__, "schema": schema})
     save_weights(tmp_path / "best.safetensors", TENSORS, meta)
@@ -206,7 +207,7 @@ def test_a_header_longer_than_the_file_is_refused(tmp_path: Path) -> None:
             load_weights(path)
 
 
-@pytest.mark.parametrize("wanted", CALLS)
+@each("wanted", CALLS)
 def test_a_malicious_state_is_refused_and_nothing_of_it_is_run(wanted: str, tmp_path: Path) -> None:
     path = archive(tmp_path / "last.pt", PROTO + CALLS[wanted])
     save_state(tmp_path / "honest.pt", STATE)

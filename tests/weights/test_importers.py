@@ -13,6 +13,7 @@ import pytest
 import torch
 from foreign_files import State, pickled_model, renamed, renamed_state, save
 from parity import published_keys
+from rows import each
 from widths import build_wide
 from yolodet.detector.models.build import architecture_from, build
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE
@@ -33,8 +34,8 @@ ENTRIES = {
 }
 
 
-@pytest.mark.parametrize("name", ENTRIES)
-@pytest.mark.parametrize("num_classes", [80, 3])
+@each("name", ENTRIES)
+@each("num_classes", [80, 3])
 def test_every_size_lands_whole_in_the_model_of_its_name(name: str, num_classes: int) -> None:
     with torch.device("meta"):
         ours = build(name, num_classes).state_dict()
@@ -48,7 +49,7 @@ def test_every_size_lands_whole_in_the_model_of_its_name(name: str, num_classes:
     assert all(imported.tensors[key] is ours[key] for key in ours)
 
 
-@pytest.mark.parametrize("name", published_keys())
+@each("name", published_keys())
 def test_the_names_used_here_are_the_published_ones(name: str) -> None:
     published = {
         key: tuple(shape)
@@ -124,7 +125,7 @@ def broken(change: dict[str, str]) -> State:
     return state
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "message"),
     [
         ({"model.22.": "model.29."}, "model.29|tensor 29"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from foreign_files import renamed
+from rows import each
 from tiny import train, use_tiny_detector, write_tiny_data
 from widths import build_wide
 from yolodet.cli import main
@@ -131,7 +132,7 @@ def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("typed", "said"),
     [
         ("weights info", "missing argument: det weights info FILE"),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rows import each
 from yolodet.weights.importers import ImportFailed, RefusedPickle, import_checkpoint
 from yolodet.weights.importers.pickle_machine import Machine
 from yolodet.weights.importers.rebuild import Stub
@@ -116,7 +117,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("wanted", CALLS)
+@each("wanted", CALLS)
 def test_a_malicious_pickle_is_refused_by_name(wanted: str, tmp_path: Path) -> None:
     file = archive(tmp_path / "model.pt", PROTO + CALLS[wanted])
     with nothing_runs(), pytest.raises(RefusedPickle, match="refused") as caught:
@@ -253,8 +254,8 @@ def assert_same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize("layout", ["zip", "stream"])
-@pytest.mark.parametrize("protocol", [2, 4])
+@each("layout", ["zip", "stream"])
+@each("protocol", [2, 4])
 def test_honest_files_read_like_torch_load(layout: str, protocol: int, tmp_path: Path) -> None:
     file, content = tmp_path / "honest.pt", honest_content()
     torch.save(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from foreign_files import pickled_model, renamed, save
 from local_server import Site, serve
+from rows import each
 from tiny import keep_threads, train, train_config, write_tiny_data
 from widths import build_wide
 from yolodet.datasets.batches.dataset import DetectionDataset
@@ -217,7 +218,7 @@ def test_names_for_a_file_without_any() -> None:
     assert default_names(80)[16] == "dog" and default_names(2) == ("class0", "class1")
 
 
-@pytest.mark.parametrize("name", ["yolo26n", "yolo11n", "yolov8n", "yolov9t", "yolox_nano"])
+@each("name", ["yolo26n", "yolo11n", "yolov8n", "yolov9t", "yolox_nano"])
 def test_a_model_says_of_its_input_what_the_importer_says(name: str) -> None:
     with torch.device("meta"):
         model = build(name, 2)
