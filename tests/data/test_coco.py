@@ -305,7 +305,7 @@ def test_exports_of_real_tools(place: Path) -> None:
         assert counts == {id: count for id, count in wanted.items() if id not in OF_THE_DOCTOR}
 
 
-@pytest.mark.skipif(not (DATA / "rbc").is_dir(), reason="needs the shared data")
+@pytest.mark.skipif(not (DATA / "rbc").is_dir(), reason=f"needs the data set in {DATA / 'rbc'}")
 def test_a_real_data_set_is_the_same_as_yolo_text(place: Path) -> None:
     files = {"train": "train", "val": "valid", "test": "test"}
     lines = [f"{split}: {folder}/_annotations.coco.json" for split, folder in files.items()]

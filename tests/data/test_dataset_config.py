@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from local_server import serve
-from made_data import DATA, OK, describe, make_folders, needs_real_data
+from made_data import OK, describe, make_folders
 from rows import each
 from yolodet.datasets.drawn import shapes
 from yolodet.datasets.sets import locate as config
@@ -344,13 +344,3 @@ def test_drawing_where_nothing_can_be_written(
     monkeypatch.setenv("DET_CACHE", str(place / "file"))
     with pytest.raises(DatasetError, match=r"cannot be written: .*; set DET_CACHE"):
         load_dataset("shapes")
-
-
-@needs_real_data
-def test_real_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "download_file", no_network)
-    monkeypatch.setenv("DET_DATASETS", str(DATA))
-    assert load_dataset("coco8").splits["train"] == [DATA / "coco8/images/train"]
-    bccd = load_dataset(DATA / "bccd")
-    assert (bccd.name, bccd.class_names) == ("bccd", ("RBC", "WBC", "Platelets"))
-    assert list(bccd.splits) == ["train", "val", "test"]

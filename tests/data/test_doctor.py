@@ -9,10 +9,9 @@ import cv2
 import made_data
 import numpy as np
 import pytest
-from made_data import DATA, needs_real_data
 from yolodet.datasets.finding import Finding
 from yolodet.datasets.scan.doctor import Report, check_dataset, group_findings
-from yolodet.datasets.sets.locate import Dataset, load_dataset
+from yolodet.datasets.sets.locate import Dataset
 
 ROW = "0 0.5 0.5 0.5 0.5\n"
 
@@ -153,15 +152,3 @@ def test_groups_are_sorted_and_examples_few(tmp_path: Path) -> None:
     assert groups[0].examples == ("0.txt: told",)
     assert groups[1].examples[-1] == "4.txt:4: told"
     assert len(groups[1].examples) == 5
-
-
-@needs_real_data
-def test_real_data_sets() -> None:
-    report = check_dataset(load_dataset(DATA / "bccd/bccd.yaml"))
-    assert report.count("error") == 0
-    assert {split: counts.images for split, counts in report.splits.items()} == {
-        "train": 205, "val": 87, "test": 72,
-    }  # fmt: skip
-    assert report.splits["train"].per_class == {"RBC": 2381, "WBC": 214, "Platelets": 209}
-    coco8 = check_dataset(load_dataset(DATA / "coco8/coco8.yaml"))
-    assert [group.id for group in coco8.groups] == ["class-without-box"]

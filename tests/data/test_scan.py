@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_data import DATA, ROW, add_image, data_set, needs_real_data
+from made_data import ROW, add_image, data_set
 from yolodet.datasets.scan import scan as scan_module
 from yolodet.datasets.scan.scan import EmptyDatasetError, Scan, scan_split, spread
-from yolodet.datasets.sets.locate import DatasetError, load_dataset
+from yolodet.datasets.sets.locate import DatasetError
 
 
 def names(scan: Scan) -> list[str]:
@@ -225,17 +225,6 @@ def test_interruption_does_not_read_the_rest(
     with pytest.raises(KeyboardInterrupt):
         scan_split(data_set(tmp_path), "train", on_progress=interrupt)
     assert len(reads) <= scan_module.THREADS + 1  # those that had begun
-
-
-@needs_real_data
-def test_real_data_sets() -> None:
-    bccd = load_dataset(DATA / "bccd/bccd.yaml")
-    scans = [scan_split(bccd, split) for split in ("train", "val", "test")]
-    assert [len(scan.records) for scan in scans] == [205, 87, 72]
-    assert {record.size for record in scans[0].records} == {(480, 640)}
-    assert not [f for scan in scans for f in scan.findings if f.severity == "error"]
-    coco8 = load_dataset(DATA / "coco8/coco8.yaml")
-    assert [len(scan_split(coco8, split).records) for split in ("train", "val")] == [4, 4]
 
 
 def test_the_collector_rests_while_a_split_is_read_and_goes_on_as_before(tmp_path: Path) -> None:

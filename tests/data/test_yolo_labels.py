@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_data import DATA, data_set, needs_real_data
+from made_data import data_set
 from rows import each
 from yolodet.datasets import boxes as algebra
 from yolodet.datasets.finding import Finding
@@ -205,20 +205,6 @@ def test_wrong_shape_of_keypoints_is_refused(tmp_path: Path, shape: object) -> N
     dataset = replace(data_set(tmp_path), options={"kpt_shape": shape})
     with pytest.raises(DatasetError, match=r"kpt_shape: expected \[number of keypoints, 2 or 3\]"):
         open_split(dataset, "train")
-
-
-@needs_real_data
-def test_real_labels_survive_the_way_to_pixels_and_back() -> None:
-    files = sorted((DATA / "bccd/labels/train").glob("*.txt"))
-    assert len(files) == 205
-    for file in files[:40]:
-        expected = np.loadtxt(file, ndmin=2)
-        boxes, labels, findings = read_labels(file, size=(480, 640), num_classes=3)[:3]
-        assert [finding for finding in findings if finding.severity == "error"] == []
-        assert labels.tolist() == expected[:, 0].tolist()
-        np.testing.assert_allclose(
-            algebra.xyxy_to_xywhn(boxes, (480, 640)), expected[:, 1:], atol=3e-6
-        )
 
 
 def test_box_algebra_by_hand() -> None:

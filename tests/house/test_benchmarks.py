@@ -48,10 +48,16 @@ def test_a_page_is_named_after_what_where_and_when(
 
 
 HUNGRY = """
-import subprocess, sys, time
-more = "import time; x = b'x' * 90_000_000; time.sleep(2)"
-child = subprocess.Popen([sys.executable, "-c", more])
+import pathlib, subprocess, sys, time
+wait = '''
+deadline = time.monotonic() + 120
+while not pathlib.Path(sys.argv[1]).exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
+'''
+more = "import pathlib, sys, time; x = b'x' * 90_000_000" + wait
+child = subprocess.Popen([sys.executable, "-c", more, sys.argv[1]])
 x = b"x" * 60_000_000
+exec(wait)
 child.wait()
 print("talk")
 print('{"images": 3}')
@@ -59,10 +65,21 @@ print('{"images": 3}')
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc of Linux")
-def test_memory_is_that_of_the_whole_tree() -> None:
+def test_memory_is_that_of_the_whole_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two processes end when what they hold together has been seen."""
     import children
 
-    result = children.run([sys.executable, "-c", HUNGRY])
+    memory = children.memory
+
+    def watched(pid: int) -> int:
+        held = memory(pid)
+        if held > 150_000_000:
+            (tmp_path / "seen").touch()
+        return held
+
+    monkeypatch.setattr(children, "memory", watched)
+    monkeypatch.setattr(children, "EVERY", 0.02)
+    result = children.run([sys.executable, "-c", HUNGRY, tmp_path / "seen"])
     assert result["images"] == 3
     assert 150_000_000 < result["rss"] < 250_000_000
 

@@ -36,7 +36,7 @@ def test_a_foreign_file_computes_what_its_project_computes(name: str, tmp_path: 
                 )
 
 
-@pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"the originals' outputs are not in {ORIGINALS}")
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"needs the originals' outputs in {ORIGINALS}")
 def test_the_original_implementations_agree() -> None:
     for file in FILES:
         for fused in (False, True):

@@ -77,6 +77,7 @@ def run_step(card: Card, step: TrainStep, images: int = 4) -> Launches:
 @each("family", FAMILIES)
 @each("name", HALF)
 def test_a_step_computes_in_the_formats_that_are_meant(card: Card, family: str, name: str) -> None:
+    card.backward.clear()
     step = make_step(card, family, name)
     launches = run_step(card, step)
     assert launches.dtypes["convolution"] == {HALF[name]}

@@ -36,6 +36,7 @@ from yolodet.detector.run.log import Log
 def test_amp_takes_the_fastest_that_passes(
     checks: Checks, amp: Any, traits: DeviceTraits, expected: Any
 ) -> None:
+    checks.asked.clear()
     decision = choose(amp, traits)
     assert shown(decision) == expected
     assert (len(checks.asked) == 1) == (traits not in (OLD_CPU, GTX_1660, P100))

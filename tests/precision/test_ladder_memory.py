@@ -33,6 +33,7 @@ def test_the_second_run_of_a_kind_does_not_check_again(checks: Checks) -> None:
 
 @each("change", ["images", "size", "classes", "frozen", "layout", "names"])
 def test_another_kind_of_run_is_checked_anew(checks: Checks, change: str) -> None:
+    checks.asked.clear()
     choose(True)
     model = tiny_detector(3 if change == "classes" else 2)
     if change == "frozen":
@@ -58,6 +59,7 @@ def test_another_kind_of_run_is_checked_anew(checks: Checks, change: str) -> Non
 def test_another_machine_or_version_is_checked_anew(
     checks: Checks, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, value: Any
 ) -> None:
+    checks.asked.clear()
     choose(True)
     monkeypatch.setattr(owner, name, value)
     choose(True)
@@ -81,6 +83,7 @@ def test_fresh_weights_are_alike_and_those_of_a_checkpoint_are_not(checks: Check
      '[{"stages": {"head": {}}}]', '[{"stages": {"head": 3}}]'],
 )  # fmt: skip
 def test_a_damaged_memory_is_ignored(checks: Checks, cache: Path, damage: str) -> None:
+    checks.asked.clear()
     choose(True)
     (file,) = (cache / "amp").iterdir()
     file.write_text(damage)

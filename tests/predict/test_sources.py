@@ -281,7 +281,7 @@ WRONG = [
 @each(("source", "message"), WRONG)
 def test_a_wrong_source_is_refused_at_once_with_what_was_looked_for(here, source, message):
     write_image(here / "photo.png")
-    (here / "empty").mkdir()
+    (here / "empty").mkdir(exist_ok=True)
     (here / "thing.dat").write_text("x")
     (here / "blank.txt").write_text("\n \n")
     (here / "list.txt").write_text("photo.png\ngone.png\n")

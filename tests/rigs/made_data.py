@@ -13,7 +13,7 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 """Real data sets, where they are."""
 needs_real_data = pytest.mark.skipif(
     not all((DATA / name).is_dir() for name in ("bccd", "coco8")),
-    reason=f"the photographs of BCCD and COCO8 are not in {DATA}",
+    reason=f"needs the data sets bccd and coco8 in {DATA}",
 )
 OK = "train: images/train\nval: images/val\nnames: [a, b]\n"
 ROW = "1 0.5 0.5 0.5 0.5\n"

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 
 def each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[..., Any]:
     """Run the decorated test with every row of a table, as one test.
 
-    Written like ``pytest.mark.parametrize``.  Every row gets an empty folder as ``tmp_path`` or
-    ``place``, its own ``monkeypatch`` and, with ``capsys``, nothing that was printed before.
+    Written like ``pytest.mark.parametrize``.  Every row gets empty folders as ``tmp_path``,
+    ``place`` and cache, its own ``monkeypatch`` and, with ``capsys``, nothing that was printed
+    before.  Other fixtures are those of the test: all rows share them.
     """
-    table = list(rows)
+    table = [row.values if isinstance(row, ParameterSet) else row for row in rows]
     keys = (names,) if isinstance(names, str) else names
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
@@ -46,9 +50,20 @@ def each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[..., Any
 def _own(fixtures: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The fixtures, with those of one row in the place of what a row would leave to the next."""
     own = dict(fixtures)
-    for name in {"tmp_path", "place"} & own.keys():
-        own[name] = own[name] / str(number)
-        own[name].mkdir()
+    before = Path(os.environ["DET_CACHE"])
+    cache = before / f"row{number}"
+    cache.mkdir(parents=True)
+    monkeypatch.setenv("DET_CACHE", str(cache))
+    for name, value in fixtures.items():
+        if name in ("tmp_path", "place"):
+            own[name] = value / str(number)
+            own[name].mkdir()
+        elif isinstance(value, Path) and value == before:
+            own[name] = cache
+    if "place" in own:
+        monkeypatch.setenv("DET_CACHE", str(own["place"] / "cache"))
+        (own["place"] / "here").mkdir()
+        monkeypatch.chdir(own["place"] / "here")
     if "monkeypatch" in own:
         own["monkeypatch"] = monkeypatch
     if "capsys" in own:

@@ -34,8 +34,7 @@ ENTRIES = {
 }
 
 
-@each("name", ENTRIES)
-@each("num_classes", [80, 3])
+@each(("name", "num_classes"), [*((name, 3) for name in ENTRIES), ("yolo26n", 80)])
 def test_every_size_lands_whole_in_the_model_of_its_name(name: str, num_classes: int) -> None:
     with torch.device("meta"):
         ours = build(name, num_classes).state_dict()
