@@ -139,12 +139,12 @@ def shown(path: Path) -> np.ndarray:
 
 
 KINDS = [
-    pytest.param(evaluation_of(1), id="one class"),
-    pytest.param(evaluation_of(3), id="three classes"),
-    pytest.param(evaluation_of(80), id="eighty classes"),
-    pytest.param(evaluation_of(2, true=False), id="no truth"),
-    pytest.param(evaluation_of(2, found=False), id="no detections"),
-    pytest.param(evaluation_of(2, true=False, found=False), id="nothing"),
+    evaluation_of(1),
+    evaluation_of(3),
+    evaluation_of(80),
+    evaluation_of(2, true=False),
+    evaluation_of(2, found=False),
+    evaluation_of(2, true=False, found=False),
 ]
 
 

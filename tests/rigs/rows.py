@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _pytest.mark.structures import ParameterSet
 
 
 def each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[..., Any]:
@@ -20,7 +19,7 @@ def each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[..., Any
     ``place`` and cache, its own ``monkeypatch`` and, with ``capsys``, nothing that was printed
     before.  Other fixtures are those of the test: all rows share them.
     """
-    table = [row.values if isinstance(row, ParameterSet) else row for row in rows]
+    table = list(rows)
     keys = (names,) if isinstance(names, str) else names
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
