@@ -33,7 +33,7 @@ def test_a_file_in_the_way_is_never_a_run_folder(tmp_path: Path) -> None:
         new_run_folder(ValConfig(project=str(tmp_path), exist_ok=True), "val")
 
 
-def test_a_project_that_can_not_be_made_is_refused_and_one_that_can_leaves_no_trace(
+def test_a_project_that_cannot_be_made_is_refused_and_one_that_can_leaves_no_trace(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "gone")

@@ -281,7 +281,7 @@ def told_stand_in(data: Dataset, heard: list[str]) -> None:
     assert "Its results are NOT results of coco8" in heard[-1]
 
 
-def test_coco8_without_download_is_stood_in_for(
+def test_coco8_without_download_is_replaced(
     small_shapes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "download_file", no_network)
@@ -290,7 +290,7 @@ def test_coco8_without_download_is_stood_in_for(
     assert "downloads are off (download=False)" in heard[-1]
 
 
-def test_coco8_that_cannot_be_fetched_is_stood_in_for(
+def test_coco8_that_cannot_be_fetched_is_replaced(
     small_shapes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(url: str, *args: object, **named: object) -> None:

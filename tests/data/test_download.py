@@ -291,7 +291,7 @@ def test_two_who_want_the_same_file_fetch_it_once(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["w.pt"]
 
 
-def test_a_full_disk_is_said_and_the_rest_fetched_later(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_rest_fetched_later(tmp_path: Path) -> None:
     """The quota is a real one: the kernel refuses to let a file grow past it."""
     files, target = Files(), tmp_path / "w.pt"
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -227,7 +227,7 @@ def test_interruption_does_not_read_the_rest(
     assert len(reads) <= scan_module.THREADS + 1  # those that had begun
 
 
-def test_the_collector_rests_while_a_split_is_read_and_goes_on_as_before(tmp_path: Path) -> None:
+def test_garbage_collection_is_off_while_a_split_is_read(tmp_path: Path) -> None:
     root = tmp_path / "set"
     add_image(root / "images/train/a.jpg")
     seen: list[bool] = []

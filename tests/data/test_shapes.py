@@ -75,7 +75,7 @@ def test_objects_are_mostly_small_and_sometimes_large():
 
 
 @pytest.mark.parametrize(("seed", "index", "size"), [(-1, 0, 640), (0, -1, 640), (0, 0, 63)])
-def test_numbers_that_can_not_be_drawn_are_refused(seed: int, index: int, size: int):
+def test_numbers_that_cannot_be_drawn_are_refused(seed: int, index: int, size: int):
     with pytest.raises(ShapesError, match="expected") as caught:
         draw_scene(seed, index, size)
     assert caught.value.exit_code == 2

@@ -126,7 +126,7 @@ def test_ratios_are_to_the_file_that_is_named() -> None:
 
 
 @needs_onnx
-def test_where_onnx_fails_another_file_is_the_base_and_is_said_to_be(
+def test_where_onnx_fails_another_file_is_the_base_and_named_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     use_tiny_detector(monkeypatch)
@@ -184,7 +184,7 @@ def test_a_file_that_failed_is_shown_without_speed(tmp_path: Path) -> None:
         ("model=own/old.onnx", "model=own/old.onnx is exported already: name its checkpoint"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(
+def test_contradictory_options_are_refused(
     tmp_path: Path, tmp_path_factory, monkeypatch, capsys, typed: str, answer: str
 ) -> None:
     use_tiny_detector(monkeypatch)

@@ -143,7 +143,7 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("data=none.yaml", "none.yaml"),
     ],
 )
-def test_what_contradict_is_answered_in_one_line(
+def test_contradictory_options_are_refused_in_one_line(
     run: Path, capsys, typed: str, answer: str
 ) -> None:
     words = typed.split()
@@ -169,7 +169,7 @@ def test_a_missing_package_names_its_extra(run: Path, monkeypatch, capsys) -> No
 
 
 @each("row", formats.FORMATS.values())
-def test_what_only_writes_is_not_needed_to_run(row: formats.Format, monkeypatch) -> None:
+def test_what_only_writes_a_format_is_not_needed_to_run_it(row: formats.Format, monkeypatch) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: name in row.run_by or None)
     formats.require(row, to_run=True)
     if row.written_by:
@@ -347,7 +347,7 @@ def test_a_damaged_or_foreign_onnx_is_refused(run: Path, capsys) -> None:
 
 
 @needs_onnx
-def test_whatever_onnxruntime_does_not_load_is_said_in_one_line(
+def test_what_onnxruntime_cannot_load_is_reported_in_one_line(
     run: Path, monkeypatch, capsys
 ) -> None:
     import onnx

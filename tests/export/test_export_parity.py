@@ -83,7 +83,7 @@ def test_ap_counts_in_both_directions() -> None:
     assert compare([ONE], [ONE], FP32, (0.5, 0.4995)).faults == []
 
 
-def test_rows_are_said_again_in_the_words_of_predictions() -> None:
+def test_rows_become_predictions() -> None:
     rows = torch.tensor([[[1.0, 2, 30, 40, 0.75, 2], [0, 0, 0, 0, 0, 0]]])
     spoken = predictions_of_rows(rows, 4)
     assert torch.equal(decode_boxes(spoken), rows[..., :4])

@@ -117,7 +117,7 @@ def test_sigterm_leaves_nothing_behind(run: Path) -> None:
     assert [path.name for path in run.iterdir()] == ["best.safetensors"]
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_the_work(
+def test_a_folder_that_cannot_be_written_is_reported_before_the_work(
     run: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "file").write_text("")

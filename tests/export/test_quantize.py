@@ -342,7 +342,7 @@ def test_errors_are_relative_to_the_numbers() -> None:
         ("int8=four", "int8=four: expected one of"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(
+def test_contradictory_options_are_refused(
     tmp_path: Path, data: Path, monkeypatch, capsys, typed: str, answer: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -84,7 +84,7 @@ def test_memory_is_that_of_the_whole_tree(tmp_path: Path, monkeypatch: pytest.Mo
     assert 150_000_000 < result["rss"] < 250_000_000
 
 
-def test_a_program_that_fails_is_told() -> None:
+def test_a_program_that_fails_is_reported() -> None:
     import children
 
     with pytest.raises(SystemExit, match="no such thing"):

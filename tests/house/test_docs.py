@@ -174,13 +174,13 @@ def test_the_tables_of_findings_are_complete() -> None:
     assert {row[2] for row in rows} == {"error", "warning", "info"}
 
 
-def test_the_size_of_the_drawn_data_set_is_told() -> None:
+def test_the_docs_give_the_size_of_the_drawn_data_set() -> None:
     drawn = yaml.safe_load((ROOT / "datasets" / "sets" / "shapes.yaml").read_text())["shapes"]
     told = f"{drawn['train']} images to train, {drawn['val']} to validate"
     assert told in (DOCS / "data.md").read_text()
 
 
-def test_every_environment_variable_is_told() -> None:
+def test_the_docs_name_every_environment_variable() -> None:
     readers = ("files/folders.py", "datasets/sets/locate.py")
     code = "".join((ROOT / file).read_text() for file in readers)
     told = (DOCS / "data.md").read_text()
@@ -234,7 +234,7 @@ def attributes(page: str, first: str) -> set[str]:
     return {name.partition("(")[0] for name in names(table(page, first))}
 
 
-def test_what_results_and_boxes_are_said_to_have_they_have() -> None:
+def test_the_docs_name_attributes_of_results_and_boxes_that_exist() -> None:
     results = attributes("prediction.md", "of `result`")
     assert results <= {*dir(Results), "names", "speed"} and len(results) > 15
     boxes = attributes("prediction.md", "of `result.boxes`") - {"len"}

@@ -89,7 +89,7 @@ def test_a_step_computes_in_the_formats_that_are_meant(card: Card, family: str, 
     assert len(card.backward) == 1
 
 
-def test_a_rung_down_computes_in_float32(card: Card) -> None:
+def test_after_a_fallback_a_step_computes_in_float32(card: Card) -> None:
     step = make_step(card, "yolox_nano", "fp16")
     step.use(Precision("fp32", "cuda", "a rung down"))
     launches = run_step(card, step)

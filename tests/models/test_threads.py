@@ -76,7 +76,7 @@ def test_a_number_of_our_own_is_not_taken_for_the_callers(monkeypatch: pytest.Mo
         ({"OMP_NUM_THREADS": "2", "TORCHELASTIC_RUN_ID": "x"}, 2),
     ],
 )
-def test_a_limit_is_the_users_word(
+def test_an_explicit_limit_of_threads_is_obeyed(
     monkeypatch: pytest.MonkeyPatch, words: dict[str, str], expected: int | None
 ) -> None:
     for name, value in words.items():
@@ -84,7 +84,7 @@ def test_a_limit_is_the_users_word(
     assert thread_limit() == expected
 
 
-def test_what_the_user_says_about_waiting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_has_set_about_waiting_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     shorten_spinning()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
@@ -96,7 +96,7 @@ def test_what_the_user_says_about_waiting_stays(monkeypatch: pytest.MonkeyPatch)
 
 
 @each("module", ["yolodet", "yolodet.cli", "yolodet.detector.api"])
-def test_threads_are_told_to_sleep_before_torch_is_loaded(module: str, tmp_path: Path) -> None:
+def test_spinning_is_shortened_before_torch_is_loaded(module: str, tmp_path: Path) -> None:
     """A process started from there (a rank, a loader) inherits the words."""
     told = "import os\nraise SystemExit(f\"at torch: {os.environ.get('GOMP_SPINCOUNT')}\")"
     (tmp_path / "torch.py").write_text(told)

@@ -116,7 +116,7 @@ def test_an_arm_cpu_computes_what_onednn_says(monkeypatch: pytest.MonkeyPatch) -
         assert candidates(traits_of(torch.device("cpu"))) == expected
 
 
-def test_a_masked_cpu_is_taken_for_the_older_one_that_it_plays() -> None:
+def test_a_masked_cpu_counts_as_the_older_one() -> None:
     program = (
         "import torch; from yolodet.detector.run.machine import describe_machine; "
         "from yolodet.detector.run.hardware import traits_of; "

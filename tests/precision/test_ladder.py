@@ -100,7 +100,7 @@ def test_a_named_precision_is_used_though_another_is_faster(checks: Checks, name
         ("bf16", T4, "amp=bf16: Tesla T4 (compute 7.5) emulates bf16"),
     ],
 )
-def test_a_named_precision_the_device_lacks_is_refused_with_the_mend(
+def test_a_named_precision_the_device_lacks_is_refused_with_the_fix(
     checks: Checks, amp: str, traits: DeviceTraits, words: str
 ) -> None:
     with pytest.raises(UsageError) as refusal:

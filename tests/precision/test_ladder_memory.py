@@ -105,7 +105,7 @@ def test_a_failed_check_is_not_remembered(checks: Checks) -> None:
     assert len(checks.asked) == 2
 
 
-def test_a_cache_that_can_not_be_written_is_no_reason_to_stop(checks: Checks, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(checks: Checks, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     assert choose(True).precision.name == "bf16"
 

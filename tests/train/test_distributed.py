@@ -247,7 +247,7 @@ def test_both_ranks_end_a_run_with_the_same_state_and_the_first_alone_writes(
     assert load_state(folder / LAST)["position"]["epoch"] == 3
 
 
-def test_a_batch_that_fp32_can_not_help_is_left_out_by_both(
+def test_a_batch_that_fails_in_fp32_too_is_skipped_by_both_ranks(
     pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     first, second = pool.run("train", tmp_path, data=str(data), fault="nan_once")
@@ -260,7 +260,7 @@ def test_a_batch_that_fp32_can_not_help_is_left_out_by_both(
 
 
 @needs_bf16
-def test_both_fall_the_same_rung_at_the_same_step(
+def test_both_ranks_fall_back_to_fp32_at_the_same_step(
     pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     words = {"amp": "bf16", "amp_check": False}
@@ -275,7 +275,7 @@ def test_both_fall_the_same_rung_at_the_same_step(
 # ---------------------------------------------------------------- ending together
 
 
-def test_an_error_of_one_rank_ends_both_with_its_line_said_once(
+def test_an_error_of_one_rank_ends_both_and_is_reported_once(
     pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     first, second = pool.run("train", tmp_path, data=str(data), fault="unreadable_image")
@@ -295,7 +295,7 @@ def test_a_command_that_is_refused_is_refused_once(
     assert not (tmp_path / "train").exists()
 
 
-def test_a_divergence_of_one_rank_stops_both_and_is_said_once(
+def test_a_divergence_of_one_rank_stops_both_and_is_reported_once(
     pool: RankPool, tmp_path: Path, data: Path
 ) -> None:
     first, second = pool.run("train", tmp_path, data=str(data), fault="nan_always")
@@ -303,7 +303,7 @@ def test_a_divergence_of_one_rank_stops_both_and_is_said_once(
     assert (first.talk + second.talk).count("det: error: training has diverged") == 1
 
 
-def test_a_rank_that_is_killed_is_missed(pool: RankPool, tmp_path: Path, data: Path) -> None:
+def test_a_killed_rank_ends_the_other(pool: RankPool, tmp_path: Path, data: Path) -> None:
     first, second = pool.run("train", tmp_path, data=str(data), fault="killed")
     assert second.code == -9 and first.code == 1
     assert "det: error: another rank of this run does not answer" in first.talk

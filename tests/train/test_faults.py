@@ -302,7 +302,7 @@ def test_best_is_measured_in_the_precision_it_was_chosen_in(shapes: Path, tmp_pa
     assert seen == ["bf16"]
 
 
-def test_without_a_rung_below_the_run_ends_with_the_report(shapes: Path, tmp_path: Path) -> None:
+def test_without_a_safer_precision_the_run_ends_with_a_report(shapes: Path, tmp_path: Path) -> None:
     trainer = make_trainer(shapes, tmp_path, "bf16", ())
     fail_in_bf16(trainer, 1, 1)
     with pytest.raises(RunError, match=r"no precision is left to fall back to: epoch 2, batch 1"):

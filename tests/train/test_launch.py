@@ -92,7 +92,7 @@ def test_each_rank_is_told_its_place_and_the_first_bad_code_counts(tmp_path: Pat
     assert launch(as_rank(tmp_path, "sys.exit(7 if rank else 0)"), 2) == 7
 
 
-def test_ranks_that_do_not_end_by_themselves_are_told_to(
+def test_ranks_that_do_not_end_by_themselves_are_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yolodet.detector.run.launch.GRACE_SECONDS", 0.2)

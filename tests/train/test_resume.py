@@ -237,7 +237,7 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_code(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_the_second_signal_means_it(shapes: Path, tmp_path: Path) -> None:
+def test_a_second_signal_stops_at_once(shapes: Path, tmp_path: Path) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -247,7 +247,7 @@ def test_the_second_signal_means_it(shapes: Path, tmp_path: Path) -> None:
     assert load_state(tmp_path / "train" / LAST)["position"]["batch"] == 0  # of the epoch's end
 
 
-def test_without_checkpoints_nobody_is_told_to_go_on(shapes: Path, tmp_path: Path) -> None:
+def test_without_checkpoints_no_command_to_resume_is_printed(shapes: Path, tmp_path: Path) -> None:
     with in_batch(1, stop()), pytest.raises(Interrupted, match=r"nothing was saved \(save=False\)"):
         train(shapes, tmp_path, save=False)
     assert not (tmp_path / "train" / "weights").exists()
@@ -330,7 +330,7 @@ def test_what_would_make_another_run_of_it_is_refused_by_name(
     assert (tmp_path / "train" / LAST).read_bytes() == before
 
 
-def test_saying_again_what_a_run_has_is_no_change(shapes: Path, tmp_path: Path) -> None:
+def test_repeating_an_option_of_a_run_is_no_change(shapes: Path, tmp_path: Path) -> None:
     train(shapes, tmp_path, **{**USUAL, "epochs": 1})
     results = train(shapes, tmp_path, resume=tmp_path / "train", epochs=2, imgsz=64, workers=2)
     assert results["epochs"] == 2
@@ -378,7 +378,7 @@ def test_a_run_goes_on_where_its_precision_is_missing_in_fp32_and_says_so(
     assert [row["precision"] for row in rows_of(tmp_path / "train")] == ["bf16", "fp32", "fp32"]
 
 
-def test_the_python_face_goes_on_too(shapes: Path, tmp_path: Path) -> None:
+def test_the_python_interface_resumes_too(shapes: Path, tmp_path: Path) -> None:
     with in_batch(STEPS, stop()), pytest.raises(Interrupted):
         train(shapes, tmp_path, **USUAL)
     detector = api.YOLO(verbose=False)

@@ -85,7 +85,7 @@ def test_a_full_disk_leaves_the_file_before_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, name: str) -> None:
     write, _ = KINDS[name]
     path = tmp_path / "runs" / name
     path.parent.mkdir()

@@ -202,7 +202,7 @@ def tensor_file(path: Path, *, numel: int, offset: int, size: int, stride: int) 
     return archive(path, PROTO + call + view, **{"0": np.arange(4, dtype="<f4").tobytes()})
 
 
-def test_tensors_can_not_reach_past_their_storage(tmp_path: Path) -> None:
+def test_tensors_cannot_reach_past_their_storage(tmp_path: Path) -> None:
     honest = read_checkpoint(tensor_file(tmp_path / "a.pt", numel=4, offset=1, size=2, stride=2))
     assert honest.tolist() == [1.0, 3.0]
     for wrong in ({"offset": 3}, {"size": 3}, {"stride": 9}, {"offset": -1}, {"numel": 9}):

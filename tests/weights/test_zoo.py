@@ -301,7 +301,7 @@ def test_a_run_from_the_list_keeps_license_letterbox_and_needs_the_file_once(
     assert site.asked == [f"/{FILE}"]
 
 
-def test_words_that_can_not_be_meant_are_refused_before_anything_is_fetched(site: Site) -> None:
+def test_invalid_options_are_refused_before_anything_is_fetched(site: Site) -> None:
     check_train(TrainConfig(model=NAME, data="shapes.yaml"))
     check_predict(PredictConfig(model=NAME, iou=0.5), frozenset({"iou"}))  # NMS is used
     for config, said in (
