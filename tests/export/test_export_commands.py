@@ -169,7 +169,7 @@ def test_a_missing_package_names_its_extra(run: Path, monkeypatch, capsys) -> No
 
 
 @each("row", formats.FORMATS.values())
-def test_what_only_writes_a_format_is_not_needed_to_run_it(row: formats.Format, monkeypatch) -> None:
+def test_what_only_writes_a_format_is_not_needed_to_run(row: formats.Format, monkeypatch) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: name in row.run_by or None)
     formats.require(row, to_run=True)
     if row.written_by:
