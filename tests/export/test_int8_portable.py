@@ -39,9 +39,7 @@ def inputs_of(count: int, side: int) -> list[np.ndarray]:
     return [image[None].float().div(255).numpy() for image in images]
 
 
-@pytest.mark.parametrize(
-    ("name", "nms"), [("yolo26n", True), ("yolov9t", True), ("yolox_nano", False)]
-)
+@pytest.mark.parametrize(("name", "nms"), [("yolov9t", True), ("yolox_nano", False)])
 def test_int8_files_are_small_with_nms_inside_too(name: str, nms: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = float_network(tmp_path, build(name, 80).eval(), 64, nms=nms)

@@ -86,6 +86,22 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert results[0] == results[1]
 
 
+@pytest.fixture(scope="module")
+def whole(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Options -> the folder of a run with them that was not stopped; trained once."""
+    folders: dict[str, Path] = {}
+
+    def trained(**words: Any) -> Path:
+        key = repr(sorted(words.items()))
+        if key not in folders:
+            project = tmp_path_factory.mktemp("whole")
+            train(shapes, project, **words)
+            folders[key] = project / "train"
+        return folders[key]
+
+    return trained
+
+
 # ---------------------------------------------------------------- exactly as if never stopped
 
 FP16 = {"amp": "fp16", "amp_force": True, "amp_check": False}
@@ -106,10 +122,9 @@ BF16 = {"amp": "bf16", "amp_force": True, "amp_check": False}
     ],
 )
 def test_a_stopped_run_ends_as_the_one_that_was_not(
-    shapes: Path, tmp_path: Path, batch: int, words: dict[str, Any]
+    shapes: Path, whole: Callable[..., Path], tmp_path: Path, batch: int, words: dict[str, Any]
 ) -> None:
     words = {**USUAL, **words}
-    train(shapes, tmp_path / "whole", **words)
     with in_batch(batch, stop()), pytest.raises(Interrupted):
         train(shapes, tmp_path / "parts", **words)
     folder = tmp_path / "parts" / "train"
@@ -118,30 +133,29 @@ def test_a_stopped_run_ends_as_the_one_that_was_not(
     assert done == batch + 1 + (words["nbs"] == 6)  # no gradient is lost
     assert not (folder / "results.json").exists()
     train(shapes, tmp_path / "parts", resume=folder)
-    assert_same_run(tmp_path / "whole" / "train", folder)
+    assert_same_run(whole(**words), folder)
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["train"]
 
 
 @pytest.mark.parametrize(("nbs", "kept"), [(3, 2), (6, 2), (9, 3)])
 def test_a_crash_loses_no_more_than_save_steps(
-    shapes: Path, tmp_path: Path, nbs: int, kept: int
+    shapes: Path, whole: Callable[..., Path], tmp_path: Path, nbs: int, kept: int
 ) -> None:
     words = {**USUAL, "nbs": nbs, "save_steps": 2}
-    train(shapes, tmp_path / "whole", **words)
     with in_batch(STEPS + 3, crash), pytest.raises(Crash):
         train(shapes, tmp_path / "parts", **words)
     folder = tmp_path / "parts" / "train"
     at = load_state(folder / LAST)["position"]
     assert (at["epoch"], at["batch"]) == (1, kept)
     train(shapes, tmp_path / "parts", resume=folder)
-    assert_same_run(tmp_path / "whole" / "train", folder)
+    assert_same_run(whole(**words), folder)
 
 
 def test_a_crash_in_validation_loses_nothing(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, whole: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that continues does not learn the epoch again."""
-    train(shapes, tmp_path / "whole", **USUAL)
+    uninterrupted = whole(**USUAL)
     measure, learn = CocoEvaluator.__call__, Trainer._train_batch
     epochs = itertools.count(1)
     learned: list[tuple[int, int]] = []
@@ -165,11 +179,12 @@ def test_a_crash_in_validation_loses_nothing(
     monkeypatch.setattr(Trainer, "_train_batch", watched)
     train(shapes, tmp_path / "parts", resume=folder)
     assert learned == [(2, batch) for batch in range(STEPS)]
-    assert_same_run(tmp_path / "whole" / "train", folder)
+    assert_same_run(uninterrupted, folder)
 
 
-def test_a_run_can_be_stopped_again_and_again(shapes: Path, tmp_path: Path) -> None:
-    train(shapes, tmp_path / "whole", **USUAL)
+def test_a_run_can_be_stopped_again_and_again(
+    shapes: Path, whole: Callable[..., Path], tmp_path: Path
+) -> None:
     with in_batch(0, stop()), pytest.raises(Interrupted):
         train(shapes, tmp_path / "parts", **USUAL)
     folder = tmp_path / "parts" / "train"
@@ -179,7 +194,7 @@ def test_a_run_can_be_stopped_again_and_again(shapes: Path, tmp_path: Path) -> N
             train(shapes, tmp_path / "parts", resume=folder)
         stops += 1
     assert stops == 4  # 1 + 3 + 3 + 3 batches, then the last two
-    assert_same_run(tmp_path / "whole" / "train", folder)
+    assert_same_run(whole(**USUAL), folder)
 
 
 def test_an_fp16_run_keeps_its_loss_scale(shapes: Path, tmp_path: Path) -> None:
@@ -202,13 +217,12 @@ def test_an_fp16_run_keeps_its_loss_scale(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_ended_before_its_results_were_written_can_be_finished(
-    shapes: Path, tmp_path: Path
+    shapes: Path, whole: Callable[..., Path], tmp_path: Path
 ) -> None:
-    train(shapes, tmp_path / "whole", **USUAL)
     with in_batch(EPOCHS * STEPS - 1, stop()), pytest.raises(Interrupted):
         train(shapes, tmp_path / "parts", **USUAL)
     train(shapes, tmp_path / "parts", resume=tmp_path / "parts" / "train")
-    assert_same_run(tmp_path / "whole" / "train", tmp_path / "parts" / "train")
+    assert_same_run(whole(**USUAL), tmp_path / "parts" / "train")
 
 
 # ---------------------------------------------------------------- signals
@@ -320,14 +334,14 @@ def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_what_would_make_another_run_of_it_is_refused_by_name(
-    shapes: Path, tmp_path: Path, change: dict[str, Any], words: str
+    shapes: Path, whole: Callable[..., Path], change: dict[str, Any], words: str
 ) -> None:
-    train(shapes, tmp_path, **{**USUAL, "epochs": 1})
-    before = (tmp_path / "train" / LAST).read_bytes()
+    folder = whole(**{**USUAL, "epochs": 1})
+    before = (folder / LAST).read_bytes()
     with pytest.raises(UsageError) as refusal:
-        train(shapes, tmp_path, resume=tmp_path / "train", **change)
+        train(shapes, folder.parent, resume=folder, **change)
     assert words in str(refusal.value) and refusal.value.exit_code == 2
-    assert (tmp_path / "train" / LAST).read_bytes() == before
+    assert (folder / LAST).read_bytes() == before
 
 
 def test_repeating_an_option_of_a_run_is_no_change(shapes: Path, tmp_path: Path) -> None:
