@@ -21,6 +21,7 @@ from .detector.options.errors import UsageError
 from .detector.options.fields import options_of
 from .detector.options.parse import parse
 from .detector.options.shared import FlagsConfig
+from .files.text import one_line
 from .files.version import __version__
 
 
@@ -49,13 +50,19 @@ def _run(arguments: list[str]) -> int:
     return _execute(call.command, dict(call.words), arguments)
 
 
-def _start_ranks(config: Any, given: frozenset[str], arguments: list[str], ranks: int) -> int:
+def _start_ranks(
+    config: Any, given: frozenset[str], arguments: list[str], gpus: Sequence[str]
+) -> int:
     """Run the same command again, in one process per GPU of ``device=0,1``."""
     from .detector.run.launch import launch
     from .detector.train.check import check_train
 
     check_train(config, given)
-    return launch([sys.executable, "-m", f"{__package__}.cli", *arguments], ranks)
+    from .detector.run.device import pick_device
+
+    for gpu in gpus:  # one error now instead of one per process
+        pick_device(gpu)
+    return launch([sys.executable, "-m", f"{__package__}.cli", *arguments], len(gpus))
 
 
 def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> int:
@@ -71,8 +78,8 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
 
     trains = command.path == ("train",)
     here = rank_info() if trains else RankInfo()
-    if trains and here.size == 1 and (ranks := gpus_of(config.device)):
-        return _start_ranks(config, given, arguments, len(ranks))
+    if trains and here.size == 1 and (gpus := gpus_of(config.device)):
+        return _start_ranks(config, given, arguments, gpus)
     room = importlib.import_module(f"{__package__}.detector.commands.{command.module}")
     log = Log(verbose=not flags.quiet and getattr(config, "verbose", True), bare=flags.json)
     with (
@@ -88,7 +95,7 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
             warnings=log.warnings,
         )  # fmt: skip
     else:
-        print(outcome.text, flush=True)
+        print("\n".join(map(one_line, outcome.text.split("\n"))), flush=True)
     return outcome.code
 
 
@@ -111,12 +118,14 @@ def _print_json(**content: Any) -> None:
 def _report(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong in one line on stderr; returns the exit code."""
     message, code = _explain(error)
+    message = one_line(message).strip()
     if getattr(error, "silent", False):  # another rank of the run reports it
         return code
     if _asked(arguments, "debug"):
         import traceback
 
-        traceback.print_exception(error)
+        lines = "".join(traceback.format_exception(error)).split("\n")
+        print("\n".join(map(one_line, lines)), file=sys.stderr)
     kind = "error: " if 0 < code < 128 else ""  # neither a finished run nor a signal is an error
     print(f"det: {kind}{message}", file=sys.stderr)
     if _asked(arguments, "json"):
@@ -133,7 +142,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     """One line and an exit code for an error."""
     torch = sys.modules.get("torch")  # it is loaded where it can have raised anything
     if hasattr(error, "exit_code"):
-        return _one_line(error), int(error.exit_code)
+        return str(error) or type(error).__name__, int(error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return "stopped by Ctrl-C", 130
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
@@ -144,13 +153,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", 1
     if isinstance(error, OSError):
-        return _one_line(error), 1
-    text = f"{type(error).__name__}: {_one_line(error)}"
+        return str(error) or type(error).__name__, 1
+    text = f"{type(error).__name__}: {error}"
     return f"this is a bug in det ({text}); run again with --debug and report what it prints", 1
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

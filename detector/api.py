@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..files.counted import counted
+from ..files.text import one_line
 from ..weights.checkpoint import Meta, is_state, save_weights
 from ..weights.zoo import ZOO
 from .checkpoints.check import find_trained, named_model
@@ -37,6 +38,7 @@ from .predict.results import Results
 from .run.device import pick_device
 from .run.log import Log
 from .run.observer import Observer
+from .run.process import settings_kept
 from .train.check import check_train
 from .train.evaluator import Evaluator
 from .train.pipeline import train
@@ -130,7 +132,8 @@ class YOLO:
         layers = [module for module in model.modules() if not list(module.children())]
         gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
         if detailed:
-            self.log.info(str(model))
+            for line in str(model).splitlines():
+                self.log.info(line)
         if verbose:
             self.log.info(
                 f"{self.name}: {len(layers)} layers, {about['parameters']:,} parameters, "
@@ -141,7 +144,7 @@ class YOLO:
     def __repr__(self) -> str:
         if self._open is None:
             return f"YOLO({self.name!r})"
-        return f"YOLO({self.ckpt_path!r}: {self.name}, {counted(len(self.names), 'class')})"
+        return one_line(f"YOLO({self.ckpt_path!r}: {self.name}, {counted(len(self.names), 'class')})")
 
     # -- where it runs, and its weights ----------------------------------------------------------
 
@@ -208,7 +211,8 @@ class YOLO:
         if self._warning and "pretrained" not in given:
             log.warn(self._warning)
         check_train(config, given)
-        results = train(config, given, log, observers=observers, evaluator=evaluator)
+        with settings_kept():
+            results = train(config, given, log, observers=observers, evaluator=evaluator)
         if results["best"] is not None:
             self._words, self._warning, self._state = {}, "", None
             self._open_file(results["best"])
@@ -219,8 +223,8 @@ class YOLO:
         config, given = parse(ValConfig, self._given(words))
         config = check_val(config, given, loaded=self._loaded)
         log = self._log(config)
-        used = self._use(config, given, log)
-        return MeasuredResults(val(config, given, log, used))
+        with settings_kept():
+            return MeasuredResults(val(config, given, log, self._use(config, given, log)))
 
     @overload
     def predict(
@@ -261,7 +265,8 @@ class YOLO:
         """Write it for other runtimes.  Returns what was written, and how close its answers are."""
         config, given = parse(ExportConfig, self._given(words))
         config = check_export(config, given)
-        return export(config, given, self.log)
+        with settings_kept():
+            return export(config, given, self.log)
 
     @property
     def _loaded(self) -> str | None:

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from .download import CHUNK_BYTES, DownloadError, one_line
+from .download import CHUNK_BYTES, DownloadError
 
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 """What zipfile raises for a damaged, encrypted or exotic archive (besides OSError)."""
@@ -46,7 +46,7 @@ def extract_zip(
     except DownloadError as error:
         raise DownloadError(f"{archive.name} is refused: {error}") from None
     except (OSError, *BROKEN_ZIP) as error:
-        raise DownloadError(f"could not unpack {archive.name}: {one_line(str(error))}") from error
+        raise DownloadError(f"could not unpack {archive.name}: {error}") from error
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)

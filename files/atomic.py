@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .text import fitting_name
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Call ``write`` on a temporary file beside ``path``, flush it to the disk and rename it over
@@ -34,7 +36,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
     """Name of a new file in the folder of ``path``; removed at the end if it is still there."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    temporary = path.with_name(f".{fitting_name(path.name)}.{secrets.token_hex(4)}.partial")
     try:
         yield temporary
     finally:

@@ -138,7 +138,7 @@ class _Transfer:
         """The ETag of the file that ``part`` is the beginning of; None for another address."""
         try:
             note = json.loads(_note_of(self.part).read_text())
-            return str(note["etag"]) if note["url"] == self.url and note["etag"] else None
+            return str(note["etag"]) if note["url"] == _named(self.url) and note["etag"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -158,7 +158,7 @@ class _Transfer:
         if start == 0:
             tag = answer.headers.get("ETag") or ""
             strong = "" if tag.startswith("W/") else tag  # a weak tag does not name the bytes
-            _note_of(self.part).write_text(json.dumps({"url": self.url, "etag": strong}))
+            _note_of(self.part).write_text(json.dumps({"url": _named(self.url), "etag": strong}))
         with self.part.open("r+b") as sink:
             sink.truncate(start)
             sink.seek(start)
@@ -185,6 +185,11 @@ class _Transfer:
                 f"could not download {self.url}: {num_bytes:,} bytes are over the limit of "
                 f"{self.limit_bytes:,}"
             )
+
+
+def _named(url: str) -> str:
+    """An address without writing down what may be secret in it."""
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def _note_of(part: Path) -> Path:
@@ -231,9 +236,4 @@ def _reason(error: Exception, timeout: float) -> str:
         text = f"{cause.strerror}{f' ({cause.filename})' if cause.filename else ''}"
     else:
         text = str(cause)
-    return one_line(text) or "no answer"
-
-
-def one_line(text: str) -> str:
-    """Foreign text made safe to show: no line breaks and no commands to the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text.strip() or "no answer"

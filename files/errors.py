@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .text import one_line
+
 
 class DetError(Exception):
     """An error with a message for the user: one line that says what is wrong and how to fix it.
@@ -11,6 +13,9 @@ class DetError(Exception):
 
     exit_code = 1
     silent = False
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InputError(DetError, ValueError):

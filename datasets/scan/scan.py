@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files.counted import counted
+from ...files.text import one_line
 from ..finding import Finding
 from ..formats.reader import ABSENT, Reader, open_split
 from ..formats.record import Record
@@ -171,7 +172,7 @@ def _read(reader: Reader, image: str, source: str) -> Entry:
     try:
         size = image_size(path)
     except ImageError as error:
-        message = str(error).removeprefix(f"{path}: ")
+        message = str(error).removeprefix(one_line(f"{path}: "))
         found = Finding("image-unreadable", "error", path, 0, message)
         return Entry(None, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), [found])
     annotation = reader.read(image, source, size)

@@ -10,7 +10,7 @@ from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log
 from .outcome import Outcome
-from .show import show_report
+from .show import join, show_report
 
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -46,4 +46,4 @@ def _data_shapes(config: Any, log: Log) -> Outcome:
             size=config.imgsz, on_progress=update,
         )  # fmt: skip
     result = {"data": str(path), "train": train, "val": val, "test": config.test}
-    return Outcome(result, f"drawn: {path}\nnext: det train data={path}")
+    return Outcome(result, join([f"drawn: {path}", f"next: det train data={path}"]))

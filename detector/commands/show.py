@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ...files.counted import counted
+from ...files.text import one_line
+
+
+def join(lines: Iterable[str]) -> str:
+    """Lines for stdout; a line break in a name does not begin another one."""
+    return "\n".join(map(one_line, lines))
 
 
 def show_run(result: dict[str, Any]) -> str:
@@ -18,7 +25,7 @@ def show_run(result: dict[str, Any]) -> str:
     lines += [f"{key} weights: {result[key]}" for key in ("best",) if result.get(key)]
     if result.get("folder"):
         lines.append(f"results: {result['folder']}")
-    return "\n".join(lines)
+    return join(lines)
 
 
 def show_report(report: Any) -> str:
@@ -34,7 +41,7 @@ def show_report(report: Any) -> str:
         lines.append(f"{group.severity}: {group.id} x {group.count}")
         lines += [f"  {example}" for example in group.examples]
     counts = [counted(report.count(severity), severity) for severity in ("error", "warning")]
-    return "\n".join([*lines, ", ".join(counts)])
+    return join([*lines, ", ".join(counts)])
 
 
 def as_lines(value: Any, indent: str = "") -> list[str]:
@@ -54,12 +61,12 @@ def as_lines(value: Any, indent: str = "") -> list[str]:
 
 def show_measured(result: dict[str, Any]) -> str:
     """The verdict of a measurement, and where its report is."""
-    return f"{result['line']}\nresults: {result['folder']}"
+    return join([result["line"], f"results: {result['folder']}"])
 
 
 def show_exports(result: dict[str, Any]) -> str:
     """The files of an export, and which of them give other detections than their checkpoint."""
-    return "\n".join(
+    return join(
         ("exported: " if each["passed"] else "MISMATCH: ") + each["file"]
         for each in result["exports"]
     )

@@ -27,7 +27,7 @@ from ..options.weights import (
 )
 from ..run.log import Log
 from .outcome import Outcome
-from .show import as_lines
+from .show import as_lines, join
 
 SUFFIX = ".safetensors"
 COLUMNS = ("name", "task", "imgsz", "AP", "params M", "license", "trained on", "here", "source")
@@ -155,7 +155,7 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
         "weights download": fetch,
     }
     result = run[command.name](config, log)
-    return Outcome(result, "\n".join(as_lines(result)))
+    return Outcome(result, join(as_lines(result)))
 
 
 def _machine_or_model(config: InfoConfig, log: Log) -> dict[str, Any]:

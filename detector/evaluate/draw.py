@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ...files.text import one_line
+
 PALETTE = (
     (230, 57, 70),
     (29, 132, 219),
@@ -66,6 +68,7 @@ def draw_detections(
     for i in order if class_names is not None else ():
         label = int(labels[i])
         name = class_names[label] if class_names and label < len(class_names) else str(label)
+        name = one_line(name)
         text = name if scores is None else f"{name} {float(scores[i]):.2f}"
         _draw_tag(canvas, text, corners[i], class_color(label), width)
     return canvas

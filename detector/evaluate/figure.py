@@ -7,6 +7,7 @@ not touched.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 
 from ...files.atomic import write_atomically
 from .draw import class_color
+from .fonts import use_fonts
 
 INK = "#23262f"
 SOFT = "#6b7180"
@@ -71,11 +73,6 @@ def legend(axes: Axes, **options: Any) -> None:
         box.get_title().set(fontsize=8, color=SOFT)
 
 
-def shorten(name: str, length: int = 22) -> str:
-    """A class name that fits beside an axis."""
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
 def say_nothing_to_show(axes: Axes, text: str) -> None:
     """A text in the middle of empty axes."""
     axes.text(
@@ -94,8 +91,9 @@ def note(
                   ha="right" if left else "left", va="center", bbox=box, zorder=6)  # fmt: skip
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write the figure; the suffix of ``path`` sets the format."""
+def save_figure(figure: Figure, path: Path, names: Sequence[str] = ()) -> None:
+    """Write the figure; the suffix of ``path`` sets the format.  names: of the classes in it."""
+    use_fonts(figure, names)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=DPI)
     write_atomically(path, lambda file: file.write(buffer.getvalue()))

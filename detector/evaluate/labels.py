@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files.atomic import temporary_beside
+from ...files.text import fitting_name
 from .metrics import DetectionCollector
 from .tables import BoxTable
 
@@ -25,7 +26,7 @@ def write_label_files(
     taken: set[str] = set()
     files = []
     for path, (size, found) in zip(paths, collector.found(), strict=True):
-        name = _free_name(path.stem, taken)
+        name = _free_name(fitting_name(path.stem), taken)
         file = folder / f"{name}.txt"
         with temporary_beside(file) as temporary:
             temporary.write_text("".join(f"{row}\n" for row in _rows(found, size)))

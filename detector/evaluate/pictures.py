@@ -24,9 +24,9 @@ from .figure import (
     save_figure,
     save_picture,
     say_nothing_to_show,
-    shorten,
     style,
 )
+from .fonts import axis_names
 
 BATCH_IMAGES = 16
 CELL = 400
@@ -97,7 +97,7 @@ def plot_labels(records: Sequence[Record], class_names: Sequence[str], path: Pat
     _heat_map(panels["centers"], centers, "Where boxes are", "x / image width", "y / image height")
     panels["centers"].invert_yaxis()  # as in the picture
     _heat_map(panels["sizes"], sides, "How large they are", "width / image", "height / image")
-    save_figure(figure, path)
+    save_figure(figure, path, class_names)
 
 
 def _label_panels(num_classes: int) -> tuple[dict[str, Axes], Figure]:
@@ -129,7 +129,7 @@ def _class_bars(axes: Axes, labels: np.ndarray, names: Sequence[str], title: str
     font = 8.5 if len(counts) <= 40 else 7
     style(axes, title)
     axes.barh(places, counts, 0.72, color=[plot_color(i) for i in range(len(counts))])
-    axes.set_yticks(places, [shorten(name) for name in names], fontsize=font, color=INK)
+    axes.set_yticks(places, axis_names(names), fontsize=font, color=INK)
     axes.set_ylim(max(len(counts), 5) - 0.4, -0.6)
     axes.set_xlim(0, max(counts.max(initial=0), 1) * 1.14)
     axes.grid(axis="y", visible=False)

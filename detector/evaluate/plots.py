@@ -28,10 +28,10 @@ from .figure import (
     plot_color,
     save_figure,
     say_nothing_to_show,
-    shorten,
     style,
     unit_square,
 )
+from .fonts import axis_names
 from .metrics import Metrics
 from .pictures import plot_batch, plot_detections, plot_labels
 
@@ -54,11 +54,15 @@ def plot_pr_curve(metrics: Metrics, path: Path) -> None:
     axes = figure.add_subplot()
     style(axes, "Precision and recall at IoU 0.5", "Recall", "Precision")
     unit_square(axes)
-    names = [f"{shorten(row.name)}  {row.ap_50:.3f}" for row in metrics.per_class]
+    names = [row.name for row in metrics.per_class]
+    labels = [
+        f"{name}  {row.ap_50:.3f}"
+        for name, row in zip(axis_names(names), metrics.per_class, strict=True)
+    ]
     whole = f"all classes  {metrics.map_50:.3f}"
-    _class_lines(axes, metrics.curves.recalls, metrics.curves.pr, names, whole)
+    _class_lines(axes, metrics.curves.recalls, metrics.curves.pr, labels, whole)
     legend(axes, title="AP50", **_OUTSIDE)
-    save_figure(figure, path)
+    save_figure(figure, path, names)
 
 
 def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
@@ -71,20 +75,20 @@ def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
         ("Precision", curves.precision, metrics.precision),
         ("Recall", curves.recall, metrics.recall),
     )
-    names = [shorten(row.name) for row in metrics.per_class]
+    names = [row.name for row in metrics.per_class]
     for axes, (title, values, best) in zip(panels, shown, strict=True):
         style(axes, title, "Confidence")
         unit_square(axes)
         mean = class_mean(values)
         if title == "Precision":  # meaningless above the last detection
             values, mean = _while_found(values, mean, curves.recall)
-        _class_lines(axes, curves.confidences, values, names, "all classes", mean)
+        _class_lines(axes, curves.confidences, values, axis_names(names), "all classes", mean)
         if not math.isnan(best):
             axes.axvline(conf, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
             axes.plot([conf], [best], "o", color=INK, markersize=5, zorder=5)
             note(axes, conf, best, f"{best:.3f} at {conf:.3f}")
     legend(panels[-1], **_OUTSIDE)
-    save_figure(figure, path)
+    save_figure(figure, path, names)
 
 
 def _while_found(
@@ -103,7 +107,7 @@ def plot_confusion_matrix(metrics: Metrics, class_names: Sequence[str], path: Pa
     counts = metrics.confusion
     totals = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
-    names = [shorten(name, 18) for name in class_names] + ["background"]
+    names = [*axis_names(class_names, 18), "background"]
     size = len(names)
     side = min(13.0, max(4.6, 2.4 + 0.42 * size))
     figure = new_figure(side + 1.0, side, square=True)
@@ -125,7 +129,7 @@ def plot_confusion_matrix(metrics: Metrics, class_names: Sequence[str], path: Pa
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=SOFT, labelsize=8, length=0)
     bar.set_label("Share of the true class", fontsize=9, color=SOFT)
-    save_figure(figure, path)
+    save_figure(figure, path, class_names)
 
 
 def _write_numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

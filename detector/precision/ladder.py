@@ -99,6 +99,17 @@ def choose_precision(
     return decision
 
 
+def refuse_precision(config: TrainConfig, traits: DeviceTraits, ranks: Ranks = ALONE) -> None:
+    """Raise UsageError if the device lacks the precision that ``amp=`` names."""
+    named = _named(config)
+    if named is None or config.amp_force:
+        return
+    if reason := objections(traits, ranks).get(named):
+        raise UsageError(
+            f"amp={named}: {reason}; use amp=True, or amp_force=True to try it anyway"
+        )
+
+
 def resumed_precision(
     name: str, device: torch.device, log: Log, *, force: bool = False, ranks: Ranks = ALONE
 ) -> Decision:
@@ -128,10 +139,7 @@ def _decide(
     if config.amp in (False, "fp32"):
         return Decision(Precision("fp32", traits.type, f"amp={config.amp}"), (), [], {})
     named = _named(config)
-    if named in against and not config.amp_force:
-        raise UsageError(
-            f"amp={named}: {against[named]}; use amp=True, or amp_force=True to try it anyway"
-        )
+    refuse_precision(config, traits, ranks)
     names = (named,) if named else tuple(n for n in candidates(traits) if n not in against)
     if not names:
         reason = "; ".join(against.values())

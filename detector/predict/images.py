@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...files.text import fitting_name
+
 JPEG_QUALITY = 95
 
 
@@ -33,7 +35,7 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
 
 def folder_name(class_name: str) -> str:
     """A class name as the name of one folder: no separators, no leading or trailing dots."""
-    return re.sub(r"[^\w\- .]", "_", class_name).strip(". ") or "_"
+    return fitting_name(re.sub(r"[^\w\- .]", "_", class_name)).strip(". ") or "_"
 
 
 def free_path(path: Path) -> Path:

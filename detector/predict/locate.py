@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
+from ...files.text import without_secrets
 from .arrays import SourceError, images_in, name_of
 
 VIDEO_SUFFIXES = (
@@ -43,10 +44,7 @@ class Item:
     @property
     def shown(self) -> str:
         """For messages: a path, or a URL without user, password and query, which may be secret."""
-        if not isinstance(self.address, str):
-            return str(self.path)
-        parts = urlsplit(self.address)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return without_secrets(self.address) if isinstance(self.address, str) else str(self.path)
 
 
 def locate(source: Any) -> list[Item]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...datasets.boxes import xyxy_to_xywhn
+from ...files.text import fitting_name, one_line
 from ..evaluate.draw import draw_detections
 from ..evaluate.postprocess import Detections
 from ..evaluate.rows import Rows
@@ -149,7 +150,7 @@ class Results(Rows):
 
         filename: default results_NAME in the current folder.  An existing file is replaced.
         """
-        path = Path(filename or f"results_{self.source.path.stem}.jpg")
+        path = Path(filename or f"results_{fitting_name(self.source.path.stem)}.jpg")
         path.write_bytes(encode(self.plot(**options), path.suffix or ".jpg"))
         return str(path)
 
@@ -163,7 +164,7 @@ class Results(Rows):
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
         """Write every box as ``save_dir/CLASS/NAME.jpg``; a taken name gets -2, -3, ..."""
-        name = f"{Path(file_name).stem}.jpg"
+        name = f"{fitting_name(Path(file_name).stem)}.jpg"
         for class_name, crop in self.crops():
             if crop.size:
                 path = free_path(Path(save_dir) / folder_name(class_name) / name)
@@ -208,7 +209,7 @@ class Results(Rows):
         """What was found, in words: ``3 clocks, 1 kite``."""
         ids, counts = np.unique(self.boxes.numpy().cls.astype(int), return_counts=True)
         found = [_count(n, self.names[i]) for i, n in zip(ids.tolist(), counts, strict=True)]
-        return ", ".join(found) or "no detections"
+        return one_line(", ".join(found)) or "no detections"
 
     def line(self) -> str:
         """One line for a log: ``640x480 3 clocks, 1 kite 12.3 ms``."""
@@ -216,7 +217,7 @@ class Results(Rows):
         return f"{width}x{height} {self.verbose()} {sum(self.speed.values()):.1f} ms"
 
     def __repr__(self) -> str:
-        return f"Results({self.path}: {self.line()})"
+        return one_line(f"Results({self.path}: {self.line()})")
 
 
 def _numbers(values: np.ndarray, decimals: int | None) -> Any:

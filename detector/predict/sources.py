@@ -29,6 +29,7 @@ import numpy as np
 from ...datasets.images.image import ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
+from ...files.text import one_line
 from .arrays import SourceError
 from .locate import Item, locate
 from .pixels import to_rgb
@@ -156,7 +157,7 @@ def open_source(
 
 
 def _python_warning(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(one_line(message), stacklevel=3)
 
 
 def _download(item: Item) -> np.ndarray | None:

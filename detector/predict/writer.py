@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ...files.text import fitting_name
 from .images import encode, folder_name, free_path
 from .results import Results
 from .video import CODECS, VideoWriter
@@ -65,7 +66,7 @@ class ResultWriter:
         """Write the files of one result; the frames of a video come in their order."""
         if not self._continues(result):
             self._close_video()
-            self._stem = self._take_stem(result.source.path.stem)
+            self._stem = self._take_stem(fitting_name(result.source.path.stem))
         self._current = result
         name = self._stem if result.frame is None else f"{self._stem}_{result.frame}"
         if self._outputs.save:

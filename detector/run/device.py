@@ -96,6 +96,15 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def give_freed_memory() -> None:
+    """Undo ``keep_freed_memory``: glibc's defaults again, and what is free goes back."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 65_536)
+        libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(0)
+
+
 @contextlib.contextmanager
 def gc_frozen() -> Iterator[None]:
     """Keep what exists now out of the garbage collector's rounds while the context lasts: they come

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...files.text import one_line
 from ...files.version import __version__
 
 if TYPE_CHECKING:  # rich takes longer to import than a refused command needs altogether
@@ -71,11 +72,12 @@ class Log:
             sys.stderr.flush()
 
     def info(self, text: str) -> None:
-        """A message."""
-        self._write(text)
+        """A message of one line."""
+        self._write(one_line(text))
 
     def warn(self, text: str) -> None:
         """A warning: also shown with verbose=False, and kept for the result."""
+        text = one_line(text)
         self.warnings.append(text)
         self._write(f"WARNING: {text}", style="yellow", always=True)
 
@@ -102,7 +104,7 @@ class Log:
         """One epoch in one line, under the names of ``epoch_header``."""
         widths = self._widths or [6] * len(values)
         cells = [value.rjust(width) for value, width in zip(values, widths, strict=True)]
-        self._write(self._separator.join(cells), style=style)
+        self._write(one_line(self._separator.join(cells)), style=style)
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int, *, report: bool = False) -> Iterator[Update]:
@@ -133,7 +135,7 @@ class Log:
             bars = self._progress = self._progress or _bars(self._console)
             if owner:
                 bars.start()
-            task = bars.add_task(description, total=total or None, note="")
+            task = bars.add_task(one_line(description), total=total or None, note="")
         try:
             yield lambda done, total=0, note="": bars.update(
                 task, completed=done, note=note, **({"total": total} if total else {})
@@ -204,13 +206,14 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     from rich.text import Text
 
     table = Table(
-        title=Text(title), title_justify="left", title_style="bold", header_style="bold",
+        title=Text(one_line(title)), title_justify="left", title_style="bold", header_style="bold",
         box=box.SIMPLE, pad_edge=False,
     )
     for index, name in enumerate(columns):
-        table.add_column(Text(name), justify="left" if index == 0 else "right", overflow="fold")
+        side = "left" if index == 0 else "right"
+        table.add_column(Text(one_line(name)), justify=side, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(one_line(str(value))) for value in row))
     return table
 
 

@@ -29,7 +29,9 @@ from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.parse import show
 from ..options.train import TrainConfig
+from ..precision.ladder import refuse_precision
 from ..run.device import describe_device, keep_freed_memory, pick_device, use_threads
+from ..run.hardware import traits_of
 from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
@@ -100,6 +102,8 @@ def assemble(
     CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
     device = prepare_device(config, ranks)
+    if resumed is None:
+        refuse_precision(config, traits_of(device), ranks)
     with ranks.rank0_first():
         dataset, scans = load_data(config, log)
         class_names = ("object",) if config.single_cls else dataset.class_names
@@ -251,7 +255,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
 
 
 def freeze(model: Detector, stages: int | tuple[str, ...] | None) -> None:
-    """Freeze the named stages, or the first N.  Raises ValueError for a stage that does not
+    """Freeze the named stages, or the first N.  Raises UsageError for a stage that does not
     exist."""
     if stages is None:
         return
@@ -259,7 +263,7 @@ def freeze(model: Detector, stages: int | tuple[str, ...] | None) -> None:
     chosen = names[:stages] if isinstance(stages, int) else stages
     for name in chosen:
         if name not in names:
-            raise ValueError(
+            raise UsageError(
                 f"freeze={show(stages)}: {model.name} has no stage {name!r}; it has "
                 f"{', '.join(names)}"
             )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..run.hardware import product_dtype, traits_of
 from ..run.ranks import ALONE, Ranks
@@ -91,11 +92,11 @@ def build_optimizer(
 
     transferred: names of parameters that come from other weights; they learn at ``transferred_lr``
     of the learning rate.  ranks: those that train together; MuSGD multiplies in one format on
-    all of them.  Raises ValueError if every parameter is frozen.
+    all of them.  Raises UsageError if every parameter is frozen.
     """
     groups = parameter_groups(model, transferred)
     if not groups:
-        raise ValueError("freeze leaves nothing to train: freeze fewer stages")
+        raise UsageError("freeze leaves nothing to train: freeze fewer stages")
     options: list[dict[str, Any]] = [
         {
             "name": name,
