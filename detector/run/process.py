@@ -17,7 +17,6 @@ from .device import give_freed_memory
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
     """Give back what the caller had set: generators, threads, determinism, kernels, warnings."""
-    filters = list(warnings.filters)
     python, numpy = random.getstate(), np.random.get_state()
     threads, threads_of_cv2 = torch.get_num_threads(), cv2.getNumThreads()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -25,11 +24,10 @@ def settings_kept() -> Iterator[None]:
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     benchmark, products = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(gpus):
+    with torch.random.fork_rng(gpus), warnings.catch_warnings():
         try:
             yield
         finally:
-            warnings.filters[:] = filters
             random.setstate(python)
             np.random.set_state(numpy)
             if torch.get_num_threads() != threads:
