@@ -21,7 +21,7 @@ from .detector.options.errors import UsageError
 from .detector.options.fields import options_of
 from .detector.options.parse import parse
 from .detector.options.shared import FlagsConfig
-from .files.text import one_line
+from .files.text import excerpt, one_line
 from .files.version import __version__
 
 
@@ -118,7 +118,7 @@ def _print_json(**content: Any) -> None:
 def _report(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong in one line on stderr; returns the exit code."""
     message, code = _explain(error)
-    message = one_line(message).strip()
+    message = excerpt(one_line(message).strip())
     if getattr(error, "silent", False):  # another rank of the run reports it
         return code
     if _asked(arguments, "debug"):

@@ -144,7 +144,8 @@ class YOLO:
     def __repr__(self) -> str:
         if self._open is None:
             return f"YOLO({self.name!r})"
-        return one_line(f"YOLO({self.ckpt_path!r}: {self.name}, {counted(len(self.names), 'class')})")
+        classes = counted(len(self.names), "class")
+        return one_line(f"YOLO({self.ckpt_path!r}: {self.name}, {classes})")
 
     # -- where it runs, and its weights ----------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .text import one_line
+from .text import excerpt, one_line
 
 
 class DetError(Exception):
@@ -15,7 +15,7 @@ class DetError(Exception):
     silent = False
 
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        return excerpt(one_line(super().__str__()))
 
 
 class InputError(DetError, ValueError):

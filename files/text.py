@@ -17,6 +17,8 @@ _ADDRESS = re.compile(
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:]*)(:\d*)?")
 _JOINERS = "\u200c\u200d"
 """Characters without ink that Indic and Arabic words, and emoji, are written with."""
+LONGEST = 3000
+"""Characters of a message."""
 NAME_BYTES = 255
 """Longest name of a file on the usual file systems."""
 ADDED_BYTES = 48
@@ -34,6 +36,13 @@ def one_line(text: str) -> str:
     if "://" in text:
         text = _ADDRESS.sub(_without_secrets, text)
     return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def excerpt(text: str) -> str:
+    """The beginning and the end of a text that is too long for a message."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST * 2 // 3]} ... ({len(text):,} characters) ... {text[-LONGEST // 3 :]}"
 
 
 def without_secrets(address: str) -> str:

@@ -37,6 +37,10 @@ if TYPE_CHECKING:  # reading a header needs no torch
 SCHEMA = 2
 """2: the architecture replaces ``class_width``, and ``licence`` is spelled ``license``."""
 HEADER_LIMIT = 64 * 2**20
+MAX_SIDE = 16_384
+"""Pixels of an input."""
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+"""That a checkpoint may have been validated in."""
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError),
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -79,7 +83,7 @@ class Meta:
     def from_dict(data: Mapping[str, Any], path: Path) -> Meta:
         """Build a Meta from a header; unknown fields are ignored.  Raises CheckpointError."""
         schema = data.get("schema")
-        if not isinstance(schema, int):
+        if type(schema) is not int:
             raise CheckpointError(
                 f"{path} is not a checkpoint of det: its header has no schema version"
             )
@@ -122,12 +126,19 @@ def _check_types(values: Mapping[str, Any]) -> None:
     for name, kind in TYPES.items():
         if name in values and not isinstance(values[name], kind):
             raise TypeError(f"{name} is not of type {kind.__name__}")
+    size, precision = values["image_size"], values["precision"]
+    if type(size) is not int or not 1 <= size <= MAX_SIDE:
+        raise TypeError(f"image_size is not a number of pixels from 1 to {MAX_SIDE}")
+    if precision not in PRECISIONS:
+        raise TypeError(f"precision is {precision[:20]!r}, not one of {', '.join(PRECISIONS)}")
     for name, kind, limit in (("class_names", str, MAX_CLASSES), ("strides", int, 8)):
         items = values[name]
         if not isinstance(items, list | tuple) or not 0 < len(items) <= limit:
             raise TypeError(f"{name} is not a list of 1 to {limit} entries")
         if not all(type(item) is kind for item in items):
             raise TypeError(f"{name} has an entry that is not of type {kind.__name__}")
+    if not all(1 <= stride <= MAX_SIDE for stride in values["strides"]):
+        raise TypeError(f"strides has an entry that is not from 1 to {MAX_SIDE}")
 
 
 def _check_agreement(values: Mapping[str, Any]) -> None:
@@ -181,7 +192,7 @@ def read_header(path: Path) -> dict[str, str]:
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path} does not exist") from error
     metadata = header.get("__metadata__", {})
-    if not isinstance(metadata, dict) or "det" not in metadata:
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("det"), str):
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of det")
     own = hashlib.sha256(str(metadata["det"]).encode()).hexdigest()
     if metadata.get("det_sha256", own) != own:  # the first files have no such entry

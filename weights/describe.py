@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import CheckpointError, Meta, is_state, load_state, read_header, read_meta
+from .training_state import check_state
 from .zoo import license_notice
 
 STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
@@ -75,6 +76,7 @@ def _digest(path: Path, table: Mapping[str, Any], start: int) -> str:
 
 def _describe_state(path: Path) -> dict[str, Any]:
     state = load_state(path)
+    check_state(state, path)
     meta = Meta.from_dict(state["meta"], path)
     place = {key: state["position"].get(key) for key in ("epoch", "batch", "updates")}
     return {

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ...datasets.images.image import CENTER, CORNER
 from ...weights.checkpoint import CheckpointError, Meta, is_state, load_state, load_weights
+from ...weights.training_state import WEIGHTS, check_state
 from ..models.detector import Detector
 from ..options.names import FOREIGN
+from ..run.folder import LAST
 from .adopt import adopt
 from .rebuild import described, read_state_meta, rebuild
 
@@ -25,6 +27,7 @@ def restore(path: Path) -> tuple[Detector, Meta]:
     else:
         if path.suffix in FOREIGN:
             state = load_state(path)
+            check_state(state, path, WEIGHTS)
             meta = read_state_meta(state, path)
             tensors = state["ema"]["average"] if state["ema"] else state["model"]
         else:
@@ -32,16 +35,16 @@ def restore(path: Path) -> tuple[Detector, Meta]:
             meta = described(meta, tensors, path)
         assert meta.architecture is not None
         model = rebuild(meta.architecture, tensors, path)
-    model.letterbox = letterbox_of(meta, model.letterbox)
+    model.letterbox = letterbox_of(meta, model.letterbox, path)
     return model, meta
 
 
-def letterbox_of(meta: Meta, usual: str) -> str:
-    """Where a checkpoint expects the image in its input; ``usual`` if it does not say."""
+def letterbox_of(meta: Meta, usual: str, path: Path = LAST) -> str:
+    """Where the checkpoint ``path`` expects the image in its input; ``usual`` if it does not say."""
     wanted = meta.preprocess.get("letterbox", usual)
     if wanted not in (CENTER, CORNER):
         raise CheckpointError(
-            f"a checkpoint of {meta.model} wants the letterbox {wanted!r}: known are {CENTER} and "
+            f"{path}: a checkpoint of {meta.model} wants the letterbox {wanted!r}: known are {CENTER} and "
             f"{CORNER}; update yolodet"
         )
     return str(wanted)

@@ -11,11 +11,16 @@ from typing import Any, Protocol, Self
 import torch
 from torch import nn
 
+from ...files.errors import InputError
+from ...weights.checkpoint import MAX_SIDE
 from .predictions import Predictions
 
 
 def fitting_size(wanted: int, stride: int) -> int:
-    """``wanted`` pixels rounded up to a multiple of ``stride``."""
+    """``wanted`` pixels rounded up to a multiple of ``stride``.  Raises InputError where it is
+    beyond MAX_SIDE."""
+    if wanted > MAX_SIDE:
+        raise InputError(f"imgsz={wanted}: a side has at most {MAX_SIDE:,} pixels")
     return -(-wanted // stride) * stride
 
 

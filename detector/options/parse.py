@@ -128,7 +128,7 @@ def _number(option: Option, value: object) -> float:
         raise _wrong(option, value)
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _wrong(option, value) from None
     if not math.isfinite(number):
         raise _wrong(option, value)

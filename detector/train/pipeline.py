@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...weights.checkpoint import CheckpointError
 from ..checkpoints.rebuild import read_state_meta
 from ..checkpoints.restore import restore
 from ..evaluate.report import metrics_table
@@ -68,13 +69,31 @@ def train(
             told = Observers([*own, *observers] if ranks.first else [], log.warn)
             trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:
-                trainer.load_state_dict(state)
+                continue_from(trainer, state, last)
             try:
                 trainer.fit()
                 return ranks.broadcast(finish(trainer))
             except BaseException as error:
                 told.failed(str(error) or type(error).__name__)
                 raise
+
+
+def continue_from(trainer: Trainer, state: State, path: Path) -> None:
+    """Load a state into a run that was built for it.  Raises CheckpointError where it does not
+    fit."""
+    try:
+        trainer.load_state_dict(state)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()[:200]
+        raise CheckpointError(
+            f"{path} does not fit the run that it describes ({reason}); use an older copy"
+        ) from error
+    batch, batches = trainer.at.batch, len(trainer.run.train_loader)
+    if batch > batches:
+        raise CheckpointError(
+            f"{path} stopped at batch {batch}, and an epoch has {batches} now: the data have "
+            "changed, or the file is damaged; use an older copy"
+        )
 
 
 def decide_precision(run: Run, state: State | None, log: Log) -> Decision:

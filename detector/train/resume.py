@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ...files.counted import counted
-from ...weights.checkpoint import load_state
+from ...weights.checkpoint import CheckpointError, load_state
+from ...weights.training_state import check_state
 from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import parse
@@ -49,8 +50,12 @@ def resume_config(
     """The options to continue with, and the saved state.  Raises UsageError for an option that
     cannot change, RunFinished if there is nothing left to do."""
     state = load_state(path)
+    check_state(state, path)
     known = options_of(TrainConfig)
-    before, _ = parse(TrainConfig, {k: v for k, v in state["config"].items() if k in known})
+    try:
+        before, _ = parse(TrainConfig, {k: v for k, v in state["config"].items() if k in known})
+    except UsageError as error:
+        raise CheckpointError(f"{path} is damaged: {error}; use an older copy") from error
     changes = {
         name: getattr(config, name)
         for name in given

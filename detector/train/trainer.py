@@ -210,7 +210,7 @@ class Trainer:
         if self.config.time is None:
             return
         left = self.config.time * 3600 - self.at.seconds
-        more = max(math.floor(left / (self.at.seconds / self.at.epoch)), 0)
+        more = max(math.floor(left / max(self.at.seconds / self.at.epoch, 1e-3)), 0)
         self.length = RunLength(self.length.steps_per_epoch, self.at.epoch + more)
         self.run.warmup = warmup_steps(self.length, self.config.warmup_epochs)
         if self.run.ema:
