@@ -40,11 +40,11 @@ def restore(path: Path) -> tuple[Detector, Meta]:
 
 
 def letterbox_of(meta: Meta, usual: str, path: Path = LAST) -> str:
-    """Where the checkpoint ``path`` expects the image in its input; ``usual`` if it does not say."""
+    """Where the checkpoint ``path`` wants the image in its input; ``usual`` if it is silent."""
     wanted = meta.preprocess.get("letterbox", usual)
     if wanted not in (CENTER, CORNER):
         raise CheckpointError(
-            f"{path}: a checkpoint of {meta.model} wants the letterbox {wanted!r}: known are {CENTER} and "
-            f"{CORNER}; update yolodet"
+            f"{path}: a checkpoint of {meta.model} wants the letterbox {wanted!r}: known are "
+            f"{CENTER} and {CORNER}; update yolodet"
         )
     return str(wanted)

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 SECONDS = 30.0
+KEPT = ("log.txt", "results.csv", "transfer.txt", "report.html")
 SECRETS = ("s3cret", "tok-abc", "bob-user")
 OK, REFUSED = (0,), (1, 2)
 EITHER = (0, 1, 2)
@@ -40,7 +41,7 @@ class Attack:
 
 @dataclass
 class Ended:
-    """How a command ended.  code: exit code; out, err: what it printed; kept: text files it left."""
+    """How a command ended.  code: exit code; out, err: printed; kept: text files it left."""
 
     code: int
     out: str
@@ -118,9 +119,8 @@ def carry_out(attack: Attack, root: Path) -> tuple[Ended, list[str]]:
         ended = run(words)
         os.chdir(place)
         for path in place.rglob("*"):
-            if path.name in ("log.txt", "results.csv", "transfer.txt") or path.suffix == ".html":
-                if path.is_file():
-                    ended.kept[str(path)] = path.read_text(errors="replace")
+            if path.name in KEPT and path.is_file():
+                ended.kept[str(path)] = path.read_text(errors="replace")
         return ended, falls(attack, ended)
     finally:
         os.chdir(before)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from exports import lively_detector, make_image, make_meta, run_export, save_checkpoint
-from hostile_attacks import EITHER, OK, REFUSED, Attack
+from exports import make_image, save_checkpoint
+from hostile_attacks import EITHER, REFUSED, Attack
 from tiny import write_squares
-from yolodet.datasets.sets.locate import load_dataset
-from yolodet.datasets.scan.cache import cache_path
-from yolodet.datasets.scan.scan import scan_split
 
 ESC = "\x1b[31m"
 BRIEF = ("imgsz=64", "batch=4", "epochs=1", "amp=False", "workers=0", "plots=False", "device=cpu")
@@ -53,7 +47,7 @@ CFG: dict[str, bytes] = {
     "base 60": b"epochs: 1:30",
     "python tag": b"epochs: !!python/object/apply:os.system [ls]",
     "set": b"epochs: !!set {a, b}",
-    "escape in a key": 'epo\x1bchs: 5'.encode(),
+    "escape in a key": b'epo\x1bchs: 5',
     "escape in a quoted key": b'"epo\\e[31mchs": 5',
     "escape in a value": b'model: "\\e[31mx"',
     "line breaks in a value": b'model: "a\\nb\\nc"',
