@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = 30.0
+SECONDS = 60.0
 KEPT = ("log.txt", "results.csv", "transfer.txt", "report.html")
 SECRETS = ("s3cret", "tok-abc", "bob-user")
 OK, REFUSED = (0,), (1, 2)
@@ -129,11 +129,12 @@ def carry_out(attack: Attack, root: Path) -> tuple[Ended, list[str]]:
 
 def main() -> int:
     """Carry out every attack whose group or name holds a word; print a table."""
-    from hostile_list import ATTACKS
+    from hostile_list import attacks as first
+    from hostile_more import attacks as second
     from tiny import use_tiny_detector
 
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [a for a in ATTACKS if word in f"{a.group}: {a.name}"]
+    chosen = [a for a in (*first(), *second()) if word in f"{a.group}: {a.name}"]
     counts: dict[str, list[int]] = {}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as root:
         use_tiny_detector(patch)

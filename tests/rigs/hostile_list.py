@@ -47,7 +47,7 @@ CFG: dict[str, bytes] = {
     "base 60": b"epochs: 1:30",
     "python tag": b"epochs: !!python/object/apply:os.system [ls]",
     "set": b"epochs: !!set {a, b}",
-    "escape in a key": b'epo\x1bchs: 5',
+    "escape in a key": b"epo\x1bchs: 5",
     "escape in a quoted key": b'"epo\\e[31mchs": 5',
     "escape in a value": b'model: "\\e[31mx"',
     "line breaks in a value": b'model: "a\\nb\\nc"',
@@ -161,8 +161,19 @@ def first_tensor(value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 STATES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    **{f"without {k}": without(k) for k in ("meta", "model", "config", "position", "optimizer",
-                                            "precision", "ema", "transferred")},
+    **{
+        f"without {k}": without(k)
+        for k in (
+            "meta",
+            "model",
+            "config",
+            "position",
+            "optimizer",
+            "precision",
+            "ema",
+            "transferred",
+        )
+    },
     **{f"without position.{k}": without("position", k) for k in ("epoch", "rows", "best_map")},
     **{f"without meta.{k}": without("meta", k) for k in ("model", "class_names", "strides")},
     "batch 0": with_value(0, "config", "batch"),
@@ -272,7 +283,9 @@ HEADERS: dict[str, Mapping[str, Any]] = {
 }  # fmt: skip
 SHOWN: dict[str, Mapping[str, Any]] = {
     "escape in the license": {"license": f"MIT{ESC}\nAGPL"},
-    "escape in the provenance": {"provenance": f"x{ESC}\n\r\x07 https://bob-user:s3cret@h/?tok-abc"},
+    "escape in the provenance": {
+        "provenance": f"x{ESC}\n\r\x07 https://bob-user:s3cret@h/?tok-abc"
+    },
     "escape in a class": {"class_names": [f"a{ESC}", "b\nc", "c\u202e"]},
     "escape in the data": {"data": {f"k{ESC}": f"v{ESC}\n", "yaml": f"{ESC}x"}},
     "escape in the versions": {"versions": {f"{ESC}": f"{ESC}"}},
@@ -326,6 +339,3 @@ def attacks() -> Iterator[Attack]:
         for words in (("info", "best.safetensors"), ("export", "model=best.safetensors")):
             yield Attack(f"weights, {words[0]}", name, raw(content, *words), REFUSED,
                          ("best.safetensors",))  # fmt: skip
-
-
-ATTACKS = [*attacks()]
