@@ -210,8 +210,8 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         box=box.SIMPLE, pad_edge=False,
     )
     for index, name in enumerate(columns):
-        title = Text(one_line(name))
-        table.add_column(title, justify="left" if index == 0 else "right", overflow="fold")
+        head = Text(one_line(name))
+        table.add_column(head, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(one_line(str(value))) for value in row))
     return table
