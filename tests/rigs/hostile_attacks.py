@@ -129,12 +129,15 @@ def carry_out(attack: Attack, root: Path) -> tuple[Ended, list[str]]:
 
 def main() -> int:
     """Carry out every attack whose group or name holds a word; print a table."""
-    from hostile_list import attacks as first
-    from hostile_more import attacks as second
+    import hostile_exports
+    import hostile_names
+    import hostile_options
+    import hostile_places
     from tiny import use_tiny_detector
 
+    rooms = (hostile_options, hostile_exports, hostile_names, hostile_places)
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [a for a in (*first(), *second()) if word in f"{a.group}: {a.name}"]
+    chosen = [a for room in rooms for a in room.attacks() if word in f"{a.group}: {a.name}"]
     counts: dict[str, list[int]] = {}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as root:
         use_tiny_detector(patch)
