@@ -30,6 +30,7 @@ def axis_names(names: Sequence[str], length: int = 22) -> list[str]:
 
 
 def shorten(name: str, length: int) -> str:
+    """A name cut to ``length`` characters."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
