@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if arguments[:1] in (["--version"], ["-V"]):
+    if arguments[:1] in (["--version"], ["-V"], ["-v"], ["version"]):
         print(f"det {__version__}")
         return 0
     call = read_words(arguments)
@@ -54,10 +54,11 @@ def _start_ranks(
     config: Any, given: frozenset[str], arguments: list[str], gpus: Sequence[str]
 ) -> int:
     """Run the same command again, in one process per GPU of ``device=0,1``."""
+    from .detector.checkpoints.check import named_start
     from .detector.run.launch import launch
     from .detector.train.check import check_train
 
-    check_train(config, given)
+    check_train(*named_start(config, given)[:2])
     from .detector.run.device import pick_device
 
     for gpu in gpus:  # one error now instead of one per process
@@ -71,7 +72,8 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
     prints_config = command.path[0] == "config"
     if flags.quiet and not prints_config and "verbose" in command.options:
         _quieten(words)
-    config, given = parse(command.config, words)
+    notes: list[str] = []
+    config, given = parse(command.config, words, notes)
     from .detector.run.log import Log
     from .detector.run.rank_info import RankInfo, gpus_of, rank_info
     from .detector.run.signals import sigterm_raises
@@ -82,6 +84,8 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
         return _start_ranks(config, given, arguments, gpus)
     room = importlib.import_module(f"{__package__}.detector.commands.{command.module}")
     log = Log(verbose=not flags.quiet and getattr(config, "verbose", True), bare=flags.json)
+    if here.rank == 0:
+        log.once(notes)
     with (
         contextlib.nullcontext() if trains else sigterm_raises(),  # training saves first, by itself
         contextlib.redirect_stdout(sys.stderr),  # whatever a library prints is no result

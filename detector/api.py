@@ -17,11 +17,11 @@ from ..files.counted import counted
 from ..files.text import one_line
 from ..weights.checkpoint import Meta, is_state, save_weights
 from ..weights.zoo import ZOO
-from .checkpoints.check import find_trained, named_model
+from .checkpoints.check import find_trained, named_model, named_start
 from .checkpoints.evaluate import val
 from .checkpoints.load import Loaded, OpenModel, find_weights
 from .commands.export import check_export, export
-from .commands.predict import check_predict
+from .commands.predict import check_predict, writes_files
 from .commands.val import check_val
 from .evaluate.measured import MeasuredResults
 from .models.build import build
@@ -29,7 +29,7 @@ from .models.detector import Detector
 from .options.errors import UsageError
 from .options.export import ExportConfig
 from .options.names import MODELS
-from .options.parse import parse
+from .options.parse import ConfigT, parse
 from .options.predict import PredictConfig
 from .options.train import TrainConfig
 from .options.val import ValConfig
@@ -207,10 +207,11 @@ class YOLO:
         words = self._given({**self._words, **words})
         if words.get("resume"):  # the model is that of the run
             del words["model"]
-        config, given = parse(TrainConfig, words)
+        config, given = self._parse(TrainConfig, words)
         log = self._log(config)
-        if self._warning and "pretrained" not in given:
-            log.warn(self._warning)
+        config, given, warnings = named_start(config, given)
+        warns = self._warning and not isinstance(config.pretrained, str)
+        log.once([*warnings, *([self._warning] if warns else [])])
         check_train(config, given)
         with settings_kept():
             results = train(config, given, log, observers=observers, evaluator=evaluator)
@@ -221,7 +222,7 @@ class YOLO:
 
     def val(self, **words: Any) -> MeasuredResults:
         """Measure on a data set (default: the one it was trained on).  Returns the results."""
-        config, given = parse(ValConfig, self._given(words))
+        config, given = self._parse(ValConfig, self._given(words))
         config = check_val(config, given, loaded=self._loaded)
         log = self._log(config)
         with settings_kept():
@@ -253,18 +254,18 @@ class YOLO:
 
     def stream(self, source: Any, *, rgb: bool = False, **words: Any) -> Iterator[Results]:
         """``predict`` with ``stream=True``."""
-        config, given = parse(PredictConfig, {"save": False, **self._given(words)})
+        config, given = self._parse(PredictConfig, {"save": False, **self._given(words)})
         config = check_predict(config, given, loaded=self._loaded)
         log = self._log(config)
         used = self._use(config, given, log)
         results = predict_stream(config, given, source, log, used, rgb)
-        if config.save or config.save_txt or config.save_json or config.save_crop:
+        if writes_files(config):
             results, _ = writing(config, results)
         return results
 
     def export(self, **words: Any) -> dict[str, Any]:
         """Write it for other runtimes.  Returns what was written, and how close its answers are."""
-        config, given = parse(ExportConfig, self._given(words))
+        config, given = self._parse(ExportConfig, self._given(words))
         config = check_export(config, given)
         with settings_kept():
             return export(config, given, self.log)
@@ -290,6 +291,15 @@ class YOLO:
             self._use(check_predict(config, given), given, self.log)
         return self._open
 
+    def _parse(
+        self, config_class: type[ConfigT], words: Mapping[str, Any]
+    ) -> tuple[ConfigT, frozenset[str]]:
+        """``parse``; what has no effect is said once per object."""
+        notes: list[str] = []
+        parsed = parse(config_class, words, notes)
+        self.log.once(notes)
+        return parsed
+
     def _given(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call, with the model and device of this object."""
         own = {"model": self.ckpt_path or self.name}
@@ -298,7 +308,11 @@ class YOLO:
         return {**own, **{name: _plain(name, value) for name, value in words.items()}}
 
     def _log(self, config: TrainConfig | ValConfig | PredictConfig) -> Log:
-        return self.log if config.verbose else Log(verbose=False)
+        if config.verbose:
+            return self.log
+        quiet = Log(verbose=False)
+        quiet.warnings = self.log.warnings  # what has been said once is not said again
+        return quiet
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: v for name, v in vars(self).items() if name not in ("log", "_lock")}

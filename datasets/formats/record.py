@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,14 @@ class Record:
     def single_class(self) -> Record:
         """The record with every label 0."""
         return replace(self, labels=np.zeros_like(self.labels))
+
+    def only(self, classes: Collection[int]) -> Record:
+        """The record with the boxes of some classes, whose numbers stay."""
+        keep = np.isin(self.labels, list(classes))
+        crowd = None if self.crowd is None else self.crowd[keep]
+        area = None if self.area is None else self.area[keep]
+        boxes, labels = self.boxes[keep], self.labels[keep]
+        return replace(self, boxes=boxes, labels=labels, crowd=crowd, area=area)
 
     def without_crowd(self) -> Record:
         """The record without the boxes around groups; itself if it has none."""

@@ -6,17 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from ...weights.checkpoint import CheckpointError, is_state, read_meta
+from ...weights.checkpoint import is_state, read_meta
 from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
 from ..options.errors import UsageError, nearest
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import format_of
-from ..options.names import FOREIGN, MODELS, NMS_FREE
+from ..options.names import FOREIGN, MODELS
 from ..options.predict import PredictConfig
 from ..options.train import TrainConfig
 from ..options.val import ValConfig
-from ..run.check import Pairs
 from ..run.folder import BEST, LAST, newest_run
 from ..run.log import Log
 
@@ -35,28 +34,14 @@ def check_model(text: str) -> None:
         check_start("model", text)
 
 
-def nms_pairs(config: DetectingConfig, given: frozenset[str], loaded: str | None = None) -> Pairs:
-    """Options of NMS that would have no effect.  loaded: name of the model, if it is known."""
-    options = [name for name in ("iou", "agnostic_nms") if name in given]
-    free = bool(options) and not config.nms and _is_nms_free(loaded or config.model)
-    fix = "add nms=True, or leave it out"
+def idle_nms(config: DetectingConfig, given: frozenset[str], *, used: bool) -> list[str]:
+    """A line per option of NMS that was given and has no effect.  used: whether the head of the
+    model is read with NMS."""
+    options = [name for name in ("iou", "agnostic_nms") if name in given and not used]
     return [
-        (free, f"{name}={getattr(config, name)} has no effect on the NMS-free head: {fix}")
+        f"{name}={getattr(config, name)} has no effect on the NMS-free head: nms=True uses it"
         for name in options
     ]
-
-
-def _is_nms_free(model: str | None) -> bool:
-    """Whether the model has a head without NMS; False too where only its file can tell."""
-    if model not in MODELS:
-        path = Path(model or "")
-        if path.suffix in FOREIGN and path.is_file() and is_state(path):
-            path = path.with_name(BEST.name)  # the best weights of the same run say it too
-        try:
-            model = read_meta(path).model if path.suffix == SUFFIX and path.is_file() else ""
-        except CheckpointError:
-            return False  # the error is raised where the model is checked
-    return str(model).startswith(NMS_FREE)
 
 
 def find_trained(config: UsingT) -> UsingT:
@@ -105,6 +90,25 @@ def named_model(text: str) -> tuple[str, str]:
         f"starts FROM SCRATCH. To start from COCO weights use {' or '.join(SUGGESTED)}, or name a "
         "checkpoint of your own"
     )
+
+
+def named_start(
+    config: TrainConfig, given: frozenset[str]
+) -> tuple[TrainConfig, frozenset[str], list[str]]:
+    """The options of a training with what Ultralytics' words for its start mean, and warnings.
+
+    ``model=yolo26n.pt`` without such a file is the model of that name, ``resume=True
+    model=last.pt`` continues the run of that file, and ``pretrained=True`` beside a checkpoint asks
+    for what it is.
+    """
+    if config.resume is True and config.model not in MODELS:
+        resume = config.model if Path(config.model).exists() else config.resume
+        return replace(config, resume=resume, model=MODELS[0]), given - {"model"}, []
+    name, warning = named_model(config.model)
+    warns = bool(warning) and config.resume is None and not isinstance(config.pretrained, str)
+    if config.pretrained is True and (warning or name not in MODELS):
+        config = replace(config, pretrained=None)
+    return replace(config, model=name), given, [warning] * warns
 
 
 def say_newest(asked: str | None, found: str | None, log: Log) -> None:

@@ -9,7 +9,7 @@ from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
 from ...datasets.scan.scan import scan_split, summarize_findings
 from ...datasets.sets.locate import load_dataset
-from ..evaluate.class_names import ClassNames, ground_truth
+from ..evaluate.class_names import ClassNames, class_numbers, ground_truth, same_classes
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..options.errors import UsageError
@@ -36,8 +36,13 @@ def val(
     scan = scan_split(dataset, config.split)
     for line in summarize_findings(scan):
         log.warn(line)
+    chosen = class_numbers(config.classes, meta.class_names)
+    records = scan.records
+    if chosen is not None:
+        kept = same_classes(chosen, meta.class_names, dataset.class_names)
+        records = [record.only(kept) for record in records]
     truth = ground_truth(
-        scan.records,
+        records,
         ClassNames(data, dataset.class_names),
         ClassNames(str(path), meta.class_names),
         single_cls=config.single_cls or bool(meta.config.get("single_cls")),
@@ -56,6 +61,7 @@ def val(
         device_type=used.device.type,
     )
     log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
+    log.once(used.idle_nms(config, given))
     if loader.fewer_workers:
         log.info(loader.fewer_workers)
     with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
@@ -63,7 +69,7 @@ def val(
             model,
             loader,
             truth,
-            config.detect_options(config.conf),
+            config.detect_options(config.conf, chosen),
             used.forward_options(config.channels_last),
             update,
         )

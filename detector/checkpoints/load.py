@@ -19,12 +19,11 @@ import yaml
 
 from ...weights.checkpoint import Meta
 from ...weights.zoo import license_notice
-from ..evaluate.postprocess import head_in_use
+from ..evaluate.postprocess import head_in_use, uses_nms
 from ..export.exported import ExportedDetector, about_file, open_exported
 from ..export.formats.about import About
 from ..models.detector import Detector
-from ..models.detector_like import ForwardOptions
-from ..models.predictions import ONE_TO_ONE
+from ..models.detector_like import ForwardOptions, sides_of
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import FORMATS, format_of
@@ -33,8 +32,11 @@ from ..options.val import ValConfig
 from ..precision.precision import Precision, use_precision
 from ..run.device import describe_device, pick_device, use_threads
 from ..run.log import Log
+from .check import idle_nms
 from .fetch import obtain
 from .restore import restore
+
+DECIDED = "it was decided when the file was exported"
 
 
 class OwnPrecision(Precision):
@@ -54,13 +56,13 @@ class Loaded:
     device: torch.device
     precision: Precision
 
-    def input_size(self, wanted: int | None) -> tuple[int, int]:
+    def input_size(self, wanted: int | tuple[int, ...] | None) -> tuple[int, int]:
         """(height, width) of the input for ``imgsz=``.  Raises SizeError for an exported file that
         does not have it."""
         if isinstance(self.model, ExportedDetector):
             return self.model.input_size(wanted)
-        side = self.model.fitting_size(wanted or self.meta.image_size)
-        return side, side
+        height, width = sides_of(wanted or self.meta.image_size)
+        return self.model.fitting_size(height), self.model.fitting_size(width)
 
     def forward_options(self, channels_last: bool) -> ForwardOptions:
         return ForwardOptions(self.device, self.precision.autocast, channels_last)
@@ -70,6 +72,13 @@ class Loaded:
         if isinstance(self.model, ExportedDetector) and self.model.about.output != "raw":
             return head_in_use(self.model.about.nms, (self.model.about.head,))
         return head_in_use(nms, self.model.branches)
+
+    def idle_nms(self, config: ValConfig | PredictConfig, given: frozenset[str]) -> list[str]:
+        """A line per option of NMS that was given and has no effect here."""
+        if isinstance(self.model, ExportedDetector) and self.model.about.output != "raw":
+            idle = sorted(given & {"iou", "agnostic_nms"})
+            return [f"{name}= has no effect on {self.path}: {DECIDED}" for name in idle]
+        return idle_nms(config, given, used=uses_nms(config.nms, self.model.branches))
 
     def line(self, nms: bool) -> str:
         """What is used, in one line."""
@@ -173,21 +182,9 @@ def load_for_use(config: ValConfig | PredictConfig, given: frozenset[str], log: 
 def _refuse_decided(
     path: Path, about: About, config: ValConfig | PredictConfig, given: frozenset[str]
 ) -> None:
-    """Raise UsageError for options that were decided when the file was exported, and for options of
-    NMS on a raw file whose head needs none."""
-    of_nms = {"iou", "agnostic_nms"}
-    decided = {"amp"} if about.output == "raw" else {"amp", "nms", *of_nms}
-    free = about.output == "raw" and about.head == ONE_TO_ONE and not config.nms
-    for name in sorted(given):
-        if name in decided:
-            raise UsageError(
-                f"{name}= has no effect on {path}: it was decided when the file was exported"
-            )
-        if free and name in of_nms:
-            raise UsageError(
-                f"{name}={getattr(config, name)} has no effect on the NMS-free head of {path}: "
-                "leave it out, or export with nms=True"
-            )
+    """Raise UsageError for options that were decided when the file was exported."""
+    for name in sorted(given & ({"amp"} if about.output == "raw" else {"amp", "nms"})):
+        raise UsageError(f"{name}= has no effect on {path}: {DECIDED}")
     if about.output != "raw" and "max_det" in given and about.max_det < config.max_det:
         raise UsageError(f"max_det={config.max_det}: {path} returns at most {about.max_det}")
 

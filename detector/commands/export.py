@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...weights.zoo import ZOO
-from ..checkpoints.check import find_trained, nms_pairs, say_newest
+from ..checkpoints.check import find_trained, idle_nms, say_newest
 from ..export.check import check_options
 from ..export.targets import choose
 from ..options.catalog import Command
@@ -42,7 +42,6 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> E
         check_device(config.device, trains=False)
     check_options(config, given)
     config = _find_checkpoint(config)
-    refuse(nms_pairs(config, given))
     if config.data is not None:
         for split in (config.split, *["train"] * (config.int8 is True)):
             check_data(config.data, split, online=config.online)
@@ -100,12 +99,14 @@ def export(config: ExportConfig, given: frozenset[str], log: Log) -> dict[str, A
     Returns one entry per file under ``exports``; ``passed``: all of them match the checkpoint.
     """
     from ..checkpoints.load import find_weights, load_checkpoint
+    from ..evaluate.postprocess import uses_nms
     from ..export.export import export as export_checkpoint
     from ..run.device import pick_device, use_threads
 
     use_threads(config.threads)
     path = find_weights(config, log)
     model, meta = load_checkpoint(path, pick_device(config.device or "cpu"), log)
+    log.once(idle_nms(config, given, used=uses_nms(config.nms, model.branches)))
     return export_checkpoint(config, path, meta, model, fetched=config.model in ZOO, log=log)
 
 

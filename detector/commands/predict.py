@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..checkpoints.check import find_trained, nms_pairs, say_newest
+from ..checkpoints.check import find_trained, say_newest
 from ..options.catalog import Command
+from ..options.errors import UsageError
+from ..options.parse import show
 from ..options.predict import PredictConfig
 from ..predict.locate import locate
 from ..run.check import check_common, refuse
@@ -23,6 +25,12 @@ def execute(command: Command, config: PredictConfig, given: frozenset[str], log:
     return Outcome(result, show_run(result))
 
 
+def writes_files(config: PredictConfig) -> bool:
+    """Whether a run folder is made."""
+    wanted = (config.save, config.save_txt, config.save_json, config.save_crop, config.save_frames)
+    return any(wanted)
+
+
 def check_predict(
     config: PredictConfig,
     given: frozenset[str] = frozenset(),
@@ -35,8 +43,14 @@ def check_predict(
     source_needed: whether ``config.source`` must be set; Python callers may pass images instead.
     loaded: name of the model, if its file has been read already.
     """
-    files = config.save or config.save_txt or config.save_json or config.save_crop
+    files = writes_files(config)
     check_common(config, writes=source_needed or files)
+    if config.show:
+        from ..predict.window import check_display
+
+        check_display()
+    if isinstance(config.imgsz, tuple) and len(config.imgsz) != 2:
+        raise UsageError(f"imgsz={show(config.imgsz)}: expected a side or height,width")
     labels = config.save_conf and not config.save_txt
     refuse(
         [
@@ -51,5 +65,4 @@ def check_predict(
         locate(config.source)
     if loaded is None:
         config = find_trained(config)
-    refuse(nms_pairs(config, given, loaded))
     return config

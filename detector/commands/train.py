@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checkpoints.check import named_start
 from ..options.catalog import Command
 from ..options.train import TrainConfig
 from ..run.log import Log
@@ -13,10 +14,12 @@ from .show import show_run
 
 def execute(command: Command, config: TrainConfig, given: frozenset[str], log: Log) -> Outcome:
     """Check the options, train, and show how good the result is."""
+    config, given, warnings = named_start(config, given)
     here = rank_info()
     if here.size == 1:  # several ranks check later, when rank 0 can report for all of them
         check_train(config, given)
     if here.rank == 0:
+        log.once(warnings)
         log.loading_torch()
     from ..train.pipeline import train
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..checkpoints.check import find_trained, nms_pairs, say_newest
+from ..checkpoints.check import find_trained, say_newest
 from ..options.catalog import Command
 from ..options.val import ValConfig
-from ..run.check import check_common, check_data, refuse
+from ..run.check import check_common, check_data
 from ..run.log import Log
 from .outcome import Outcome
 from .show import show_run
@@ -33,7 +33,6 @@ def check_val(
     check_common(config)
     if loaded is None:
         config = find_trained(config)
-    refuse(nms_pairs(config, given, loaded))
     if config.data is not None:
         check_data(config.data, config.split, online=config.online)
     return config

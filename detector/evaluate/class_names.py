@@ -100,3 +100,13 @@ def class_numbers(text: str | None, names: Sequence[str]) -> tuple[int, ...] | N
                 f"classes={text}: unknown class {word!r}, choose from {', '.join(names)}"
             )
     return tuple(sorted(chosen))
+
+
+def same_classes(
+    chosen: Sequence[int], model: Sequence[str], data: Sequence[str]
+) -> tuple[int, ...]:
+    """Classes of a model, by number, as the numbers of a data set: matched by name where both
+    have the same names."""
+    if set(model) != set(data):
+        return tuple(chosen)
+    return tuple(list(data).index(model[number]) for number in chosen)

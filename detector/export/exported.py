@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ...files.errors import InputError
-from ..models.detector_like import fitting_size
+from ..models.detector_like import fitting_size, sides_of
 from ..models.predictions import ONE_TO_ONE, Predictions
 from ..options.formats import ExportError, format_of, require
 from .formats.about import About
@@ -46,14 +46,14 @@ class ExportedDetector(nn.Module):
         """The branch of the outputs; finished detections count as one-to-one: no NMS follows."""
         return (self.about.head,) if self.about.output == "raw" else (ONE_TO_ONE,)
 
-    def input_size(self, wanted: int | None) -> tuple[int, int]:
-        """(height, width) of the input for a ``wanted`` side; None: the usual size.  Raises
+    def input_size(self, wanted: int | tuple[int, ...] | None) -> tuple[int, int]:
+        """(height, width) of the input for a ``wanted`` side or size; None: the usual size.  Raises
         SizeError."""
         if wanted is None:
             return self.about.image_size
-        side = fitting_size(wanted, self.max_stride)
-        self._check_size(side, side)
-        return side, side
+        height, width = (fitting_size(side, self.max_stride) for side in sides_of(wanted))
+        self._check_size(height, width)
+        return height, width
 
     def _check_size(self, height: int, width: int) -> None:
         own = "x".join(map(str, self.about.image_size))

@@ -24,6 +24,12 @@ def fitting_size(wanted: int, stride: int) -> int:
     return -(-wanted // stride) * stride
 
 
+def sides_of(size: int | tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of ``imgsz=``: one side, or both."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
 @dataclass(frozen=True)
 class ForwardOptions:
     """How a model is run.

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .catalog import COMMANDS, Command
+from .catalog import COMMANDS, Command, command_of
 from .errors import UsageError, nearest
 from .fields import Option
+from .foreign import foreign
+from .foreign_commands import as_ours
 from .parse import FALSE, TRUE, find_option
 
 ASSIGNMENT = re.compile(r"(?:--)?([A-Za-z][\w-]*)=(.*)", re.DOTALL)
@@ -33,7 +35,7 @@ class Call:
 
 def read_words(arguments: Sequence[str]) -> Call:
     """Split what was typed after ``det``.  Raises UsageError where it cannot be understood."""
-    tokens = _join(arguments)
+    tokens = as_ours(_join(arguments), [command.path[0] for command in COMMANDS])
     help_asked = "help" in tokens[:2] or any(token in HELP for token in tokens)
     tokens = [token for token in tokens if token not in (*HELP, *["help"] * help_asked)]
     path, rest = _take_command(tokens)
@@ -48,15 +50,29 @@ def read_words(arguments: Sequence[str]) -> Call:
 def _join(arguments: Sequence[str]) -> list[str]:
     """Undo the shell's splitting of ``a = b``, ``a= b``, ``a =b`` and ``classes=[0, 2]``."""
     joined: list[str] = []
-    for token in arguments:
-        open_bracket = joined and _is_open(joined[-1])
+    for token in map(_unquoted, arguments):
+        open_bracket = joined and (_is_open(joined[-1]) or _goes_on(joined[-1], token))
         if joined and (token.startswith("=") or _wants_value(joined[-1], token) or open_bracket):
             joined[-1] += token
         else:
             joined.append(token)
     if joined and _is_open(joined[-1]):
         raise UsageError(f"'{joined[-1]}' has no closing bracket")
-    return joined
+    return [token[:-1] if token.endswith(",") and "=" in token else token for token in joined]
+
+
+def _unquoted(token: str) -> str:
+    """Without quotation marks that the shell has left, around the word or around its value."""
+    name, equals, value = token.partition("=")
+    for text, before in ((token, ""), (value, name + equals)):
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            return before + text[1:-1]
+    return token
+
+
+def _goes_on(last: str, token: str) -> bool:
+    """Whether ``token`` is a further number of a list, as in ``classes=0, 2``."""
+    return "=" in last and last.endswith(",") and token.rstrip(",").isdigit()
 
 
 def _is_open(token: str) -> bool:
@@ -94,8 +110,6 @@ def _no_command(path: tuple[str, ...], rest: list[str]) -> UsageError:
     known = ", ".join(names)
     if word is None:
         return UsageError(f"missing command: write {typed} and one of {known} before '{rest[0]}'")
-    if word == "detect":
-        return UsageError("det only detects: leave out 'detect', as in det train data=coco8.yaml")
     close = nearest(word, names)
     fix = f"did you mean '{typed} {close[0]}'?" if close else f"choose from {known}"
     return UsageError(f"unknown command '{typed} {word}': {fix}")
@@ -123,12 +137,11 @@ class _Reader:
 
     def _find(self, typed: str) -> Option:
         name = typed.replace("-", "_")
-        known = self.command.options
-        return known[name] if name in known else find_option(self.command.config, name)
+        return self._known(name) or find_option(self.command.config, name)
 
     def _put(self, name: str, value: str) -> None:
         before = self.words.setdefault(name, value)
-        if before != value:
+        if before.lower() != value.lower():
             raise UsageError(f"{name} is given twice: {name}={before} and {name}={value}")
 
     def _option(self, typed: str) -> None:
@@ -156,7 +169,10 @@ class _Reader:
 
     def _bare(self, word: str) -> None:
         """A word without ``=``: a value that the command takes, or an error with the likely fix."""
-        option = self.command.options.get(word.replace("-", "_"))
+        option = self._known(word)
+        if option is not None and bool in option.kinds and not Path(word).exists():
+            self._put(option.name, "true")
+            return
         if option is None or Path(word).exists():
             fitting = [(s, n) for s, n in self.command.bare if word.endswith(s)]
             names = [name for suffix, name in fitting if suffix == fitting[0][0]]
@@ -168,10 +184,17 @@ class _Reader:
         typed = f"det {self.command.name}"
         raise UsageError(f"{typed} does not understand '{word}': {self._fix(word)}")
 
+    def _known(self, word: str) -> Option | None:
+        """The option of that name, one of Ultralytics included; None for any other word."""
+        name = word.replace("-", "_")
+        of = command_of(self.command.config)
+        theirs = foreign(name, of.name) if of else None
+        return self.command.options.get(name) or (theirs.option if theirs else None)
+
     def _fix(self, word: str) -> str:
-        option = self.command.options.get(word.replace("-", "_"))
+        option = self._known(word)
         if option is not None:
-            return "write " + (f"{option.name}=True" if option.is_switch else option.example)
+            return f"write {option.example}"
         for suffixes, name in _SUFFIXES:
             if word.lower().endswith(suffixes) and name in self.command.options:
                 return f"write {name}={word}"

@@ -17,15 +17,18 @@ from typing import Any, TypeVar
 from .catalog import MODEL_COMMANDS, command_of
 from .errors import UsageError, did_you_mean
 from .fields import Option, options_of
+from .foreign import translate
+from .foreign_file import is_theirs, read_theirs
 
 ConfigT = TypeVar("ConfigT")
 
 TRUE, FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
-SWITCH_WORDS: dict[str, dict[bool, str | None]] = {
+SWITCH_WORDS: dict[str, dict[bool, str | float | None]] = {
     "cache": {True: "ram", False: "none"},
     "resume": {False: None},
     "freeze": {False: None},
+    "multi_scale": {True: 0.5, False: 0.0},
 }
 """Options for which True or False stands for another value."""
 
@@ -33,13 +36,7 @@ LISTS = ("classes", "device", "source", "format")
 """Texts of several values separated by commas; ``[0, 2]`` is understood too."""
 
 HINTS = {
-    "task": "det only detects objects; leave it out",
-    "mode": "write the command first: det train ...",
-    "half": "use amp=fp16; a file of half the size is det export half=True",
     "int8": "quantization is an option of det export",
-    "label_smoothing": "det does not have it; leave it out",
-    "end2end": "use nms=False (the default) or nms=True",
-    "rect": "training images are square; leave it out",
     "weights": "use model=",
     "img": "use imgsz=",
     "img_size": "use imgsz=",
@@ -57,25 +54,34 @@ HINTS = {
 
 
 def parse(
-    config_class: type[ConfigT], words: Mapping[str, object]
+    config_class: type[ConfigT], words: Mapping[str, object], notes: list[str] | None = None
 ) -> tuple[ConfigT, frozenset[str]]:
     """``words`` (texts or objects) as a config, and the names that were given.
 
     A ``cfg`` word names a YAML file whose values count where no word is given.  A value there that
     equals the default does not count as given, so the output of ``det config`` can be used as it
-    is.  Neither does None, which means: choose for me.  Raises UsageError on anything unknown,
-    ill-typed or out of range.
+    is.  Neither does None, which means: choose for me.  notes: gets a line on everything that was
+    given and has no effect.  Raises UsageError on anything unknown, ill-typed or out of range.
     """
     known = options_of(config_class)
     words = dict(words)
     file = words.pop("cfg", None)
+    command = command_of(config_class)
+    if command is not None:
+        words, idle = translate(command.name, words, known)
+        _note(notes, [f"{name}= has no effect: {why}" for name, why in idle.items()])
     values: dict[str, Any] = {}
     if file is not None:
-        values = _read_file(config_class, Path(str(file)).expanduser())
+        values = _read_file(config_class, Path(str(file)).expanduser(), notes)
     named = {name for name, value in values.items() if value != known[name].default} | words.keys()
     for name, word in words.items():
         values[name] = convert(find_option(config_class, name), word)
     return config_class(**values), frozenset(n for n in named if values[n] is not None)
+
+
+def _note(notes: list[str] | None, lines: list[str]) -> None:
+    if notes is not None:
+        notes += lines
 
 
 def convert(option: Option, value: object) -> Any:
@@ -150,7 +156,8 @@ def _several(option: Option, value: object) -> Any:
         parts = [part.strip(" '\"") for part in re.split(separator, value.strip("[]"))]
     if any(isinstance(part, bool) for part in parts):
         raise _wrong(option, value)
-    if len(parts) == 1 and str(parts[0]).isdigit():
+    listed = isinstance(value, list | tuple) or str(value).startswith("[")
+    if len(parts) == 1 and str(parts[0]).isdigit() and (option.item is int or not listed):
         return int(str(parts[0]))
     try:
         return tuple(option.item(part) for part in parts)
@@ -209,8 +216,40 @@ def find_option(config_class: type[Any], name: str) -> Option:
     raise UsageError(f"unknown option '{name}': {fix}")
 
 
-def _read_file(config_class: type[Any], path: Path) -> dict[str, Any]:
+def _read_file(
+    config_class: type[Any], path: Path, notes: list[str] | None = None
+) -> dict[str, Any]:
     """The values of a cfg file, converted.  Of a file with sections, the one of this command."""
+    content = _section(config_class, _load(path))
+    command, own = command_of(config_class), options_of(config_class)
+    try:
+        if command is not None and is_theirs(content):
+            everywhere = frozenset(n for c in MODEL_COMMANDS for n in options_of(c.config))
+            content, lines = read_theirs(command.name, content, own, everywhere)
+            _note(notes, [f"cfg={path}: {line}" for line in lines])
+        elif command is not None:
+            content, idle = translate(command.name, content, own)
+            _note(notes, [f"cfg={path}: {n}= has no effect: {why}" for n, why in idle.items()])
+        return _convert_all(config_class, content)
+    except UsageError as error:
+        raise UsageError(f"cfg={path}: {error}") from None
+
+
+def _convert_all(config_class: type[Any], content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Every value of a file; one UsageError names all that are wrong."""
+    values, faults = {}, []
+    for name, value in content.items():
+        try:
+            values[str(name)] = convert(find_option(config_class, str(name)), value)
+        except UsageError as error:
+            faults.append(str(error))
+    if faults:
+        raise UsageError("; ".join(faults))
+    return values
+
+
+def _load(path: Path) -> dict[Any, Any]:
+    """The content of a cfg file.  Raises UsageError where it holds no options."""
     if not path.is_file():
         raise UsageError(f"cfg={path}: no such file (looked in {path.parent.absolute()})")
     import yaml  # only now: most commands read no file
@@ -226,14 +265,7 @@ def _read_file(config_class: type[Any], path: Path) -> dict[str, Any]:
         raise UsageError(f"cfg={path}: expected lines of 'option: value', found a {found}")
     if is_data_description(content):
         raise UsageError(f"cfg={path} describes a data set: write data={path}")
-    content = _section(config_class, content)
-    try:
-        return {
-            str(name): convert(find_option(config_class, str(name)), value)
-            for name, value in content.items()
-        }
-    except UsageError as error:
-        raise UsageError(f"cfg={path}: {error}") from None
+    return content
 
 
 def is_data_description(content: Mapping[Any, Any]) -> bool:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import CommonConfig, DetectConfig, TrainedConfig
+from .shared import ClassesConfig, CommonConfig, DetectConfig, TrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TrainedConfig, DetectConfig, CommonConfig):
+class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
     """det predict: find objects in images and videos."""
 
     source: str | None = option(
@@ -18,11 +18,18 @@ class PredictConfig(TrainedConfig, DetectConfig, CommonConfig):
         "several are separated by commas.")
     conf: float = option(
         0.25, "Detections", "Drop detections with a score below this.", low=0.0, high=1.0)
-    classes: str | None = option(
-        None, "Detections", "Keep only these classes: names or numbers separated by commas.")
     batch: int = option(1, "Run", "Images per step.", low=1)
+    imgsz: int | tuple[int, ...] | None = option(
+        None, "Data", "Input size in pixels, rounded up to multiples of the stride: one side, or "
+        "height,width. Default: the checkpoint's.", low=32)
     vid_stride: int = option(1, "Data", "Use every Nth frame of a video.", low=1)
     save: bool = option(True, "Output", "Write annotated images or videos.")
+    save_frames: bool = option(
+        False, "Output", "Write the annotated frames of a video as single images, too.")
+    show: bool = option(False, "Output", "Show annotated images in a window while predicting.")
+    show_labels: bool = option(True, "Output", "Draw the class names.")
+    show_conf: bool = option(True, "Output", "Draw the scores.")
+    show_boxes: bool = option(True, "Output", "Draw the boxes.")
     save_txt: bool = option(
         False, "Output", "Write YOLO label files (class cx cy w h, and the score with "
         "save_conf=True).")

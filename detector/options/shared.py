@@ -61,7 +61,8 @@ class CommonConfig(RunsConfig):
 
     device: str | None = option(
         None, "Run", "Where to run: cpu, cuda, 0, 1 or mps; det train also takes several GPUs "
-        "(0,1). Default: the first GPU, or the CPU where there is none.")
+        "(0,1), and -1 is the GPU with the most free memory. Default: the first GPU, or the CPU "
+        "where there is none.")
     name: str | None = option(
         None, "Run", "Name of the run folder. If it exists, -2, -3, ... is added. Default: the "
         "command's name.")
@@ -111,7 +112,16 @@ class SplitConfig(DownloadConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoaderConfig(SplitConfig):
+class ClassesConfig:
+    """Options of commands that can work on some of the classes."""
+
+    classes: str | None = option(
+        None, "Data", "Use only these classes, in labels and detections: names or numbers "
+        "separated by commas. Their numbers stay.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig(SplitConfig, ClassesConfig):
     """Options of commands that load many images."""
 
     workers: int | None = option(
@@ -164,9 +174,6 @@ class TrainedConfig(LayoutConfig):
     """Options of commands that run a trained model."""
 
     model: str | None = checkpoint()
-    imgsz: int | None = option(
-        None, "Data", "Side of the square network input in pixels. Default: the checkpoint's.",
-        low=32)
     amp: bool | str = option(
         "checkpoint", "Precision", "Precision of the forward pass. Default: the precision in which "
         "the checkpoint was validated during training.",

@@ -67,11 +67,13 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
         "weights list. False starts from random weights. Default: the weights of the model's name, "
         "if listed.")
     freeze: int | tuple[str, ...] | None = option(
-        None, "Model", "Stages to freeze: a number (the first N) or names separated by commas.")
+        None, "Model", "What to freeze, separated by commas: names of stages (backbone, neck), or "
+        "numbers of layers as Ultralytics counts them; one number N means the first N layers.")
 
     optimizer: str = option(
         "auto", "Optimizer", "Optimizer. auto chooses it, with lr0 and momentum where they are not "
-        "given, and prints the choice.", choices=("auto", "SGD", "AdamW", "MuSGD"))
+        "given, and prints the choice.", choices=(
+            "auto", "SGD", "AdamW", "MuSGD", "Adam", "NAdam", "RAdam", "Adamax", "RMSProp"))
     lr0: float | None = option(
         None, "Optimizer", "Peak learning rate. Default: depends on the optimizer.", low=0.0)
     lr_transferred: float = option(

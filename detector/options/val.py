@@ -15,6 +15,9 @@ class ValConfig(TrainedConfig, LoaderConfig, PlotsConfig, DetectConfig, CommonCo
 
     data: str | None = option(
         None, "Data", "Data set YAML. Default: the data set the checkpoint was trained on.")
+    imgsz: int | None = option(
+        None, "Data", "Side of the square network input in pixels. Default: the checkpoint's.",
+        low=32)
     batch: int = option(16, "Run", "Images per step.", low=1)
     conf: float = option(
         0.001, "Detections", "Ignore detections with a score below this.", low=0.0, high=1.0)

@@ -25,8 +25,9 @@ VIDEO_SUFFIXES = (
 )
 PLAYLIST_SUFFIXES = (".m3u8", ".mjpeg", ".mjpg", ".sdp")
 STREAM_SCHEMES = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "tcp", "udp")
+LIST_SUFFIXES = (".txt", ".csv", ".streams")
 KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-EXPECTED = "expected an image, folder, glob pattern, list file (.txt), video, camera number or URL"
+EXPECTED = "expected an image, folder, glob pattern, list file (.txt, .csv, .streams), video, camera number or URL"
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ def _locate_path(path: Path) -> list[Item]:
         raise SourceError(_missing(path))
     if path.is_dir():
         return _locate_folder(path)
-    if path.suffix.lower() == ".txt":
+    if path.suffix.lower() in LIST_SUFFIXES:
         return _locate_list(path)
     item = _file_item(path)
     if item is None:
-        raise SourceError(f"{path}: unknown type of file; known are {KNOWN} .txt")
+        raise SourceError(f"{path}: unknown type of file; known are {KNOWN} {' '.join(LIST_SUFFIXES)}")
     return [item]
 
 

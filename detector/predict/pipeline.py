@@ -40,13 +40,17 @@ def writing(config: PredictConfig, results: Iterator[Results]) -> tuple[Iterator
     folder = new_run_folder(config, "predict")
 
     def passing() -> Iterator[Results]:
-        outputs = Outputs(**{field.name: getattr(config, field.name) for field in fields(Outputs)})
-        with ResultWriter(folder, outputs) as writer:
+        with ResultWriter(folder, outputs_of(config)) as writer:
             for result in itertools.chain((first,), results):
                 writer.write(result)
                 yield result
 
     return passing(), folder
+
+
+def outputs_of(config: PredictConfig) -> Outputs:
+    """What is written and drawn."""
+    return Outputs(**{field.name: getattr(config, field.name) for field in fields(Outputs)})
 
 
 def predict_stream(
@@ -72,4 +76,10 @@ def predict_stream(
         config.batch,
     )
     log.info(used.line(config.nms))
-    return predictor.stream(frames)
+    log.once(used.idle_nms(config, given))
+    results = predictor.stream(frames)
+    if config.show:
+        from .window import shown
+
+        results = shown(results, outputs_of(config))
+    return results

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from ...files.text import fitting_name
 from .images import encode, folder_name, free_path
 from .results import Results
@@ -24,18 +26,29 @@ class Outputs:
     """What to write.
 
     save: annotated images (.png stays .png, else .jpg), the frames of a video as one video.
+    save_frames: these frames as ``NAME_frames/NUMBER.jpg``.
     save_txt: ``labels/NAME.txt``, YOLO rows, empty if nothing was found; of a video
     ``labels/NAME_FRAME.txt``.  save_conf: confidences in them.  save_crop:
     ``crops/CLASS/NAME-1.jpg`` and so on.  save_json: ``predictions.json``.  line_width: of drawn
-    boxes in pixels; default by image size.
+    boxes in pixels; default by image size.  show_labels, show_conf, show_boxes: what is drawn.
     """
 
     save: bool = True
+    save_frames: bool = False
     save_txt: bool = False
     save_conf: bool = False
     save_json: bool = False
     save_crop: bool = False
     line_width: int | None = None
+    show_labels: bool = True
+    show_conf: bool = True
+    show_boxes: bool = True
+
+    def drawn(self, result: Results) -> np.ndarray:
+        """The image of a result [H,W,3] uint8 RGB with what is to be drawn."""
+        if not self.show_boxes:
+            return result.image
+        return result.draw(self.line_width, conf=self.show_conf, labels=self.show_labels)
 
 
 class ResultWriter:
@@ -71,6 +84,9 @@ class ResultWriter:
         name = self._stem if result.frame is None else f"{self._stem}_{result.frame}"
         if self._outputs.save:
             self._write_picture(result)
+        if self._outputs.save_frames and result.frame is not None:
+            path = self._free(f"{self._stem}_frames", f"{result.frame}.jpg")
+            self._write_file(path, encode(self._outputs.drawn(result)[:, :, ::-1], ".jpg"))
         if self._outputs.save_txt:
             rows = "".join(f"{row}\n" for row in result.to_rows(self._outputs.save_conf))
             self._write_file(self._free("labels", f"{name}.txt"), rows.encode())
@@ -125,17 +141,16 @@ class ResultWriter:
         self.paths.append(path)
 
     def _write_picture(self, result: Results) -> None:
-        line_width = self._outputs.line_width
         if result.frame is None:
             suffix = ".png" if result.path.lower().endswith(".png") else ".jpg"
-            picture = encode(result.plot(line_width=line_width), suffix)
+            picture = encode(self._outputs.drawn(result)[:, :, ::-1], suffix)
             self._write_file(self._free(self._stem + suffix), picture)
             return
         if self._video is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             stem = self.folder / self._stem
             self._video = VideoWriter(stem, fps=result.source.fps, size=result.orig_shape)
-        self._video.write(result.draw(line_width))
+        self._video.write(self._outputs.drawn(result))
 
     def _write_json(self, result: Results) -> None:
         if self._json is None:

@@ -24,7 +24,7 @@ from ..options.train import TrainConfig
 from .folder import check_writable
 from .rank_info import gpus_of
 
-DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+")
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?|\d+|-1")
 
 Pairs = list[tuple[bool, str]]
 """(whether it is wrong, the message)."""

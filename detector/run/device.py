@@ -24,12 +24,14 @@ class DeviceError(InputError):
 
 
 def pick_device(text: str | None) -> torch.device:
-    """``None``: the first GPU, else Apple's, else the CPU; or what ``text`` names.  Raises
-    DeviceError."""
+    """``None``: the first GPU, else Apple's, else the CPU; ``-1``: the GPU with the most free
+    memory; or what ``text`` names.  Raises DeviceError."""
     if text is None:
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if text == "-1":
+        return _idlest_gpu()
     name = f"cuda:{text}" if text.isdigit() else text
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -40,6 +42,14 @@ def pick_device(text: str | None) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device=mps: this machine has no Apple GPU; use device=cpu")
     return device
+
+
+def _idlest_gpu() -> torch.device:
+    """The GPU with the most free memory.  Raises DeviceError where there is none."""
+    free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
+    if not free:
+        raise DeviceError("device=-1: this machine has no CUDA device; use device=cpu")
+    return torch.device("cuda", free.index(max(free)))
 
 
 def describe_device(device: torch.device) -> str:

@@ -81,6 +81,12 @@ class Log:
         self.warnings.append(text)
         self._write(f"WARNING: {text}", style="yellow", always=True)
 
+    def once(self, texts: Sequence[str]) -> None:
+        """Warnings, those that have been given before left out."""
+        for text in texts:
+            if text not in self.warnings:
+                self.warn(text)
+
     def message(self, text: str) -> None:
         """A message of code that has no log: a warning if it begins with ``WARNING: ``."""
         if text.startswith("WARNING: "):

@@ -24,10 +24,10 @@ from ...files.counted import counted
 from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
+from ..evaluate.class_names import class_numbers
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
 from ..options.errors import UsageError
-from ..options.parse import show
 from ..options.train import TrainConfig
 from ..precision.ladder import refuse_precision
 from ..run.device import describe_device, keep_freed_memory, pick_device, use_threads
@@ -36,6 +36,7 @@ from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
+from .freeze import freeze
 from .optim import build_optimizer, choose_optimizer, newton_schulz_precision
 from .schedule import (
     RunLength,
@@ -249,25 +250,13 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
             scan = scan_split(dataset, split, fraction=fraction, on_progress=update)
         for line in summarize_findings(scan):
             log.warn(f"{split}: {line}")
-        records = [r.single_class() for r in scan.records] if config.single_cls else scan.records
+        records = list(scan.records)
+        if (chosen := class_numbers(config.classes, dataset.class_names)) is not None:
+            records = [record.only(chosen) for record in records]
+        if config.single_cls:
+            records = [record.single_class() for record in records]
         scans.append(replace(scan, records=records))
     return dataset, (scans[0], scans[1])
-
-
-def freeze(model: Detector, stages: int | tuple[str, ...] | None) -> None:
-    """Freeze the named stages, or the first N.  Raises UsageError for a stage that does not
-    exist."""
-    if stages is None:
-        return
-    names = list(model.stages)
-    chosen = names[:stages] if isinstance(stages, int) else stages
-    for name in chosen:
-        if name not in names:
-            raise UsageError(
-                f"freeze={show(stages)}: {model.name} has no stage {name!r}; it has "
-                f"{', '.join(names)}"
-            )
-        model.stages[name].requires_grad_(False)
 
 
 def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
-from ..checkpoints.check import check_model, check_start, nms_pairs, start_of
+from ..checkpoints.check import check_model, check_start, start_of
 from ..options.errors import UsageError
 from ..options.names import MODELS
 from ..options.train import TrainConfig
@@ -23,7 +23,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         if "data" in given:
             check_data(config.data, config.split)
         return
-    refuse(_train_pairs(config, given) + nms_pairs(config, given))
+    refuse(_train_pairs(config, given))
     check_batch(config.batch, ranks)
     check_model(config.model)
     _check_start(config)
@@ -55,11 +55,6 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
             "ema_decay has no effect with ema=False: leave one of them out",
         ),
         (
-            config.nbs is not None and config.nbs < config.batch,
-            f"nbs={config.nbs} is less than batch={config.batch}: smaller batches are accumulated "
-            "up to nbs; leave it out",
-        ),
-        (
             config.amp_force and config.amp in ("auto", True, False),
             f"amp_force=True needs a named precision, not amp={config.amp}: e.g. amp=fp16",
         ),
@@ -67,27 +62,8 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
 
 
 def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
-    close, warmup, epochs = config.close_mosaic, config.warmup_epochs, config.epochs
-    fixed = config.time is None
     return [
         (config.time == 0, "time=0 leaves no time: expected hours above 0, e.g. time=0.5"),
-        (
-            not fixed and "epochs" in given,
-            "time= chooses the number of epochs: give time= or epochs=, not both",
-        ),
-        (
-            fixed and close is not None and close >= epochs > 0,
-            f"close_mosaic={close} leaves no epoch of {epochs} with mosaic: "
-            "to train without mosaic, use mosaic=0",
-        ),
-        (
-            close is not None and config.mosaic == 0 and config.mixup == 0,
-            f"close_mosaic={close} has nothing to close with mosaic=0 and mixup=0: leave it out",
-        ),
-        (
-            fixed and warmup is not None and warmup >= epochs,
-            f"warmup_epochs={warmup} is not less than epochs={epochs}: use fewer",
-        ),
         (
             "patience" in given and config.patience > 0 and not config.val,
             "patience needs an AP after every epoch: leave out val=False, or use patience=0",
@@ -95,9 +71,33 @@ def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
     ]
 
 
+def idle_words(config: TrainConfig, given: frozenset[str]) -> list[str]:
+    """A line per option that another one, or the length of the run, leaves without its effect."""
+    close, warmup, epochs = config.close_mosaic, config.warmup_epochs, config.epochs
+    fixed, mixes = config.time is None, config.mosaic > 0 or config.mixup > 0
+    lines = [
+        (
+            not fixed and "epochs" in given,
+            f"epochs={epochs} has no effect: time={config.time} chooses the number of epochs",
+        ),
+        (
+            fixed and mixes and close is not None and close >= epochs,
+            f"close_mosaic={close} covers all {epochs} epochs: none has mosaic or mixup",
+        ),
+        (
+            fixed and warmup is not None and warmup >= epochs,
+            f"warmup_epochs={warmup} covers all {epochs} epochs: the learning rate only rises",
+        ),
+        (
+            config.nbs is not None and config.nbs < config.batch,
+            f"nbs={config.nbs} is less than batch={config.batch}: every batch is a step",
+        ),
+    ]
+    return [line for said, line in lines if said]
+
+
 def _run_pairs(config: TrainConfig) -> Pairs:
     checkpoint = config.model not in MODELS
-    weights = checkpoint and bool(config.pretrained)
     return [
         (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
         (
@@ -113,7 +113,7 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             f"augment_device=cuda needs a GPU, but device={config.device}: leave one out",
         ),
         (
-            weights,
+            checkpoint and isinstance(config.pretrained, str),
             f"model={config.model} and pretrained={config.pretrained} are two sources of weights: "
             "give one checkpoint",
         ),

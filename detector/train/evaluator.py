@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from ..evaluate.class_names import GroundTruth
+from ..evaluate.class_names import GroundTruth, class_numbers
 from ..evaluate.evaluator import Evaluation, detect_images, join_detected
 from ..models.detector import Detector
 from ..models.detector_like import ForwardOptions
+from ..options.train import TrainConfig
 from ..precision.precision import Precision
 from ..run.log import Log
 from .assemble import Run
@@ -67,7 +68,7 @@ class CocoEvaluator:
                 model,
                 loader,
                 GroundTruth(run.val.records, run.class_names),
-                config.detect_options(conf=0.001),
+                config.detect_options(0.001, _measured(config, run)),
                 ForwardOptions(run.device, precision.autocast, config.channels_last),
                 update,
             )
@@ -78,3 +79,10 @@ class CocoEvaluator:
         metrics = evaluation.metrics
         columns = {name: getattr(metrics, name) for name in self.columns}
         return Measured(metrics.map, columns, metrics.to_dict(), evaluation)
+
+
+def _measured(config: TrainConfig, run: Run) -> tuple[int, ...] | None:
+    """The classes of ``classes=`` that are measured; None for all."""
+    if config.single_cls:  # the labels have been chosen, and all of them are class 0
+        return None
+    return class_numbers(config.classes, run.class_names)

@@ -30,8 +30,22 @@ DEFAULTS = {
     "SGD": {"lr0": 0.01, "momentum": 0.937, "weight_decay": 5e-4},
     "AdamW": {"lr0": 0.002, "momentum": 0.9, "weight_decay": 0.05},
     "MuSGD": {"lr0": 0.02, "momentum": 0.9, "weight_decay": 5e-4},
+    "Adam": {"lr0": 0.001, "momentum": 0.9, "weight_decay": 5e-4},
+    "NAdam": {"lr0": 0.002, "momentum": 0.9, "weight_decay": 5e-4},
+    "RAdam": {"lr0": 0.001, "momentum": 0.9, "weight_decay": 5e-4},
+    "Adamax": {"lr0": 0.002, "momentum": 0.9, "weight_decay": 5e-4},
+    "RMSProp": {"lr0": 0.001, "momentum": 0.9, "weight_decay": 5e-4},
 }
-"""By optimizer, for what is not given.  Found by measuring: docs/log.md."""
+"""By optimizer, for what is not given.  The first three found by measuring (docs/log.md); the
+others are torch's, which nobody has tuned here: lr0 of RMSProp is a tenth of its own, because
+momentum=0.9 makes its steps ten times as long."""
+ADAPTIVE: dict[str, type[torch.optim.Optimizer]] = {
+    "Adam": torch.optim.Adam,
+    "NAdam": torch.optim.NAdam,
+    "RAdam": torch.optim.RAdam,
+    "Adamax": torch.optim.Adamax,
+}
+"""Torch's own with betas=(momentum, 0.999)."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,11 @@ def build_optimizer(
         )
     elif choice.name == "SGD":
         optimizer = torch.optim.SGD(options, lr=choice.lr0, momentum=choice.momentum, nesterov=True)
+    elif choice.name == "RMSProp":
+        optimizer = torch.optim.RMSprop(options, lr=choice.lr0, momentum=choice.momentum)
+    elif choice.name in ADAPTIVE:
+        make: Any = ADAPTIVE[choice.name]
+        optimizer = make(options, lr=choice.lr0, betas=(choice.momentum, 0.999))
     else:
         for option in options:
             option["muon"] = MUON_SHARE if option["name"].startswith("matrices") else 0.0

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...weights.checkpoint import CheckpointError
+from ..checkpoints.check import idle_nms
 from ..checkpoints.rebuild import read_state_meta
 from ..checkpoints.restore import restore
+from ..evaluate.postprocess import uses_nms
 from ..evaluate.report import metrics_table
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision, choose_precision, resumed_precision
@@ -21,7 +23,7 @@ from ..run.rank_info import check_batch
 from ..run.results_csv import ResultsCsv
 from ..run.terminal import Terminal
 from .assemble import Run, assemble
-from .check import check_train
+from .check import check_train, idle_words
 from .distributed import join
 from .evaluator import Evaluator
 from .memory import check_memory
@@ -62,6 +64,9 @@ def train(
         meta = read_state_meta(state, last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
         with contextlib.closing(assemble(config, log, meta, transferred, ranks)) as run:
+            log.once(idle_words(run.config, given if state is None else frozenset()))
+            used = uses_nms(run.config.nms, run.model.branches)
+            log.once(idle_nms(run.config, given, used=used))
             decision = decide_precision(run, state, log)
             check_memory(run, decision.precision)
             folder = begin(run, decision, folder, log)

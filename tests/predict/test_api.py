@@ -156,8 +156,16 @@ def test_a_replaced_file_and_another_folder_change_no_answer(
     assert model.names[0] == "clock" and not torch.equal(before, expected)
     os.remove(best)
     assert torch.equal(before, boxes(model(image, **WORDS)))
-    with pytest.raises(UsageError, match=r"iou=0\.5 has no effect on the NMS-free head"):
-        model(image, iou=0.5, **WORDS)
+
+
+
+def test_an_option_without_effect_is_said_once(best: Path, image: np.ndarray, capsys) -> None:
+    model = YOLO(best, verbose=False)
+    for _ in range(3):
+        model(image, iou=0.5, stream_buffer=True, **WORDS)
+    said = capsys.readouterr().err
+    assert said.count("iou=0.5 has no effect on the NMS-free head") == 1
+    assert said.count("stream_buffer= has no effect") == 1
 
 
 def test_many_threads_find_what_one_finds(best: Path) -> None:

@@ -112,7 +112,8 @@ def fresh(data: Path, tmp_path: Path, **words: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("freeze", "still"),
-    [(1, ["backbone.stem"]), (2, ["backbone.stem", "backbone.stage3"]),
+    [(1, ["backbone.stem"]),
+     ("backbone.stem,backbone.stage3", ["backbone.stem", "backbone.stage3"]),
      ("backbone.stage4, head.one_to_many", ["backbone.stage4", "head.one_to_many"])],
     ids=str,
 )  # fmt: skip
@@ -128,7 +129,8 @@ def test_frozen_stages_keep_weights_and_statistics(
 @pytest.mark.parametrize(
     ("freeze", "words"),
     [("backbone.stemm", "freeze=backbone.stemm: yolo26n has no stage 'backbone.stemm'; it has"),
-     (99, "freeze leaves nothing to train")],
+     (99, "freeze=99: yolo26n has the layers 0 to 23"),
+     ("backbone,head", "freeze leaves nothing to train")],
 )  # fmt: skip
 def test_a_wrong_freeze_says_what_there_is(
     squares: Path, tmp_path: Path, freeze: Any, words: str

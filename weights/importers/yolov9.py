@@ -18,7 +18,7 @@ from .imported import ImportedWeights, rename
 LICENSE = "MIT"
 PREPROCESS = {"channels": "rgb", "range": [0, 1], "letterbox": "center", "pad": 114}
 
-_BODY = {
+BODY = {
     "0": "backbone.stem",
     "1": "backbone.stage2.down",
     "2": "backbone.stage2.mix",
@@ -76,7 +76,7 @@ def convert(content: object, which: str = "ema") -> ImportedWeights:
     """
     tensors = _flat(content, which)
     large = "2.conv2.0.conv1.conv.weight" in tensors
-    layers = _BODY | {k: f"auxiliary.{v}" for k, v in (_LARGE if large else _SMALL).items()}
+    layers = BODY | {k: f"auxiliary.{v}" for k, v in (_LARGE if large else _SMALL).items()}
     layers["38" if large else "30"] = "head.auxiliary"
     last = tensors["22.heads.0.class_conv.2.weight"]
     auxiliary = any(re.match(r"(2[3-9]|3\d)\.", name) for name in tensors)
