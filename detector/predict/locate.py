@@ -27,7 +27,10 @@ PLAYLIST_SUFFIXES = (".m3u8", ".mjpeg", ".mjpg", ".sdp")
 STREAM_SCHEMES = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "tcp", "udp")
 LIST_SUFFIXES = (".txt", ".csv", ".streams")
 KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-EXPECTED = "expected an image, folder, glob pattern, list file (.txt, .csv, .streams), video, camera number or URL"
+EXPECTED = (
+    "expected an image, folder, glob pattern, list file (.txt, .csv, .streams), video, camera "
+    "number or URL"
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def _locate_path(path: Path) -> list[Item]:
         return _locate_list(path)
     item = _file_item(path)
     if item is None:
-        raise SourceError(f"{path}: unknown type of file; known are {KNOWN} {' '.join(LIST_SUFFIXES)}")
+        lists = " ".join(LIST_SUFFIXES)
+        raise SourceError(f"{path}: unknown type of file; known are {KNOWN} {lists}")
     return [item]
 
 
