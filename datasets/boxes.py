@@ -1,7 +1,7 @@
-"""The one home of box arithmetic on NumPy arrays.
+"""Box arithmetic on NumPy arrays.
 
 Inside the program boxes are xyxy in absolute pixels, float32, [N,4]: left, top, right, bottom.
-Another notation exists only at a reader's or writer's door: xywhn (center, width, height as shares
+Other notations exist only where files are read or written: xywhn (center, width, height as shares
 of the image: YOLO label files) here, and COCO's xywh (left, top, width, height in pixels) in the
 tables of evaluation.  Overlaps of boxes on tensors live with the losses.  Sizes are (height, width)
 as everywhere.

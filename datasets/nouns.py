@@ -1,4 +1,4 @@
-"""The nouns of the data path: a Sample is one image with its boxes, a Batch is what the model gets.
+"""The data types of the data path: Sample (one image with its boxes) and Batch (input of a step).
 
 Boxes are xyxy in absolute pixels, float32; other notations exist only in readers and writers.
 Images are RGB.  A Sample keeps OpenCV's [H,W,3] layout; collating stacks to [B,H,W,3] and permutes
@@ -47,7 +47,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model gets.  B images, M boxes in the whole batch.
+    """The input of a training or validation step.  B images, M boxes in the whole batch.
 
     images: [B,3,H,W] uint8 (channels_last memory), RGB.  boxes: [M,4] float32 xyxy pixels of the
     input. labels: [M] int64.  batch_index: [M] int64, the image a box belongs to, ascending.

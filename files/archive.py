@@ -1,4 +1,4 @@
-"""Zip archives from elsewhere: checked member by member, then unpacked whole or not at all.
+"""Downloaded zip archives: every member is checked, then all or none are unpacked.
 
 An archive is unpacked beside its destination and renamed, so that the destination is either absent
 or complete.  Not supported: tar archives.

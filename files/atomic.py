@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that get their final name only when they are complete."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder and those below it."""
+    """Remove temporary files that killed processes left in a folder or below."""
     for path in folder.rglob(".*.partial"):
         if re.fullmatch(r"\..+\.[0-9a-f]{8}\.partial", path.name):
             path.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
 """Files from the network: one downloader for data sets and weights, with limits, that resumes.
 
-What has arrived stays beside the target as ``.NAME.part``, with a note of its address and ETag.
-The next call asks only for the rest, and only if the server still has the very same file
-(If-Range).  The file gets its name when it is complete and its hash is right.  Processes that want
+Received bytes are kept beside the target in ``.NAME.part``, with a note of the address and ETag.
+The next call requests only the rest, if the server still has the same file (If-Range).  The file
+gets its name when it is complete and its hash is correct.  Processes that want
 the same file wait for each other.  Every wait has a timeout, and the size limit is enforced during
 the transfer.
 
-An address is https, or http to this machine, and so is every address that it redirects to.
+Addresses, also those of redirects, must be https, or http to this machine.
 Not supported: mirrors, parallel transfers, credentials.
 """
 
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 CHUNK_BYTES = 1 << 18
 LIMIT_BYTES = 2 << 30
-"""No published detector is larger."""
+"""Larger than every published detector."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -57,7 +57,7 @@ def download_file(
     limit_bytes: a longer file is refused.  sha256: the expected hash in hex; a file with another
     one is removed.  timeout: seconds to wait for the connection and for each next piece.
     on_progress: called with (bytes done, bytes in total or 0 if unknown).
-    Raises DownloadError; what has arrived is kept for the next call.
+    Raises DownloadError; received bytes are kept for the next call.
     """
     check_url(url)
     try:
@@ -90,7 +90,11 @@ def _check_hash(part: Path, url: str, expected: str | None) -> None:
 
 @contextlib.contextmanager
 def _locked(part: Path) -> Iterator[Path]:
-    """Create ``part`` and lock it; other processes that want the same file wait."""
+    """Create ``part`` and lock it; other processes that download the same file wait.
+
+    The lock is on the partial file itself and not a FileLock, as of export's staging folders: that
+    would leave a lock file beside every download, since it cannot be removed while others wait.
+    """
     while True:
         with part.open("ab") as file:
             if sys.platform != "win32":
@@ -108,7 +112,7 @@ def _locked(part: Path) -> Iterator[Path]:
 
 @dataclass
 class _Transfer:
-    """One attempt: appends to ``part`` what is still missing of ``url``."""
+    """One attempt: appends the missing bytes of ``url`` to ``part``."""
 
     url: str
     part: Path
@@ -125,7 +129,7 @@ class _Transfer:
             if error.code != 416 or not start:
                 raise
             if error.headers.get("Content-Range") == f"bytes */{start}":
-                return  # everything has arrived already
+                return  # the file is complete already
             answer = self._ask(0, None)
         with answer:
             rest = answer.status == 206
@@ -135,7 +139,7 @@ class _Transfer:
             self._receive(answer, start if rest else 0)
 
     def _known_tag(self) -> str | None:
-        """The ETag of the file that ``part`` is the beginning of; None for another address."""
+        """The ETag noted for ``part``; None if it was downloaded from another address."""
         try:
             note = json.loads(_note_of(self.part).read_text())
             return str(note["etag"]) if note["url"] == _named(self.url) and note["etag"] else None
@@ -157,7 +161,7 @@ class _Transfer:
         self._check_limit(total)
         if start == 0:
             tag = answer.headers.get("ETag") or ""
-            strong = "" if tag.startswith("W/") else tag  # a weak tag does not name the bytes
+            strong = "" if tag.startswith("W/") else tag  # weak tags do not identify bytes
             _note_of(self.part).write_text(json.dumps({"url": _named(self.url), "etag": strong}))
         with self.part.open("r+b") as sink:
             sink.truncate(start)
@@ -231,7 +235,7 @@ def _reason(error: Exception, timeout: float) -> str:
     if isinstance(error, urllib.error.HTTPError):
         text = f"the server answered {error.code} {error.reason}"
     elif isinstance(cause, TimeoutError):
-        text = f"no answer within {timeout:g} s; what has arrived is kept, run the command again"
+        text = f"no answer within {timeout:g} s; received bytes are kept, run the command again"
     elif isinstance(cause, OSError) and cause.strerror:
         text = f"{cause.strerror}{f' ({cause.filename})' if cause.filename else ''}"
     else:

@@ -1,4 +1,4 @@
-"""The cache folder: where det keeps what it can make again."""
+"""The cache folder, for files that det can make again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .errors import InputError
 
 
 def cache_folder() -> Path:
-    """Where det keeps what it can make again.
+    """The folder for files that det can make again.
 
     DET_CACHE, else $XDG_CACHE_HOME/det, else ~/.cache/det.  The folder need not exist.
     Raises InputError where there is no home folder to put it into.
@@ -17,7 +17,7 @@ def cache_folder() -> Path:
     if own := os.environ.get("DET_CACHE"):
         return Path(os.path.abspath(os.path.expanduser(own)))
     shared = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(shared):  # the XDG rules ask to ignore relative ones
+    if os.path.isabs(shared):  # the XDG specification ignores relative paths
         return Path(shared, "det")
     home = os.path.expanduser("~")
     if not os.path.isabs(home):

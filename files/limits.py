@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, by affinity, control group, kernel.
+"""Cores and memory that this process may use, by affinity, control group and kernel.
 
 A container's limits live in control groups (v2, or v1 on older systems), which ``os.cpu_count`` and
 ``/proc/meminfo`` know nothing of.  A limit that cannot be read counts as none.

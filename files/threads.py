@@ -1,9 +1,10 @@
-"""How many threads compute, and how they wait for each other.
+"""Number of threads that compute, and how they wait for each other.
 
 OpenMP's threads spin at a barrier before they sleep, and a training step has thousands of barriers.
 If another program needs the same cores, each of them waits for threads that only spin: two
 trainings at once took three times as long as with ``GOMP_SPINCOUNT=1000``, which costs nothing on
-an idle machine.  The runtime reads these words when torch is loaded, so they are set before that.
+an idle machine.  The runtime reads these variables when torch is loaded, so they are set before
+that.
 """
 
 from __future__ import annotations

@@ -58,12 +58,12 @@ def _describe_weights(path: Path) -> dict[str, Any]:
         **_count({name: math.prod(shape) for name, (shape, _) in shapes.items()}),
         "dtypes": sorted({dtype for _, dtype in shapes.values()}),
         "bytes": path.stat().st_size,
-        "checksum": "right" if whole else "WRONG: the file is damaged, use another copy",
+        "checksum": "correct" if whole else "WRONG: the file is damaged, use another copy",
     }
 
 
 def _digest(path: Path, table: Mapping[str, Any], start: int) -> str:
-    """The sha256 that the header should hold (see save_weights)."""
+    """The sha256 that the header should have (see save_weights)."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for name in sorted(table):

@@ -1,11 +1,11 @@
-"""What goes where in an output image: the mosaic of four images, and the single image.
+"""Where images are drawn in an output image: the mosaic of four images, and the single image.
 
 The classic mosaic (arXiv:2004.10934) pastes four images around a random point of a canvas of
-twice the output's side and then warps that canvas into the output.  Here the canvas never exists:
-the place of a tile on it and the warp are one affine matrix, and each tile is drawn once,
-straight into its part of the output.  Everything is decided here, from image sizes alone: a
-``Placement`` in exact coordinates, a ``Tile`` in whole pixels, and the boxes move with the tiles.
-Drawing (draw_cpu.py with OpenCV, device_draw.py with torch) decides nothing, so boxes are the same.
+twice the output's side and then warps that canvas into the output.  Here the canvas is not drawn:
+the place of a tile on it and the warp are one affine matrix, and each tile is drawn once, directly
+into its part of the output.  Everything is computed here from image sizes: a ``Placement`` in exact
+coordinates, a ``Tile`` in whole pixels, and the boxes.  So the boxes are the same whether the tiles
+are drawn by draw_cpu.py (OpenCV) or device_draw.py (torch).
 
 Without rotation and shear a tile lands on an axis-aligned rectangle.  It is then resized between
 whole source and output pixels, which OpenCV does three times faster than a warp; the matrix is
@@ -32,7 +32,7 @@ _NOTHING = (0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Placement:
-    """One source image's part in an output image.
+    """The part of a source image that is used, and its place in an output image.
 
     index: place of the image in the data set.  crop: x0, y0, x1, y1, the part of the source that is
     used, in whole pixels.  matrix: [2,3], source pixels to output pixels.
@@ -45,12 +45,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class Tile:
-    """A placement down to the pixel.
+    """A placement rounded to whole pixels.
 
     index: place of the image in the data set.  crop: the part of it that is used.  halvings: how
     often the crop is halved by area first, each side rounded up.  source: the part of the halved
     crop that is sampled; beyond it its outermost pixels are repeated, by half a pixel.  target:
-    the part of the output that may be drawn on, of no size where the tile is not seen.  straight:
+    the part of the output that may be drawn on, empty if the tile is not visible.  straight:
     source is resized to target, and mirrored where a zoom is negative.  local: [2,3], pixels of the
     halved crop to output pixels.  matrix: the same for pixels of the image, for its boxes.
     """
@@ -99,7 +99,7 @@ def place_mosaic(
 
 
 def to_pixels(placement: Placement, size: tuple[int, int]) -> Tile:
-    """What is drawn of a placement into an output of ``size`` (h, w)."""
+    """The tile that is drawn for a placement into an output of ``size`` (h, w)."""
     x0, y0, x1, y1 = placement.crop
     width, height = x1 - x0, y1 - y0
     local = translated(placement.matrix, x0, y0)
@@ -128,8 +128,8 @@ def move_boxes(
     labels: Sequence[np.ndarray],
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [N,4] float32 and labels [N] int64 that are seen well enough in an output of ``size``
-    (h, w).  boxes, labels: those of each tile's image."""
+    """Boxes [N,4] float32 and labels [N] int64 that are visible enough in an output of
+    ``size`` (h, w).  boxes, labels: those of each tile's image."""
     counts = [len(part) for part in boxes]
     if not any(counts):
         return np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
@@ -163,7 +163,7 @@ _Found = tuple[Rectangle, Rectangle, np.ndarray]
 
 
 def _straight(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]) -> _Found:
-    """Source, target and the matrix that a resize between whole pixels amounts to."""
+    """Source, target and the matrix that equals a resize between whole pixels."""
     (zoom_x, _, x), (_, zoom_y, y) = matrix.tolist()
     across = _span(width, zoom_x, x, size[1])
     down = _span(height, zoom_y, y, size[0])
@@ -175,7 +175,7 @@ def _straight(width: int, height: int, matrix: np.ndarray, size: tuple[int, int]
 
 
 class _Span(NamedTuple):
-    """Whole source pixels drawn onto whole output pixels along one axis, and the map that this is.
+    """Whole source pixels drawn onto whole output pixels along one axis, and the resulting map.
 
     Source pixel i goes to ``zoom * i + offset``; a negative zoom is mirrored.
     """

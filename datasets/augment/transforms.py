@@ -51,7 +51,7 @@ class Augment:
 
 
 def random_flips(rng: np.random.Generator, augment: Augment) -> tuple[bool, bool]:
-    """(upside down, left to right)."""
+    """Whether to flip (upside down, left to right)."""
     vertical, horizontal = rng.random(2).tolist()
     return vertical < augment.flipud, horizontal < augment.fliplr
 
@@ -117,7 +117,7 @@ def clip_boxes(boxes: np.ndarray, limits: np.ndarray | tuple[float, ...]) -> np.
 def worth_keeping(boxes: np.ndarray, full_areas: np.ndarray) -> np.ndarray:
     """[N] bool: which clipped boxes still show enough of their object.
 
-    boxes: [N,4] clipped output boxes.  full_areas: [N] their areas, had the output not cut them.
+    boxes: [N,4] clipped output boxes.  full_areas: [N] their areas before clipping.
     """
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     big = (width > MIN_SIDE) & (height > MIN_SIDE)
@@ -128,7 +128,7 @@ def worth_keeping(boxes: np.ndarray, full_areas: np.ndarray) -> np.ndarray:
 
 
 def random_color(rng: np.random.Generator, augment: Augment) -> tuple[float, float, float]:
-    """Hue shift as a share of the circle, and the factors of saturation and value."""
+    """(hue shift as a share of the circle, factor of saturation, factor of value)."""
     hue, saturation, value = rng.uniform(-1.0, 1.0, 3).tolist()
     return (
         hue * augment.hsv_h,

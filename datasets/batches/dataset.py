@@ -58,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plan down to the pixel: all that is needed to draw the image, and the boxes in it.
+    """A plan in whole pixels: everything needed to draw the image, and its boxes.
 
     index: place in the data set.  tiles: drawn one over the other.  mixed: of a second image to
     blend in, and share: the weight of the first.  color: as in Plan.  boxes: [N,4] float32 pixels
@@ -164,7 +164,7 @@ class DetectionDataset:
         return Plan(placements, color, self._placements(rng, partner, flips, closed), share)
 
     def drawing(self, key: Key) -> Drawing:
-        """The plan of a sample down to the pixel; ValueError without augmentation."""
+        """The plan of a sample in whole pixels; ValueError without augmentation."""
         plan = self.plan(key)
         tiles, boxes, labels = self._tiles_and_boxes(plan.placements)
         mixed: list[Tile] = []

@@ -1,4 +1,4 @@
-"""A batch of training images that has been planned to the pixel but not drawn yet: numbers only.
+"""A batch of training images that is planned in whole pixels but not drawn yet: numbers only.
 
 For a device that holds all images of the data set as one row of pixels, every tile is an affine
 map from output pixels to places in that row.  Planning (in a loader process) needs the sizes of the

@@ -110,7 +110,8 @@ def _shared_images(count: int, side: int) -> torch.Tensor:
 
 
 def _start_worker(_: int) -> None:
-    """One thread per process, because the processes are the parallelism; signals are the trainer's.
+    """One thread per process, because the processes are the parallelism; the trainer handles
+    signals.
 
     Ctrl-C and `kill` reach the whole process group, but the trainer still needs the batches of the
     step that it finishes before it saves.  So the first SIGTERM is ignored; a second one, by which

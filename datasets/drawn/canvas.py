@@ -1,8 +1,8 @@
-"""The paper on which the embedded data set is drawn: a square RGBA picture addressed in fractions.
+"""The canvas of the drawn data set: a square RGBA picture with coordinates in fractions of its
+side.
 
-Pictures hold premultiplied color, because that is what OpenCV's anti-aliased drawing leaves on an
-empty four-channel picture, and because premultiplied pictures may be warped and blended without a
-dark fringe.  Left out: anything that needs a font or a file.
+Color is premultiplied: OpenCV's anti-aliased drawing on an empty four-channel picture gives that,
+and premultiplied pictures can be warped and blended without a dark fringe.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def circle(center: ArrayLike, radius: ArrayLike, start: float = 0.0, end: float 
 
 
 def polygon(count: int, radius: float, turn: float) -> np.ndarray:
-    """Corners [count,2] of a regular polygon round the middle of a canvas."""
+    """Corners [count,2] of a regular polygon around the middle of a canvas."""
     angle = np.arange(count) * 2 * math.pi / count + turn
     return 0.5 + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
 

@@ -1,8 +1,7 @@
-"""Things in the embedded data set that are no object, drawn to be mistaken for one.
+"""Decoys of the drawn data set: things that look similar to an object but belong to no class.
 
-Each decoy shares a color or an outline with a class and lacks what names it: a red disc without
-STOP, a hoop without icing, a crescent moon, a diamond without spars, a box with one lamp.  Left
-out: anything that a person would call one of the classes.
+Each decoy shares a color or an outline with a class but lacks what defines it: a red disc without
+STOP, a hoop without icing, a crescent moon, a diamond without spars, a box with one lamp.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def paint_paddle(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def paint_pole(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A pole or slat, the usual thing to stand in front of others."""
+    """A pole or slat, which often covers other things."""
     canvas = Canvas(size)
     half, color = rng.uniform(0.02, 0.06), muted(rng)
     canvas.box(0.5 - half, 0, 0.5 + half, 1, color)

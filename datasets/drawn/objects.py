@@ -1,9 +1,8 @@
-"""The objects of the embedded data set: one short painter a class, and the table of all classes.
+"""The objects of the drawn data set: one short painter per class, and the table of all classes.
 
-A painter draws into the unit square (x to the right, y down) of a Canvas and knows nothing of the
-scene: where the object stands, how it is turned, squashed, lit or covered is decided by whoever
-places the patch.  Shapes, colors and details all come from the generator that is handed in, so
-that a seed fixes the picture.
+A painter draws into the unit square (x to the right, y down) of a Canvas.  Position, rotation,
+light and occlusion are decided in stage.py.  All random choices come from the generator that is
+passed, so a seed determines the picture.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def paint_banana(rng: np.random.Generator, size: int) -> np.ndarray:
     spine += 0.5 - (spine.max(0) + spine.min(0)) / 2
 
     def at(share: float) -> np.ndarray:
-        """The line along the fruit that is ``share`` of the half width outside its spine."""
+        """The line along the fruit, ``share`` of half its width outside the spine."""
         return np.asarray(spine + share * width * ray)
 
     canvas.polygon(np.concatenate([at(1), at(-1)[::-1]]), skin)
@@ -156,7 +155,7 @@ def paint_pizza(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def paint_donut(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A ring of dough under wavy icing with sprinkles; the hole is a hole."""
+    """A ring of dough under wavy icing with sprinkles; its hole is transparent."""
     canvas = Canvas(size)
     dough = hsv(rng, 0.085, 0.6, 0.75)
     icings = ((0.93, 0.45, 0.92), (0.06, 0.65, 0.3), (0.1, 0.06, 0.95), (0.55, 0.4, 0.85),
@@ -228,7 +227,7 @@ class Kind:
     squash: float
 
 
-KINDS: dict[str, Kind] = {  # in the order of COCO's own class ids
+KINDS: dict[str, Kind] = {  # in the order of COCO's class ids
     "traffic light": Kind(paint_traffic_light, 10, 0.85),
     "stop sign": Kind(paint_stop_sign, 18, 0.6),
     "umbrella": Kind(paint_umbrella, 45, 0.8),

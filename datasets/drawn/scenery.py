@@ -1,8 +1,8 @@
-"""Backgrounds of the embedded data set, and what a camera does to the finished picture.
+"""Backgrounds of the drawn data set, and the effects of a camera.
 
-A background is built the way a photograph looks from afar: a wash of a few colors, a structure
-(horizon, bricks, planks, roofs, cloth), loose clutter, grain in several octaves.  Colors are drawn
-near those of sky, earth, leaves and stone more often than not, so that pictures stay pleasant.
+A background has layers: a wash of a few colors, a structure (horizon, bricks, planks, roofs,
+cloth), clutter, and grain in several octaves.  Most colors are near those of sky, earth, leaves and
+stone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def paint_background(rng: np.random.Generator, height: int, width: int) -> np.nd
 
 
 def develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """The picture as a camera gives it: a little blur, an exposure and a white balance, noise."""
+    """The picture with the effects of a camera: slight blur, exposure, white balance and noise."""
     if rng.random() < 0.35:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.6))
     levels = np.linspace(0, 1, 256)[:, None] ** rng.uniform(0.7, 1.25) * rng.uniform(0.8, 1.12)
@@ -50,7 +50,7 @@ def develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _tone(rng: np.random.Generator, spread: float = 0.1) -> Color:
-    """A color of the outdoors two times in three, else any muted one."""
+    """A color found outdoors (two times in three), else any muted one."""
     if rng.random() < 0.33:
         return muted(rng)
     return hsv(rng, *_NATURAL[int(rng.integers(len(_NATURAL)))], spread)
@@ -87,7 +87,7 @@ def _fill(image: np.ndarray, points: np.ndarray, color: Color) -> None:
 
 
 def _horizon(rng: np.random.Generator, image: np.ndarray) -> None:
-    """Ground below a rolling line; the wash above is the sky."""
+    """Ground below a wavy line; the wash above is the sky."""
     height, width = image.shape[:2]
     x = np.linspace(0, width, 24)
     for level in np.sort(rng.uniform(0.35, 0.9, int(rng.integers(1, 4)))):
@@ -112,7 +112,7 @@ def _bricks(rng: np.random.Generator, image: np.ndarray) -> None:
 
 
 def _planks(rng: np.random.Generator, image: np.ndarray) -> None:
-    """Boards with a grain, lying or standing."""
+    """Boards with a grain, horizontal or vertical."""
     view = image if rng.random() < 0.5 else image.swapaxes(0, 1)
     step = max(8, round(rng.uniform(0.07, 0.25) * len(view)))
     wood = hsv(rng, 0.08, rng.uniform(0.2, 0.6), rng.uniform(0.35, 0.85))
@@ -143,7 +143,7 @@ def _roofs(rng: np.random.Generator, image: np.ndarray) -> None:
 
 
 def _cloth(rng: np.random.Generator, image: np.ndarray) -> None:
-    """One or two families of stripes over the wash."""
+    """Stripes over the wash, in one or two directions."""
     step = max(6, round(rng.uniform(0.03, 0.12) * max(image.shape)))
     for view in (image, image.swapaxes(0, 1))[: int(rng.integers(1, 3))]:
         color = np.array(_tone(rng), np.float32)
@@ -159,7 +159,7 @@ _STRUCTURES = (None, _horizon, _horizon, _bricks, _planks, _roofs, _cloth)
 
 
 def _clutter(rng: np.random.Generator, image: np.ndarray) -> None:
-    """One loose thing: a line, a polygon, an ellipse or a few rows of writing."""
+    """One thing: a line, a polygon, an ellipse or a few rows of writing."""
     height, width = image.shape[:2]
     scale = max(height, width)
     center, reach = rng.uniform(0, 1, 2) * (width, height), scale * rng.uniform(0.02, 0.2)
@@ -179,7 +179,7 @@ def _clutter(rng: np.random.Generator, image: np.ndarray) -> None:
 
 def _writing(rng: np.random.Generator, image: np.ndarray, corner: np.ndarray, letter: float,
              color: Color) -> None:
-    """Rows of short strokes, ``letter`` pixels wide, that look like letters and are none."""
+    """Rows of short strokes, ``letter`` pixels wide, that look like letters."""
     rows, columns = int(rng.integers(1, 4)), int(rng.integers(3, 10))
     cells = np.stack(np.meshgrid(np.arange(columns) * 1.3, np.arange(rows) * 2.2), -1)
     strokes = cells.reshape(-1, 1, 2) + rng.uniform(0, 1, (rows * columns, 4, 2)) * (1, 1.6)

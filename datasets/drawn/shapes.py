@@ -1,10 +1,9 @@
-"""The embedded data set: scenes drawn from a seed, with exact boxes, in any number.
+"""The drawn data set: any number of scenes from a seed, with exact boxes.
 
-A scene is a background, then objects and decoys one over the other, then what a camera adds.
-Image ``index`` depends on (seed, index, size) alone, so that a larger set begins with the smaller
-one; the splits are far apart ranges of ``index``, so that they never share an image.  Pixels are
-the same to the byte for one version of NumPy and OpenCV.  Left out: masks, and any claim to the
-statistics of real photographs.
+A scene is a background, then objects and decoys on top of each other, then the effects of a camera.
+Image ``index`` depends only on (seed, index, size), so a larger set begins with a smaller one; the
+splits are distant ranges of ``index`` and never share an image.  Pixels are identical for one
+version of NumPy and OpenCV.  The scenes do not have the statistics of real photographs.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _ASPECTS = ((1, 1), (1, 3 / 4), (3 / 4, 1), (1, 9 / 16), (1, 2 / 3), (2 / 3, 1))
 
 
 class ShapesError(InputError):
-    """The data set cannot be drawn or written as asked."""
+    """The data set cannot be drawn or written with these options."""
 
 
 # ---------------------------------------------------------------- one scene
@@ -43,9 +42,9 @@ def draw_scene(seed: int, index: int, size: int = 640) -> tuple[np.ndarray, np.n
     """Image ``index`` of the data set ``seed``; ``size`` is its longer side in pixels.
 
     Returns the image [H,W,3] uint8 RGB, boxes [N,4] float32 xyxy pixels (edges of pixels: a box
-    round the whole image is 0, 0, W, H) and labels [N] int64, places in SHAPE_CLASSES.  N runs from
-    0, in one image of twenty, to 12.  Raises ShapesError for a negative seed or index and for a
-    size below 64.
+    around the whole image is 0, 0, W, H) and labels [N] int64, indices into SHAPE_CLASSES.  N is
+    between 0 (one image in twenty) and 12.  Raises ShapesError for a negative seed or index and for
+    a size below 64.
     """
     _check_numbers(seed, index, size)
     rng = np.random.default_rng((seed, index))
@@ -136,7 +135,7 @@ def _check_target(folder: Path, counts: dict[str, int]) -> None:
         if not 0 < count <= SPLIT_STRIDE:
             raise ShapesError(f"shapes: {name}={count} images; expected 0 to {SPLIT_STRIDE}")
     if not counts:
-        raise ShapesError("shapes: no image asked for; give train, val or test a number above 0")
+        raise ShapesError("shapes: no images to draw; set train, val or test above 0")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ShapesError(f"shapes: {folder} exists and is not an empty folder; "
                           "name another one or remove it first")

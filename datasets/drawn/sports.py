@@ -1,4 +1,4 @@
-"""Painters of things to play with: balls turned at random in space, kites, tennis rackets."""
+"""Painters of sports things: randomly rotated balls, kites, tennis rackets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def paint_sports_ball(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _turned(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
-    """Points [N,3] brought to the unit sphere and turned at random (a uniform quaternion)."""
+    """Points [N,3], projected to the unit sphere and rotated at random (a uniform quaternion)."""
     quaternion = rng.normal(size=4)
     w, x, y, z = quaternion / np.linalg.norm(quaternion)
     matrix = np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -41,7 +41,7 @@ def _turned(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
 
 
 def _near_side(canvas: Canvas, points: np.ndarray, width: float, color: Color) -> None:
-    """Draw what a viewer sees of a curve [N,3] on the unit sphere."""
+    """Draw the visible part of a curve [N,3] on the unit sphere."""
     flat = 0.5 + BALL * points[:, :2]
     near = np.flatnonzero(points[:, 2] > 0)
     for run in np.split(near, np.flatnonzero(np.diff(near) > 1) + 1):
@@ -50,7 +50,7 @@ def _near_side(canvas: Canvas, points: np.ndarray, width: float, color: Color) -
 
 
 def _pentagons(rng: np.random.Generator, canvas: Canvas) -> None:
-    """Pentagons round the twelve corners of an icosahedron, seams along its edges."""
+    """Pentagons around the twelve corners of an icosahedron, seams along its edges."""
     gold = (1 + math.sqrt(5)) / 2
     points = [p for a in (-1.0, 1.0) for b in (-gold, gold)
               for p in ((0.0, a, b), (a, b, 0.0), (b, 0.0, a))]
@@ -83,7 +83,7 @@ def _ribs(rng: np.random.Generator, canvas: Canvas) -> None:
 
 
 def _seam(rng: np.random.Generator, canvas: Canvas, color: Color) -> None:
-    """The one closed seam of a tennis ball or a baseball."""
+    """The closed seam of a tennis ball or a baseball."""
     t = np.linspace(0, 2 * math.pi, 60)
     curve = np.stack([0.72 * np.cos(t) + 0.28 * np.cos(3 * t),
                       0.72 * np.sin(t) - 0.28 * np.sin(3 * t), 0.9 * np.sin(2 * t)], 1)

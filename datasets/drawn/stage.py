@@ -1,9 +1,9 @@
-"""The stage of the embedded data set: it poses, lights and places patches, and gives the boxes.
+"""The stage of the drawn data set: poses, lights and places patches, and computes the boxes.
 
-Beside the picture the stage keeps the owner of every pixel.  A box is the bounding rectangle of the
-pixels that its object still owns at the end: of its visible part inside the image.  A patch that
-would hide too much of an object, or show too little of itself, is refused, so that all that can be
-recognized is annotated and the other way round.  Left out: what the patches show.
+The stage stores which object each pixel shows.  A box is the bounding rectangle of the pixels that
+finally show its object, that is, of its visible part.  A patch that would hide too much of an
+object, or be hidden too much itself, is not placed.  So exactly those objects that can be
+recognized are annotated.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 from .canvas import Painter
 
-MIN_VISIBLE = 0.4  # share of its own pixels that an object keeps in sight
-MIN_INSIDE = 0.6  # share of them that lies within the image
+MIN_VISIBLE = 0.4  # share of an object's pixels that must stay visible
+MIN_INSIDE = 0.6  # share of them that must be inside the image
 SOLID = 96  # alpha (of 255) from which a pixel belongs to a thing
 
 
 @dataclass(frozen=True)
 class Look:
-    """What all things of a scene share.
+    """Light and air, the same for all things of a scene.
 
-    light: [2] unit vector in the image, away from the lamp.  contrast: 0 flat to 1 hard light.
+    light: [2] direction of the light in the image, a unit vector.  contrast: 0 flat to 1 hard.
     haze: 0..1 share of ``haze_color`` [3] uint8 in every thing.  shadow: 0..1 darkness of shadows.
     """
 
@@ -37,7 +37,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Light from anywhere, mostly clear air, shadows in every second scene."""
+    """Random light direction, mostly clear air, shadows in every second scene."""
     angle = rng.uniform(0, 2 * math.pi)
     shadow = rng.uniform(0.1, 0.5) if rng.random() < 0.5 else 0.0
     return Look(np.array([math.cos(angle), math.sin(angle)]), rng.uniform(0, 0.35), rng.beta(1, 6),
@@ -46,13 +46,13 @@ def random_look(rng: np.random.Generator) -> Look:
 
 def pose(rng: np.random.Generator, paint: Painter, side: int, tilt: float,
          squash: float) -> np.ndarray:
-    """Paint a thing ``side`` pixels long and stand it up in the scene's space.
+    """Paint a thing ``side`` pixels long, squashed, tilted and in slight perspective.
 
-    squash: the smallest ratio of width to height; tilt: degrees it leans at most, either way; on
-    top comes a slight perspective.  Returns [h,w,4] uint8, premultiplied RGBA.
+    squash: the smallest ratio of width to height.  tilt: largest rotation in degrees.  Returns
+    [h,w,4] uint8, premultiplied RGBA.
     """
     patch = paint(rng, min(max(2 * side, 96), 512))
-    if patch.shape[0] > 2 * side:  # small things are drawn larger, or thin strokes would be fat
+    if patch.shape[0] > 2 * side:  # small things are drawn larger, so that strokes are thin
         patch = cv2.resize(patch, (2 * side, 2 * side), interpolation=cv2.INTER_AREA)
     unit = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)])
     corners = (unit + rng.uniform(-0.06, 0.06, (4, 2))) * (rng.uniform(squash, 1.0), 1.0) * side
@@ -68,7 +68,7 @@ def pose(rng: np.random.Generator, paint: Painter, side: int, tilt: float,
 
 
 def relight(rng: np.random.Generator, patch: np.ndarray, look: Look) -> np.ndarray:
-    """The patch under the scene's light, with a little uneven tone of its own, behind its haze."""
+    """The patch in the scene's light and haze, with slightly uneven brightness."""
     axis = np.linspace(-0.5, 0.5, 6)
     slope = axis[None, :] * look.light[0] + axis[:, None] * look.light[1]
     tone = 1 - look.contrast * (0.3 + slope) + rng.normal(0, 0.035, (6, 6))
@@ -83,7 +83,7 @@ def relight(rng: np.random.Generator, patch: np.ndarray, look: Look) -> np.ndarr
 
 
 class Stage:
-    """A picture in the making, with the owner of every pixel.
+    """An unfinished picture, with the owner of every pixel.
 
     image: [H,W,3] uint8 RGB.  owner: [H,W] uint8, 0 for scenery and k for the k-th object.
     labels: class ids in the order of placing.
@@ -93,15 +93,15 @@ class Stage:
         self.image = image
         self.owner: np.ndarray = np.zeros(image.shape[:2], np.uint8)
         self.labels: list[int] = []
-        self._areas: np.ndarray = np.zeros(0)  # [N] pixels of each whole object, seen or not
-        self._seen: np.ndarray = np.zeros(0)  # [N] pixels of it in sight
+        self._areas: np.ndarray = np.zeros(0)  # [N] pixels of each whole object, visible or not
+        self._seen: np.ndarray = np.zeros(0)  # [N] visible pixels of it
 
     def place(self, rng: np.random.Generator, patch: np.ndarray, look: Look,
               label: int | None) -> bool:
-        """Lay the patch somewhere it is allowed to be; False where six tries found no such spot.
+        """Draw the patch at a random permitted place; False if six tries found none.
 
-        The first tries look for ground that no object owns unless this thing is meant to overlap.
-        label: the class id of an object, None for a thing that gets no box.
+        The first tries avoid other objects, unless this thing is chosen to overlap.  label: class
+        id of an object; None for a decoy, which gets no box.
         """
         area = int(np.count_nonzero(patch[:, :, 3] >= SOLID))
         overlaps = rng.random() < 0.4
@@ -138,7 +138,8 @@ class Stage:
         return (rows, columns), part
 
     def boxes(self) -> np.ndarray:
-        """Boxes [N,4] float32 xyxy pixels (edges of pixels) round what each object still owns."""
+        """Boxes [N,4] float32 xyxy pixels (edges of pixels) around the visible part of each
+        object."""
         boxes = np.zeros((len(self.labels), 4), np.float32)
         for place in range(len(boxes)):
             x, y, width, height = cv2.boundingRect((self.owner == place + 1).view(np.uint8))
@@ -147,7 +148,7 @@ class Stage:
 
 
 def _blend(image: np.ndarray, patch: np.ndarray, look: Look) -> None:
-    """Lay a premultiplied patch over ``image`` in place, above a soft shadow of its own."""
+    """Draw a premultiplied patch and its soft shadow on ``image``, in place."""
     alpha = np.ascontiguousarray(patch[:, :, 3])
     if look.shadow > 0:
         reach = max(2, max(alpha.shape) // 16)

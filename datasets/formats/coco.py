@@ -205,7 +205,7 @@ def _categories(file: Path, data: dict[str, Any]) -> list[tuple[int, str, str]]:
 
 
 def _only_groups(categories: Sequence[tuple[int, str, str]], used: Iterable[Any]) -> bool:
-    """Whether the first category is only the group of the others."""
+    """Whether the first category is only a group of the others."""
     id, name, above = categories[0]
     return (
         above == "none"

@@ -17,7 +17,7 @@ from .reader import stamp_of
 
 
 def keep(kind: str, files: Sequence[Path], make: Callable[[], Any]) -> Any:
-    """What ``make`` returned for ``files`` as they are now, made if that is not known.
+    """The result of ``make`` for the current ``files``, from the cache if they have not changed.
 
     kind: names the fact.  make: returns plain values (JSON); may raise.
     """

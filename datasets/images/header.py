@@ -1,4 +1,4 @@
-"""What the first bytes of an image file say: size, EXIF orientation, and whether it is whole.
+"""Facts from the header of an image file: size, EXIF orientation, and whether its end exists.
 
 JPEG, PNG, WebP and BMP are read here by walking their segments, in some tens of microseconds per
 file, so that the scan of a large data set decodes nothing.  Any other format returns None and must
@@ -85,7 +85,7 @@ def _jpeg(file: BinaryIO) -> Header | None:
 
 
 def _jpeg_has_end(file: BinaryIO) -> bool:
-    """Is there an end-of-image marker after here?  Most files end with it, a few carry more."""
+    """Whether an end-of-image marker follows.  Most files end with it, a few carry more."""
     scan = file.tell()
     if file.seek(0, 2) - scan < 2:
         return False

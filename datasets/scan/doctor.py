@@ -1,4 +1,4 @@
-"""The data set doctor: everything that is wrong with a data set, before a long training.
+"""The data set doctor: finds everything that is wrong with a data set before a long training.
 
 Every split is scanned, so each finding of the scan is here, grouped by its id with a count and a
 few examples.  Then come the checks that need the whole data set: the same image in two splits,

@@ -48,7 +48,7 @@ CHUNK = 200
 
 
 class EmptyDatasetError(DatasetError):
-    """A split in which there is nothing to work with; the message says what was looked for."""
+    """A split without any usable image; the message says what was expected."""
 
     exit_code = 1
 

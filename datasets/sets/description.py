@@ -1,4 +1,4 @@
-"""A data set's YAML, read and checked: what the user wrote, before any look at the disk.
+"""A data set's YAML, read and checked, before its folders are looked for.
 
 The keys are those of the field (path, train, val, test, names, nc, download) and a few of ours.
 Every value is checked here; an error names the file, the key, what was found and what was expected.
@@ -33,7 +33,7 @@ DRAWN = {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0}
 DOWNLOAD_LIMIT = 64 << 30
 MAX_CLASSES = 100_000
 PLAIN_NAMES = ("data", "dataset", "_data")
-"""File names that say nothing: the data set is then called like its folder."""
+"""File names that are too general: the data set is then named after its folder."""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def find_yaml(data: str) -> Path:
     built_in = BUILT_IN / name if name in _built_in_names() else None
     if os.path.isfile(given):
         if given.suffix not in (".yaml", ".yml"):
-            raise DatasetError(f"data: {given} is no YAML; expected a file that ends in .yaml")
+            raise DatasetError(f"data: {given} is not a YAML file; its name must end in .yaml")
         return given
     if os.path.isfile(beside := given.with_name(given.name + ".yaml")):
         return beside
@@ -270,7 +270,7 @@ def _fetch(
         shown = url.strip().splitlines()[0][:60] if url.strip() else ""
         raise DatasetError(
             f"{_not_found(description)}; and download: {shown!r} is not the address of a .zip file:"
-            f" scripts are never run, fetch the data by hand"
+            f" scripts are never run, download the data yourself"
         )
     check_url(url)
     if not allowed:

@@ -17,7 +17,13 @@ from typing import Any
 from ...datasets.nouns import Batch
 from ..options.amp import AmpConfig
 from ..options.train import TrainConfig
-from ..precision.ladder import Decision, choose_precision, conclude, part_to_check, with_what_fits
+from ..precision.ladder import (
+    Decision,
+    choose_precision,
+    conclude,
+    halve_until_it_fits,
+    images_to_check,
+)
 from ..precision.ladder import report as print_trials
 from ..precision.precision import DTYPES
 from ..precision.sanity import SanityCheck
@@ -82,7 +88,7 @@ def _measure(
     train: TrainConfig, run: Run, outline: Decision, names: tuple[str, ...]
 ) -> tuple[Decision, LayerReport, Batch]:
     """The measured decision, the layers, and the batch, reduced where memory is short."""
-    batch = part_to_check(next(iter(run.train_loader.epoch(0))).to(run.device))
+    batch = images_to_check(next(iter(run.train_loader.epoch(0))).to(run.device))
 
     def measure(part: Batch) -> tuple[Decision, LayerReport, Batch]:
         decision = _decide(train, run, part, outline, names)
@@ -91,7 +97,7 @@ def _measure(
         layers = LayerProbe(run.model, run.criterion, few, names, scales).run()
         return decision, layers, part
 
-    return with_what_fits(batch, measure)
+    return halve_until_it_fits(batch, measure)
 
 
 def _decide(

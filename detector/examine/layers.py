@@ -30,7 +30,7 @@ from ..models.blocks import Attention, Fusable
 from ..models.detector import Detector
 from ..precision.precision import Precision
 from ..precision.probe import Recording, StageError, recording, replay, tensors_in
-from ..precision.sanity import FIRST_SCALE, untouched
+from ..precision.sanity import FIRST_SCALE, preserved_state
 from ..run.device import synchronize
 
 FP16_MAX = torch.finfo(torch.float16).max
@@ -115,7 +115,7 @@ class LayerProbe:
 
     def run(self) -> LayerReport:
         """Measure everything.  Raises torch's OutOfMemoryError."""
-        with untouched(self.device):
+        with preserved_state(self.device):
             model = copy.deepcopy(self.model).train()
             layers = layers_of(model)
             parts = model.stages | layers
@@ -125,7 +125,7 @@ class LayerProbe:
             del outputs
             records = {n: r for n, r in records.items() if r.gradients and _learns(parts[n])}
             for name, record in records.items():
-                record.learn(parts[name])
+                record.take_gradients(parts[name])
             model.zero_grad(set_to_none=True)
             scale = best_scale(max(map(gradient_peak, records.values()), default=0.0))
             found = {

@@ -11,13 +11,13 @@ the batch, 1):
   four sides, times w, / S.
 
 Dual heads: ``a * one-to-many + (1 - a) * one-to-one`` with a falling from 0.8 to 0.1 over the run
-(YOLO26's ProgLoss), so the head that is deployed gets the attention at the end.  A single head
-counts whole, and an auxiliary branch beside it a quarter, as YOLOv9's authors train it.
+(YOLO26's ProgLoss), so the head that is deployed has the larger weight at the end.  A single head
+has weight 1, an auxiliary branch 0.25, as in YOLOv9's training.
 
-Everything runs in float32, also under autocast: half precision steps by 0.5 pixel at 640.  The
-total grows with the number of images, so gradients of accumulated batches simply add up; S is that
-of the micro-batch.  Where several ranks share it, S and the number of images are those of all of
-them: the losses of the ranks, and so their gradients, add up to those of the whole.
+Everything runs in float32, also under autocast: near 640 neighboring half-precision numbers are 0.5
+pixels apart.  The total is multiplied by the number of images, so that gradients of accumulated
+batches add up; S is that of the micro-batch.  With several ranks, S and the number of images are
+those of all ranks, so that the losses of the ranks, and their gradients, add up too.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ from .assign import Assigner, Assignment, assign, candidate_pairs
 from .iou import matched_ciou
 
 AUXILIARY_SHARE = 0.25
-
-
 Head = tuple[Predictions, Tensor, Assignment]
-"""What a branch says, its decoded boxes [B,A,4], and what it answers for."""
+"""Predictions of a branch, its decoded boxes [B,A,4], and its assignment."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Gains:
 
 
 class DetectionLoss:
-    """The criterion of a run.  ``progress`` in 0..1 is how far the run is; the trainer sets it."""
+    """The loss of a run.  ``progress`` in 0..1, the finished share of it, is set by the trainer."""
 
     def __init__(
         self,
@@ -82,11 +80,11 @@ class DetectionLoss:
         }
         self.progress = 0.0
         self.frozen: dict[str, Assignment] | None = None
-        """Where not None, the first assignment of each branch is kept and used again: two passes
-        over one batch can then be compared without the assigner's ties deciding."""
+        """If not None, the first assignment of each branch is stored here and used again, so that
+        two passes over one batch can be compared although ties might be assigned differently."""
 
     def branch_weights(self, branches: Mapping[str, Predictions]) -> dict[str, float]:
-        """Share of each branch in the total; of dual heads [0.8, 0.2] at the start of a run and
+        """Weight of each branch in the total; for dual heads [0.8, 0.2] at the start of a run and
         [0.1, 0.9] at its end."""
         many = 0.8 - 0.7 * min(max(self.progress, 0.0), 1.0)
         dual = ONE_TO_MANY in branches and ONE_TO_ONE in branches
@@ -96,15 +94,15 @@ class DetectionLoss:
         }
 
     def alone(self) -> DetectionLoss:
-        """The same criterion of this rank's images only: no other rank takes part."""
+        """The same loss over this rank's images only."""
         own = copy.copy(self)
         own.ranks = ALONE
         return own
 
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:
-        """outputs: one Predictions a branch.  batch: on the same device.  Multiplied by the number
-        of images, as the recipes of the field are tuned for it.  With several ranks all must be
-        here at once; each gets its share of the loss."""
+        """outputs: Predictions per branch.  batch: on the same device.  The total is multiplied by
+        the number of images, as the published settings assume.  With several ranks all must call
+        this at once; each gets its share of the loss."""
         device_type = batch.images.device.type
         with torch.autocast(device_type, enabled=False):
             weights = self.branch_weights(outputs)
@@ -114,7 +112,7 @@ class DetectionLoss:
                 self._parts(
                     [(outputs[name], boxes[name], positives[name]) for name in names], batch
                 )
-                for names in together(outputs, batch)
+                for names in branch_groups(outputs, batch)
             ]
             losses = torch.cat(parts) / self._scales(positives)  # [H,3]
             shares = [
@@ -156,14 +154,14 @@ class DetectionLoss:
     def _assign(
         self, outputs: Mapping[str, Predictions], boxes: Mapping[str, Tensor], batch: Batch
     ) -> dict[str, Assignment]:
-        """What each branch answers for.  All of them have the same points."""
+        """The assignment of each branch.  All branches have the same points."""
         if self.frozen:
             return self.frozen
         first = next(iter(outputs.values()))
         pairs = candidate_pairs(first.points, first.strides, batch.boxes)
         truth = (batch.boxes, batch.labels, batch.batch_index)
         found: dict[str, Assignment] = {}
-        for names in together(outputs, batch):
+        for names in branch_groups(outputs, batch):
             assigners = [self.assigners[name] for name in names]
             logits = [outputs[name].logits for name in names]
             decoded = [boxes[name].detach() for name in names]
@@ -192,16 +190,16 @@ class DetectionLoss:
         return distribution_focal_loss(distances.view(-1, 4, predictions.reg_max), target).mean(1)
 
 
-def together(outputs: Mapping[str, Predictions], batch: Batch) -> list[list[str]]:
-    """The branches that are computed in one pass: all of them on a device where every operation has
-    its price; one by one on a CPU, which gains nothing."""
+def branch_groups(outputs: Mapping[str, Predictions], batch: Batch) -> list[list[str]]:
+    """The branches to compute in one pass: all on a GPU, to launch fewer kernels; one by one on a
+    CPU, where that is not slower."""
     names = list(outputs)
     return [[name] for name in names] if batch.images.device.type == "cpu" else [names]
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy to the two bins around a target, weighted by nearness: logits [P,4,R], target
-    [P,4] in bins, clamped to the range -> [P,4]."""
+    """Cross-entropy with the two bins around the target, weighted by distance.  logits: [P,4,R];
+    target: [P,4] in bins, clamped to the range.  Returns [P,4]."""
     bins = logits.shape[-1]
     target = target.clamp(0, bins - 1 - 0.01)
     left = target.long()

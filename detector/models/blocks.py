@@ -2,8 +2,7 @@
 
 Every block maps [B,C_in,H,W] to [B,C_out,H',W'] and keeps the memory format it is given.  A
 ``Conv`` is convolution, batch norm and activation under the names ``conv``, ``norm``, ``act``;
-``Conv.fuse`` folds the norm into the convolution.  Left out: what a single family uses alone
-stands in that family's file.
+``Conv.fuse`` folds the norm into the convolution.  Blocks of a single family are in its file.
 
 Sources: CSPNet (arXiv 1911.11929), ELAN (arXiv 2211.04800), SPP (arXiv 1406.4729), PSA (YOLOv10,
 arXiv 2405.14458).
@@ -23,18 +22,18 @@ NORM_MOMENTUM = 0.03
 
 
 class Fusable(nn.Module):
-    """A module that can become cheaper for inference, in place and once."""
+    """A module that can be simplified for inference, in place."""
 
     def fuse(self) -> None:
-        """The same answers in evaluation mode with fewer layers; a second call does nothing."""
+        """Use fewer layers for the same outputs in evaluation mode; a second call does nothing."""
         raise NotImplementedError
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm that leaves counting its batches to whoever trains (``count_batch``).
+    """Batch norm that does not count its batches; the training step does it (``count_batch``).
 
-    torch adds one to ``num_batches_tracked`` in every layer and every step, and nothing reads it as
-    long as ``momentum`` is a number: a hundred launches per step on a GPU.
+    torch adds 1 to ``num_batches_tracked`` in every layer and step: a hundred kernel launches per
+    step on a GPU for a number that nothing reads while ``momentum`` is set.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -47,7 +46,7 @@ class Norm(nn.BatchNorm2d):
 
 
 def count_batch(norms: list[Norm]) -> None:
-    """Add one to the batches that each norm in training mode has seen, in one launch."""
+    """Add 1 to the batch counter of each norm in training mode, in one kernel launch."""
     seen = [
         norm.num_batches_tracked for norm in norms if norm.training and norm.momentum is not None
     ]
@@ -120,8 +119,8 @@ class _Joined(torch.autograd.Function):
 def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """[B,C_i,H,W] -> [B,sum C_i,H,W].
 
-    On a CPU the gradient of each part is copied out of the whole: what comes before (activations
-    most of all) is several times slower on a view with gaps.  A twentieth of a training step.
+    On a CPU the gradient of each part is copied: earlier layers, activations most of all, are
+    several times slower on a view with gaps.  This saves 5 % of a training step.
     """
     if parts[0].device.type == "cpu" and any(part.requires_grad for part in parts):
         joined: torch.Tensor = _Joined.apply(*parts)
@@ -135,12 +134,12 @@ def linear_conv(c_in: int, c_out: int, kernel: int = 1, *, groups: int = 1) -> C
 
 
 def depthwise(c: int, *, stride: int = 1) -> Conv:
-    """A 3x3 ``Conv`` with one group a channel."""
+    """A 3x3 ``Conv`` with one group per channel."""
     return Conv(c, c, 3, stride, groups=c)
 
 
 class Bottleneck(nn.Module):
-    """Two convolutions in a row, added to their input where ``residual``."""
+    """Two convolutions in a row; ``residual`` adds their input."""
 
     def __init__(self, conv1: nn.Module, conv2: nn.Module, *, residual: bool = True) -> None:
         super().__init__()
@@ -160,7 +159,7 @@ def bottleneck(c: int, *, squeeze: int = 1, residual: bool = True) -> Bottleneck
 
 
 Inner = Callable[[int], nn.Module]
-"""Width -> one link of a chain, as many channels out as in."""
+"""Channels -> one link of a chain, with as many output channels."""
 
 
 class CrossStage(nn.Module):
@@ -180,9 +179,9 @@ class CrossStage(nn.Module):
 
 
 class Aggregate(nn.Module):
-    """CSP block that keeps every step: two halves, a chain on the second, all of them merged.
+    """CSP block that merges every step: two halves, and each link of a chain on the second half.
 
-    ``inner(hidden)`` makes one link of the chain; ``hidden`` is the width of a half.
+    hidden: channels of a half.  inner: makes one link of the chain.
     """
 
     def __init__(self, c_in: int, c_out: int, hidden: int, n: int, inner: Inner) -> None:
@@ -199,7 +198,7 @@ class Aggregate(nn.Module):
 
 
 class PyramidPool(nn.Module):
-    """Three chained 5x5 max-pools, all merged: a receptive field of 13x13 at little cost."""
+    """Three chained 5x5 max-pools, all merged: a receptive field of 13x13."""
 
     def __init__(self, c: int, *, act: nn.Module | None = None, residual: bool = False) -> None:
         super().__init__()
@@ -251,7 +250,7 @@ class AttentionBlock(nn.Module):
 
 
 class PartialAttention(nn.Module):
-    """Attention blocks on one half of the channels (PSA of YOLOv10); the other half passes by."""
+    """Attention blocks on half of the channels (PSA of YOLOv10); the other half is unchanged."""
 
     def __init__(self, c: int, n: int = 1) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ MAX_PARAMETERS = 500_000_000
 
 
 def build(name: str, num_classes: int) -> Detector:
-    """A detector with fresh weights, drawn from torch's global generator (seed it to repeat them).
+    """A detector with random weights from torch's global generator; seed it to repeat them.
 
     Raises ValueError for an unknown name (with the nearest known ones) and for num_classes below 1.
     """
@@ -45,11 +45,10 @@ def build(name: str, num_classes: int) -> Detector:
 
 
 def build_from(architecture: Architecture) -> Detector:
-    """A detector of exactly these widths, with fresh weights.
+    """A detector with exactly these widths and random weights.
 
     Raises ArchitectureError if the family or a convolution is unknown, the widths do not fit each
-    other, or there are more than MAX_PARAMETERS.  This is checked on the meta device first, which
-    needs no memory.
+    other, or there are more than MAX_PARAMETERS.  The meta device checks this without memory.
     """
     if architecture.name not in NAMES:
         raise ArchitectureError(f"there is no model {architecture.name!r}: update yolodet")
@@ -85,8 +84,8 @@ def architecture_of(model: Detector) -> Architecture:
 
 
 def architecture_from(name: str, num_classes: int, tensors: Mapping[str, Tensor]) -> Architecture:
-    """The architecture of the detector ``name`` with the widths of ``tensors``, which may lack
-    branches of the head: for files that give only a name."""
+    """The architecture of the detector ``name`` with the widths of ``tensors``, for files that give
+    only a name.  Head branches may be missing in ``tensors``."""
     if num_classes > MAX_CLASSES:
         raise ArchitectureError(f"{num_classes} classes: the limit is {MAX_CLASSES}")
     with torch.device("meta"):
@@ -105,10 +104,9 @@ def architecture_from(name: str, num_classes: int, tensors: Mapping[str, Tensor]
 
 
 def with_classes(architecture: Architecture, num_classes: int) -> Architecture:
-    """The same model for another number of classes, with every branch that its family has.
+    """The same model for another number of classes, with every branch of its family.
 
-    A branch that was missing gets the widths of the one that is there, where the family builds both
-    alike.
+    A missing branch gets the widths of the existing one, if the family builds both alike.
     """
     with torch.device("meta"):
         usual = build(architecture.name, num_classes)
@@ -163,7 +161,7 @@ def _replace(model: Detector, path: str, old: nn.Conv2d, width: tuple[int, int, 
         device=device,
     )
     if old.bias is not None and c_out == old.out_channels:
-        new.bias = old.bias  # the prior of a fresh head
+        new.bias = old.bias  # the initial bias of a head
     model.set_submodule(path, new)
     block = model.get_submodule(path.rpartition(".")[0])
     if isinstance(block, Conv) and isinstance(block.norm, nn.BatchNorm2d):

@@ -1,8 +1,7 @@
-"""A detector: images in, one Predictions a head branch out.
+"""A detector: images -> Predictions per head branch.
 
-Preprocessing belongs to the model: callers hand over RGB images, uint8 or float in 0..1, and a
-family that was made for another order or range converts inside.  Strides are 8, 16 and 32, so image
-sides must be multiples of 32.
+Callers pass RGB images, uint8 or float in 0..1; a model that was trained on another channel order
+or range converts them itself.  Strides are 8, 16 and 32, so image sides are multiples of 32.
 """
 
 from __future__ import annotations
@@ -24,14 +23,13 @@ from .pyramid import Features
 
 
 class Detector(nn.Module):
-    """Backbone, neck and head under one name.
+    """Backbone, neck and head.
 
-    name: the name it was built by.  num_classes: C.  strides: pixels per cell, level by level.
-    detach_one_to_one: in training the one-to-one branch reads features without sending gradients
-    into them.  auxiliary: (inputs, levels of the backbone) -> features of the branch ``auxiliary``,
-    in families that train with one.  bgr, scale: what the first convolution expects, where that is
-    not RGB in 0..1.  letterbox: where an image lies in the square input, ``center`` or
-    ``top-left``: the one part of preprocessing that the caller does.
+    name: of the model, such as yolo26n.  num_classes: C.  strides: pixels per cell of each level.
+    detach_one_to_one: in training the one-to-one branch sends no gradients into the features.
+    auxiliary: (inputs, levels of the backbone) -> features of the branch ``auxiliary``, in families
+    that have one.  bgr, scale: what the first convolution expects, if not RGB in 0..1.  letterbox:
+    where the image lies in the square input, ``center`` or ``top-left``; the caller does this.
     """
 
     def __init__(
@@ -79,7 +77,7 @@ class Detector(nn.Module):
 
     @property
     def class_keys(self) -> tuple[str, ...]:
-        """Names of the parameters with one row a class: the last convolutions of class towers."""
+        """Names of the parameters with one row per class: the last convolutions of class towers."""
         keys = []
         for name, branch in self.head.named_children():
             for level, tower in enumerate(branch.get_submodule("classes").children()):
@@ -100,12 +98,10 @@ class Detector(nn.Module):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What a checkpoint says about the input: for runtimes that do not have this class."""
-        channels = "bgr" if self.bgr else "rgb"
-        scale = int(self.scale) if self.scale.is_integer() else self.scale
+        """The expected input, as stored in a checkpoint for other runtimes."""
         return {
-            "channels": channels,
-            "range": [0, scale],
+            "channels": "bgr" if self.bgr else "rgb",
+            "range": [0, int(self.scale) if self.scale.is_integer() else self.scale],
             "letterbox": self.letterbox,
             "pad": FILL,
         }
@@ -114,7 +110,7 @@ class Detector(nn.Module):
         """[B,3,H,W] RGB uint8, or float in 0..1, to what the first convolution expects."""
         unit = (255 if images.dtype == torch.uint8 else 1) / self.scale
         inputs = images.to(next(self.parameters()).dtype)
-        if unit != 1:  # in place where the numbers are not the caller's
+        if unit != 1:  # in place, unless it is the tensor of the caller
             inputs = inputs / unit if inputs is images else inputs.div_(unit)
         return inputs.flip(1) if self.bgr else inputs
 
@@ -123,7 +119,7 @@ class Detector(nn.Module):
     ) -> dict[str, Predictions]:
         """Predictions of the named branches (None: all); the others are not computed.
 
-        images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises ValueError where a side is no
+        images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises ValueError if a side is not a
         multiple of ``max_stride`` or a branch does not exist.
         """
         height, width = images.shape[-2:]
@@ -142,26 +138,27 @@ class Detector(nn.Module):
         deployed = [name for name in wanted if name != AUXILIARY]
         if deployed:
             features = self.neck(levels)
-            predictions = {name: self.head(name, self._view(name, features)) for name in deployed}
+            for name in deployed:
+                predictions[name] = self.head(name, self._features_of(name, features))
         if AUXILIARY in wanted and self.auxiliary is not None:
             predictions[AUXILIARY] = self.head(AUXILIARY, self.auxiliary(inputs, levels))
         return predictions
 
-    def _view(self, name: str, features: Features) -> Features:
-        """The features a branch reads."""
+    def _features_of(self, name: str, features: Features) -> Features:
+        """The features that a branch reads."""
         if name == ONE_TO_ONE and self.training and self.detach_one_to_one:
             return features[0].detach(), features[1].detach(), features[2].detach()
         return features
 
     def drop(self, branches: Iterable[str]) -> None:
-        """Take head branches off, in place."""
+        """Remove head branches, in place."""
         for name in tuple(branches):
             delattr(self.head, name)
             if name == AUXILIARY:
                 self.auxiliary = None
 
     def fuse(self, branches: tuple[str, ...] | None = None) -> Detector:
-        """Fold batch norms into convolutions, in place; keep only ``branches`` where given."""
+        """Fold batch norms into convolutions, in place; if given, keep only ``branches``."""
         self.drop(name for name in self.branches if branches is not None and name not in branches)
         for module in list(self.modules()):
             if isinstance(module, Fusable):
@@ -169,8 +166,8 @@ class Detector(nn.Module):
         return self.eval()
 
     def describe(self, image_size: int = 640) -> dict[str, Any]:
-        """Parameters and GFLOPs (two a multiply-add, all branches) for one square image."""
-        shadow = copy.deepcopy(self).to("meta").eval()  # shapes only: nothing is computed
+        """Parameters and GFLOPs (2 per multiply-add, all branches) for one square image."""
+        shadow = copy.deepcopy(self).to("meta").eval()  # the meta device computes only shapes
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             shadow(torch.empty(1, 3, image_size, image_size, device="meta"))

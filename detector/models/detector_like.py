@@ -1,5 +1,5 @@
-"""What validation and prediction ask of a model (a Detector or an exported file), and how they run
-it."""
+"""The interface that validation and prediction need of a Detector or an exported file, and the
+options of a forward pass."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def sides_of(size: int | tuple[int, ...]) -> tuple[int, int]:
 class ForwardOptions:
     """How a model is run.
 
-    device: where.  autocast: makes the context of a forward pass, as ``Precision.autocast`` does;
-    by default float32.  channels_last: keep images and features in channels-last memory.
+    autocast: makes the context of a forward pass, such as ``Precision.autocast``; default: float32.
+    channels_last: keep images and features in channels-last memory.
     """
 
     device: torch.device
@@ -48,9 +48,9 @@ class ForwardOptions:
 
 
 class DetectorLike(Protocol):
-    """Images in, Predictions of named head branches out; the rest is what every module has.
+    """Images -> Predictions of named head branches, and some methods of nn.Module.
 
-    letterbox: where an image lies in the input.  max_stride: sides are multiples of it.
+    letterbox: where an image lies in the input.  max_stride: sides must be multiples of it.
     """
 
     letterbox: str

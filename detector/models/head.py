@@ -1,9 +1,9 @@
 """From features to Predictions, and from Predictions to boxes.
 
-A branch is one tower for boxes and one for classes on every level; it says, for each anchor point
-(the center of a cell), class logits and the distances from the point to the four sides of a box.
-Decoding runs in float32 whatever the precision around it: in half precision a coordinate near 640
-is only known to half a pixel. Sources: anchor-free ltrb boxes, FCOS (arXiv 1904.01355);
+A branch has one tower for boxes and one for classes on every level.  For each anchor point (the
+center of a cell) it predicts class logits and the distances from the point to the four sides of a
+box.  Decoding always runs in float32: a half-precision coordinate near 640 is only exact to half a
+pixel.  Sources: anchor-free ltrb boxes, FCOS (arXiv 1904.01355);
 distributions over distances, GFL (arXiv 2006.04388 section 3).
 """
 
@@ -23,13 +23,13 @@ STRIDES = (8, 16, 32)
 CACHED_GRIDS = 64
 
 Tower = Callable[[int], nn.Sequential]
-"""Channels of a level -> one tower on it; its last layer is a plain 1x1 ``nn.Conv2d``."""
+"""Channels of a level -> its tower; the last layer is a plain 1x1 ``nn.Conv2d``."""
 
 
 class AnchorPoints:
-    """Cell centers in input pixels for the feature sizes seen so far.
+    """Cell centers in input pixels, cached per feature sizes.
 
-    Plain data beside the module: nothing is registered, nothing belongs to an autograd graph.
+    They are not registered buffers and not part of an autograd graph.
     """
 
     def __init__(self) -> None:
@@ -40,15 +40,12 @@ class AnchorPoints:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Points [A,2] (x, y) and strides [A], float32, level after level and row by row."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return make_points(sizes, strides, device)  # sizes are symbols there: nothing to keep
+            return make_points(sizes, strides, device)  # sizes are symbolic: cannot be cached
         key = (*sizes, *strides, device)
         if key not in self._grids:
             if len(self._grids) >= CACHED_GRIDS:
                 self._grids.pop(next(iter(self._grids)))
-            with (
-                torch.inference_mode(False),
-                torch.no_grad(),
-            ):  # usable in training after an inference made it
+            with torch.inference_mode(False), torch.no_grad():  # training may use it later
                 self._grids[key] = make_points(sizes, strides, device)
         return self._grids[key]
 
@@ -86,7 +83,7 @@ class Branch(nn.Module):
         self.classes = nn.ModuleList(classes(c) for c in channels)
 
     def set_biases(self, strides: Sequence[int], num_classes: int, box_bias: float) -> None:
-        """Boxes start ``box_bias`` strides a side wide; classes at 5 objects in 640 x 640."""
+        """Start with boxes of ``box_bias`` strides per side and 5 objects per 640 x 640."""
         for tower in self.boxes:
             nn.init.constant_(tower[-1].bias, box_bias)  # type: ignore[index]
         for tower, stride in zip(self.classes, strides, strict=True):
@@ -106,7 +103,7 @@ def rows(x: torch.Tensor) -> torch.Tensor:
 
 
 class Head(nn.Module):
-    """Named branches on the same features; each is a ``Branch`` or answers like one."""
+    """Named branches on the same features; each has the interface of a ``Branch``."""
 
     def __init__(self, branches: Mapping[str, nn.Module], strides: Sequence[int] = STRIDES) -> None:
         super().__init__()
@@ -121,7 +118,7 @@ class Head(nn.Module):
         return tuple(name for name, _ in self.named_children())
 
     def forward(self, name: str, features: Sequence[torch.Tensor]) -> Predictions:
-        """What the branch ``name`` says about ``features`` (one [B,C,H,W] a level)."""
+        """Predictions of the branch ``name`` for ``features`` (one [B,C,H,W] per level)."""
         logits, distances = self.get_submodule(name)(features)
         sizes = [(x.shape[2], x.shape[3]) for x in features]
         points, strides = self.anchor_points(sizes, self.strides, logits.device)
@@ -131,7 +128,7 @@ class Head(nn.Module):
 def no_autocast(like: torch.Tensor) -> AbstractContextManager[object]:
     """A block in which operations on the device of ``like`` run in the types of their arguments."""
     if torch.compiler.is_exporting():
-        return nullcontext()  # there is no autocast then, and no other runtime knows what it is
+        return nullcontext()  # exporting has no autocast, and other runtimes do not know it
     kind = like.device.type
     return torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext()
 
@@ -139,7 +136,7 @@ def no_autocast(like: torch.Tensor) -> AbstractContextManager[object]:
 def distances_in_strides(predictions: Predictions) -> torch.Tensor:
     """Left, top, right, bottom [B,A,4] float32 in units of the stride.
 
-    R = 1: the numbers themselves.  R > 1: the mean of each side's distribution over 0..R-1 (GFL,
+    R = 1: the predicted numbers.  R > 1: the mean of each side's distribution over 0..R-1 (GFL,
     equation 5).
     """
     bins = predictions.reg_max
@@ -154,8 +151,7 @@ def distances_in_strides(predictions: Predictions) -> torch.Tensor:
 def decode_boxes(predictions: Predictions) -> torch.Tensor:
     """Boxes [B,A,4] float32, xyxy in input pixels; float32 also under autocast.
 
-    A side may cross its point (negative distance) and a box may leave the image: nothing is clipped
-    here.
+    Distances may be negative and boxes may leave the image: nothing is clipped here.
     """
     distances = distances_in_strides(predictions) * predictions.strides.float()[:, None]
     points = predictions.points.float()

@@ -1,6 +1,6 @@
-"""The noun between a model and all after it: what a head branch says about every anchor point.
+"""Predictions: the output of a head branch for every anchor point.
 
-Letters: B images, A anchor points over all levels, C classes, R bins a box side.
+Letters: B images, A anchor points over all levels, C classes, R bins per box side.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 ONE_TO_MANY = "one_to_many"
 ONE_TO_ONE = "one_to_one"
 AUXILIARY = "auxiliary"
-"""A branch on features of its own that is only there to train the backbone (YOLOv9)."""
+"""A branch on its own features, used only in training (YOLOv9)."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Predictions:
     """One branch of a head, before any decoding.
 
     logits: [B,A,C] class scores before the sigmoid.  distances: [B,A,4R] left, top, right, bottom:
-    with R = 1 directly in stride units, with R > 1 the logits of a distribution over 0..R-1 a side
-    (side-major).  points: [A,2] float32 anchor points x, y in input pixels (cell centers).
+    with R = 1 directly in stride units, with R > 1 the logits of a distribution over 0..R-1 per
+    side (side-major).  points: [A,2] float32 anchor points x, y in input pixels (cell centers).
     strides: [A] float32.
     """
 
@@ -32,5 +32,5 @@ class Predictions:
 
     @property
     def reg_max(self) -> int:
-        """R, the bins a side."""
+        """R, the bins per side."""
         return self.distances.shape[-1] // 4

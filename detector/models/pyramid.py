@@ -1,8 +1,7 @@
-"""The skeleton all families share: a backbone of three levels, a neck that mixes them both ways.
+"""The graph that all families share: a backbone with three levels and a neck that mixes them.
 
-What differs between families are the blocks and their widths; the graph is the same, so it is
-written once. Strides of the three levels are 8, 16 and 32.  Source of the neck: path aggregation,
-PANet (arXiv 1803.01534).
+Families differ in their blocks and widths.  Strides of the three levels are 8, 16 and 32.  Source
+of the neck: path aggregation, PANet (arXiv 1803.01534).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Backbone(nn.Module):
-    """Stages in order; ``stage3``, ``stage4`` and the last stage yield the three levels."""
+    """Stages in order; the outputs of ``stage3``, ``stage4`` and the last stage are the levels."""
 
     def __init__(self, stages: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -37,10 +36,10 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Top-down, then bottom-up: every level sees every other.
+    """Top-down, then bottom-up, so that every level gets information from every other.
 
     ``mix_*`` blocks take two concatenated maps, ``down_*`` halve the resolution, ``lateral*``
-    narrow a map before it is upsampled and kept for the way back (an identity in most families).
+    narrow a map before it is upsampled and used again bottom-up (an identity in most families).
     """
 
     def __init__(
@@ -68,13 +67,13 @@ class Neck(nn.Module):
     def forward(self, features: Features) -> Features:
         level3, level4, level5 = features
         coarse = self.lateral5(level5)
-        middle = self.lateral4(self.mix_down4(beside(coarse, level4)))
-        out3 = self.mix_down3(beside(middle, level3))
+        middle = self.lateral4(self.mix_down4(upsample_join(coarse, level4)))
+        out3 = self.mix_down3(upsample_join(middle, level3))
         out4 = self.mix_up4(join((self.down3(out3), middle)))
         out5 = self.mix_up5(join((self.down4(out4), coarse)))
         return out3, out4, out5
 
 
-def beside(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
-    """``small`` [B,C,H,W] doubled by nearest neighbors beside ``large`` [B,D,2H,2W]."""
+def upsample_join(small: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+    """``small`` [B,C,H,W], enlarged 2x by nearest neighbor, joined with ``large`` [B,D,2H,2W]."""
     return join((F.interpolate(small, scale_factor=2.0, mode="nearest"), large))

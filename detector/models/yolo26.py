@@ -1,6 +1,6 @@
 """YOLO26: C3k2 blocks, attention on the coarsest level, two heads without distributions.
 
-The one-to-many branch gives the training signal, the one-to-one branch is used without NMS; both
+The one-to-many branch gives the richer training signal, the one-to-one branch needs no NMS; both
 start from the same weights.  Distances are plain numbers in strides (R = 1).
 """
 
@@ -120,7 +120,7 @@ def attention(c: int) -> nn.Sequential:
 
 
 def default_class_width(c3: int, num_classes: int) -> int:
-    """Width of the class towers: the finest level's, or one a class (but no more than 100)."""
+    """Width of the class towers: that of the finest level, or one channel per class up to 100."""
     return max(c3, min(num_classes, 100))
 
 

@@ -1,9 +1,9 @@
 """YOLOv9 t, s, m, c: ELAN blocks of re-parameterized convolutions, and an auxiliary branch.
 
-The auxiliary branch reads features of its own (a second top-down path in t and s, a second backbone
-in m and c) and is there for training only: ``fuse`` with ``branches`` drops it.  Each side of a box
+The auxiliary branch has its own features (a second top-down path in t and s, a second backbone in m
+and c) and is used only in training: ``fuse`` with ``branches`` drops it.  Each side of a box
 has its own quarter of the box tower (groups of 4) and a distribution over 0..15 strides (R = 16).
-Source: YOLOv9 (arXiv 2402.13616).  Left out: v9-e.
+Source: YOLOv9 (arXiv 2402.13616).  Not supported: v9-e.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .blocks import Bottleneck, Conv, CrossStage, Fusable, PyramidPool, join
 from .detector import Detector
 from .head import STRIDES, Branch, Head
 from .predictions import AUXILIARY, ONE_TO_MANY
-from .pyramid import Backbone, Features, Neck, beside
+from .pyramid import Backbone, Features, Neck, upsample_join
 from .yolo26 import default_class_width
 
 BINS = 16
@@ -49,7 +49,7 @@ class Size:
 
     @property
     def downs(self) -> tuple[int, int, int, int]:
-        """Widths behind the downsampling of stages 2 to 5: pooling cannot change the width."""
+        """Widths after the downsampling of stages 2 to 5: pooling cannot change the width."""
         c2, c3, c4 = self.widths[2:5] if self.pooled else self.widths[3:]
         return self.widths[1], c2, c3, c4
 
@@ -115,7 +115,7 @@ def make_stages(row: Size) -> dict[str, nn.Module]:
 
 
 def make_branch(channels: tuple[int, int, int], class_width: int, num_classes: int) -> Branch:
-    """Box towers with a quarter of the channels a side, class towers of two 3x3 convolutions."""
+    """Box towers with a quarter of the channels per side, class towers of two 3x3 convolutions."""
     width = max(-(-(channels[0] // 4) // 4) * 4, 4 * BINS)
 
     def boxes(c: int) -> nn.Sequential:
@@ -227,8 +227,8 @@ class SecondTopDown(nn.Module):
 
     def forward(self, inputs: torch.Tensor, levels: Features) -> Features:
         out5 = self.pool5(levels[2])
-        out4 = self.mix4(beside(out5, levels[1]))
-        return self.mix3(beside(out4, levels[0])), out4, out5
+        out4 = self.mix4(upsample_join(out5, levels[1]))
+        return self.mix3(upsample_join(out4, levels[0])), out4, out5
 
 
 class SecondBackbone(nn.Module):

@@ -1,11 +1,11 @@
 """YOLOX: Focus stem, CSP blocks, decoupled head with objectness; expects BGR in 0..255.
 
-Two things are said here in the words of ``Predictions``, exactly and differentiably:
+Two of its outputs are converted to those of ``Predictions``, exactly and differentiably:
 
 - A score is class probability times objectness.  With class logit c and objectness logit o, the
-  logit of the product s(c) s(o) is -log(e^-c + e^-o + e^-(c+o)): that is what ``logits`` holds.
-- A box is center offset t from the cell's corner and log size u, in strides.  Seen from the cell's
-  center its sides are at (e^u / 2) -+ (t - 1/2): that is what ``distances`` holds (R = 1).
+  logit of the product s(c) s(o) is -log(e^-c + e^-o + e^-(c+o)): the values of ``logits``.
+- A box is the offset t of its center from the cell's corner and its log size u, in strides.  Its
+  sides are (e^u / 2) -+ (t - 1/2) away from the cell's center: the values of ``distances`` (R = 1).
 
 Both are computed in float32.  Source: YOLOX (arXiv 2107.08430).
 """
@@ -92,7 +92,7 @@ def make_backbone(row: Size) -> Backbone:
 
 
 class Focus(nn.Module):
-    """Four grids of every second pixel beside each other as 12 channels, then a 3x3 convolution."""
+    """Stack the four grids of every second pixel to 12 channels, then a 3x3 convolution."""
 
     def __init__(self, c_out: int) -> None:
         super().__init__()

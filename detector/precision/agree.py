@@ -1,8 +1,8 @@
-"""One decision for all ranks of a run: the worst rank's.
+"""One precision for all ranks of a run: the result of the worst rank counts.
 
-Each rank looks at its own device and checks its own part of the first batch.  A precision is used
-where nothing is known against it on any device, it passed on every rank, and it is faster at the
-pace of the slowest, for in each step all wait for that one.
+Each rank checks its own device and its own part of the first batch.  A precision is used if no
+device has an objection, it passed on every rank, and it is faster on the slowest rank, for which
+all others wait in each step.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from .sanity import Trial
 
 
 def objections(traits: DeviceTraits, ranks: Ranks) -> dict[str, str]:
-    """What is known against each precision on the device of any rank; the first that objects is
-    quoted."""
+    """Precision -> what is known against it on the device of any rank (the first that objects)."""
     own = {name: text for name in DTYPES if (text := objection(traits, name))}
-    return united(ranks.gather(own))
+    return merge_objections(ranks.gather(own))
 
 
-def united(objections: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """The ranks' objections as one; those of another rank than the first say of which."""
+def merge_objections(objections: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Precision -> the first objection of any rank, with the rank's number unless it is 0."""
     found: dict[str, str] = {}
     for rank, own in enumerate(objections):
         for name, text in own.items():
@@ -33,13 +32,14 @@ def united(objections: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def agree(evidence: Sequence[Sequence[Trial]]) -> list[Trial]:
-    """One Trial a precision of those of all ranks, which tried the same ones in the same order."""
+    """One Trial per precision from those of all ranks, which tried the same ones in the same
+    order."""
     return [_worst(trials) for trials in zip(*evidence, strict=True)]
 
 
 def _worst(trials: Sequence[Trial]) -> Trial:
-    """The first that has a problem, else the one whose loss differs most; with the time and the
-    memory of the rank that needs most."""
+    """The first with a problem, else the one whose loss differs most; with the longest time and the
+    largest memory of all ranks."""
     if len(trials) == 1:
         return trials[0]
     failed = [rank for rank, trial in enumerate(trials) if trial.problem]

@@ -1,9 +1,9 @@
 """Choosing the precision of a run: half precision where it is right and faster, else fp32.
 
-``amp=True`` climbs: what is known against the hardware is said before anything runs (hardware.py),
-what is left is measured on the run's own model and batch (sanity.py), and the fastest that passed
-is used.  A precision that is named is used, or refused with the reason.  The verdict on equal work
-is kept in the cache folder, so the second run of a kind starts at once.
+With ``amp=True``, precisions that the hardware does not support well are excluded (hardware.py),
+the others are measured on the run's own model and batch (sanity.py), and the fastest that passed is
+used.  A precision that is given by name is used, or refused with the reason.  Results are cached,
+so that the next run with the same model, batch shape and device starts at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -37,15 +37,15 @@ from .sanity import SanityCheck, Trial
 Result = TypeVar("Result")
 
 CHECK_IMAGES, CHECK_PIXELS, LEAST_IMAGES = 16, 16 * 320**2, 4
-"""Of the checked batch at most, and images in any case: a check is to cost steps, not minutes."""
+"""Upper limits of the checked batch, and the least number of images: so the check stays short."""
 CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
 class Decision:
-    """precision: what the run uses.  rungs: what it may fall back to, in order.  trials: evidence,
-    float32 first; empty where nothing was run.  objections: what is known against the others.
-    cached: the evidence is that of an earlier run of the same kind.  seconds: what it took."""
+    """precision: what the run uses.  rungs: what it may fall back to, in order.  trials: measured,
+    float32 first; empty if nothing was measured.  objections: precision -> why it was not tried.
+    cached: the trials come from an earlier run.  seconds: duration of the check."""
 
     precision: Precision
     rungs: tuple[str, ...]
@@ -84,11 +84,11 @@ def choose_precision(
     traits: DeviceTraits | None = None,
     ranks: Ranks = ALONE,
 ) -> Decision:
-    """Decide, and tell the log.  batches: gives training batches (only the first is taken).  fresh:
-    the weights are random, and one draw is like another; others are told apart in the cache.
-    ranks: the ranks that train together; they decide alike (agree.py).
+    """Decide and log it.  batches: makes training batches, of which the first is used.  fresh: the
+    weights are random, so their values are not part of the cache key.  ranks: all decide the same
+    (agree.py).
 
-    Raises UsageError if this device lacks the precision that was named, RunError if that precision
+    Raises UsageError if this device lacks the precision that was given, RunError if that precision
     failed the check.
     """
     traits = traits or traits_of(device)
@@ -113,8 +113,8 @@ def refuse_precision(config: TrainConfig, traits: DeviceTraits, ranks: Ranks = A
 def resumed_precision(
     name: str, device: torch.device, log: Log, *, force: bool = False, ranks: Ranks = ALONE
 ) -> Decision:
-    """The precision of a resumed run: the one it had, or fp32 if this device lacks that one and
-    ``force`` is not set."""
+    """The precision of a resumed run: the one it had, or fp32 if this device lacks it (unless
+    ``force``)."""
     against = objections(traits_of(device), ranks)
     if force:
         against.pop(name, None)
@@ -156,22 +156,22 @@ def _decide(
 def conclude(
     config: TrainConfig, trials: list[Trial], traits: DeviceTraits, against: dict[str, str]
 ) -> Decision:
-    """The decision that trials lead to.  against: what was not tried, and why.  Raises RunError
-    where the precision that was named failed."""
+    """The decision from ``trials``.  against: precision -> why it was not tried.  Raises RunError
+    if the precision that was given failed."""
     precision = verdict(config, _named(config), trials, traits)
     failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
     return Decision(precision, rungs_below(precision.name, against | failed), trials, against)
 
 
 def _named(config: TrainConfig) -> str | None:
-    """The precision that ``amp=`` names; None where it leaves the choice."""
+    """The precision that ``amp=`` names; None if det chooses."""
     return str(config.amp) if config.amp in DTYPES else None
 
 
 def verdict(
     config: TrainConfig, named: str | None, trials: list[Trial], traits: DeviceTraits
 ) -> Precision:
-    """The fastest precision that passed, or the one that was named."""
+    """The fastest precision that passed, or the one that was given."""
     if named:
         problem = next((t.problem for t in trials if t.precision == named), "it was not measured")
         if problem and not config.amp_force:
@@ -194,7 +194,7 @@ def verdict(
 
 
 def rungs_below(name: str, against: dict[str, str]) -> tuple[str, ...]:
-    """Where to fall from ``name``, in order: bf16 has the range that fp16 lacks, fp32 has all."""
+    """Safer precisions than ``name``, in order: bf16 has a larger range than fp16."""
     order = ("fp16", "bf16", "fp32")
     return tuple(n for n in order[order.index(name) + 1 :] if n not in against)
 
@@ -208,29 +208,29 @@ def _evidence(
     fresh: bool,
     ranks: Ranks,
 ) -> tuple[list[Trial], bool]:
-    """Trials of float32 and ``names``, from the cache where the same work was checked before (on
-    every rank: else all measure, at the same time)."""
-    batch = part_to_check(next(iter(batches())).to(device))
+    """Trials of float32 and ``names``, and whether they come from the cache.  The cache is used
+    only if every rank has them; otherwise all measure, at the same time."""
+    batch = images_to_check(next(iter(batches())).to(device))
     path = _cache_path(model, batch, names, device, fresh)
     known = _load(path, names)
     if all(ranks.gather(known is not None)) and known is not None:
         return known, True
-    own = with_what_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
+    own = halve_until_it_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
     trials = agree(ranks.gather(own))
     if all(trial.problem is None for trial in trials):
         _store(path, trials)
     return trials, False
 
 
-def part_to_check(batch: Batch) -> Batch:
-    """As many images of a batch as show what a precision does: fewer where they are large."""
+def images_to_check(batch: Batch) -> Batch:
+    """The first images of a batch: enough to judge a precision, fewer if they are large."""
     pixels = batch.images.shape[-2] * batch.images.shape[-1]
     return batch.first(min(CHECK_IMAGES, max(CHECK_PIXELS // pixels, LEAST_IMAGES)))
 
 
-def with_what_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result:
-    """``work(batch)``, or of its first half as often as memory runs out.  Raises RunError where a
-    single image is too much."""
+def halve_until_it_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result:
+    """``work(batch)``, with the batch halved whenever memory runs out.  Raises RunError if a single
+    image does not fit."""
     while True:
         try:
             return work(batch)
@@ -245,8 +245,7 @@ def with_what_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether there was too little memory, of a GPU or (where torch has no type for it) of the
-    machine."""
+    """Whether GPU or main memory ran out (torch has no exception type for main memory)."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
@@ -270,7 +269,7 @@ def _cache_path(
 
 
 def _digest(model: Detector) -> str:
-    """Of the weights: those of a checkpoint decide what overflows."""
+    """Hash of the weights, which decide what overflows."""
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():
         digest.update(tensor.cpu().contiguous().view(-1).numpy().tobytes())
@@ -278,7 +277,7 @@ def _digest(model: Detector) -> str:
 
 
 def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
-    """Trials of an earlier check of ``names``; None where there is none, or it cannot be read."""
+    """Trials of an earlier check of ``names``; None if there is none or it cannot be read."""
     try:
         rows = json.loads(path.read_text())
         trials = [
@@ -294,7 +293,7 @@ def _store(path: Path, trials: list[Trial]) -> None:
     try:
         write_json(path, [asdict(trial) for trial in trials])
     except OSError:
-        return  # a cache folder that cannot be written is no reason to stop
+        return  # an unwritable cache folder does not stop the run
 
 
 def report(decision: Decision, log: Log) -> None:
@@ -319,14 +318,13 @@ def report(decision: Decision, log: Log) -> None:
     log.table("AMP sanity check: one batch of this run, forward and backward", columns, rows)
     if not decision.cached:
         log.info(
-            f"the check took {decision.seconds:.1f} s, a first batch and the start of the kernels "
-            f"included; a step takes {base.step_ms / 1000:.2g} s in fp32"
+            f"the check took {decision.seconds:.1f} s, including the first batch and loading the "
+            f"kernels; a step takes {base.step_ms / 1000:.2g} s in fp32"
         )
     for name, reason in decision.objections.items():
         log.info(f"{name} was not tried: {reason}")
 
 
 def write_decision(path: Path, decision: Decision) -> None:
-    """amp.json: the decision and everything it rests on."""
-    data: dict[str, Any] = {"line": decision.line(), **asdict(replace(decision))}
-    write_json(path, plain(data))
+    """Write amp.json: the decision and all measurements."""
+    write_json(path, plain({"line": decision.line(), **asdict(decision)}))

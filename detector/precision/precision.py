@@ -3,9 +3,9 @@
 Mixed precision has three steps, all visible in step.py: casting (autocast around the forward pass),
 loss scaling (a GradScaler, needed by fp16 alone) and accumulation in float32 (master weights,
 gradients unscaled before clipping, float32 islands for decoding, IoU, assignment and loss).  There
-is one code path: the scaler is switched off where it is not needed, never absent.
+is one code path: where the scaler is not needed, it is disabled.
 
-How a precision is chosen stands in ladder.py, the evidence in sanity.py, the watch in guard.py.
+ladder.py chooses a precision, sanity.py checks it, guard.py watches it during training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """A decision.  name: fp32, bf16 or fp16; reason: in words, for the user."""
+    """name: fp32, bf16 or fp16.  reason: why it was chosen, for the user."""
 
     name: str
     device_type: str
@@ -38,15 +38,16 @@ class Precision:
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.name != "fp32")
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaling: without it, small fp16 gradients are lost to zero."""
+        """Loss scaling for fp16, whose small gradients would become zero; disabled for the
+        others."""
         return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
 
 
 def use_precision(amp: bool | str, meta: Meta, device: torch.device) -> Precision:
     """The precision of a forward pass with a trained checkpoint.
 
-    By default the one that it was validated in while training, if this device has it; otherwise
-    what ``amp`` names, or the first half precision that the device computes at full speed.
+    amp: ``checkpoint`` for the one it was validated in while training, if this device has it; the
+    name of a precision; True for the first half precision that the device computes at full speed.
     """
     traits = traits_of(device)
     if amp == "checkpoint":

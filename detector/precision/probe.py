@@ -1,10 +1,10 @@
-"""Instruments of the AMP sanity check: what autograd keeps, what a stage does to equal inputs.
+"""Measurements for the AMP sanity check: the error of a stage, and what autograd keeps.
 
-A detector with fresh batch norms is chaotic: a rounding error at the first layer grows by a tenth
-at every later one, so by the head the gradients of two *correct* precisions point in different
-directions.  Comparing them end to end would fail every precision there is.  So each stage is
-judged by itself: it gets the inputs and the output gradient of the float32 pass, and what it makes
-of them in the other precision is compared.  Then an error is an error of that stage.
+A detector with fresh batch norms is chaotic: a rounding error at the first layer grows by 10 % at
+every later one, so at the head the gradients of two *correct* precisions point in different
+directions.  An end-to-end comparison would reject every precision.  So each stage is measured by
+itself: it gets the inputs and the output gradient of the float32 pass, and its results in the other
+precision are compared with those in float32.  Then an error is an error of that stage.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from .precision import Precision
 class Recording:
     """One stage in the float32 pass: arguments, outputs and their gradients, by position.
 
-    learned: flat gradients [P] of its parameters; filled in after the backward pass (``learn``).
+    param_gradients: flat gradients [P] of its parameters, set by ``take_gradients``.
     """
 
     arguments: tuple[Any, ...] = ()
     outputs: list[Tensor] = field(default_factory=list)
     gradients: dict[int, Tensor] = field(default_factory=dict)
-    learned: Tensor | None = None
+    param_gradients: Tensor | None = None
 
-    def learn(self, module: nn.Module) -> None:
-        """Take the gradients that the backward pass left in ``module``."""
-        self.learned = flat_gradients(module)
+    def take_gradients(self, module: nn.Module) -> None:
+        """Store the gradients that the backward pass left in ``module``."""
+        self.param_gradients = flat_gradients(module)
 
 
 @dataclass(frozen=True)
 class StageError:
     """One stage in another precision, given equal inputs.
 
-    output: relative error of the outputs.  cosine: of the parameter gradients with float32's.
-    peak: largest output.  lost: share of the gradient numbers that became zero.  count: how many
-    numbers that is a share of.
+    output: relative error of the outputs.  cosine: of the parameter gradients with float32's. peak:
+    largest output.  lost: share of the non-zero gradient numbers that became zero.  count: how many
+    numbers are not zero in float32.
     """
 
     output: float
@@ -81,9 +81,9 @@ def replay(
     module: nn.Module, record: Recording, precision: Precision, scale: float = 1.0
 ) -> StageError:
     """Run a copy of ``module`` on the recorded inputs in ``precision``, send the recorded gradient
-    back, and compare with what float32 made of them."""
-    reference = record.learned
-    assert reference is not None, "the recording has no gradients yet: call learn"
+    back, and compare with the float32 pass."""
+    reference = record.param_gradients
+    assert reference is not None, "call take_gradients first"
     found, outputs = _gradients(module, record, precision, scale)
     exact = torch.cat([t.flatten() for t in record.outputs])
     mixed = torch.cat([t.flatten().float() for t in outputs])
@@ -113,14 +113,14 @@ def _gradients(
 
 
 def flat_gradients(module: nn.Module) -> Tensor:
-    """Gradients [P] float32 of the parameters that learn; zero where nothing came back."""
+    """Gradients [P] float32 of the parameters that require them; 0 if a parameter has none."""
     learning = [p for p in module.parameters() if p.requires_grad]
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
     return torch.cat([g.flatten().float() for g in grads])
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
-    """Cosine of two flat gradients; 1 where both are zero, 0 where one is, or is not finite."""
+    """Cosine of two flat gradients; 1 if both are zero, 0 if one is zero or not finite."""
     lengths = torch.stack((a.norm(), b.norm()))
     if not lengths.isfinite().all():
         return 0.0
@@ -143,7 +143,7 @@ def _detached(value: Any) -> Any:
 
 
 class SavedBytes:
-    """Sum of the storages that autograd kept."""
+    """Bytes of the storages that autograd kept."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -151,9 +151,10 @@ class SavedBytes:
 
 @contextmanager
 def count_saved_bytes(model: nn.Module) -> Iterator[SavedBytes]:
-    """Count what autograd saves for the backward pass: each storage once, parameters not at all."""
+    """Count the bytes that autograd saves for the backward pass: each storage once, no
+    parameters."""
     counted, saved = {p.untyped_storage().data_ptr() for p in model.parameters()}, SavedBytes()
-    kept: list[Tensor] = []  # a freed storage's address may be given out again: hold them all
+    kept: list[Tensor] = []  # a freed address could be used again: keep all storages alive
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

@@ -1,20 +1,21 @@
-"""The AMP sanity check: evidence on the very model, data and device of a run, before it starts.
+"""The AMP sanity check: measures precisions on the model, data and device of a run before it
+starts.
 
 One real batch goes forward and backward through a copy of the model, in float32 and in each
-candidate precision.  Compared are
+candidate precision.  These are compared:
 
-- the loss (relative difference) of the whole and, on equal features, of the head alone; and
+- the loss (relative difference) of the whole model and of the head alone on equal features, and
   whether every gradient is finite;
-- every stage by itself, on equal inputs (probe.py says why): error of its output, cosine of its
-  gradient with float32's, share of gradient numbers lost to zero without and with loss scaling;
-- the boxes that the head says, in cells of their level, on equal features;
+- every stage by itself, on equal inputs (the reason is in probe.py): error of its output, cosine of
+  its gradient with float32's, share of gradient numbers lost to zero without and with loss scaling;
+- the boxes of the head on equal features, in cells of their level;
 - the time of a step, and the bytes that autograd keeps for the backward pass.
 
-All passes share the positives that the float32 pass was assigned: the assigner ranks nearly equal
-points, and a tie that falls the other way is no error of arithmetic.  The check works on copies and
-puts the random state back: the run starts as if nothing had happened.
+All passes use the assignment of the float32 pass: the assigner ranks nearly equal points, and a
+different choice between two equal ones is not an arithmetic error.  The check works on copies and
+restores the random state, so the run is not affected.
 
-Left out is what only many steps can show; the guard (guard.py) watches for it.
+Problems that only appear after many steps are left to the guard (guard.py).
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ MAX_BOX_ERROR = 0.5
 MAX_LOST = 0.05
 FIRST_SCALE = 2.0**16
 LAST_SCALE = 2.0**4
-CLEARLY = 1.15
-"""Thresholds; why each is what it is stands in docs/mixed-precision.md."""
+CLEAR_SPEEDUP = 1.15
+"""Thresholds; docs/mixed-precision.md explains each of them."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one precision did with the batch.
+    """The measurements of one precision.
 
     loss_error: relative to float32.  head_loss_error: likewise, of the head and the loss alone, on
-    the features of the float32 pass.  scale: loss scale that gave finite gradients.  stages: each
-    stage on equal inputs.  unscaled_lost: share of gradient numbers lost without loss scaling.
-    box_error: in cells (``_box_error``).  step_ms: forward, loss and backward.  saved_bytes: kept
-    by autograd for the backward pass.  peak_bytes: of device memory (CUDA only).  problem: why not
-    to use it, or None.
+    the features of the float32 pass.  scale: loss scale that gave finite gradients.  stages: errors
+    of each stage on equal inputs.  unscaled_lost: share of gradient numbers lost without loss
+    scaling. box_error: in cells (``_box_error``).  step_ms: forward, loss and backward.
+    saved_bytes: kept by autograd for the backward pass.  peak_bytes: of device memory (CUDA only).
+    problem: why it must not be used, or None.
     """
 
     precision: str
@@ -78,13 +79,13 @@ class Trial:
 
     @property
     def lost(self) -> float:
-        """Share of all gradient numbers that are zero and should not be, with loss scaling."""
+        """Share of all gradient numbers that became zero although loss scaling was used."""
         return _weighted(self.stages)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Raw outcome of one forward and backward pass."""
+    """Raw results of one forward and backward pass."""
 
     loss: float
     finite: bool
@@ -104,8 +105,8 @@ class SanityCheck:
         self.criterion.frozen = {}
 
     def run(self, names: tuple[str, ...]) -> list[Trial]:
-        """A Trial for float32 and one for each name.  Raises torch's OutOfMemoryError."""
-        with untouched(self.device):
+        """Trials of float32 and of each name, in this order.  Raises torch's OutOfMemoryError."""
+        with preserved_state(self.device):
             reference = self._pass("fp32", 1.0)
             results = {name: self._search_scale(name) for name in names}
             times = self._time(("fp32", *names))
@@ -136,7 +137,7 @@ class SanityCheck:
         (loss * scale).backward()
         for stage, record in records.items():
             if _learns(stages[stage]):
-                record.learn(stages[stage])
+                record.take_gradients(stages[stage])
         peak = torch.cuda.max_memory_allocated(self.device) - before if cuda else 0
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         finite = all(bool(x.isfinite().all()) for x in (loss, *grads))
@@ -157,7 +158,7 @@ class SanityCheck:
         }
 
     def _heads(self, name: str, reference: Pass) -> dict[str, Predictions]:
-        """What the head says in a precision about the features of the float32 pass."""
+        """Predictions of the head in a precision, from the features of the float32 pass."""
         head = copy.deepcopy(self.model.head).train()
         with torch.no_grad(), Precision(name, self.device.type, "checked").autocast():
             return {
@@ -167,9 +168,9 @@ class SanityCheck:
             }
 
     def _box_error(self, heads: dict[str, Predictions], reference: Pass) -> float:
-        """99th percentile of how far a side of a box at a positive point moves, in cells of the
-        point's level; of a box longer than ten cells, in tenths of it: what is a step for a small
-        box is none for a large one."""
+        """99th percentile of the shift of a box side at positive points, in cells of the point's
+        level.  For a box longer than ten cells the unit is a tenth of the box, because the same
+        shift matters less for a large box."""
         worst = [0.0]
         for branch, assignment in (self.criterion.frozen or {}).items():
             positives = assignment.positives()
@@ -185,10 +186,11 @@ class SanityCheck:
         return max(worst)
 
     def _time(self, names: tuple[str, ...], rounds: int = 4) -> dict[str, float]:
-        """Milliseconds of forward, loss and backward, in turns: the best of at most ``rounds``.
+        """Milliseconds of forward, loss and backward: the best of up to ``rounds`` interleaved
+        rounds.
 
-        One is enough where every candidate is clearly faster than float32 (the passes before have
-        warmed up the kernels); where it is close, something else may have run.
+        One round is enough if every candidate is clearly faster than float32.  Otherwise more are
+        needed, because other programs may have slowed one down.
         """
         model = copy.deepcopy(self.model).train()
         best = dict.fromkeys(names, math.inf)
@@ -200,7 +202,7 @@ class SanityCheck:
                 synchronize(self.device)
                 best[name] = min(best[name], (time.perf_counter() - started) * 1000)
                 model.zero_grad(set_to_none=True)
-            if all(best[name] * CLEARLY <= best[names[0]] for name in names[1:]):
+            if all(best[name] * CLEAR_SPEEDUP <= best[names[0]] for name in names[1:]):
                 break
         return best
 
@@ -228,9 +230,9 @@ class SanityCheck:
 
 
 def find_problem(trial: Trial) -> str | None:
-    """The first threshold that a trial fails, in words; None where it passes all.
+    """The first threshold that a trial fails, as text; None if it passes all.
 
-    A stage that fails by itself is named before what it does to the whole.
+    A stage that fails by itself is reported before its effect on the whole model.
     """
     for name, stage in trial.stages.items():
         if problem := _stage_problem(name, stage):
@@ -258,15 +260,15 @@ def _stage_problem(name: str, stage: StageError) -> str | None:
         return f"the output of {name} is off by {stage.output:.1%} (at most {MAX_OUTPUT_ERROR:.0%})"
     if not stage.cosine >= MIN_COSINE:
         return (
-            f"the gradient of {name} points elsewhere "
+            f"the gradient of {name} has another direction "
             f"(cosine {stage.cosine:.3f}, at least {MIN_COSINE})"
         )
     return None
 
 
 @contextmanager
-def untouched(device: torch.device) -> Iterator[None]:
-    """Random states and the CUDA memory pool are afterwards as before."""
+def preserved_state(device: torch.device) -> Iterator[None]:
+    """Restore random states and CUDA memory statistics at the end."""
     cuda = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=cuda):
@@ -278,7 +280,7 @@ def untouched(device: torch.device) -> Iterator[None]:
 
 
 def _learns(part: nn.Module) -> bool:
-    """Whether any of it is not frozen."""
+    """Whether any parameter is not frozen."""
     return any(parameter.requires_grad for parameter in part.parameters())
 
 

@@ -1,4 +1,4 @@
-"""What a device is known to do with half precision, before anything is run on it.
+"""Known facts about half precision on a device, before anything runs on it.
 
 A verdict here is a fact about the hardware with its reason; whether a precision is right and faster
 for *this* model is measured in sanity.py.  Devices are described by a small record, so that

@@ -32,5 +32,5 @@ def _devices() -> list[torch.device]:
 
 
 def _describe(device: torch.device) -> dict[str, Any]:
-    native = ["fp32", *candidates(traits_of(device))]  # those that amp=True tries here
+    native = ["fp32", *candidates(traits_of(device))]  # those that amp=True tries
     return {"device": describe_device(device), "native": native}

@@ -1,4 +1,4 @@
-"""Which rank of a run this process is, as the launcher's environment variables say."""
+"""The rank of this process in a run, from the launcher's environment variables."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from yolodet.detector.losses.assign import (
     Assigner,
     Assignment,
     assign,
-    best_of_each,
-    by_group,
     candidate_pairs,
-    settle_conflicts,
+    resolve_conflicts,
+    sort_by_group,
+    top_k_per_group,
 )
 from yolodet.detector.losses.detection import DetectionLoss, Gains, distribution_focal_loss
 from yolodet.detector.losses.iou import matched_ciou
@@ -159,9 +159,9 @@ def test_one_sort_by_group_equals_two(seed: int) -> None:
     value[2::50] = 1e-42  # not a normal number
     order = value.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
-    assert torch.equal(by_group(group, value), order)
+    assert torch.equal(sort_by_group(group, value), order)
     high = group + 2**31 - 50
-    assert torch.equal(by_group(high, value), order)
+    assert torch.equal(sort_by_group(high, value), order)
 
 
 def test_best_of_each_and_conflicts() -> None:
@@ -172,12 +172,12 @@ def test_best_of_each_and_conflicts() -> None:
         (1, [[1], [], [3]]),
         (9, [[1, 2, 0], [], [3, 4]]),
     ):
-        picked, there = best_of_each(group, value, k, 3)
+        picked, there = top_k_per_group(group, value, k, 3)
         assert [row[here].tolist() for row, here in zip(picked, there, strict=True)] == expected
     slot = torch.tensor([[4, 2, 4], [4, 7, 2]])
     overlap = torch.tensor([[0.2, 0.1, 0.9], [1.0, 0.3, 0.1]])
     there = torch.tensor([[True, True, True], [False, True, True]])
-    remains = settle_conflicts(slot, overlap, there)
+    remains = resolve_conflicts(slot, overlap, there)
     assert remains.tolist() == [[False, True, True], [False, True, False]]
 
 

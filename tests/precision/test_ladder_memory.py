@@ -177,7 +177,7 @@ def test_a_large_batch_is_checked_in_part(checks: Checks) -> None:
 def test_large_images_are_checked_in_smaller_parts(count: int, side: int, checked: int) -> None:
     images = torch.empty(count, 3, side, side, dtype=torch.uint8, device="meta")
     batch = replace(make_batch(count), images=images)
-    assert len(ladder.part_to_check(batch)) == checked
+    assert len(ladder.images_to_check(batch)) == checked
 
 
 # ---------------------------------------------------------------- with the real check

@@ -107,7 +107,7 @@ def test_a_check_costs_two_passes_a_precision_and_a_replay(
     calls = []
     checked = SanityCheck(fresh_detector(), make_criterion(), make_batch(2))
     whole = checked._loss
-    monkeypatch.setattr(sanity, "CLEARLY", 0.0)
+    monkeypatch.setattr(sanity, "CLEAR_SPEEDUP", 0.0)
     monkeypatch.setattr(checked, "_loss", lambda m, n: (calls.append(n), whole(m, n))[1])
     trials = checked.run(names)
     assert [trial.precision for trial in trials] == ["fp32", *names]

@@ -115,7 +115,7 @@ def one_to_one_head_detached() -> None:
         cut = self.training and name == ONE_TO_ONE
         return tuple(x.detach() for x in features) if cut else features
 
-    wrap(detector.Detector, "_view", lambda right: view)
+    wrap(detector.Detector, "_features_of", lambda right: view)
 
 
 def share(branch: str, value: float) -> None:
@@ -140,7 +140,7 @@ def progress_never_told() -> None:
 
 @breaks("the assigner picks points of a box at random")
 def assigner_at_random() -> None:
-    right = assign.best_of_each
+    right = assign.top_k_per_group
     put(right, lambda group, value, k, n: right(group, torch.rand_like(value), k, n))
 
 
@@ -159,7 +159,7 @@ def one_to_one_head_keeps_many() -> None:
 
 @breaks("a point between two boxes answers for both")
 def conflicts_not_settled() -> None:
-    put(assign.settle_conflicts, lambda slot, overlap, there: there)
+    put(assign.resolve_conflicts, lambda slot, overlap, there: there)
 
 
 # ---------------------------------------------------------------- images and boxes

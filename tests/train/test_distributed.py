@@ -34,7 +34,7 @@ from tiny import (
 )
 from torch import nn
 from yolodet.detector.options.errors import UsageError
-from yolodet.detector.precision.agree import agree, united
+from yolodet.detector.precision.agree import agree, merge_objections
 from yolodet.detector.run.folder import LAST
 from yolodet.detector.run.ranks import ALONE
 from yolodet.detector.train import data_parallel
@@ -191,8 +191,8 @@ def test_a_precision_is_as_fast_as_on_the_slowest_rank_and_as_bad_as_on_the_wors
 
 
 def test_what_is_known_against_one_device_counts_for_all() -> None:
-    assert united([{"fp16": "slow"}, {}]) == {"fp16": "slow"}
-    both = united([{"fp16": "slow"}, {"fp16": "broken", "bf16": "emulated"}])
+    assert merge_objections([{"fp16": "slow"}, {}]) == {"fp16": "slow"}
+    both = merge_objections([{"fp16": "slow"}, {"fp16": "broken", "bf16": "emulated"}])
     assert both == {"fp16": "slow", "bf16": "rank 1: emulated"}
 
 

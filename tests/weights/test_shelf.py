@@ -63,7 +63,7 @@ def test_a_look_into_a_checkpoint_takes_no_large_package(
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "license: MIT" in run.stdout and "checksum: right" in run.stdout
+    assert "license: MIT" in run.stdout and "checksum: correct" in run.stdout
 
 
 def test_everything_about_a_checkpoint_is_there(five_megabytes: Path, capsys) -> None:
@@ -166,5 +166,5 @@ def test_a_malicious_file_is_refused_by_name(folder: Path, capsys) -> None:
     torch.save({"model": Evil()}, "evil.pt")
     for typed in ("info evil.pt", "weights info evil.pt", "weights convert evil.pt x.safetensors"):
         said = refused(capsys, *typed.split(), code=1)
-        assert "it wants to call" in said and "print" in said and "Nothing was run" in said
+        assert "it asks to call" in said and "print" in said and "Nothing was run" in said
     assert not (folder / "x.safetensors").exists()

@@ -16,9 +16,9 @@ __all__ = ["ImportFailed", "ImportedWeights", "RefusedPickle", "import_checkpoin
 def import_checkpoint(path: Path | str, which: str = "ema") -> ImportedWeights:
     """Read a checkpoint of Ultralytics, YOLOv9 (MIT) or YOLOX; nothing in it is executed.
 
-    which: "ema" takes the averaged weights where the file has both, "raw" the others.  Raises
-    RefusedPickle, with the name, where the file wants something called; ImportFailed where it is
-    damaged or of another project.
+    which: "ema" for the averaged weights if the file has both kinds, "raw" for the others.  Raises
+    RefusedPickle if the file asks to call a function; ImportFailed if it is damaged or comes from
+    another project.
     """
     path = Path(path)
     if which not in ("ema", "raw"):
@@ -36,6 +36,6 @@ def import_checkpoint(path: Path | str, which: str = "ema") -> ImportedWeights:
                 ) from error
             return replace(imported, provenance={**imported.provenance, "file": path.name})
     raise ImportFailed(
-        f"{path} is a PyTorch file of an unknown kind: known are Ultralytics YOLO26, YOLO11 and "
+        f"{path} is a PyTorch file of an unknown kind: det reads Ultralytics YOLO26, YOLO11 and "
         "YOLOv8, YOLOv9 of MultimediaTechLab, and YOLOX"
     )

@@ -1,4 +1,4 @@
-"""What can be wrong with another project's checkpoint, and how its names are spelled out."""
+"""Errors of importing another project's checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...files.errors import DetError
 
 @dataclass(frozen=True)
 class Name:
-    """A global of the file: module and qualified name.  It is text; nothing was imported."""
+    """A global that the pickle names: module and qualified name, as text; it is never imported."""
 
     module: str
     name: str
@@ -20,22 +20,22 @@ class Name:
 
 
 class ImportFailed(DetError):
-    """The file is no checkpoint that can be read; the message names the file and what is wrong."""
+    """The file cannot be imported; the message names the file and the reason."""
 
 
 class RefusedPickle(ImportFailed):
-    """The file asks to run code; ``wanted`` is what it wanted to call, and nothing was called."""
+    """The file asks to call ``wanted``, which is not allowed; nothing was called."""
 
     def __init__(self, path: Path, wanted: object, how: str = "") -> None:
-        self.wanted = spell(wanted)
+        self.wanted = printable(wanted)
         super().__init__(
-            f"{path} is refused: it wants to call {self.wanted}{f' ({how})' if how else ''}, which "
-            "reading weights never needs. Nothing was run. Do not load this file with torch.load."
+            f"{path} is refused: it asks to call {self.wanted}{f' ({how})' if how else ''}, which "
+            "weights do not need. Nothing was run. Do not load this file with torch.load."
         )
 
 
-def spell(value: object) -> str:
-    """A short text for a value of a file: never a walk through what it holds."""
+def printable(value: object) -> str:
+    """A short text for a value of a file; containers are not opened."""
     if isinstance(value, str | Name):
         return str(value)[:200]
     return f"a value of type {type(value).__name__}"

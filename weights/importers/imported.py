@@ -16,7 +16,7 @@ from ..architecture import model_name
 from .errors import ImportFailed
 
 NORM_EPS = 1e-3
-"""Of every batch norm in the models the tensors are for."""
+"""The epsilon of every batch norm in our models."""
 
 Tensors = dict[str, torch.Tensor]
 
@@ -25,12 +25,11 @@ Tensors = dict[str, torch.Tensor]
 class ImportedWeights:
     """Weights of another project under our names.
 
-    family and size: which model they are for.  class_names: None where the file has none.
-    tensors: float32 (counters int64), a whole state dict of the model unless ``notes`` says so.
-    license: SPDX name of the license of the project the weights come from.  provenance: plain facts
-    about the source.  preprocess: what the model was trained on; the Detector of the family does
-    color order and range itself.
-    notes: remarks for the user, one sentence each.
+    family, size: of the model to build.  class_names: None if the file has none.  tensors: float32
+    (counters int64), a complete state dict unless ``notes`` says otherwise.  license: SPDX name of
+    the source project's license.  provenance: facts about the source.  preprocess: the input that
+    the model was trained on; the Detector converts color order and range itself.  notes: remarks
+    for the user, one sentence each.
     """
 
     family: str
@@ -50,7 +49,10 @@ class ImportedWeights:
 
 
 def rename(tensors: Mapping[str, torch.Tensor], new_name: Callable[[str], str | None]) -> Tensors:
-    """Tensors under new names, in float32; None drops one.  ImportFailed where names collide."""
+    """Tensors under new names, in float32; a new name of None drops the tensor.
+
+    Raises ImportFailed if two tensors get the same name.
+    """
     renamed: Tensors = {}
     for name, tensor in tensors.items():
         target = new_name(name)
@@ -65,10 +67,10 @@ def rename(tensors: Mapping[str, torch.Tensor], new_name: Callable[[str], str | 
 
 
 def unfuse(tensors: Tensors) -> Tensors:
-    """Give fused convolutions a batch norm that does nothing but add their bias.
+    """Replace the bias of each fused convolution by a batch norm that adds only this bias.
 
-    A file with folded norms then loads into the same model as any other.  Before it is trained, the
-    norms need statistics (``detector/train/statistics.py``).
+    So a file with folded norms loads into the same model as any other.  Before training, the norms
+    need statistics (``detector/train/statistics.py``).
     """
     whole: Tensors = {}
     for name, tensor in tensors.items():

@@ -1,7 +1,8 @@
-"""A pickle machine that imports nothing and calls nothing the file names.
+"""A pickle interpreter that never imports or calls what the file names.
 
-It walks the opcodes as Python's unpickler would.  A global becomes an inert ``Name``, an object of
-a known module class a ``Stub``, a call goes to our own table in ``rebuild``; any other is refused.
+It executes the opcodes like Python's unpickler, with three differences: a global becomes a ``Name``
+(text), an object of a known module class becomes a ``Stub``, and a call is looked up in our own
+table in ``rebuild``.  Everything else is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .rebuild import Stub, is_module_class, plain_key, rebuild
 from .storages import Storages
 
 MAX_COPIED = 50_000_000
-"""Most items that calls may copy: a few bytes of a file must not fill the memory."""
+"""Limit of items that calls may copy, so that a small file cannot fill the memory."""
 
 _MARK = object()
 _SIZED = (str, bytes, list, tuple, dict, set, frozenset)
@@ -40,7 +41,7 @@ _IGNORED = frozenset(("PROTO", "FRAME"))
 
 @dataclass
 class Machine:
-    """One pickle after another.  path: the file, for messages.  storages: where tensors live."""
+    """Interprets pickles.  path: the file, for messages.  storages: the numbers of the tensors."""
 
     path: Path
     storages: Storages
@@ -53,7 +54,7 @@ class Machine:
         return self.run_next(io.BytesIO(pickle))
 
     def run_next(self, stream: io.BytesIO) -> Any:
-        """The value of the next pickle of a stream; the stream stands behind it afterwards."""
+        """The value of the next pickle of a stream, which is left at the end of that pickle."""
         self.stack, self.memo = [], {}
         try:
             for opcode, argument, _ in pickletools.genops(stream):
@@ -65,7 +66,7 @@ class Machine:
         raise ImportFailed(f"{self.path} holds a pickle without an end")
 
     def _step(self, name: str, argument: Any) -> None:
-        """Do one opcode."""
+        """Execute one opcode."""
         if name in _VALUES:
             self.stack.append(argument)
         elif name in _CONSTANTS:
@@ -172,11 +173,11 @@ class Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         self.copied += sum(len(a) for a in _expect(arguments, tuple) if isinstance(a, _SIZED))
         if self.copied > MAX_COPIED:
-            raise ImportFailed(f"{self.path} is refused: it unpacks to far more than it holds")
+            raise ImportFailed(f"{self.path} is refused: it unpacks to far more than it stores")
         self.stack.append(rebuild(self.path, function, arguments))
 
     def _op_newobj(self, _: Any) -> None:
-        self.stack.pop()  # the arguments: a stub is made without any
+        self.stack.pop()  # the arguments, which a stub does not need
         kind = self.stack.pop()
         self.stack.append(self._stub(kind, "create"))
 
@@ -201,16 +202,16 @@ class Machine:
             target.set_state(state)
         elif isinstance(target, Name):
             raise RefusedPickle(self.path, target, "with a state")
-        # Attributes of a dictionary or a tensor (state_dict's _metadata) say nothing about weights.
+        # Attributes of a dictionary or a tensor (state_dict's _metadata) hold no weights: ignored.
 
 
 def _expect(value: Any, kind: type) -> Any:
-    """``value``, which must be of exactly this type or an ordered relative of it."""
+    """``value``.  Raises TypeError if it is not of this type."""
     if not isinstance(value, kind):
         raise TypeError(f"a {kind.__name__} was expected, not {type(value).__name__}")
     return value
 
 
 def _pairs(items: list[Any]) -> Iterable[tuple[Any, Any]]:
-    """Keys and values in turn -> pairs."""
+    """[key, value, key, value, ...] -> pairs."""
     return zip(map(plain_key, items[::2]), items[1::2], strict=True)

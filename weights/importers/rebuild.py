@@ -1,8 +1,7 @@
-"""The few calls a checkpoint may ask for, done by us: tensors, containers, numbers of NumPy.
+"""The calls that a checkpoint may ask for: they make tensors, containers and NumPy numbers.
 
-A ``Name`` is a global as the file spells it, never imported.  A ``Stub`` stands for an object of a
-module class.  ``CALLABLE`` maps each allowed name to a function of this file; there is no other way
-from a file to a call.
+``CALLABLE`` maps each allowed name to a function of this file, which does the work instead; no
+other call of a file is possible.  A ``Stub`` replaces an object of a module class.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .errors import ImportFailed, Name, RefusedPickle, spell
+from .errors import ImportFailed, Name, RefusedPickle, printable
 from .storages import DTYPES, Storage
 
 _DTYPE_NAMES = {str(dtype): dtype for dtype in set(DTYPES.values())}
@@ -28,13 +27,13 @@ _NUMPY_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "
 
 @dataclass(eq=False)
 class Stub:
-    """An object of a foreign class: its class's name and its attributes."""
+    """Replaces an object of another project's class: the name of the class and the attributes."""
 
     kind: Name
     state: dict[Any, Any] = field(default_factory=dict)
 
     def set_state(self, state: Any) -> None:
-        """Take the attributes of a pickled object: a dictionary, or one of slots beside it."""
+        """Set attributes from a pickled state: a dictionary, or a pair (dictionary, slots)."""
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, dict):
                 self.state.update(part)
@@ -43,7 +42,7 @@ class Stub:
 
 
 def is_module_class(name: Name) -> bool:
-    """Whether objects of this class are held as stubs: classes of model code, without any dots."""
+    """Whether objects of this class become stubs: classes of model code, not nested ones."""
     if str(name) in _PLAIN_CLASSES:
         return True
     return (
@@ -52,7 +51,7 @@ def is_module_class(name: Name) -> bool:
 
 
 def rebuild(path: Path, function: Any, arguments: tuple[Any, ...]) -> Any:
-    """What an allowed call gives; RefusedPickle, by name, for any other."""
+    """The result of an allowed call.  Raises RefusedPickle for any other."""
     handler = CALLABLE.get(str(function)) if isinstance(function, Name) else None
     if handler is None:
         raise RefusedPickle(path, function)
@@ -60,12 +59,12 @@ def rebuild(path: Path, function: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 def _tensor(path: Path, arguments: tuple[Any, ...]) -> torch.Tensor:
-    """A view (storage, offset, size, stride, ...) of a storage, checked against its length."""
+    """(storage, offset, size, stride, ...) -> a view of the storage, within its bounds."""
     storage, offset, size, stride = arguments[:4]
     size, stride = tuple(size), tuple(stride)
     numbers = (offset, *size, *stride)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ImportFailed(f"{path} is damaged: a tensor with an impossible shape")
+        raise ImportFailed(f"{path} is damaged: a tensor has an impossible shape")
     values = storage.values
     count = 1
     for extent in size:
@@ -77,36 +76,35 @@ def _tensor(path: Path, arguments: tuple[Any, ...]) -> torch.Tensor:
 
 
 def _tensor_v3(path: Path, arguments: tuple[Any, ...]) -> torch.Tensor:
-    """As ``_tensor`` with a dtype: (storage, offset, size, stride, grad, hooks, dtype, ...)."""
-    storage, dtype = arguments[0], _DTYPE_NAMES.get(spell(arguments[6]))
+    """(storage, offset, size, stride, grad, hooks, dtype, ...) -> a tensor of this dtype."""
+    storage, dtype = arguments[0], _DTYPE_NAMES.get(printable(arguments[6]))
     if dtype is None or not isinstance(storage, Storage):
-        raise ImportFailed(f"{path} holds a tensor of the unsupported type {spell(arguments[6])}")
-    raw = storage.values.view(torch.uint8)
-    typed = raw.view(dtype)
+        raise ImportFailed(f"{path} has a tensor of unsupported type {printable(arguments[6])}")
+    typed = storage.values.view(torch.uint8).view(dtype)
     return _tensor(path, (Storage(dtype, typed), *arguments[1:4]))
 
 
 def _first(path: Path, arguments: tuple[Any, ...]) -> torch.Tensor:
-    """A parameter is its tensor."""
+    """(tensor, ...) -> the tensor of a parameter."""
     if not isinstance(arguments[0], torch.Tensor):
         raise ImportFailed(f"{path} is damaged: a parameter without a tensor")
     return arguments[0]
 
 
 def _typed(path: Path, arguments: tuple[Any, ...]) -> Any:
-    """A tensor with Python attributes: (function, type, arguments, state)."""
+    """(function, type, arguments, state) -> a tensor; its Python attributes are ignored."""
     return rebuild(path, arguments[0], arguments[2])
 
 
 def _reconstructed(path: Path, arguments: tuple[Any, ...]) -> Stub:
-    """An object pickled by an old protocol: (class, base, state)."""
+    """(class, base, state), the old protocol's way to make an object -> a stub."""
     if not isinstance(arguments[0], Name) or not is_module_class(arguments[0]):
         raise RefusedPickle(path, arguments[0], "to create an object")
     return Stub(arguments[0])
 
 
 def plain_key(value: Any) -> Any:
-    """A key: a plain value or a flat tuple of such, so that hashing it is no work to speak of."""
+    """``value`` if it is plain or a flat tuple of plain values, so that hashing it is cheap."""
     for part in value if isinstance(value, tuple) else (value,):
         if not isinstance(part, str | int | float | bytes | Name | None):
             raise TypeError(f"a {type(part).__name__} as a key")
@@ -114,7 +112,7 @@ def plain_key(value: Any) -> Any:
 
 
 def _sequence(kind: type) -> Callable[[Path, tuple[Any, ...]], Any]:
-    """A list or tuple of the elements of another container."""
+    """Makes a list or tuple of the elements of another container."""
 
     def make(path: Path, arguments: tuple[Any, ...]) -> Any:
         return kind(_elements(arguments))
@@ -123,7 +121,7 @@ def _sequence(kind: type) -> Callable[[Path, tuple[Any, ...]], Any]:
 
 
 def _unique(kind: type) -> Callable[[Path, tuple[Any, ...]], Any]:
-    """A set of plain values."""
+    """Makes a set of plain values."""
 
     def make(path: Path, arguments: tuple[Any, ...]) -> Any:
         return kind(plain_key(value) for value in _elements(arguments))
@@ -132,31 +130,31 @@ def _unique(kind: type) -> Callable[[Path, tuple[Any, ...]], Any]:
 
 
 def _mapping(path: Path, arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """A dictionary, from pairs or from another one."""
+    """A dictionary, from pairs or from another dictionary."""
     if arguments and isinstance(arguments[0], dict):
         return dict(arguments[0])
     return {plain_key(key): value for key, value in _elements(arguments)}
 
 
 def _elements(arguments: tuple[Any, ...]) -> Iterable[Any]:
-    """What a container is made of: nothing, or one other container."""
+    """The elements of the container that is the only argument; () without an argument."""
     if arguments and not isinstance(arguments[0], list | tuple | set | frozenset | dict):
         raise TypeError(f"a container made of a {type(arguments[0]).__name__}")
     return arguments[0] if arguments else ()
 
 
 def _text(path: Path, arguments: tuple[Any, ...]) -> str:
-    """A path or a device, kept as its words."""
+    """A path or a device, as text."""
     return "/".join(str(part) for part in arguments if isinstance(part, str | int))
 
 
 def _default_dict(path: Path, arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """A dictionary; what it would call for a missing key is left out."""
+    """A dictionary without its default factory."""
     return {}
 
 
 def _encoded(path: Path, arguments: tuple[Any, ...]) -> bytes:
-    """Bytes, as protocol 2 spells them: (text, "latin1")."""
+    """(text, "latin1"), as protocol 2 writes bytes -> bytes."""
     text, encoding = arguments
     if not isinstance(text, str) or encoding != "latin1":
         raise RefusedPickle(path, "_codecs.encode", "with another encoding than latin1")
@@ -164,17 +162,17 @@ def _encoded(path: Path, arguments: tuple[Any, ...]) -> bytes:
 
 
 def _numpy_dtype(path: Path, arguments: tuple[Any, ...]) -> Stub:
-    """A dtype by its code, such as f8."""
-    return Stub(Name("numpy", "dtype"), {"code": spell(arguments[0])})
+    """(code such as "f8", ...) -> a stub with the code."""
+    return Stub(Name("numpy", "dtype"), {"code": printable(arguments[0])})
 
 
 def _numpy_scalar(path: Path, arguments: tuple[Any, ...]) -> Any:
-    """One little-endian number: (dtype, bytes)."""
+    """(dtype, bytes) -> one little-endian number."""
     kind, data = arguments
     code = kind.state.get("code") if isinstance(kind, Stub) else None
     layout = _NUMPY_FORMATS.get(str(code).lstrip("<|="))
     if layout is None or not isinstance(data, bytes) or len(data) != struct.calcsize(layout):
-        raise ImportFailed(f"{path} holds a NumPy value of the unsupported type {spell(code)}")
+        raise ImportFailed(f"{path} holds a NumPy value of the unsupported type {printable(code)}")
     return struct.unpack("<" + layout, data)[0]
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a checkpoint: storages by key, from the archive or from the end of the stream."""
+"""The numbers of a checkpoint's tensors: storages by key, read from a zip archive or a stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .errors import ImportFailed, Name, RefusedPickle, spell
+from .errors import ImportFailed, Name, RefusedPickle, printable
 
 DTYPES = {
     "DoubleStorage": torch.float64,
@@ -30,14 +30,14 @@ DTYPES = {
 
 @dataclass
 class Storage:
-    """Numbers of the file that tensors are views of."""
+    """Numbers of the file; tensors are views of them."""
 
     dtype: torch.dtype
     values: torch.Tensor
 
 
 class Storages:
-    """Storages by key: read from an archive when first asked for, or filled from a stream later."""
+    """Storages by key: read from an archive at first use, or from a stream (``fill``)."""
 
     def __init__(self, path: Path, read: Callable[[str], bytes] | None) -> None:
         self.path = path
@@ -63,7 +63,7 @@ class Storages:
 
     def _make(self, key: str, dtype: torch.dtype, numel: int) -> Storage:
         size = numel * dtype.itemsize
-        if self.read is None:  # the numbers stand behind the pickles: tensors are filled later
+        if self.read is None:  # the numbers come after the pickles: ``fill`` reads them
             self._bytes += size
             if self._bytes > self.path.stat().st_size:
                 raise ImportFailed(
@@ -80,10 +80,10 @@ class Storages:
         return Storage(dtype, values)
 
     def fill(self, stream: io.BytesIO, keys: list[Any]) -> None:
-        """Read the numbers behind the pickles: for each key a count (int64) and the bytes."""
+        """Read the numbers that follow the pickles: per key a count (int64) and the bytes."""
         for key in keys:
             if not isinstance(key, str) or key not in self._made:
-                raise ImportFailed(f"{self.path} is damaged: an unknown storage {spell(key)}")
+                raise ImportFailed(f"{self.path} is damaged: an unknown storage {printable(key)}")
             storage = self._made[key]
             (count,) = struct.unpack("<q", _exactly(stream, 8, self.path))
             if count != len(storage.values):

@@ -1,8 +1,8 @@
-"""Detection checkpoints of Ultralytics: YOLO26, YOLO11 and YOLOv8, from a user's own file.
+"""Detection checkpoints of Ultralytics: YOLO26, YOLO11 and YOLOv8.
 
 Such a file holds a pickled model; ``unpickle`` turns it into stubs, and this module walks the stubs
-for tensors and class names.  A plain state dict is taken too.  Left out: other tasks, models with a
-changed graph (P2, P6), YOLOv10 and older.
+for tensors and class names.  A plain state dict is read too.  Not supported: other tasks, models
+with a changed graph (P2, P6), YOLOv10, YOLOv7 and older.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def matches(content: object) -> bool:
 def convert(content: dict[str, Any], which: str = "ema") -> ImportedWeights:
     """The weights under our names.
 
-    which: "ema" takes the averaged weights where the file has them, "raw" the others.  Raises
+    which: "ema" for the averaged weights if the file has them, "raw" for the others.  Raises
     ImportFailed for other tasks and graphs.
     """
     model = _choose(content, which)
@@ -62,7 +62,7 @@ def convert(content: dict[str, Any], which: str = "ema") -> ImportedWeights:
 def state_tensors(
     module: Stub, prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and persistent buffers of the stub of a module, named as its state dict would."""
+    """Parameters and persistent buffers of a module's stub, named as in its state dict."""
     if depth > MAX_DEPTH:
         raise ImportFailed(
             f"the checkpoint nests modules more than {MAX_DEPTH} deep: unknown format"
@@ -83,7 +83,7 @@ def _items(module: Stub, kind: str) -> list[tuple[Any, Any]]:
 
 
 def _choose(content: dict[str, Any], which: str) -> Stub | None:
-    """The pickled model to take; None for a plain state dict."""
+    """The pickled model to import; None for a plain state dict."""
     order = ("ema", "model") if which == "ema" else ("model", "ema")
     model = next((content[key] for key in order if isinstance(content.get(key), Stub)), None)
     if model and model.kind.name != "DetectionModel":
@@ -94,7 +94,8 @@ def _choose(content: dict[str, Any], which: str) -> Stub | None:
 
 
 def _family(tensors: Mapping[str, torch.Tensor]) -> str:
-    """YOLOv8 has its head at 22; of the others, YOLO26 has 4 numbers a box and YOLO11 has 64."""
+    """YOLOv8 has its head at layer 22, the others at 23; YOLO26 has 4 numbers per box, YOLO11
+    64."""
     for branch in ("cv2", "one2one_cv2"):
         if f"22.{branch}.0.2.bias" in tensors:
             return "yolov8"
@@ -104,7 +105,7 @@ def _family(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def _size(tensors: Mapping[str, torch.Tensor], stems: Mapping[int, str]) -> str:
-    """By the width of the stem; m and l of YOLO26 and YOLO11 differ only in their chains."""
+    """The size, from the width of the stem; m and l of YOLO26 and YOLO11 differ in their chains."""
     stem = tensors.get("0.conv.weight")
     size = stems.get(len(stem)) if stem is not None else None
     if size is None:
@@ -114,7 +115,7 @@ def _size(tensors: Mapping[str, torch.Tensor], stems: Mapping[int, str]) -> str:
 
 
 def _count_classes(renamed: Tensors) -> int:
-    """From the last convolution of a class tower of any branch."""
+    """The number of classes, from the last convolution of a class tower."""
     last = re.compile(r"head\.\w+\.classes\.0\.\d\.weight")
     for name, tensor in renamed.items():
         if last.fullmatch(name):

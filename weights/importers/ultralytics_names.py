@@ -1,6 +1,6 @@
 """Names of tensors in Ultralytics' YOLO26, YOLO11 and YOLOv8 -> our names.
 
-A layer is known by its number in the flat list of the original, a block by the names of its parts.
+A layer is identified by its number in the original's list, a block by the names of its parts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ATTENTION = {"qkv": "qkv", "proj": "project", "pe": "position"}
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a family keeps what.
+    """How a family numbers its layers.
 
     layers: number -> our path.  head: number of the head.  paired: class towers are pairs of
     convolutions.  stems: width of the stem -> size.
@@ -64,9 +64,9 @@ LAYOUTS = {"yolo26": _YOLO26, "yolo11": _YOLO26, "yolov8": _YOLOV8}
 
 
 def our_name(name: str, known: Mapping[str, torch.Tensor], layout: Layout) -> str | None:
-    """Our name of a tensor ``LAYER.PATH``; None for the constants of a distribution.
+    """Our name of a tensor ``LAYER.PATH``; None for the constants of the distance distribution.
 
-    known: all tensors of the file.  Raises ImportFailed for what these families do not have.
+    known: all tensors of the file.  Raises ImportFailed for a tensor that these families lack.
     """
     layer, *path = name.split(".")
     try:
@@ -106,7 +106,8 @@ def _block_path(path: list[str], layer: str, known: Mapping[str, torch.Tensor]) 
 
 
 def _link_path(path: list[str], crosses: bool) -> list[str]:
-    """The path inside a link: cross-stage block, bottleneck, attention block, or the last two."""
+    """The path inside a link: a cross-stage block, a bottleneck, an attention block, or both of the
+    last two."""
     first, *rest = path
     if first in ("0", "1"):
         return [first, *_link_path(rest, False)]

@@ -1,12 +1,12 @@
 """Read a PyTorch checkpoint that holds pickled objects, without unpickling it.
 
-Python's unpickler imports modules and calls what the file names.  This reader has its own small
-machine (``machine``), which does neither: objects of known module classes become ``Stub``s that
-hold their state, tensors are rebuilt from bounds-checked pieces of the file (``storages``,
-``rebuild``), and whatever else the file wants called is refused by name (``RefusedPickle``).
+Python's unpickler imports modules and calls functions that the file names.  This reader has its own
+interpreter (``pickle_machine``), which does neither: objects of known module classes become
+``Stub``s with their attributes, tensors are rebuilt from bounds-checked parts of the file
+(``storages``, ``rebuild``), and any other call is refused (``RefusedPickle``).
 
 Both layouts of ``torch.save`` are read: the zip archive, and the plain stream of torch before 1.6.
-Left out: sparse, quantized and subclassed tensors, TorchScript, sharded files.
+Not supported: sparse, quantized and subclassed tensors, TorchScript, sharded files.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 MAX_PICKLE = 256 * 2**20
-"""Largest pickle in bytes; the numbers of a checkpoint lie outside it."""
-
-
+"""Size limit of the pickle in bytes; the numbers of the tensors are stored outside it."""
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, OverflowError),
     *(NotImplementedError, RuntimeError),
 )
-"""What zipfile and torch raise on broken bytes."""
+"""Exceptions that zipfile and torch raise for a damaged file."""
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a file written by ``torch.save`` holds: plain values, tensors (on the CPU) and Stubs.
+    """Read a file written by ``torch.save``: plain values, tensors (on the CPU) and Stubs.
 
-    Raises RefusedPickle where the file asks for a call that is not part of rebuilding tensors, and
-    ImportFailed where it is no checkpoint, is damaged, or would unpack to more than it is.
+    Raises RefusedPickle if the file asks for a call that is not part of rebuilding tensors, and
+    ImportFailed if it is not a checkpoint, is damaged, or would unpack to more than its size.
     """
     with path.open("rb") as file:
         magic = file.read(4)
@@ -57,11 +55,11 @@ def _read_archive(path: Path) -> Any:
         _check_entries(path, archive.infolist())
         pickles = [name for name in entries if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1:
-            raise ImportFailed(f"{path} is a zip file but no PyTorch checkpoint: no data.pkl in it")
+            raise ImportFailed(f"{path} is a zip file without data.pkl: not a PyTorch checkpoint")
         root = pickles[0].removesuffix("data.pkl")
         order = f"{root}byteorder"
         if order in entries and archive.read(order).strip() != b"little":
-            raise ImportFailed(f"{path} holds big-endian numbers: save it on a usual machine")
+            raise ImportFailed(f"{path} holds big-endian numbers: convert them to little-endian")
         if entries[pickles[0]].file_size > MAX_PICKLE:
             raise ImportFailed(f"{path} holds a pickle of more than {MAX_PICKLE >> 20} MiB")
 
@@ -75,9 +73,9 @@ def _read_archive(path: Path) -> Any:
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """torch.save never compresses: anything that unpacks to more than the file is no checkpoint."""
+    """Raise ImportFailed for duplicate entries and compressed ones (torch.save compresses none)."""
     if len({entry.filename for entry in entries}) != len(entries):
-        raise ImportFailed(f"{path} holds two entries of one name: it was tampered with")
+        raise ImportFailed(f"{path} is refused: two of its entries have the same name")
     packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
     total = sum(entry.file_size for entry in entries)
     if packed or total > path.stat().st_size:
@@ -92,8 +90,8 @@ def _read_stream(path: Path) -> Any:
     storages = Storages(path, None)
     machine = Machine(path, storages)
     if machine.run_next(stream) != LEGACY_MAGIC or machine.run_next(stream) != LEGACY_PROTOCOL:
-        raise ImportFailed(f"{path} is no PyTorch checkpoint: it starts with {data[:4]!r}")
-    machine.run_next(stream)  # facts about the machine that wrote it
+        raise ImportFailed(f"{path} is not a PyTorch checkpoint: it starts with {data[:4]!r}")
+    machine.run_next(stream)  # facts about the system that wrote it
     content = machine.run_next(stream)
     keys = machine.run_next(stream)
     if not isinstance(keys, list):

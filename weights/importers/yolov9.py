@@ -1,7 +1,7 @@
 """Checkpoints of YOLOv9 t, s, m, c as published by MultimediaTechLab/YOLO (MIT).
 
 The file is a flat dictionary of tensors named by layer number, or a Lightning checkpoint around it.
-Left out: the files of WongKinYiu/yolov9 (GPL-3.0), which have other names.
+Not supported: the files of WongKinYiu/yolov9 (GPL-3.0), which name their tensors differently.
 """
 
 from __future__ import annotations
@@ -58,8 +58,6 @@ _CROSS_STAGE = {"conv1": "enter", "conv2": "skip", "conv3": "merge", "bottleneck
 _TOWERS = {"anchor_conv": "boxes", "class_conv": "classes"}
 _TWO_PATHS = {"conv1": "conv", "conv2": "pool"}
 _REP = {"conv1": "wide", "conv2": "narrow"}
-
-
 _STAMP = "22.heads.0.anchor_conv.0.conv.weight"
 
 
@@ -71,7 +69,7 @@ def matches(content: object) -> bool:
 def convert(content: object, which: str = "ema") -> ImportedWeights:
     """The weights under our names.
 
-    which: only Lightning checkpoints hold two sets; "ema" takes the averaged one where it is there.
+    which: only Lightning checkpoints may hold two sets; "ema" prefers the averaged one.
     Raises ImportFailed for a changed graph.
     """
     tensors = _flat(content, which)
@@ -89,12 +87,12 @@ def convert(content: object, which: str = "ema") -> ImportedWeights:
         license=LICENSE,
         provenance={"project": "MultimediaTechLab/YOLO"},
         preprocess=dict(PREPROCESS),
-        notes=() if auxiliary else ("it lacks the auxiliary branch, which only training uses",),
+        notes=() if auxiliary else ("it has no auxiliary branch, which only training uses",),
     )
 
 
 def _flat(content: object, which: str = "ema") -> Mapping[str, torch.Tensor]:
-    """Tensors by layer number; empty where this is something else."""
+    """Tensors by layer number; empty if this is not a YOLOv9 checkpoint."""
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
@@ -131,12 +129,12 @@ def _our_name(name: str, layers: Mapping[str, str]) -> str | None:
 
 
 def _path(path: list[str], place: str) -> list[str] | None:
-    """The path inside a layer, by what stands in this place."""
+    """The path inside a layer, which depends on the layer's place in our model."""
     if place.startswith("head."):
         _, level, tower, *rest = path
         return [_TOWERS[tower], level, *rest] if tower != "anc2vec" else None
     if place.endswith(("link3", "link4", "link5")):
-        return path[1:]  # a bare convolution here, a named one there
+        return path[1:]  # a plain convolution in our model, a named one in the file
     if path[0] in ("conv", "bn"):
         return path
     if place.endswith(("lateral5", "pool5")):

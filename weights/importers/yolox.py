@@ -1,7 +1,7 @@
 """Checkpoints of YOLOX nano to x as published by Megvii-BaseDetection (Apache-2.0).
 
 The file is a dictionary whose entry ``model`` is a flat dictionary of tensors; in files of finished
-runs these are the averaged weights already.  Left out: the legacy weights of the first release,
+runs these are the averaged weights.  Not supported: the legacy weights of the first release,
 which expect normalized RGB images.
 """
 
