@@ -1,18 +1,18 @@
-"""How good is the detector that comes out?  Ours and, given its python, the peer, on equal work.
+"""Accuracy of the trained detector: ours and, given its python, the peer's, on equal work.
 
     python benchmarks/accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --seeds 0 1 2
         [--imgsz 320 --batch 16 --amp True False --jobs 1 --out docs/benchmarks/accuracy-bccd]
         [--peer ~/.cache/det-peers/bin/python --peer-seeds 0] [--reach 0.551] [--shared]
 
 Each run is a `det train` of its own with the shipped defaults, then `det val` of its best weights
-on val and test through both heads.  Runs that are finished in --work are not done again.  --jobs N
+on val and test through both heads.  Runs that are finished in --work are not repeated.  --jobs N
 trains N at a time, each pinned to its share of the cores (right for accuracy, not for speed).
 
-Both trainers are timed alike, by a clock that starts with the command and is read whenever
-results.csv has a row more: imports, set-up, validation and checkpoints are in it.  --reach AP adds
-the time at which a run's validation first showed that AP.  The clock is kept beside the run; a run
-that was made without it is timed by its own results.csv, which knows no set-up, and marked so.
-Writes OUT.json, OUT.md and OUT.png (AP against epoch and against seconds).
+Both trainers are timed in the same way: the clock starts with the command and is read at each new
+row of results.csv, so imports, set-up, validation and checkpoints are included.  --reach AP adds
+the time at which a run's validation first reached that AP.  The times are stored beside the run; a
+run without them is timed by its own results.csv, without set-up, and marked. Writes OUT.json,
+OUT.md and OUT.png (AP against epoch and against seconds).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def read_options() -> argparse.Namespace:
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--peer", help="python of an environment that has ultralytics")
     p.add_argument("--peer-seeds", type=int, nargs="+", help="default: the first of --seeds")
-    p.add_argument("--shared", action="store_true", help="the machine is not ours alone: no times")
+    p.add_argument("--shared", action="store_true", help="the machine is shared: report no times")
     p.add_argument("--reach", type=float, nargs="+", default=[], help="APs to time")
     p.add_argument("--work", default="runs/accuracy")
     p.add_argument("--out", default="docs/benchmarks/accuracy")
@@ -138,7 +138,7 @@ def timed(command: list[str], table: Path, clock: Path, cores: set[int]) -> str:
 
 
 def read_clock(clock: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """When each epoch ended, and by whose clock."""
+    """When each epoch ended, and which clock measured it."""
     if clock.exists():
         return json.loads(clock.read_text())
     return {"clock": "results.csv", "epoch_seconds": [float(row["time"]) for row in rows]}

@@ -1,9 +1,9 @@
-"""Milliseconds a batch of the assigner, beside a dense one, against number of boxes and points.
+"""Milliseconds per batch of the assigner, beside a dense one, against number of boxes and points.
 
     python benchmarks/assign.py [--batch 16 --sizes 320 640 --boxes 1 10 50 200 --rounds 5]
 
-The dense reference does what is usual: a block of images x boxes x points, padded to the image
-with the most boxes.  Both must find the same positives, or the program stops.  Boxes and
+The dense reference computes a block of images x boxes x points, padded to the image with the most
+boxes, as is usual.  Both must find the same positives, or the program stops.  Boxes and
 predictions are made up: boxes of a twentieth to a half of the image, predictions around them.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
             facts.append({"size": size, "boxes": count, "ours_ms": ours, "dense_ms": dense})
     header = ("input", "boxes per image", "ours, ms", "dense, ms", "dense / ours")
     title = f"# Assigning points to boxes, batch {options.batch}, {CLASSES} classes"
-    said = "Median, least and most of alternating rounds; ten points a box, as in training."
+    said = "Median, least and most of interleaved rounds; ten points per box, as in training."
     write_page(options.out, "assign", "", hardware(options.device),
                [title, said, table(header, rows)], facts)  # fmt: skip
 
@@ -91,7 +91,7 @@ def make_case(batch: int, size: int, count: int, device: str) -> Case:
 
 
 def ours(case: Case) -> Assignment:
-    """As one head of the loss does it."""
+    """Assignment of one head, as in the loss."""
     pairs = candidate_pairs(case.points, case.strides, case.true_boxes)
     truth = (case.true_boxes, case.true_labels, case.batch_index)
     return assign([Assigner(topk=10)], [case.logits], [case.boxes], pairs, *truth)[0]
@@ -122,7 +122,7 @@ def dense(case: Case, topk: int = 10, alpha: float = 0.5, beta: float = 6.0) -> 
 
 
 def check(case: Case) -> None:
-    """Raise SystemExit where the two do not agree."""
+    """Raise SystemExit if the two differ."""
     found = ours(case).positives()
     target = torch.zeros(case.logits.shape[:2], device=case.logits.device)
     target[found.image, found.point] = found.target
@@ -132,7 +132,7 @@ def check(case: Case) -> None:
 
 
 def measure(case: Case, rounds: int) -> tuple[list[float], list[float]]:
-    """Milliseconds a batch of ours and of the dense one, by turns."""
+    """Milliseconds per batch of ours and of the dense one, in interleaved rounds."""
     works: list[Callable[[], object]] = [lambda: ours(case), lambda: dense(case)]
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(-1, rounds):
@@ -144,7 +144,7 @@ def measure(case: Case, rounds: int) -> tuple[list[float], list[float]]:
 
 
 def milliseconds(work: Callable[[], object], device: torch.device, least: float = 0.2) -> float:
-    """Of one call, from as many as take ``least`` seconds."""
+    """Milliseconds of one call, averaged over calls that take ``least`` seconds."""
     calls, started = 0, time.perf_counter()
     while (spent := time.perf_counter() - started) < least:
         work()

@@ -16,7 +16,7 @@ EVERY = 0.25  # seconds between two looks at the memory
 MASK = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 """Makes torch on a new processor compute as on one with AVX2 only."""
 OURS = {"GOMP_SPINCOUNT", "KMP_BLOCKTIME"} - os.environ.keys()
-"""What importing det adds to the environment: each program is to set it itself, or not."""
+"""Variables that importing det sets; they are removed, so that each program sets its own."""
 
 
 def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Everything about the speed of training that is worth measuring on a GPU, within ten minutes.
+"""The speed of training on a GPU: steps, loops and loader, within ten minutes.
 
     benchmarks/gpu.sh                  or: python benchmarks/gpu.py [--budget 540] [--out FOLDER]
     benchmarks/gpu.sh --dry-run        a few seconds on a CPU, to see that it runs
@@ -11,8 +11,9 @@
 3. loader: images/s that each way of drawing gives by itself, on the device and by number of
    processes on the CPU.
 
-The important measurements come first; what --budget seconds do not reach is listed as not measured.
-Images are made up and lie in memory.  Needs torch, torchvision, NumPy, OpenCV and safetensors.
+The most important measurements come first; those beyond --budget seconds are listed as not
+measured. Images are made up and lie in memory.  Needs torch, torchvision, NumPy, OpenCV and
+safetensors.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def read_options() -> argparse.Namespace:
 
 
 def jobs(options: argparse.Namespace, data: Any) -> Iterator[Job]:
-    """What to measure, the most telling first: one model fed both ways, then the grid."""
+    """What to measure, the most important first: one model fed both ways, then the grid."""
     device, seconds = torch.device(options.device), options.seconds
     first, *others = options.models
     best = options.precisions[0]
@@ -114,7 +115,7 @@ def jobs(options: argparse.Namespace, data: Any) -> Iterator[Job]:
 
 
 def _freely(job: Callable[[], Row], device: torch.device) -> Row:
-    """A measurement with the fastest kernels that cuDNN finds, whatever they repeat."""
+    """A measurement with the fastest kernels of cuDNN, also non-deterministic ones."""
     prepare_process(TrainConfig(deterministic=False), device)
     try:
         row = job()
@@ -128,7 +129,7 @@ def _drawn_by(workers: int, batch: int, data: Any, device: torch.device, seconds
 
 
 def attempt(name: str, job: Callable[[], Row]) -> Row:
-    """A row; one that does not fit says so."""
+    """A row; it says if the measurement did not fit into memory."""
     try:
         row = {"name": name, **job()}
     except torch.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""What gpu.py measures: a training step by itself, a step fed by the loader, drawing by itself."""
+"""The measurements of gpu.py: a training step alone, a step fed by the loader, drawing alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_data(folder: Path, images: int, image_size: int) -> DetectionDataset:
 
 
 class Step:
-    """A model with all that a training step of it touches."""
+    """A model with everything that its training step needs."""
 
     def __init__(
         self, model: str, batch: int, precision: str, data: DetectionDataset, device: torch.device
@@ -65,7 +65,7 @@ class Step:
         self.step(batch, update=True, eager=False)
 
     def facts(self, kind: str, seconds: float, steps: int) -> Row:
-        """What every row says."""
+        """The columns of every row."""
         return {
             "kind": kind,
             "model": self.name,
@@ -126,7 +126,7 @@ class Fed(Step):
         self.loader = make_loader(batch, data, device, on == "device", clock=self.clock)
 
     def loop(self, seconds: float) -> Row:
-        """Steps as an epoch does them; the device is asked when it began and ended what."""
+        """Steps as in an epoch, timed by events on the device."""
         stream = feed.on_device(endless(self.loader), self.device)
         for _ in range(WARM_UP):
             self.learn(next(stream))
@@ -147,14 +147,14 @@ class Fed(Step):
 
 
 class Clock:
-    """Times at which the device itself came to a mark; on a CPU those of the program."""
+    """Times at which the device reached a mark; on a CPU, the program."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.marks: list[tuple[str, Any]] = []
 
     def mark(self, name: str) -> None:
-        """Remember that the device, on the stream in use, comes to this point."""
+        """Set a mark on the current stream of the device."""
         if self.device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record()
@@ -229,7 +229,7 @@ class Draws:
         )
 
     def alone(self, seconds: float) -> Row:
-        """Images/s with nothing to feed."""
+        """Images/s without a model to feed."""
         stream = feed.on_device(endless(self.loader), self.device)
         for _ in range(WARM_UP):
             next(stream)
@@ -244,7 +244,7 @@ class Draws:
 
 
 def endless(loader: Loader) -> Iterator[Batch]:
-    """Epoch after epoch."""
+    """The batches of all epochs, without end."""
     epoch = 0
     while True:
         yield from loader.epoch(epoch)

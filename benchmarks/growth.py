@@ -1,4 +1,4 @@
-"""Does the cost of training grow with the number of images, and no faster?
+"""Whether the cost of training grows linearly with the number of images.
 
     python benchmarks/growth.py [--images 100 1000 10000 --imgsz 160 --rounds 2 --work FOLDER]
 
@@ -6,7 +6,7 @@ Trains ours on drawn data sets (shapes) of each size with a cache that holds eve
 one that does not: --short-budget is the share of the largest set's decoded images that may be in
 memory, so that cache=ram keeps some and decodes the others, and cache=auto goes to a file on disk.
 Images/s should be the same on every row of a kind; memory grows by the cache and no more.  The
-processor's time an image is beside them, for it hardly knows what else a machine does.
+processor's time an image is shown too, because other programs hardly affect it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--least", type=int, default=1000, help="images a run is to measure")
+    parser.add_argument("--least", type=int, default=1000, help="least number of images per run")
     parser.add_argument("--short-budget", type=float, default=0.1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--work", type=Path, help="keep the data sets here, and use them again")

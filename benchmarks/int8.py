@@ -98,7 +98,7 @@ def make(options: argparse.Namespace, folder: Path) -> None:
 
 
 def child(folder: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """``measure`` in a process of its own, since a library asks the processor only once."""
+    """``measure`` in a new process, because a library detects the processor only once."""
     done = subprocess.run(
         [sys.executable, __file__, *sys.argv[1:], "--measure", str(folder)],
         env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True,

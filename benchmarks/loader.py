@@ -1,10 +1,10 @@
-"""Images a second of the data path on one core, beside the work that cannot be avoided.
+"""Images per second of the data path on one core, compared with the unavoidable work.
 
     python benchmarks/loader.py [--image-size 640] [--images 64] [--rounds 7] [--peer PYTHON]
         [--out FOLDER]
     python benchmarks/loader.py --beside-model [--image-size 320] [--batch 16]
 
-The first form measures, in alternating rounds on one thread: decoding the JPEG files; the four
+The first form measures, in interleaved rounds on one thread: decoding the JPEG files; the four
 warps of each mosaic alone (the pipeline's own matrices and rectangles, nothing else); the mosaic
 pipeline from cached images, as it is by default and with rotation and shear; the closing epochs
 without mosaic; the letterbox of validation; and, given its python, the peer's mosaic pipeline with
@@ -14,7 +14,7 @@ within one. Its page goes to docs/benchmarks/.
 
 The second form asks how batches should be prepared beside a model that trains on the same cores.
 It measures steps of yolo26n with each way in turn, and compares the fastest tenth of the steps:
-what other programs do to a machine only ever makes a step slower.
+other programs on the machine can only make a step slower.
 
 Images are made up: 640 x 480 JPEGs with the detail of photographs.
 """
@@ -85,7 +85,7 @@ def write_yolo(records: list[Record], folder: Path) -> Path:
 
 
 def peer_of(python: str, data: Path, image_size: int) -> Callable[[], float]:
-    """What measures the peer's mosaic pipeline once, in images a second."""
+    """A function that measures the peer's mosaic pipeline once, in images per second."""
     words = [python, HERE / "peer_loader.py", "--data", data, "--imgsz", image_size]
     return lambda: float(run([str(word) for word in words])["images_per_s"])
 
@@ -120,7 +120,7 @@ def warps_of(data: DetectionDataset, epoch: int, output: np.ndarray) -> list[lis
 
 
 def rate(work: Callable[[], object], count: int, clock: Callable[[], float]) -> float:
-    """Images a second of ``work``, which does ``count``."""
+    """Images per second of ``work``, which does ``count``."""
     started = clock()
     work()
     return count / (clock() - started)
@@ -129,7 +129,7 @@ def rate(work: Callable[[], object], count: int, clock: Callable[[], float]) -> 
 def measure(
     records: list[Record], image_size: int, rounds: int, peer: Callable[[], float] | None
 ) -> Rates:
-    """Images a second of every row, a value a round.  peer: measures the peer's once."""
+    """Images per second of every row, one value per round.  peer: measures the peer's once."""
     datasets = {
         "mosaic pipeline": filled(records, image_size, DEFAULT),
         "mosaic pipeline, rotation and shear": filled(records, image_size, TURNED),
@@ -179,7 +179,7 @@ def _draw(data: DetectionDataset, epoch: int, output: np.ndarray) -> None:
 
 
 def beside_model(records: list[Record], image_size: int, batch: int, rounds: int) -> Rates:
-    """Images a second of training steps with each way to prepare batches, a step a round."""
+    """Images per second of training steps with each way to prepare batches, one step per round."""
     data = filled(records, image_size, DEFAULT)
     model = build("yolo26n", 3).to(memory_format=torch.channels_last).train()
     loaders = {
@@ -224,7 +224,7 @@ def _step(
 
 
 def as_table(rates: Rates, against: list[str], quantile: float) -> str:
-    """Images a second and milliseconds an image of every row, and what share of the speed of the
+    """Images per second and milliseconds per image of every row, and what share of the speed of the
     rows ``against`` that is, by rounds."""
     rows = []
     for name, values in rates.items():

@@ -1,11 +1,11 @@
-"""Does the format of Newton-Schulz products change what is learned?  AP by format and seed.
+"""AP by number format of the Newton-Schulz products and by seed.
 
     python benchmarks/newton_schulz.py --data bccd.yaml [--epochs 30 --seeds 0 1 2 --imgsz 320]
 
 Every run is `det train` with its defaults; only the format of Muon's products is set by hand, which
 det chooses by the device (``product_dtype`` in detector/run/hardware.py).  The weights kept as best
 are then measured on val and test with both heads.  Runs that are finished in --work are not
-done again, so a stopped program goes on.
+repeated, so a stopped program can continue.
 """
 
 from __future__ import annotations

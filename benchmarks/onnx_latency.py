@@ -4,8 +4,8 @@
 
 Both files are made from fresh weights (what they compute does not depend on their values) and take
 turns in this program, on one thread and on every core.  The peer's file is made by its own python,
-once with its NMS-free head, which answers as ours does, and once as it comes, with boxes still to
-be suppressed.  Prints and writes a page for docs/benchmarks/.
+once with its NMS-free head, which has the same output as ours, and once as exported by default,
+without NMS.  Prints and writes a page for docs/benchmarks/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trains as `det train` does and prints one line of JSON: where its seconds went, epoch by epoch.
+"""Trains like `det train` and prints one line of JSON with the times of each epoch.
 
     python benchmarks/ours_train.py data=... epochs=3 imgsz=320 [--cache-budget BYTES]
 
@@ -29,7 +29,7 @@ from yolodet.detector.train.trainer import Trainer
 
 
 class TimedTrainer(Trainer):
-    """A trainer with a clock at the ends of its levels."""
+    """A trainer that times its levels."""
 
     def __init__(self, *arguments: Any, **words: Any) -> None:
         super().__init__(*arguments, **words)

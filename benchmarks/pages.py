@@ -1,7 +1,7 @@
-"""What the benchmarks share: rates of rounds that alternate, and pages for docs/benchmarks/.
+"""Shared by the benchmarks: statistics of interleaved rounds, and pages for docs/benchmarks/.
 
-A machine's speed moves from minute to minute, so only ratios within a round count: every contender
-works once a round, and a ratio is given as its median over the rounds with the least and the most.
+The speed of a machine changes from minute to minute, so only ratios within a round count: every
+contender runs once per round, and a ratio is reported as median (least-most) over the rounds.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PAGES = Path(__file__).parents[1] / "docs" / "benchmarks"
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    """--out: where the page goes."""
+    """--out: folder of the page."""
     parser.add_argument("--out", type=Path, default=PAGES, help="folder of the page")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """What is trained, and how often."""
+    """Options of what is trained, and how often."""
     parser.add_argument("--data", required=True)
     parser.add_argument("--model", default="yolo26n")
     parser.add_argument("--imgsz", type=int, default=320)

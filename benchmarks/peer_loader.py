@@ -1,9 +1,9 @@
-"""Images a second of the peer's mosaic pipeline on one core, as one line of JSON.
+"""Images per second of the peer's mosaic pipeline on one core, as one line of JSON.
 
     PEER_PYTHON benchmarks/peer_loader.py --data data.yaml [--imgsz 640 --passes 2]
 
-Its training data set with its own defaults and every image in its cache, read one by one; the first
-pass warms up.  Time is the processor time of the thread, as in loader.py.
+Uses its training data set with its defaults and every image in its cache, one by one; the first
+pass is a warm-up.  Time is the processor time of the thread, as in loader.py.
 """
 
 from __future__ import annotations

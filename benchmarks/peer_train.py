@@ -3,9 +3,8 @@
     PEER_PYTHON benchmarks/peer_train.py --data ... --epochs 3 [--threads 2] [--device cpu]
 
 PEER_PYTHON is the python of an environment that has the peer.
-Ultralytics trains on one thread fewer than there are cores, whatever OMP_NUM_THREADS says;
---threads lifts that, so that it can be measured as a user gets it and given every core.
-It is run as a program, with its own defaults, validation and checkpoints on.
+Ultralytics trains with one thread fewer than there are cores and ignores OMP_NUM_THREADS; --threads
+sets another number.  It runs with its defaults, with validation and checkpoints.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 
 class Enough(Exception):
-    """The epochs that count are done."""
+    """All measured epochs are finished."""
 
 
 def main() -> None:

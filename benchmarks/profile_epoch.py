@@ -1,11 +1,11 @@
-"""Where the time of a training epoch goes.
+"""The time of each part of a training epoch.
 
     python benchmarks/profile_epoch.py data=../shared/data/bccd/bccd.yaml imgsz=320 [amp=bf16 ...]
         [--json]
 
 Takes the words of `det train`, trains two epochs without checkpoints and pictures, and prints the
 second: the parts of a step by wrapping what the trainer calls, the rest by subtraction.  For a CPU:
-a GPU works on while the program does not wait for it (gpu.py asks the GPU itself).
+a GPU computes asynchronously (gpu.py times the GPU itself).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Makes docs/images/detections.jpg: a detector learns from drawn scenes, then looks at new ones.
+"""Makes docs/images/detections.jpg: trains on drawn scenes, then predicts on new ones.
 
     python benchmarks/readme_picture.py [--epochs 20 --images 1000 --work runs/picture]
 
-Some eight minutes on two cores.  The scenes of the picture have another seed than those it learned
-from; boxes, classes and scores are what `det predict` writes, nothing is left out or chosen.
+Takes about eight minutes on two cores.  The scenes of the picture have another seed than the
+training images; boxes, classes and scores are those of `det predict`, without selection.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Seconds from a command to what it is there for: its help, a file's header, the first step.
+"""Seconds from a command to its result: its help, a file's header, the first training step.
 
     python benchmarks/startup.py [--data coco8.yaml --rounds 5] [--out FOLDER]
 
-Each is a process of its own, timed from outside, in alternating rounds after one that is not
-counted.  The first training step ends where the first batch has been learned from: the check of
-mixed precision, which comes before it, is in it once as a first run pays for it and once as every
-later one does, from the verdict that is kept.
+Each is a new process, timed from outside, in interleaved rounds after a warm-up.  The first
+training step is timed twice: with the check of mixed precision, as in a first run, and with its
+cached result, as in later runs.
 """
 
 from __future__ import annotations

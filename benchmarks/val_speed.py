@@ -5,7 +5,7 @@
 
 Each round trains a little with each --amp, as a program of its own.  The share is that of
 validation and metrics in the training of three times as many images, which is about how data sets
-are split: seconds an image of validation over three times those of training.
+are split: seconds per image of validation over three times those of training.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def an_image(result: dict[str, Any], key: str, count: str) -> float:
-    """Milliseconds an image of a run's median epoch."""
+    """Milliseconds per image of a run's median epoch."""
     return float(1000 * statistics.median(result[key]) / result[count])
 
 

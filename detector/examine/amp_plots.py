@@ -90,11 +90,11 @@ def plot_bench_amp(result: Mapping[str, Any], path: Path) -> None:
 
 
 _PANELS = (
-    ("Speed", "Images a second", "images_per_s", 1.0),
+    ("Speed", "Images per second", "images_per_s", 1.0),
     ("Peak memory", "GB on the device", "peak_bytes", 1e-9),
     ("Kept for the backward pass", "MB", "saved_bytes", 1e-6),
-    ("Energy", "Joules an image", "joules_per_image", 1.0),
-    ("Loss after the last step", "An image", "final_loss", 1.0),
+    ("Energy", "Joules per image", "joules_per_image", 1.0),
+    ("Loss after the last step", "Per image", "final_loss", 1.0),
     ("Largest batch", "Images", "largest_batch", 1.0),
 )
 """Heading, unit, key in a row, factor."""
@@ -115,7 +115,7 @@ def _write_values(
 
 
 def _bars(axes: Axes, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
-    """Horizontal bars: a row a name from top to bottom, in it a bar a series."""
+    """Horizontal bars: one row per name from top to bottom, with one bar per series."""
     height = BAR / max(len(series), 1)
     for turn, (label, values) in enumerate(series.items()):
         places = [row - BAR / 2 + height * (turn + 0.5) for row in range(len(names))]
@@ -139,7 +139,7 @@ def _log_bars(
 
 
 def _limit(axes: Axes, x: float, text: str) -> None:
-    """A line that bars had better not reach."""
+    """A line that marks a limit."""
     axes.axvline(x, color="#e63946", linewidth=1.2, linestyle=(0, (4, 3)))
     axes.annotate(
         text, (x, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points",

@@ -1,6 +1,6 @@
 """The formats that det can write, as facts: no torch and no other package is imported here.
 
-One row a format.  What writes, reads and runs it is the module of the same name in this folder
+One row per format.  What writes, reads and runs it is the module of the same name in this folder
 (``writers.py``); ``docs/export.md`` shows the table to users.  A new format is a row here, a module
 with ``write``, ``read_about`` and ``open_file``, and a row in ``writers.py``.
 """

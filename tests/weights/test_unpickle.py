@@ -190,7 +190,7 @@ def test_overlapping_and_repeated_entries_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "twice.pt", "w") as file, pytest.warns(UserWarning):
         file.writestr("archive/data.pkl", PROTO + b"}.")
         file.writestr("archive/data.pkl", PROTO + CALLS["os.system"])
-    with pytest.raises(ImportFailed, match="two entries"):
+    with pytest.raises(ImportFailed, match="two of its entries"):
         read_checkpoint(tmp_path / "twice.pt")
 
 
