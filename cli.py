@@ -116,9 +116,6 @@ def _print_json(**content: Any) -> None:
     print(json.dumps(plain(content), allow_nan=False), flush=True)
 
 
-# ---------------------------------------------------------------------------- errors
-
-
 def _report(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong in one line on stderr; returns the exit code."""
     message, code = _explain(error)

@@ -91,9 +91,6 @@ def paint_umbrella(rng: np.random.Generator, size: int) -> np.ndarray:
     return canvas.pixels
 
 
-# ---------------------------------------------------------------- food
-
-
 def paint_banana(rng: np.random.Generator, size: int) -> np.ndarray:
     """A bent yellow fruit with a darker facet, brown ends and specks."""
     canvas = Canvas(size)
@@ -179,9 +176,6 @@ def paint_donut(rng: np.random.Generator, size: int) -> np.ndarray:
     return canvas.pixels
 
 
-# ---------------------------------------------------------------- indoors
-
-
 def paint_clock(rng: np.random.Generator, size: int) -> np.ndarray:
     """A round or square wall clock or an alarm clock: twelve marks and two hands."""
     canvas = Canvas(size)
@@ -213,9 +207,6 @@ def paint_clock(rng: np.random.Generator, size: int) -> np.ndarray:
     hand(time % 1, -0.12, 0.66, 0.03)
     canvas.disc(middle, 0.03, hsv(rng, 0.0, 0.8, 0.7))
     return canvas.pixels
-
-
-# ---------------------------------------------------------------- the classes
 
 
 @dataclass(frozen=True)

@@ -83,9 +83,6 @@ def _fill(image: np.ndarray, points: np.ndarray, color: Color) -> None:
     cv2.fillPoly(image, [np.round(points * UNIT).astype(np.int32)], color, cv2.LINE_AA, SHIFT)
 
 
-# ---------------------------------------------------------------- structures
-
-
 def _horizon(rng: np.random.Generator, image: np.ndarray) -> None:
     """Ground below a wavy line; the wash above is the sky."""
     height, width = image.shape[:2]
@@ -153,9 +150,6 @@ def _cloth(rng: np.random.Generator, image: np.ndarray) -> None:
 
 
 _STRUCTURES = (None, _horizon, _horizon, _bricks, _planks, _roofs, _cloth)
-
-
-# ---------------------------------------------------------------- clutter
 
 
 def _clutter(rng: np.random.Generator, image: np.ndarray) -> None:

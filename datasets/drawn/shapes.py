@@ -35,9 +35,6 @@ class ShapesError(InputError):
     """The data set cannot be drawn or written with these options."""
 
 
-# ---------------------------------------------------------------- one scene
-
-
 def draw_scene(seed: int, index: int, size: int = 640) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image ``index`` of the data set ``seed``; ``size`` is its longer side in pixels.
 
@@ -87,9 +84,6 @@ def _side(rng: np.random.Generator, size: int) -> int:
     else:
         share = 0.08 * (0.55 / 0.08) ** (rng.random() ** 1.7)
     return max(14, round(share * size))
-
-
-# ---------------------------------------------------------------- the data set on disk
 
 
 def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int = 0,

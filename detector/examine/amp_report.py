@@ -113,9 +113,6 @@ def _decide(
     return replace(found, seconds=seconds)
 
 
-# ---------------------------------------------------------------------------- what is said
-
-
 def _result(run: Run, batch: Batch, decision: Decision, report: LayerReport) -> dict[str, Any]:
     """amp.json: what a training run writes there, and the layers."""
     return {

@@ -7,19 +7,10 @@ from __future__ import annotations
 
 from .blocks import Conv, PyramidPool
 from .detector import Detector
-from .head import STRIDES, Branch, Head
+from .head import Head
 from .predictions import ONE_TO_MANY
 from .pyramid import Neck
-from .yolo26 import (
-    SIZES,
-    box_tower,
-    c3k,
-    c3k2,
-    class_tower,
-    default_class_width,
-    make_backbone,
-    narrow,
-)
+from .yolo26 import SIZES, c3k, c3k2, class_tower, make_backbone, make_branch, narrow
 
 BINS = 16
 
@@ -31,13 +22,7 @@ def build(size: str, num_classes: int) -> Detector:
     row = SIZES[size]
     c3, c4, c5 = levels = row.widths[2:]
     inner = c3k if row.deep else narrow
-    classes = default_class_width(c3, num_classes)
-    many = Branch(
-        levels,
-        lambda c: box_tower(c, max(4 * BINS, c3 // 4), BINS),
-        lambda c: class_tower(c, classes, num_classes),
-    )
-    many.set_biases(STRIDES, num_classes, box_bias=2.0)
+    many = make_branch(levels, num_classes, class_tower, BINS)
     neck = Neck(
         mix_down4=c3k2(c5 + c4, c4, row.repeats, inner),
         mix_down3=c3k2(c4 + c4, c3, row.repeats, inner),

@@ -7,6 +7,7 @@ start from the same weights.  Distances are plain numbers in strides (R = 1).
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -55,13 +56,7 @@ def build(size: str, num_classes: int) -> Detector:
     """The detector of one row."""
     row = SIZES[size]
     c3, c4, c5 = levels = row.widths[2:]
-    classes = default_class_width(c3, num_classes)
-    many = Branch(
-        levels,
-        lambda c: box_tower(c, max(16, c3 // 4)),
-        lambda c: class_tower(c, classes, num_classes),
-    )
-    many.set_biases(STRIDES, num_classes, box_bias=2.0)
+    many = make_branch(levels, num_classes, class_tower)
     head = Head({ONE_TO_MANY: many, ONE_TO_ONE: copy.deepcopy(many)})
     pool = PyramidPool(c5, act=nn.Identity(), residual=True)
     neck = Neck(
@@ -117,6 +112,24 @@ def c3k(c: int) -> CrossStage:
 def attention(c: int) -> nn.Sequential:
     """A chain's link: a bottleneck, then self-attention."""
     return nn.Sequential(narrow(c), AttentionBlock(c))
+
+
+def make_branch(
+    levels: tuple[int, int, int],
+    num_classes: int,
+    class_tower: Callable[[int, int, int], nn.Sequential],
+    bins: int = 1,
+) -> Branch:
+    """Box and class towers on features of these widths, with initial biases."""
+    width = max(16, 4 * bins, levels[0] // 4)
+    class_width = default_class_width(levels[0], num_classes)
+    branch = Branch(
+        levels,
+        lambda c: box_tower(c, width, bins),
+        lambda c: class_tower(c, class_width, num_classes),
+    )
+    branch.set_biases(STRIDES, num_classes, box_bias=2.0)
+    return branch
 
 
 def default_class_width(c3: int, num_classes: int) -> int:

@@ -8,10 +8,10 @@ from torch import nn
 
 from .blocks import Aggregate, Bottleneck, Conv, PyramidPool, bottleneck
 from .detector import Detector
-from .head import STRIDES, Branch, Head
+from .head import Head
 from .predictions import ONE_TO_MANY
 from .pyramid import Backbone, Neck
-from .yolo26 import box_tower, default_class_width
+from .yolo26 import make_branch
 
 BINS = 16
 
@@ -41,13 +41,7 @@ def build(size: str, num_classes: int) -> Detector:
     """The detector of one row."""
     row = SIZES[size]
     c3, c4, c5 = levels = row.widths[2:]
-    classes = default_class_width(c3, num_classes)
-    many = Branch(
-        levels,
-        lambda c: box_tower(c, max(4 * BINS, c3 // 4), BINS),
-        lambda c: class_tower(c, classes, num_classes),
-    )
-    many.set_biases(STRIDES, num_classes, box_bias=2.0)
+    many = make_branch(levels, num_classes, class_tower, BINS)
     neck = Neck(
         mix_down4=c2f(c5 + c4, c4, row.repeats, residual=False),
         mix_down3=c2f(c4 + c3, c3, row.repeats, residual=False),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,8 @@ _VALUES = frozenset(
     ]
 )
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_FRESH: dict[str, Callable[[], Any]] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": set,
-}
+_FRESH = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": set}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = frozenset(("PROTO", "FRAME"))
 
 
@@ -73,6 +70,8 @@ class Machine:
             self.stack.append(_CONSTANTS[name])
         elif name in _FRESH:
             self.stack.append(_FRESH[name]())
+        elif name in _TUPLES:
+            self._tuple_of(_TUPLES[name])
         elif name not in _IGNORED:
             handler = getattr(self, f"_op_{name.lower()}", None)
             if handler is None:
@@ -114,16 +113,8 @@ class Machine:
     def _op_tuple(self, _: Any) -> None:
         self.stack.append(tuple(self._above_mark()))
 
-    def _op_tuple1(self, _: Any) -> None:
-        self._last(1)
-
-    def _op_tuple2(self, _: Any) -> None:
-        self._last(2)
-
-    def _op_tuple3(self, _: Any) -> None:
-        self._last(3)
-
-    def _last(self, count: int) -> None:
+    def _tuple_of(self, count: int) -> None:
+        """Replace the last ``count`` values by a tuple of them."""
         if len(self.stack) < count:
             raise IndexError("the stack is empty")
         self.stack[-count:] = [tuple(self.stack[-count:])]
@@ -132,8 +123,7 @@ class Machine:
         self.stack.append(self._above_mark())
 
     def _op_dict(self, _: Any) -> None:
-        items = self._above_mark()
-        self.stack.append(dict(_pairs(items)))
+        self.stack.append(dict(_pairs(self._above_mark())))
 
     def _op_frozenset(self, _: Any) -> None:
         self.stack.append(frozenset(plain_key(value) for value in self._above_mark()))

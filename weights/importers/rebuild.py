@@ -113,20 +113,12 @@ def plain_key(value: Any) -> Any:
 
 def _sequence(kind: type) -> Callable[[Path, tuple[Any, ...]], Any]:
     """Makes a list or tuple of the elements of another container."""
-
-    def make(path: Path, arguments: tuple[Any, ...]) -> Any:
-        return kind(_elements(arguments))
-
-    return make
+    return lambda path, arguments: kind(_elements(arguments))
 
 
 def _unique(kind: type) -> Callable[[Path, tuple[Any, ...]], Any]:
     """Makes a set of plain values."""
-
-    def make(path: Path, arguments: tuple[Any, ...]) -> Any:
-        return kind(plain_key(value) for value in _elements(arguments))
-
-    return make
+    return lambda path, arguments: kind(plain_key(value) for value in _elements(arguments))
 
 
 def _mapping(path: Path, arguments: tuple[Any, ...]) -> dict[Any, Any]:
@@ -146,11 +138,6 @@ def _elements(arguments: tuple[Any, ...]) -> Iterable[Any]:
 def _text(path: Path, arguments: tuple[Any, ...]) -> str:
     """A path or a device, as text."""
     return "/".join(str(part) for part in arguments if isinstance(part, str | int))
-
-
-def _default_dict(path: Path, arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """A dictionary without its default factory."""
-    return {}
 
 
 def _encoded(path: Path, arguments: tuple[Any, ...]) -> bytes:
@@ -191,7 +178,7 @@ CALLABLE: dict[str, Callable[[Path, tuple[Any, ...]], Any]] = {
     "pathlib._local.PosixPath": _text,
     "pathlib._local.WindowsPath": _text,
     "collections.OrderedDict": _mapping,
-    "collections.defaultdict": _default_dict,
+    "collections.defaultdict": lambda path, arguments: {},  # without its default factory
     "_codecs.encode": _encoded,
     "numpy.dtype": _numpy_dtype,
     "numpy.core.multiarray.scalar": _numpy_scalar,
