@@ -1,13 +1,13 @@
 """The guard: what happens when the loss or the gradients stop being finite during a run.
 
-An update whose gradients are not finite is skipped whole (step.py).  A single skip is only counted,
-because loss scaling works by them.  It becomes a failure when the loss itself is not finite, when
-skips do not end, or when the loss scale collapses.  Then the batch is run again on the last good
-weights, in the precision of the run and in float32.  If float32 is finite, the precision is to
-blame: the run is rolled back to its last good state and continues one rung down the ladder (fp16 ->
-bf16 -> fp32).  If float32 fails too, the data or the learning rate is to blame: the batch is
-skipped, and a run in which this does not end is stopped with the report.  No NaN ever reaches a
-checkpoint.
+An update whose gradients are not finite is skipped completely (step.py).  A single skip is only
+counted, because loss scaling needs them.  It is a failure when the loss itself is not finite, when
+too many updates in a row are skipped, or when the loss scale collapses.  Then the batch is run
+again on the last good weights, in the precision of the run and in float32.  If float32 is finite,
+the precision is the cause: the run is rolled back to its last good state and continues one rung
+down the ladder (fp16 -> bf16 -> fp32).  If float32 fails too, the data or the learning rate is the
+cause: the batch is skipped, and after MOST_BAD_BATCHES in a row the run is stopped with a report.
+No NaN is written to a checkpoint.
 
 On CUDA, reading a flag makes the host wait for the device.  There the flag stays on the device and
 is read every few steps; if it is set, the state of the last reading is restored and those steps are
@@ -44,7 +44,7 @@ SMALLEST_SCALE = 1.0
 class Failure:
     """What went wrong.  part: the loss part, or ``gradient``.  layer: the first whose output was
     not finite, None if all outputs were finite.  helped: float32 handles the batch.  guilty: it
-    failed again when repeated (if not, the images of another rank may be to blame)."""
+    failed again when repeated (if not, the images of another rank may be the cause)."""
 
     epoch: int
     batch: int
@@ -210,8 +210,8 @@ def find_failure(
 
 
 def worst(failures: Sequence[Failure]) -> Failure:
-    """One failure for all ranks.  Float32 helps if it helps every rank; named is a rank whose
-    images failed, preferably one that float32 does not help."""
+    """One failure for all ranks: that of a rank whose images failed, preferably one that float32
+    does not help.  ``helped`` is True only if float32 helps every rank."""
     named = min(failures, key=lambda failure: (not failure.guilty, failure.helped))
     return replace(named, helped=all(failure.helped for failure in failures))
 

@@ -1,4 +1,4 @@
-"""The model that a run starts with: fresh, from given weights, or of a run that continues."""
+"""The model that a run starts with: random, from given weights, or of a resumed run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..run.folder import BEST
 from ..run.log import Log
 
 USUAL_SIZE = 640
-"""Side of the input where neither the user nor the weights say one."""
+"""Side of the input if neither the user nor the weights give one."""
 
 
 @dataclass(frozen=True)
 class Start:
     """model: to be trained.  license, provenance: of the weights that it starts from.
-    transferred: what the weights gave it, None for a fresh model.
-    image_size: that they were trained at."""
+    transferred: the transferred tensors, None for a random model.
+    image_size: that the weights were trained at."""
 
     model: Detector
     license: str = "Apache-2.0"
@@ -38,13 +38,14 @@ class Start:
 
     @property
     def transferred_names(self) -> frozenset[str]:
-        """Tensors that came along whole; rows matched by class name learn like fresh ones."""
+        """Tensors that were transferred completely; those matched by class name learn like new
+        ones."""
         moved = self.transferred
         return frozenset(moved.loaded).difference(moved.by_class) if moved else frozenset()
 
 
 def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
-    """A fresh detector, or one with what fits of the weights that the config names.
+    """A random detector, or one with the fitting tensors of the weights that the config names.
 
     Raises LicenseError, DownloadError, CheckpointError or ImportFailed if those cannot be obtained.
     """
@@ -61,7 +62,7 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
         )
     source, meta = restore(path)
     name = config.model if config.model in MODELS else meta.model
-    if name == meta.model:  # the widths are the checkpoint's, or not all of it would fit
+    if name == meta.model:  # with the checkpoint's widths, so that all of it fits
         model = build_from(with_classes(architecture_of(source), len(class_names)))
         model.letterbox = source.letterbox
     else:
@@ -81,7 +82,7 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
 
 
 def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
-    """The detector of a run that continues, for its state to be loaded into; needs no other file.
+    """The detector of a resumed run, before its state is loaded.
 
     Raises UsageError if ``data`` has other classes than the run.
     """

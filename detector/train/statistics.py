@@ -1,10 +1,10 @@
-"""Batch-norm statistics for weights that come without them.
+"""Batch-norm statistics for weights without them.
 
 A file whose norms were folded into its convolutions has none.  It is imported with norms that only
-add a bias: right for inference, but training normalizes with the statistics of the batch, which
-are very different, and so the first step would destroy what was learned (0.082 AP against 0.516 on
-a small set: docs/log.md).  Here the statistics are measured on training images, and each norm's
-gain and bias are changed so that in evaluation mode the model stays the same function.
+add a bias.  That is correct for inference, but training normalizes with the statistics of the
+batch, which are very different, so the first step would destroy what was learned (0.082 AP against
+0.516 on a small set: docs/log.md).  Here the statistics are measured on training images, and each
+norm's gain and bias are changed so that the outputs in evaluation mode stay the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGES = 128
 def restore_statistics(
     model: Detector, transferred: frozenset[str], loader: Loader, ranks: Ranks, log: Log
 ) -> None:
-    """Measure batch norms whose weights came without statistics, the same on all ranks."""
+    """Measure batch norms that have no statistics; the result is the same on all ranks."""
     if norms := unmeasured_norms(model, transferred):
         seen = measure_norms(model, norms.values(), loader.epoch(0))
         ranks.broadcast_tensors(model.state_dict().values())
@@ -58,7 +58,7 @@ def measure_norms(
 ) -> int:
     """Give ``norms`` the statistics of their inputs on the first IMAGES images, in place.
 
-    The model's function in evaluation mode stays the same up to rounding.  Returns the number of
+    The outputs in evaluation mode stay the same up to rounding.  Returns the number of
     images.
     """
     sums: dict[nn.Module, torch.Tensor] = {
@@ -93,7 +93,7 @@ def measure_norms(
 
 
 def _restate(norm: nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
-    """The same function of one norm with other statistics: with gain g, g / s * (x - m) + b."""
+    """Change the statistics of a norm but not its output g / s * (x - m) + b (g: gain)."""
     assert norm.running_mean is not None and norm.running_var is not None
     old_mean, old_variance = norm.running_mean.double().cpu(), norm.running_var.double().cpu()
     slope = norm.weight.double().cpu() / (old_variance + norm.eps).sqrt()
