@@ -38,7 +38,7 @@ def with_stage(**changes: float) -> Trial:
             "the loss on equal features differs by 1.0%",
         ),
         (with_stage(output=0.1), with_stage(output=0.1001), "the output of head is off by 10.0%"),
-        (with_stage(cosine=0.9), with_stage(cosine=0.8999), "the gradient of head points"),
+        (with_stage(cosine=0.9), with_stage(cosine=0.8999), "the gradient of head has"),
         (replace(GOOD, box_error=0.5), replace(GOOD, box_error=0.501), "boxes move by 0.50 cells"),
         (with_stage(lost=0.05, count=1e9), with_stage(lost=0.0501, count=1e9), "lost to zero"),
     ],

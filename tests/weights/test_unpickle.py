@@ -337,7 +337,7 @@ def test_other_files_are_named_for_what_they_are_not(tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "text.pt")
     with zipfile.ZipFile(tmp_path / "photos.pt", "w") as file:
         file.writestr("photo.txt", "x")
-    with pytest.raises(ImportFailed, match=r"no data\.pkl"):
+    with pytest.raises(ImportFailed, match=r"without data\.pkl"):
         import_checkpoint(tmp_path / "photos.pt")
     torch.save({"weights": torch.ones(2)}, tmp_path / "unknown.pt")
     with pytest.raises(ImportFailed, match="unknown kind"):
