@@ -260,7 +260,7 @@ class YOLO:
         used = self._use(config, given, log)
         results = predict_stream(config, given, source, log, used, rgb)
         if writes_files(config):
-            results, _ = writing(config, results)
+            results, _, _ = writing(config, results)
         return results
 
     def export(self, **words: Any) -> dict[str, Any]:

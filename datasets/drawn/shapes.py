@@ -18,12 +18,14 @@ import numpy as np
 
 from ...files.errors import InputError
 from .decoys import DECOYS
-from .objects import KINDS
+from .objects import KINDS, Kind
 from .scenery import develop, paint_background
-from .stage import Stage, pose, random_look, relight
+from .stage import Look, Stage, pose, random_look, relight
 
 SHAPES_VERSION: int = 1  # raised whenever a seed gives other pixels or boxes than before
 SHAPE_CLASSES: tuple[str, ...] = tuple(KINDS)
+EASY_CLASSES = ("kite", "banana", "pizza", "clock")
+"""The kinds of easy scenes: what can be told apart after minutes of training."""
 
 MIN_SIZE = 64
 SPLIT_STRIDE = 10_000_000  # ``index`` of a split's first image: train 0, val this, test twice this
@@ -35,19 +37,23 @@ class ShapesError(InputError):
     """The data set cannot be drawn or written with these options."""
 
 
-def draw_scene(seed: int, index: int, size: int = 640) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_scene(seed: int, index: int, size: int = 640, easy: bool = False
+               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Image ``index`` of the data set ``seed``; ``size`` is its longer side in pixels.
 
+    easy: one to four large objects of the kinds in EASY_CLASSES, which a detector learns in
+    minutes on a processor.
+
     Returns the image [H,W,3] uint8 RGB, boxes [N,4] float32 xyxy pixels (edges of pixels: a box
-    around the whole image is 0, 0, W, H) and labels [N] int64, indices into SHAPE_CLASSES.  N is
-    between 0 (one image in twenty) and 12.  Raises ShapesError for a negative seed or index and for
-    a size below 64.
+    around the whole image is 0, 0, W, H) and labels [N] int64, indices into SHAPE_CLASSES
+    (easy: into EASY_CLASSES).  N is between 0 (one image in twenty) and 12.  Raises ShapesError for
+    a negative seed or index and for a size below 64.
     """
     _check_numbers(seed, index, size)
     rng = np.random.default_rng((seed, index))
     across, down = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     stage = Stage(paint_background(rng, round(size * down), round(size * across)))
-    _populate(rng, stage, size)
+    (_populate_easily if easy else _populate)(rng, stage, size)
     return develop(rng, stage.image), stage.boxes(), np.array(stage.labels, np.int64)
 
 
@@ -66,9 +72,24 @@ def _populate(rng: np.random.Generator, stage: Stage, size: int) -> None:
     choice = rng.permutation(len(KINDS))[: 2 if rng.random() < 0.25 else len(KINDS)]
     things: list[int | None] = rng.choice(choice, count).tolist()
     things += [None] * int(rng.integers(0, 6))
-    kinds = list(KINDS.values())
+    _place_all(rng, stage, look, things, list(KINDS.values()), lambda: _side(rng, size))
+
+
+def _populate_easily(rng: np.random.Generator, stage: Stage, size: int) -> None:
+    """Up to four objects of a fifth to half of the image each, and at most one decoy."""
+    look = random_look(rng)
+    count = 0 if rng.random() < 0.05 else int(rng.integers(1, 5))
+    things: list[int | None] = rng.integers(0, len(EASY_CLASSES), count).tolist()
+    things += [None] * int(rng.integers(0, 2))
+    kinds = [KINDS[name] for name in EASY_CLASSES]
+    _place_all(rng, stage, look, things, kinds, lambda: round(size * 0.2 * 2.5 ** rng.random()))
+
+
+def _place_all(rng: np.random.Generator, stage: Stage, look: Look, things: list[int | None],
+               kinds: list[Kind], draw_side: Callable[[], int]) -> None:
+    """Place ``things`` in a random order: numbers of ``kinds``, None for a decoy."""
     for label in (things[place] for place in rng.permutation(len(things))):
-        side = _side(rng, size)
+        side = draw_side()
         if label is None:
             patch = pose(rng, DECOYS[int(rng.integers(len(DECOYS)))], side, 30, 0.6)
         else:
@@ -87,15 +108,16 @@ def _side(rng: np.random.Generator, size: int) -> int:
 
 
 def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int = 0,
-                 size: int = 640,
+                 size: int = 640, easy: bool = False,
                  on_progress: Callable[[int, int], None] | None = None) -> Path:
     """Write a data set in YOLO layout and return the path of its ``data.yaml``.
 
-    train, val, test: images in each split; a split of 0 images is left out.  on_progress: called
-    with (done, total) after every image.  All is written into a hidden folder beside ``folder`` and
-    renamed at the end: an interrupted call leaves no partial data set behind.  Raises ShapesError
-    where ``folder`` exists and is not an empty folder, and for numbers that cannot be drawn;
-    OSError where the disk refuses.
+    train, val, test: images in each split; a split of 0 images is left out.  seed, size, easy: of
+    ``draw_scene``; they name the data set, hence the long list.  on_progress: called with (done,
+    total) after every image.  All is written into a hidden folder beside ``folder`` and renamed at
+    the end: an interrupted call leaves no partial data set behind.  Raises ShapesError where
+    ``folder`` exists and is not an empty folder, and for numbers that cannot be drawn; OSError
+    where the disk refuses.
     """
     counts = {name: n for name, n in zip(_SPLITS, (train, val, test), strict=True) if n != 0}
     _check_numbers(seed, 0, size)
@@ -111,11 +133,12 @@ def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int
             for kind in ("images", "labels"):
                 (partial / kind / name).mkdir(parents=True)
             for number in range(count):
-                _write_image(partial, name, number, *draw_scene(seed, first + number, size))
+                scene = draw_scene(seed, first + number, size, easy)
+                _write_image(partial, name, number, *scene)
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-        (partial / "data.yaml").write_text(_description(counts, seed, size), encoding="utf-8")
+        (partial / "data.yaml").write_text(_description(counts, seed, size, easy), encoding="utf-8")
         if target.exists():
             target.rmdir()  # empty, as checked; Windows does not rename over it
         partial.rename(target)
@@ -148,9 +171,10 @@ def _write_image(root: Path, split: str, number: int, image: np.ndarray, boxes: 
     (root / "labels" / split / f"{number:06d}.txt").write_text("".join(rows), encoding="utf-8")
 
 
-def _description(counts: dict[str, int], seed: int, size: int) -> str:
+def _description(counts: dict[str, int], seed: int, size: int, easy: bool) -> str:
     """The text of data.yaml; without ``path`` the entries are relative to the file's own folder."""
+    names = EASY_CLASSES if easy else SHAPE_CLASSES
     lines = [f"# drawn by det: shapes version {SHAPES_VERSION}, seed {seed}, size {size}",
              *(f"{name}: images/{name}" for name in counts), "names:",
-             *(f"  {label}: {name}" for label, name in enumerate(SHAPE_CLASSES))]
+             *(f"  {label}: {name}" for label, name in enumerate(names))]
     return "\n".join(lines) + "\n"

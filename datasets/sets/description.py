@@ -28,7 +28,7 @@ ALIASES = {"validation": "val", "licence": "license"}
 SLIPS_OF = ("path", *SPLITS, "validation", "names", "nc", "channels", "download", "format")
 """Known keys that matter enough for a misspelling to be an error."""
 KNOWN = {*SLIPS_OF, *ALIASES, "license", "download_sha256", "download_limit", "stand_in", "shapes"}
-DRAWN = {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0}
+DRAWN = {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0, "easy": 0}
 """What ``shapes:`` may ask for, and its defaults."""
 DOWNLOAD_LIMIT = 64 << 30
 MAX_CLASSES = 100_000

@@ -320,12 +320,14 @@ def _drawn(description: Description, say: Message, on_progress: Progress | None)
     from ..drawn.shapes import SHAPES_VERSION, write_shapes
 
     numbers = description.shapes or {}
-    words = "-".join(f"{key}{value}" for key, value in numbers.items())
+    easy = bool(numbers.get("easy"))
+    words = "-".join(f"{key}{value}" for key, value in numbers.items() if key != "easy" or value)
     folder = _downloads() / f"shapes-v{SHAPES_VERSION}-{words}"
     if not (folder / "data.yaml").is_file():
         say(f"drawing {description.name} into {folder}")
         try:
-            write_shapes(folder, **numbers, on_progress=on_progress)
+            counts = {key: number for key, number in numbers.items() if key != "easy"}
+            write_shapes(folder, **counts, easy=easy, on_progress=on_progress)
         except OSError as error:
             if not (folder / "data.yaml").is_file():  # unless another process was faster
                 raise DatasetError(

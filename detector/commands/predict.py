@@ -11,7 +11,7 @@ from ..predict.locate import locate
 from ..run.check import check_common, refuse
 from ..run.log import Log
 from .outcome import Outcome
-from .show import show_run
+from .show import show_predictions
 
 
 def execute(command: Command, config: PredictConfig, given: frozenset[str], log: Log) -> Outcome:
@@ -22,7 +22,7 @@ def execute(command: Command, config: PredictConfig, given: frozenset[str], log:
 
     say_newest(config.model, found.model, log)
     result = predict(found, given, log)
-    return Outcome(result, show_run(result))
+    return Outcome(result, show_predictions(result))
 
 
 def writes_files(config: PredictConfig) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ...files.counted import counted
@@ -14,18 +15,59 @@ def join(lines: Iterable[str]) -> str:
     return "\n".join(map(one_line, lines))
 
 
-def show_run(result: dict[str, Any]) -> str:
-    """The last lines of a run: its metrics and where its files are."""
-    lines = []
-    metrics = result.get("metrics") or {}
-    shown = [("AP", "map"), ("AP50", "map_50"), ("precision", "precision"), ("recall", "recall")]
-    numbers = [f"{name} {metrics[key]:.3f}" for name, key in shown if metrics.get(key) is not None]
-    if numbers:
-        lines.append(", ".join(numbers))
-    lines += [f"{key} weights: {result[key]}" for key in ("best",) if result.get(key)]
-    if result.get("folder"):
-        lines.append(f"results: {result['folder']}")
-    return join(lines)
+def show_metrics(metrics: Mapping[str, Any]) -> list[str]:
+    """AP in words, and at which confidence precision and recall hold.
+
+    Without a box to find there is no AP; an evaluator of the caller's may give none either."""
+    if metrics.get("map") is None:
+        return []
+    ap, conf = metrics["map"], metrics["best_conf"]
+    words = next(text for limit, text in GRADES if ap < limit)
+    lines = [f"AP {ap:.3f}, AP50 {metrics['map_50']:.3f}: {words}"]
+    if metrics["recall"]:
+        lines.append(
+            f"at confidence {conf:.2f}, {metrics['precision']:.0%} of the boxes found are right "
+            f"(precision) and {metrics['recall']:.0%} of the objects are found (recall)"
+        )
+    return lines
+
+
+GRADES = (
+    (0.01, "nothing is found yet"),
+    (0.1, "very little is found"),
+    (0.3, "weak"),
+    (0.5, "fair"),
+    (0.7, "good"),
+    (1.1, "very good"),
+)
+"""AP below a limit, in words.  Good detectors of COCO's 80 classes have 0.4 to 0.55."""
+
+
+def show_validation(result: Mapping[str, Any]) -> str:
+    """The last lines of ``det val``."""
+    return join([*show_metrics(result["metrics"]), f"results: {absolute(result['folder'])}"])
+
+
+def absolute(path: str) -> str:
+    """The whole path, which can be opened from any folder."""
+    return str(Path(path).resolve())
+
+
+def show_predictions(result: Mapping[str, Any]) -> str:
+    """The last lines of ``det predict``; where nothing was found, the confidence to try."""
+    lines = [f"{counted(result['images'], 'image')}, {counted(result['detections'], 'detection')}"]
+    best = result["best_score"]
+    if best is not None:
+        lower = next((conf for conf in CONFIDENCES if conf <= best), None)
+        advice = f"try conf={lower:g}" if lower else "this model finds nothing here"
+        lines = [f"nothing above {result['conf']:g}; the best score was {best:.3f}, {advice}"]
+    if result["file"]:
+        lines.append(f"picture: {absolute(result['file'])}")
+    return join([*lines, f"results: {absolute(result['folder'])}"])
+
+
+CONFIDENCES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+"""What is offered instead of ``conf=`` where nothing reaches it."""
 
 
 def show_report(report: Any) -> str:

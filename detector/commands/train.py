@@ -8,8 +8,8 @@ from ..options.train import TrainConfig
 from ..run.log import Log
 from ..run.rank_info import rank_info
 from ..train.check import check_train
+from .closing import show_training
 from .outcome import Outcome
-from .show import show_run
 
 
 def execute(command: Command, config: TrainConfig, given: frozenset[str], log: Log) -> Outcome:
@@ -24,4 +24,4 @@ def execute(command: Command, config: TrainConfig, given: frozenset[str], log: L
     from ..train.pipeline import train
 
     result = train(config, given, log)
-    return Outcome(result, show_run(result))
+    return Outcome(result, show_training(result))

@@ -8,7 +8,7 @@ from ..options.val import ValConfig
 from ..run.check import check_common, check_data
 from ..run.log import Log
 from .outcome import Outcome
-from .show import show_run
+from .show import show_validation
 
 
 def execute(command: Command, config: ValConfig, given: frozenset[str], log: Log) -> Outcome:
@@ -19,7 +19,7 @@ def execute(command: Command, config: ValConfig, given: frozenset[str], log: Log
 
     say_newest(config.model, found.model, log)
     result = val(found, given, log)
-    return Outcome(result, show_run(result))
+    return Outcome(result, show_validation(result))
 
 
 def check_val(

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from .figure import ACCENT, INK, legend, new_figure, note, save_figure, say_nothing_to_show, style
+from .figure import ACCENT, INK, legend, new_figure, save_figure, say_nothing_to_show, style
 
 BANDS = {"fp32": "#6b7180", "bf16": "#2a9d5a", "fp16": "#f48c06"}
 
@@ -24,9 +24,14 @@ def plot_results(results: Path | Sequence[Mapping[str, Any]], path: Path) -> Non
     the CSV file that holds them.  A panel without columns is left out; other columns are ignored.
     """
     rows = _read_csv(results) if isinstance(results, Path) else list(results)
-    known = list(rows[0]) if rows else []
+    known = [
+        name
+        for name in (rows[0] if rows else ())
+        if name == "precision" or any(math.isfinite(_number(row.get(name))) for row in rows)
+    ]
     panels = [(t, c) for t, c in _result_panels(known) if c]
-    count = len(panels) + ("precision" in known)
+    eventful = "precision" in known and _eventful(rows)
+    count = len(panels) + eventful
     columns = min(3 if count <= 6 else 4, max(1, count))
     lines = max(1, math.ceil(count / columns))
     figure = new_figure(4.3 * columns, 3.1 * lines)
@@ -39,9 +44,14 @@ def plot_results(results: Path | Sequence[Mapping[str, Any]], path: Path) -> Non
     for axes, (title, names) in zip(grid, panels, strict=False):
         style(axes, title, "Epoch")
         _epoch_lines(axes, rows, names)
-    if "precision" in known:
+    if eventful:
         _precision(grid[count - 1], rows)
     save_figure(figure, path)
+
+
+def _eventful(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there is anything to see of the precision: fp32 without a skipped update has none."""
+    return any(row["precision"] != "fp32" or _number(row.get("skipped", 0)) > 0 for row in rows)
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
@@ -75,7 +85,7 @@ def _epoch_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Mapping[s
     for i, (column, name) in enumerate(names.items()):
         values = np.array([_number(row.get(column)) for row in rows])
         known = np.isfinite(values)
-        axes.plot(
+        (line,) = axes.plot(
             epochs[known],
             values[known],
             marker="o" if known.sum() < 25 else "",
@@ -85,13 +95,23 @@ def _epoch_lines(axes: Axes, rows: Sequence[Mapping[str, Any]], names: Mapping[s
             label=name if len(names) > 1 else None,
         )
         if name == "AP" and known.any():
-            best = int(np.nanargmax(values))
+            best = int(np.flatnonzero(values == np.nanmax(values))[-1])  # the newest of equals
             axes.plot([epochs[best]], [values[best]], "o", color=INK, markersize=6)
-            text = f"{values[best]:.3f} in epoch {epochs[best]:.0f}"
-            note(axes, epochs[best], values[best], text, (epochs.min(), epochs.max()))
-    axes.set_ylim(0, 1.08 * max(axes.dataLim.ymax, 1e-9))
+            label = f"AP, {values[best]:.3f} in epoch {epochs[best]:.0f}"
+            line.set_label(label)
+    axes.set_ylim(0, 1.08 * _top(rows, names))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend(axes, loc="best")
+
+
+def _top(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> float:
+    """The largest value, unless a few epochs stand out so far that all others would look flat."""
+    values = np.array([_number(row.get(name)) for row in rows for name in names])
+    values = values[np.isfinite(values)]
+    if not values.size or values.max() <= 0:
+        return 1.0
+    usual = 3 * float(np.percentile(values, 90))
+    return min(float(values.max()), usual) if usual > 0 else float(values.max())
 
 
 def _precision(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

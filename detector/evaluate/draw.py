@@ -7,11 +7,15 @@ stay inside it.  Drawing happens on a copy.  Images are [H,W,3] uint8 RGB.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ...files.text import one_line
+
+Color = tuple[int, int, int]
+"""RGB."""
 
 PALETTE = (
     (230, 57, 70),
@@ -41,7 +45,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 BACKGROUND = (244, 244, 246)
 
 
-def class_color(label: int) -> tuple[int, int, int]:
+def class_color(label: int) -> Color:
     """RGB of a class id, the same in every image and plot."""
     return PALETTE[label % len(PALETTE)]
 
@@ -59,18 +63,39 @@ def draw_detections(
     boxes: [D,4] xyxy pixels, best first: the best are drawn on top.  labels: [D].  scores: [D].
     class_names: None draws no tags.  line_width: pixels; default: by the size of the image.
     """
+    texts = None
+    if class_names is not None:
+        known = len(class_names)
+        names = [one_line(class_names[i]) if i < known else str(i) for i in map(int, labels)]
+        ends = [""] * len(names) if scores is None else [f" {float(score):.2f}" for score in scores]
+        texts = [name + end for name, end in zip(names, ends, strict=True)]
+    return draw_boxes(image, boxes, texts, [class_color(int(i)) for i in labels], line_width)
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    texts: Sequence[str] | None,
+    colors: Sequence[Color],
+    line_width: int | None = None,
+) -> np.ndarray:
+    """A copy of ``image`` [H,W,3] uint8 RGB with boxes [D,4] xyxy, the first on top.
+
+    texts: of the tags, None for no tags.  A tag is moved to where it hides the fewest others.
+    """
     canvas = np.ascontiguousarray(image).copy()
     width = line_width or default_line_width(image.shape)
     corners = np.asarray(boxes, np.float64).reshape(-1, 4).round().astype(int).tolist()
     order = range(len(corners) - 1, -1, -1)
     for i in order:
-        _draw_frame(canvas, corners[i], class_color(int(labels[i])), width)
-    for i in order if class_names is not None else ():
-        label = int(labels[i])
-        name = class_names[label] if class_names and label < len(class_names) else str(label)
-        name = one_line(name)
-        text = name if scores is None else f"{name} {float(scores[i]):.2f}"
-        _draw_tag(canvas, text, corners[i], class_color(label), width)
+        _draw_frame(canvas, corners[i], colors[i], width)
+    if texts is None:
+        return canvas
+    tags: list[Tag] = []
+    for text, box in zip(texts, corners, strict=True):
+        tags.append(_place_tag(canvas.shape, text, box, width, tags))
+    for i in order:
+        _draw_tag(canvas, tags[i], colors[i])
     return canvas
 
 
@@ -79,9 +104,7 @@ def default_line_width(shape: tuple[int, ...]) -> int:
     return max(1, round((shape[0] + shape[1]) / 2 / 220))
 
 
-def _draw_frame(
-    canvas: np.ndarray, box: list[int], color: tuple[int, int, int], line_width: int
-) -> None:
+def _draw_frame(canvas: np.ndarray, box: list[int], color: Color, line_width: int) -> None:
     """The outline of a box, its lines centered on the sides and cut at the border of the image."""
     x1, y1, x2, y2 = box
     before, after = line_width // 2, line_width - line_width // 2
@@ -96,28 +119,78 @@ def _draw_frame(
     fill(x2, y1, x2, y2)
 
 
-def _draw_tag(
-    canvas: np.ndarray, text: str, box: list[int], color: tuple[int, int, int], line_width: int
-) -> None:
-    """A filled tag above the box, or inside it if there is no room above."""
-    height, width = canvas.shape[:2]
+class Tag(NamedTuple):
+    """A text and the rectangle behind it, in pixels.  scale: of the font.  above: pixels from its
+    top to the baseline."""
+
+    text: str
+    left: int
+    top: int
+    width: int
+    height: int
+    scale: float
+    pad: int
+    above: int
+
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
+
+def _place_tag(
+    shape: tuple[int, ...], text: str, box: list[int], line_width: int, others: Sequence[Tag]
+) -> Tag:
+    """A tag above the box, else inside it or below, where it hides the fewest of ``others``; made
+    smaller where it is wider than the image."""
+    height, width = shape[:2]
     scale = max(0.36, line_width * 0.15)
-    thickness = max(1, round(scale * 1.6))
-    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, thickness)
+    full, _ = cv2.getTextSize(text, FONT, scale, 1)[0]
+    scale = max(min(scale, scale * 0.94 * width / max(full, 1)), 0.2)
+    (text_width, text_height), below = cv2.getTextSize(text, FONT, scale, _thickness(scale))
     pad = max(2, round(text_height * 0.35))
     tag_width, tag_height = text_width + 2 * pad, text_height + below // 2 + 2 * pad
-    left = box[0] - line_width // 2
-    top = box[1] - tag_height
-    if top < 0:
-        top = box[1]
-    left = min(max(left, 0), max(width - tag_width, 0))
-    top = min(max(top, 0), max(height - tag_height, 0))
-    cv2.rectangle(canvas, (left, top), (left + tag_width - 1, top + tag_height - 1), color, -1)
-    origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, FONT, scale, _ink(color), thickness, cv2.LINE_AA)
+    start, end = box[0] - line_width // 2, box[2] - tag_width
+    places = [
+        (left, top)
+        for left in (start, end)
+        for top in (box[1] - tag_height, box[1], box[3] - tag_height, box[3])
+    ]
+    if box[1] < tag_height:  # no room above
+        places = places[1:] + places[:1]
+    tags = [
+        Tag(
+            text,
+            min(max(left, 0), max(width - tag_width, 0)),
+            min(max(top, 0), max(height - tag_height, 0)),
+            *(tag_width, tag_height, scale, pad, text_height),
+        )
+        for left, top in places
+    ]
+    return tags[int(_hidden([tag.corners for tag in tags], others).argmin())]
 
 
-def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
+def _hidden(places: list[tuple[int, int, int, int]], others: Sequence[Tag]) -> np.ndarray:
+    """Pixels [P] of ``others`` under each of the rectangles ``places`` xyxy."""
+    mine = np.array(places)[:, None]  # [P,1,4]
+    theirs = np.array([tag.corners for tag in others]).reshape(1, -1, 4)
+    sides = np.minimum(mine[..., 2:], theirs[..., 2:]) - np.maximum(mine[..., :2], theirs[..., :2])
+    pixels: np.ndarray = sides.clip(0).prod(-1).sum(1)
+    return pixels
+
+
+def _thickness(scale: float) -> int:
+    return max(1, round(scale * 1.6))
+
+
+def _draw_tag(canvas: np.ndarray, tag: Tag, color: Color) -> None:
+    corner = (tag.left + tag.width - 1, tag.top + tag.height - 1)
+    cv2.rectangle(canvas, (tag.left, tag.top), corner, color, -1)
+    origin = (tag.left + tag.pad, tag.top + tag.pad + tag.above)
+    thickness = _thickness(tag.scale)
+    cv2.putText(canvas, tag.text, origin, FONT, tag.scale, _ink(color), thickness, cv2.LINE_AA)
+
+
+def _ink(color: Color) -> Color:
     """White on dark colors, near black on light ones (luminance of ITU-R BT.601)."""
     red, green, blue = color
     light = 0.299 * red + 0.587 * green + 0.114 * blue > 150

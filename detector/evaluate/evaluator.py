@@ -8,7 +8,7 @@ synchronized.  Errors are not caught: a validation that fails stops the run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from ...datasets.formats.record import Record
 from ...datasets.nouns import Batch
 from ...files.errors import DetError
 from ..models.detector_like import DetectorLike, ForwardOptions
+from ..models.predictions import Predictions
 from ..options.detect import DetectOptions
 from ..run.device import synchronize
 from .class_names import GroundTruth
@@ -34,6 +35,14 @@ MAX_PICTURES = 12
 
 class EvaluationError(DetError):
     """Nothing could be measured."""
+
+
+class Criterion(Protocol):
+    """The loss parts of a batch by name, as DetectionLoss gives them."""
+
+    def __call__(
+        self, outputs: Mapping[str, Predictions], batch: Batch, /
+    ) -> Mapping[str, torch.Tensor]: ...
 
 
 class BatchSource(Protocol):
@@ -85,7 +94,7 @@ class Detected:
     """What a model detected in the images of a loader, before anything is measured.
 
     indices, paths: of the images, in the collector's order.  pictures: by index.  speed: see
-    Evaluation.
+    Evaluation.  losses: loss parts of each batch, by the index of its first image.
     """
 
     collector: DetectionCollector
@@ -93,6 +102,13 @@ class Detected:
     paths: list[Path]
     pictures: dict[int, Picture]
     speed: dict[str, float]
+    losses: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    def mean_losses(self) -> dict[str, float]:
+        """Mean of each loss part over the batches; empty where no criterion was given."""
+        batches = [self.losses[index] for index in sorted(self.losses)]
+        names = batches[0] if batches else ()
+        return {name: sum(parts[name] for parts in batches) / len(batches) for name in names}
 
     def measure(self) -> Evaluation:
         """Raises EvaluationError if there is no image."""
@@ -116,6 +132,7 @@ def join_detected(parts: Sequence[Detected]) -> Detected:
         [path for _, path in images],
         {index: picture for part in parts for index, picture in part.pictures.items()},
         parts[0].speed,
+        {index: losses for part in parts for index, losses in part.losses.items()},
     )
 
 
@@ -141,12 +158,14 @@ def detect_images(
     detect: DetectOptions,
     forward: ForwardOptions,
     on_progress: Callable[[int, int], None] | None = None,
+    criterion: Criterion | None = None,
 ) -> Detected:
     """Collect the detections of ``model`` in the images of ``loader``, with the ground truth.
 
     ``Batch.indices`` say which record of ``truth`` an image is.  on_progress: called with batches
-    done and in all.  The model is in evaluation mode meanwhile; afterwards, also after an error,
-    every module has its own mode again.
+    done and in all.  criterion: takes the losses from the same forward pass, which is why it is a
+    seventh parameter; its time counts nowhere in ``speed``.  The model is in evaluation mode
+    meanwhile; afterwards, also after an error, every module has its own mode again.
     Raises BranchError if the model lacks the branch.
     """
     branches = branches_for(detect.nms, model.branches)
@@ -154,6 +173,7 @@ def detect_images(
     indices: list[int] = []
     paths: list[Path] = []
     pictures: dict[int, Picture] = {}
+    losses: dict[int, dict[str, float]] = {}
     with torch.inference_mode(), _evaluation_mode(model):
         for done, batch in enumerate(clock.waiting(loader.epoch(0)), start=1):
             images = batch.images.to(forward.device, non_blocking=True)
@@ -163,6 +183,9 @@ def detect_images(
             clock.stop("inference")
             found = postprocess(outputs, detect)
             clock.stop("post", images=len(batch))
+            if criterion is not None:
+                parts = criterion(outputs, batch.to(forward.device))
+                losses[batch.indices[0]] = {name: part.item() for name, part in parts.items()}
             if truth.single_cls:
                 found = [detections.single_class() for detections in found]
             _collect(collector, batch, truth.records, found)
@@ -171,7 +194,7 @@ def detect_images(
             pictures |= _pictures(batch, found)
             if on_progress is not None:
                 on_progress(done, len(loader))
-    return Detected(collector, indices, paths, pictures, clock.speed())
+    return Detected(collector, indices, paths, pictures, clock.speed(), losses)
 
 
 def _collect(

@@ -80,17 +80,6 @@ def say_nothing_to_show(axes: Axes, text: str) -> None:
     )
 
 
-def note(
-    axes: Axes, x: float, y: float, text: str, span: tuple[float, float] = (0.0, 1.0)
-) -> None:
-    """A text beside a point, on the side of ``span`` that has room."""
-    left = x > sum(span) / 2
-    shift = (-8 if left else 8, 12 if y < 0.93 * axes.get_ylim()[1] else -14)
-    box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    axes.annotate(text, (x, y), shift, textcoords="offset points", fontsize=8.5, color=INK,
-                  ha="right" if left else "left", va="center", bbox=box, zorder=6)  # fmt: skip
-
-
 def save_figure(figure: Figure, path: Path, names: Sequence[str] = ()) -> None:
     """Write the figure; the suffix of ``path`` sets the format.  names: of the classes in it."""
     use_fonts(figure, names)

@@ -184,6 +184,10 @@ class DetectionCollector:
         """Size (height, width) and detections of each image, in the order they were added."""
         yield from zip(self._sizes, self._found, strict=True)
 
+    def tables(self) -> Iterator[tuple[BoxTable, BoxTable]]:
+        """Detections and ground truth of each image, in the order they were added."""
+        yield from zip(self._found, self._truth, strict=True)
+
     def coco_ground_truth(self) -> dict[str, Any]:
         """The true boxes as a COCO annotation dictionary; category ids are class indices."""
         return coco_ground_truth(join_tables(self._truth), self._ids, self._sizes, self.class_names)

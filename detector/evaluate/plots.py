@@ -24,7 +24,6 @@ from .figure import (
     SOFT,
     legend,
     new_figure,
-    note,
     plot_color,
     save_figure,
     say_nothing_to_show,
@@ -77,7 +76,8 @@ def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
     )
     names = [row.name for row in metrics.per_class]
     for axes, (title, values, best) in zip(panels, shown, strict=True):
-        style(axes, title, "Confidence")
+        known = "" if math.isnan(best) else f", {best:.3f} at confidence {conf:.3f}"
+        style(axes, title + known, "Confidence")
         unit_square(axes)
         mean = class_mean(values)
         if title == "Precision":  # meaningless above the last detection
@@ -86,7 +86,6 @@ def plot_confidence_curves(metrics: Metrics, path: Path) -> None:
         if not math.isnan(best):
             axes.axvline(conf, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
             axes.plot([conf], [best], "o", color=INK, markersize=5, zorder=5)
-            note(axes, conf, best, f"{best:.3f} at {conf:.3f}")
     legend(panels[-1], **_OUTSIDE)
     save_figure(figure, path, names)
 
@@ -103,33 +102,54 @@ def _while_found(
 
 
 def plot_confusion_matrix(metrics: Metrics, class_names: Sequence[str], path: Path) -> None:
-    """Share of each true class by predicted class; with numbers for at most 20 classes."""
-    counts = metrics.confusion
-    totals = counts.sum(1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
+    """Share of each true class by predicted class; with numbers for at most 20 classes.
+
+    Only classes that occur are shown.  The last row is different: false alarms as a share of all
+    detections of their class.
+    """
+    shown, shares = confusion_shares(metrics.confusion)
+    counts = metrics.confusion[np.ix_(shown, shown)]
     names = [*axis_names(class_names, 18), "background"]
+    names = [names[i] for i in shown]
     size = len(names)
-    side = min(13.0, max(4.6, 2.4 + 0.42 * size))
+    side = min(18.0, max(4.6, 2.4 + (0.42 if size <= 30 else 0.2) * size))
     figure = new_figure(side + 1.0, side, square=True)
     axes = figure.add_subplot()
     # the square root makes a share of 0.05 visible
     image = axes.imshow(shares, cmap=HEAT, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     style(axes, f"Confusion at confidence {metrics.best_conf:.3f}", "Predicted", "True")
     axes.grid(False)
-    font = 8.5 if size <= 30 else max(4.5, 8.5 * 30 / size)
+    font = 8.5 if size <= 30 else 7.5
     crowded = size * max(len(name) for name in names) > 42
     axes.set_xticks(range(size), names, rotation=90 if crowded else 0, fontsize=font)
     axes.set_yticks(range(size), names, fontsize=font)
     for edge in np.arange(0.5, size - 1):
         axes.axhline(edge, color=LINE, linewidth=0.5)
         axes.axvline(edge, color=LINE, linewidth=0.5)
+    axes.axhline(size - 1.5, color=SOFT, linewidth=1.2)
     if size <= NAMED_CLASSES + 1:
         _write_numbers(axes, counts, shares)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, ticks=(0, 0.05, 0.2, 0.5, 1))
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=SOFT, labelsize=8, length=0)
-    bar.set_label("Share of the true class", fontsize=9, color=SOFT)
+    bar.set_label("Share of the true class; last row: of the detections", fontsize=9, color=SOFT)
     save_figure(figure, path, class_names)
+
+
+def confusion_shares(confusion: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The rows [K] of a confusion matrix that are shown, the background last, and its shares [K,K].
+
+    A row is divided by the boxes of its true class.  False alarms have no true class: they are
+    divided by the detections of their class.
+    """
+    last = len(confusion) - 1
+    counts = confusion.astype(float)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    shares[last] = counts[last] / np.maximum(counts.sum(0), 1)
+    occur = (counts.sum(0) + counts.sum(1)) > 0
+    shown = [i for i in range(last) if occur[i]] or list(range(last))
+    shown.append(last)
+    return shown, shares[np.ix_(shown, shown)]
 
 
 def _write_numbers(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:

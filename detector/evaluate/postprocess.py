@@ -30,6 +30,9 @@ from ..options.detect import DetectOptions
 MAX_CANDIDATES = 30_000
 """Most (anchor, class) pairs per image that enter NMS, best scores first."""
 
+FEW = 20
+"""Best detections that are looked at to say how near an image came to one."""
+
 
 class BranchError(InputError):
     """The model does not have the head branch that is needed."""
@@ -126,6 +129,16 @@ def postprocess(outputs: dict[str, Predictions], options: DetectOptions) -> list
             agnostic=options.agnostic_nms,
         )
     return rows_to_detections(top_detections(found, options.max_det), options.conf)
+
+
+def best_detections(outputs: dict[str, Predictions], options: DetectOptions) -> list[Detections]:
+    """A few detections of each image with the highest scores, whatever ``options.conf`` and before
+    NMS, which never removes the best one."""
+    (branch,) = branches_for(options.nms, outputs)
+    found = outputs[branch]
+    if options.classes is not None:
+        found = _only_classes(found, options.classes)
+    return rows_to_detections(top_detections(found, FEW), 0.0)
 
 
 def _only_classes(predictions: Predictions, classes: tuple[int, ...]) -> Predictions:

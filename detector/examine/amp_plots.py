@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,27 @@ BAR = 0.8
 
 def plot_amp(report: LayerReport, line: str, path: Path) -> None:
     """Per stage: time in each precision, worst error of an output, largest value relative to
-    fp16's, and share of gradients that fp16 loses.  line: the verdict, as title."""
+    fp16's, and share of gradients that fp16 loses.  line: the verdict, as title.
+
+    Without a second precision there is no error to show, and its panel is left out."""
     stages = report.stages
     names = [stage.name for stage in stages]
-    figure = new_figure(16.5, 1.6 + 0.36 * len(stages))
-    figure.suptitle(line, x=0.01, ha="left", fontsize=10.5, color=INK)
-    time, error, reach, loss = figure.subplots(1, 4, sharey=True, width_ratios=(1.3, 1, 1, 1))
     precisions = list(stages[0].ms)
+    widths = (1.3, *(1,) * (2 if len(precisions) == 1 else 3))
+    figure = new_figure(4 * len(widths) + 0.5, 1.6 + 0.36 * len(stages))
+    figure.suptitle("\n".join(textwrap.wrap(line, 40 * len(widths))), x=0.01, ha="left",
+                    fontsize=10.5, color=INK)  # fmt: skip
+    panels = list(figure.subplots(1, len(widths), sharey=True, width_ratios=widths))
+    time, reach, loss = panels[0], panels[-2], panels[-1]
     style(time, "Time of a stage", "ms, forward and backward")
     _bars(time, names, {p: [stage.ms[p] for stage in stages] for p in precisions})
     legend(time, loc="lower right")
 
-    style(error, "Worst error of an output", "Relative to fp32, on equal inputs")
-    worst = {p: [_worst(report, stage, p) for stage in stages] for p in precisions[1:]}
-    _log_bars(error, names, worst, 1e-4)
-    _limit(error, MAX_OUTPUT_ERROR, "limit")
+    if len(precisions) > 1:
+        style(panels[1], "Worst error of an output", "Relative to fp32, on equal inputs")
+        worst = {p: [_worst(report, stage, p) for stage in stages] for p in precisions[1:]}
+        _log_bars(panels[1], names, worst, 1e-4)
+        _limit(panels[1], MAX_OUTPUT_ERROR, "limit")
 
     style(reach, "Largest number", "Share of 65504, fp16's largest")
     _log_bars(reach, names, {"largest": [stage.fp16_share for stage in stages]}, 1e-5)

@@ -25,7 +25,7 @@ def built_in_data() -> Any:
     """``data=`` of commands that begin with a data set."""
     return option(
         "coco8.yaml", "Data", "Data set YAML, or the name of a built-in data set (coco8.yaml, "
-        "shapes.yaml).")
+        "shapes.yaml, shapes-easy.yaml).")
 
 
 def offline() -> Any:

@@ -84,9 +84,10 @@ def choose_precision(
     traits: DeviceTraits | None = None,
     ranks: Ranks = ALONE,
 ) -> Decision:
-    """Decide and log it.  batches: makes training batches, of which the first is used.  fresh: the
-    weights are random, so their values are not part of the cache key.  ranks: all decide the same
-    (agree.py).
+    """Decide, and log the measurements; the caller logs the decision.
+
+    batches: makes training batches, of which the first is used.  fresh: the weights are random, so
+    their values are not part of the cache key.  ranks: all decide the same (agree.py).
 
     Raises UsageError if this device lacks the precision that was given, RunError if that precision
     failed the check.
@@ -95,7 +96,7 @@ def choose_precision(
     decision = _decide(config, model, criterion, batches, traits, device, fresh, ranks)
     if decision.trials:
         report(decision, log)
-    log.info(decision.line())
+    log.detail(decision.line())
     return decision
 
 
@@ -111,7 +112,7 @@ def refuse_precision(config: TrainConfig, traits: DeviceTraits, ranks: Ranks = A
 
 
 def resumed_precision(
-    name: str, device: torch.device, log: Log, *, force: bool = False, ranks: Ranks = ALONE
+    name: str, device: torch.device, *, force: bool = False, ranks: Ranks = ALONE
 ) -> Decision:
     """The precision of a resumed run: the one it had, or fp32 if this device lacks it (unless
     ``force``)."""
@@ -120,9 +121,7 @@ def resumed_precision(
         against.pop(name, None)
     reason = against.get(name, "as before the run was interrupted")
     precision = Precision("fp32" if name in against else name, device.type, reason)
-    decision = Decision(precision, rungs_below(precision.name, against), [], against)
-    log.info(decision.line())
-    return decision
+    return Decision(precision, rungs_below(precision.name, against), [], against)
 
 
 def _decide(
@@ -315,14 +314,15 @@ def report(decision: Decision, log: Log) -> None:
                 f"{trial.unscaled_lost:.2%}", trial.problem or "passed",
             )
         )  # fmt: skip
-    log.table("AMP sanity check: one batch of this run, forward and backward", columns, rows)
+    shown = ("precision", "ms/step", "speed", "saved MB", "loss differs", "verdict")
+    log.table("AMP sanity check: one batch of this run, forward and backward", columns, rows, shown)
     if not decision.cached:
-        log.info(
+        log.detail(
             f"the check took {decision.seconds:.1f} s, including the first batch and loading the "
             f"kernels; a step takes {base.step_ms / 1000:.2g} s in fp32"
         )
     for name, reason in decision.objections.items():
-        log.info(f"{name} was not tried: {reason}")
+        log.detail(f"{name} was not tried: {reason}")
 
 
 def write_decision(path: Path, decision: Decision) -> None:

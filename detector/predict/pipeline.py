@@ -26,26 +26,40 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
         raise UsageError(
             "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
         )
-    results, folder = writing(config, predict_stream(config, given, config.source, log))
+    results, folder, files = writing(config, predict_stream(config, given, config.source, log))
     images = detections = 0
+    best = 0.0
     for result in results:
         log.info(f"{result.source.path.name}: {result.line()}")
         images, detections = images + 1, detections + len(result)
-    return {"folder": str(folder), "images": images, "detections": detections}
+        best = max(best, result.best_score or 0.0)
+    return {
+        "folder": str(folder),
+        "images": images,
+        "detections": detections,
+        "conf": config.conf,
+        "best_score": None if detections else best,
+        "file": str(files[0]) if len(files) == 1 else None,
+    }
 
 
-def writing(config: PredictConfig, results: Iterator[Results]) -> tuple[Iterator[Results], Path]:
-    """The results, each written into a new run folder as it is passed on; and the folder."""
+def writing(
+    config: PredictConfig, results: Iterator[Results]
+) -> tuple[Iterator[Results], Path, list[Path]]:
+    """The results, each written into a new run folder as it is passed on; the folder; and the files
+    that are complete so far."""
     first = next(results)  # fails before the folder is made if model or source are unusable
     folder = new_run_folder(config, "predict")
+    files: list[Path] = []
 
     def passing() -> Iterator[Results]:
         with ResultWriter(folder, outputs_of(config)) as writer:
             for result in itertools.chain((first,), results):
                 writer.write(result)
                 yield result
+        files.extend(writer.paths)
 
-    return passing(), folder
+    return passing(), folder, files
 
 
 def outputs_of(config: PredictConfig) -> Outputs:

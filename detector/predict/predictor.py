@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 
 import numpy as np
 import torch
 
 from ...datasets.images.image import letterbox
+from ...datasets.nouns import Letterbox
 from ...files.counted import counted
-from ..evaluate.postprocess import branches_for, postprocess
+from ..evaluate.postprocess import Detections, best_detections, branches_for, postprocess
 from ..models.detector_like import DetectorLike, ForwardOptions, fitting_size
 from ..models.predictions import Predictions
 from ..options.detect import DetectOptions
@@ -86,17 +87,18 @@ class Predictor:
         prepared = self._now()
         outputs = self._forward(images)
         inferred = self._now()
+        boxes = [box for _, box in fitted]
+        near: list[float] = []  # of each frame, where one has no detection
         with torch.inference_mode():
-            found = postprocess(outputs, self.detect)
-        detections = [
-            each.to_original(box, (frame.image.shape[0], frame.image.shape[1]))
-            for each, (_, box), frame in zip(found, fitted, frames, strict=True)
-        ]
+            detections = _to_original(postprocess(outputs, self.detect), boxes, frames)
+            if not all(map(len, detections)):
+                best = _to_original(best_detections(outputs, self.detect), boxes, frames)
+                near = [each.scores[0].item() if len(each) else 0.0 for each in best]
         marks = (start, prepared, inferred, time.perf_counter())
         speed = _milliseconds(marks, len(frames))
         return [
-            Results(frame, each.cpu(), self.names, speed)
-            for frame, each in zip(frames, detections, strict=True)
+            Results(frame, each.cpu(), self.names, speed, score if not len(each) else None)
+            for frame, each, score in zip_longest(frames, detections, near)
         ]
 
     def _to_device(self, images: list[np.ndarray]) -> torch.Tensor:
@@ -113,6 +115,16 @@ class Predictor:
         """The time, once the device has finished its queue."""
         synchronize(self.forward.device)
         return time.perf_counter()
+
+
+def _to_original(
+    found: Sequence[Detections], letterboxes: Sequence[Letterbox], frames: Sequence[Frame]
+) -> list[Detections]:
+    """Detections in the pixels of their frames."""
+    return [
+        each.to_original(box, (frame.image.shape[0], frame.image.shape[1]))
+        for each, box, frame in zip(found, letterboxes, frames, strict=True)
+    ]
 
 
 def _milliseconds(marks: tuple[float, float, float, float], images: int) -> dict[str, float]:

@@ -28,6 +28,7 @@ class Results(Rows):
 
     source: the image, and where it is from.  detections: on the CPU, in pixels of the image.
     names: class names by id.  speed: ms per image: preprocess, inference, postprocess.
+    best_score: the highest score in the image, where nothing reached the confidence; else None.
 
     Everything else is computed when it is asked for.  Indexing and iteration give Results with
     fewer boxes.  ``masks``, ``keypoints``, ``probs`` and ``obb`` are None: det detects boxes.
@@ -41,10 +42,12 @@ class Results(Rows):
         detections: Detections,
         names: dict[int, str],
         speed: dict[str, float],
+        best_score: float | None = None,
     ) -> None:
         self.source = source
         self.names = names
         self.speed = speed
+        self.best_score = best_score
         self._detections = detections
         self._boxes: Boxes | None = None
 
@@ -214,7 +217,9 @@ class Results(Rows):
     def line(self) -> str:
         """One line for a log: ``640x480 3 clocks, 1 kite 12.3 ms``."""
         height, width = self.orig_shape
-        return f"{width}x{height} {self.verbose()} {sum(self.speed.values()):.1f} ms"
+        below = not len(self) and self.best_score is not None
+        best = f" (best score {self.best_score:.3f})" if below else ""
+        return f"{width}x{height} {self.verbose()}{best} {sum(self.speed.values()):.1f} ms"
 
     def __repr__(self) -> str:
         return one_line(f"Results({self.path}: {self.line()})")

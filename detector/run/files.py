@@ -34,9 +34,11 @@ def write_args(folder: Path, config: CommonConfig) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line per row, with the columns of the first row."""
+    """Write one line per row, with the columns of all rows: those of a run that was begun by an
+    older version have fewer."""
     text = StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in reversed(rows) for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({key: _short(value) for key, value in row.items()})

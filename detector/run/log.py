@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # rich takes longer to import than a refused command needs al
     from rich.progress import Progress
     from rich.table import Table
 
+BEST_MARK = " best"
+"""Ends the line of an epoch that is the best so far."""
 PLAIN_WIDTH = 120
 """Columns of a table in a file or pipe."""
 
@@ -44,6 +46,8 @@ class Log:
     """
 
     def __init__(self, verbose: bool = True, *, bare: bool = False) -> None:
+        self.began = time.monotonic()
+        """When the command began: a log is made before torch is loaded."""
         self.verbose = verbose
         self.bare = bare
         self.mute = False
@@ -75,6 +79,12 @@ class Log:
         """A message of one line."""
         self._write(one_line(text))
 
+    def detail(self, text: str) -> None:
+        """A message for log.txt only: what few ask for, such as caches and constants."""
+        if not self.mute:
+            with self._lock:
+                self._append(text + "\n")
+
     def warn(self, text: str) -> None:
         """A warning: also shown with verbose=False, and kept for the result."""
         text = one_line(text)
@@ -94,23 +104,40 @@ class Log:
         else:
             self.info(text)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table with a title; the first column is text, the others are numbers."""
-        table = make_table(title, columns, rows)
-        self._write(render_plain(table), table)
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        shown: Sequence[str] | None = None,
+    ) -> None:
+        """A table with a title; the first column is text, the others are numbers.
+
+        shown: the columns that a terminal has room for; the file has them all.
+        """
+        places = [columns.index(name) for name in shown or columns]
+        brief = [[row[place] for place in places] for row in rows]
+        table = make_table(title, [columns[place] for place in places], brief)
+        self._write(render_plain(make_table(title, columns, rows)), table)
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self._console.width
 
     def epoch_header(self, columns: Sequence[str]) -> None:
         """Name the columns of the lines that ``epoch_row`` prints."""
         self._widths = [max(len(name), 6) for name in columns]
         wide = sum(self._widths) + 2 * (len(columns) - 1)
-        self._separator = "  " if wide <= self._console.width else " "
+        self._separator = "  " if wide + len(BEST_MARK) <= self._console.width else " "
         self.epoch_row(columns, style="bold")
 
-    def epoch_row(self, values: Sequence[str], style: str = "") -> None:
-        """One epoch in one line, under the names of ``epoch_header``."""
+    def epoch_row(self, values: Sequence[str], style: str = "", *, best: bool = False) -> None:
+        """One epoch in one line, under the names of ``epoch_header``.  best: mark the line."""
         widths = self._widths or [6] * len(values)
         cells = [value.rjust(width) for value, width in zip(values, widths, strict=True)]
-        self._write(one_line(self._separator.join(cells)), style=style)
+        line = one_line(self._separator.join(cells))
+        self._write(line + BEST_MARK, style="green") if best else self._write(line, style=style)
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int, *, report: bool = False) -> Iterator[Update]:
@@ -185,19 +212,31 @@ class Log:
 
 
 def _bars(console: Console) -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    """Progress bars without colors: a color on a terminal is to mean something."""
+    from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Count(TextColumn):
+        """``4/10``; nothing where the total is not known."""
+
+        def render(self, task: Task) -> Text:
+            known = task.total is not None
+            return Text(f"{task.completed:.0f}/{task.total:.0f}" if known else "")
+
+    class Left(TimeRemainingColumn):
+        """The time that the bar still takes, where its total is known."""
+
+        def render(self, task: Task) -> Text:
+            shown = super().render(task)
+            return Text("" if task.total is None else shown.plain)
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        BarColumn(24, style="dim", complete_style="default", finished_style="default",
+                  pulse_style="dim"),
+        Count("", table_column=Column(no_wrap=True)),
+        Left(elapsed_when_finished=True),
         TextColumn("{task.fields[note]}", style="dim"),
         console=console,
         transient=True,

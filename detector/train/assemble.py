@@ -20,7 +20,6 @@ from ...datasets.formats.record import Record
 from ...datasets.images.cache import ImageCache, memory_budget
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.locate import Dataset, load_dataset
-from ...files.counted import counted
 from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
@@ -30,14 +29,14 @@ from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..precision.ladder import refuse_precision
-from ..run.device import describe_device, keep_freed_memory, pick_device, use_threads
+from ..run.device import keep_freed_memory, pick_device, use_threads
 from ..run.hardware import traits_of
 from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
 from .ema import ModelEma
 from .freeze import freeze
-from .optim import build_optimizer, choose_optimizer, newton_schulz_precision
+from .optim import build_optimizer, choose_optimizer
 from .schedule import (
     RunLength,
     accumulated,
@@ -70,6 +69,7 @@ class Run:
     criterion: DetectionLoss
     optimizer: torch.optim.Optimizer
     ema: ModelEma | None
+    repeats: int
     accumulate: int
     length: RunLength
     warmup: int
@@ -151,6 +151,7 @@ def assemble(
         criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl), ranks=ranks),
         optimizer=optimizer,
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
+        repeats=repeats,
         accumulate=accumulated(config.batch, config.nbs),
         length=length,
         warmup=warmup_steps(length, config.warmup_epochs),
@@ -159,50 +160,7 @@ def assemble(
         transferred_names=names,
         ranks=ranks,
     )
-    announce(run, repeats, log)
     return run
-
-
-def announce(run: Run, repeats: int, log: Log) -> None:
-    """Print what was chosen."""
-    if run.train_loader.fewer_workers:
-        log.info(run.train_loader.fewer_workers)
-    config, length = run.config, run.length
-    size = sum(p.numel() for p in run.model.parameters())
-    where = f"{run.ranks.size} ranks, the first on " if run.ranks.size > 1 else ""
-    device = where + describe_device(run.device)
-    log.info(f"device {device}; model {run.model.name}, {size:,} parameters")
-    log.info(
-        counted(len(run.train.records), "training image")
-        + (f" used {repeats} times per epoch" if repeats > 1 else "")
-        + f", {len(run.val.records)} to validate, {counted(len(run.class_names), 'class')}"
-    )
-    products = newton_schulz_precision(run.optimizer)
-    log.info(
-        f"optimizer {choose_optimizer(config)}{f' in {products}' if products else ''}, "
-        f"{counted(length.steps, 'step')} of {counted(config.batch * run.accumulate, 'image')}, "
-        f"{run.warmup} of them to warm up, "
-        f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
-        + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")
-    )
-    if rates := learning_rates(run):
-        log.info(rates)
-
-
-def learning_rates(run: Run) -> str | None:
-    """How fast which tensors learn, and what is frozen; None where nothing is special."""
-    choice, parts = choose_optimizer(run.config), []
-    if run.transferred_names:
-        share = run.config.lr_transferred
-        parts.append(
-            f"transferred tensors learn at {choice.lr0 * share:g} (lr_transferred={share:g} of lr0)"
-            f", new ones at {choice.lr0:g}"
-        )
-    stages = run.model.stages.items()
-    frozen = [n for n, part in stages if not any(p.requires_grad for p in part.parameters())]
-    if frozen:
-        parts.append(f"frozen: {', '.join(frozen)}")
-    return "; ".join(parts) or None
 
 
 def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
@@ -316,7 +274,7 @@ def make_loaders(
         )
         room -= cache.memory
         what = "training" if augmentation else "validation"
-        log.info(f"{what} images: {cache.describe()}")
+        log.detail(f"{what} images: {cache.describe()}")
         data = DetectionDataset(
             scan.records,
             image_size,
@@ -356,7 +314,7 @@ def draws_on_device(
         return False
     layout = Layout(ImageCache(records, image_size, mode="none"))
     chosen, why = choose_device(config.augment_device, layout, device)
-    log.info(f"training images are drawn {why}")
+    log.detail(f"training images are drawn {why}")
     return chosen
 
 

@@ -24,13 +24,15 @@ from .assemble import Run
 @dataclass(frozen=True)
 class Measured:
     """score: higher is better; nan when there is nothing to measure with.  columns: numbers of the
-    evaluator's ``columns``.  metrics: plain data for the checkpoint and results.json.  evaluation:
-    for the table per class and the pictures; None draws none."""
+    evaluator's ``columns``.  losses: parts of the loss on the validation split by name, for
+    results.csv; empty where they are not measured.  metrics: plain data for the checkpoint and
+    results.json.  evaluation: for the table per class and the pictures; None draws none."""
 
     score: float
     columns: Mapping[str, float]
     metrics: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 class Evaluator(Protocol):
@@ -59,10 +61,13 @@ class CocoEvaluator:
 
     name = "AP"
     columns = ("map", "map_50", "map_75", "precision", "recall")
-    titles: Mapping[str, str] = MappingProxyType({"AP50": "map_50", "AP": "map"})
+    titles: Mapping[str, str] = MappingProxyType(
+        {"P": "precision", "R": "recall", "AP50": "map_50", "AP": "map"}
+    )
 
     def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
         config, loader = run.config, run.val_loader
+        criterion = run.criterion.alone()
         with log.progress("validating", len(loader)) as update:
             own = detect_images(
                 model,
@@ -71,14 +76,16 @@ class CocoEvaluator:
                 config.detect_options(0.001, _measured(config, run)),
                 ForwardOptions(run.device, precision.autocast, config.channels_last),
                 update,
+                lambda outputs, batch: criterion(outputs, batch).parts,
             )
         parts = run.ranks.gather_at_first(own)
         if not parts:  # rank 0 has them
             return Measured(math.nan, {})
-        evaluation = join_detected(parts).measure() if len(parts) > 1 else own.measure()
+        whole = join_detected(parts) if len(parts) > 1 else own
+        evaluation = whole.measure()
         metrics = evaluation.metrics
         columns = {name: getattr(metrics, name) for name in self.columns}
-        return Measured(metrics.map, columns, metrics.to_dict(), evaluation)
+        return Measured(metrics.map, columns, metrics.to_dict(), evaluation, whole.mean_losses())
 
 
 def _measured(config: TrainConfig, run: Run) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from ..run.log import Log
 from ..run.observer import Finished, Observer, Observers
 from ..run.rank_info import check_batch
 from ..run.results_csv import ResultsCsv
+from ..run.signals import Interrupted
 from ..run.terminal import Terminal
 from .assemble import Run, assemble
 from .check import check_train, idle_words
 from .distributed import join
-from .evaluator import Evaluator
+from .evaluator import Evaluator, Measured
 from .memory import check_memory
+from .opening import say_opening
 from .plots import Plots
 from .report import write_beginning, write_results
 from .resume import find_last, resume_config
@@ -70,14 +73,21 @@ def train(
             decision = decide_precision(run, state, log)
             check_memory(run, decision.precision)
             folder = begin(run, decision, folder, log)
-            own = [ResultsCsv(), Terminal(log), *([Plots(run)] if config.plots else [])]
+            plots = Plots(run) if config.plots else None
+            own = [ResultsCsv(), Terminal(log), *([plots] if plots else [])]
             told = Observers([*own, *observers] if ranks.first else [], log.warn)
             trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:
+                if trainer.budget:
+                    trainer.budget.before = state["position"]["seconds"]
                 continue_from(trainer, state, last)
             try:
                 trainer.fit()
                 return ranks.broadcast(finish(trainer))
+            except Interrupted as error:
+                told.failed(str(error))
+                report_stopped(trainer, plots)
+                raise
             except BaseException as error:
                 told.failed(str(error) or type(error).__name__)
                 raise
@@ -106,7 +116,7 @@ def decide_precision(run: Run, state: State | None, log: Log) -> Decision:
     config, ranks = run.config, run.ranks
     if state is not None:
         name, force = state["precision"], config.amp_force
-        return resumed_precision(name, run.device, log, force=force, ranks=ranks)
+        return resumed_precision(name, run.device, force=force, ranks=ranks)
     return choose_precision(
         config,
         run.model,
@@ -126,9 +136,25 @@ def begin(run: Run, decision: Decision, folder: Path | None, log: Log) -> Path:
     if run.ranks.first:
         made = folder or new_run_folder(run.config, "train")
         write_beginning(made, run, decision if folder is None else None, log)
+        say_opening(run, decision, made, log)
     made = run.ranks.broadcast(made)
     assert made is not None
     return made
+
+
+def example(run: Run) -> str | None:
+    """An image to try the detector on: the first to validate with a box."""
+    return next((str(record.path) for record in run.val.records if len(record.labels)), None)
+
+
+def report_stopped(trainer: Trainer, plots: Plots | None) -> None:
+    """After a signal: results.json and the pictures of what was measured so far."""
+    if not trainer.at.rows or not trainer.ranks.first:
+        return
+    measured = trainer.best_measured or Measured(math.nan, {})
+    results = write_results(trainer, measured, stopped=True)
+    if plots is not None:
+        plots.finished(Finished(trainer.folder, results, measured.evaluation))
 
 
 def finish(trainer: Trainer) -> dict[str, Any]:
@@ -154,6 +180,7 @@ def finish(trainer: Trainer) -> dict[str, Any]:
         return {}
     if measured.evaluation is not None:
         metrics_table(trainer.log, measured.evaluation, f"{run.dataset.name}, {which}")
-    results = write_results(trainer, measured) | {"folder": str(folder), "best": best, "last": last}
+    results = write_results(trainer, measured)
+    results |= {"folder": str(folder), "best": best, "last": last, "example": example(run)}
     trainer.observers.finished(Finished(folder, results, measured.evaluation))
     return results

@@ -17,6 +17,7 @@ from .assemble import Run
 from .describe import describe_data, versions
 from .evaluator import Measured
 from .optim import newton_schulz_precision
+from .reasons import reasons
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -33,16 +34,17 @@ def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log)
         write_decision(folder / "amp.json", decision)
 
 
-def write_results(trainer: Trainer, measured: Measured) -> dict[str, Any]:
+def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False) -> dict[str, Any]:
     """results.json: metrics of the best weights, environment, data and effective precision.
 
-    Returns its content.
+    stopped: before its last epoch was done.  Returns its content.
     """
     run, at = trainer.run, trainer.at
     results = {
         "model": run.model.name,
         "epochs": len(at.rows),
         "best_epoch": at.best_epoch,
+        "stopped": stopped,
         "head": head_in_use(run.config.nms, run.model.branches),
         "precision": {
             "name": trainer.precision.name,
@@ -55,6 +57,9 @@ def write_results(trainer: Trainer, measured: Measured) -> dict[str, Any]:
         "ranks": run.ranks.size,
         "data": describe_data(run),
         "metrics": dict(measured.metrics),
+        "reasons": reasons(run, measured.metrics.get("map"), at.updates, at.rows)
+        if measured.evaluation
+        else [],
         "speed_ms": measured.evaluation.speed if measured.evaluation else {},
         "train_seconds": at.seconds,
         "versions": versions(),

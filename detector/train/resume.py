@@ -6,6 +6,7 @@ applied if the past steps would have been the same with it, and refused by name 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -44,6 +45,34 @@ def find_last(resume: bool | str, project: str) -> Path:
     return path
 
 
+LENGTH = frozenset(("epochs", "time", "patience"))
+"""Options that say when a run is over."""
+
+
+def refuse_finished(
+    folder: Path, position: Mapping[str, Any], before: TrainConfig, longer: Mapping[str, Any]
+) -> None:
+    """Raise RunFinished where a run has reported after its last epoch, whatever ended it.
+
+    longer: the options of LENGTH that were typed."""
+    try:
+        report = json.loads((folder / "results.json").read_text())
+    except (OSError, ValueError):
+        return
+    done = position["epoch"]
+    if report.get("stopped") or report.get("epochs") != done or position["batch"]:
+        return  # stopped by a signal, or extended since
+    if longer and longer.get("epochs", done + 1) > done:
+        return
+    word = f"epochs={2 * done}" if before.time is None else f"time={2 * before.time:g}"
+    if done < before.epochs and before.time is None:  # it was stopped early
+        word = f"epochs={before.epochs} with another patience="
+    raise RunFinished(
+        f"{folder} has finished its {counted(done, 'epoch')}: there is nothing to resume; "
+        f"{word} extends it"
+    )
+
+
 def resume_config(
     config: TrainConfig, given: frozenset[str], path: Path, log: Log
 ) -> tuple[TrainConfig, Mapping[str, Any]]:
@@ -68,12 +97,8 @@ def resume_config(
             f"cannot change {', '.join(refused)} of a run that has started (it has {was}): "
             "start a new run"
         )
-    done, total = state["position"]["epoch"], changes.get("epochs", before.epochs)
-    if done >= total and (path.parents[1] / "results.json").exists():
-        raise RunFinished(
-            f"{path.parents[1]} has finished its {counted(done, 'epoch')}: there is nothing to "
-            f"resume; epochs={2 * done} extends it"
-        )
+    longer = {name: getattr(config, name) for name in LENGTH & given}
+    refuse_finished(path.parents[1], state["position"], before, longer)
     for name, value in sorted(changes.items()):
         if name != "resume":
             log.info(f"changed: {name}={asdict(before)[name]} -> {value}")

@@ -30,7 +30,9 @@ from ..run.folder import RunError
 from ..run.log import Log
 from ..run.observer import Epoch, Observers, Started, Step
 from ..run.signals import Interrupted, StopRequest, stop_request
+from ..run.words import duration
 from .assemble import Run
+from .budget import PROBE, Budget, first_estimate
 from .checkpoint_writer import CheckpointWriter
 from .data_parallel import forward_of
 from .describe import describe_run
@@ -68,6 +70,10 @@ class Trainer:
         self.length = run.length
         self.at = Position()
         self.stop_reason: str | None = None
+        self.best_measured: Measured | None = None
+        """Of the best epoch, for the report of a run that is stopped."""
+        self.budget = None if self.config.time is None else Budget(self.config.time, log.began)
+        self._val_seconds = 0.0
         self._training_mode()
         forward = forward_of(
             run.model, run.ranks, compiled=self.config.compile, sync_bn=self.config.sync_bn
@@ -114,6 +120,8 @@ class Trainer:
             self._train_batch(batch, len(loader))
             self.at.batch += 1
             self.at.sums["seconds"] = time.perf_counter() - started
+            if self.budget and self.at.epoch == 0 and self.at.batch == PROBE:
+                self._estimate(len(loader))
             self._tell_step(len(loader))
             if self.at.batch < len(loader):
                 self._save_on_the_way(stop)
@@ -156,7 +164,9 @@ class Trainer:
         measured, started = None, time.perf_counter()
         if self.config.val or self.at.epoch == self.length.epochs:
             measured = self.evaluator(self.run.deployed, self.precision, self.run, self.log)
-        self.at.seconds += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self._val_seconds = took if measured else self._val_seconds
+        self.at.seconds += took
         if self.ranks.first:
             self._record(row, measured)
         self.at, self.stop_reason = self.ranks.broadcast((self.at, self.stop_reason))
@@ -165,12 +175,14 @@ class Trainer:
         """Complete the row of the epoch, tell the observers, and save."""
         at = self.at
         row["time"] = at.seconds
+        losses = measured.losses if measured else {}
+        row |= {f"val/{name}_loss": losses.get(name, math.nan) for name in PARTS}
         for name in self.evaluator.columns:
             row[f"metrics/{name}"] = measured.columns[name] if measured else math.nan
         at.rows.append(row)
         best = measured is not None and self._is_best(measured.score)
         if measured and best:
-            at.best_epoch = at.epoch
+            at.best_epoch, self.best_measured = at.epoch, measured
             if self.writer.active:
                 self.writer.save_best(self.meta(dict(measured.metrics)))
         rows, memory = [dict(each) for each in at.rows], memory_in_use(self.run.device)
@@ -207,11 +219,32 @@ class Trainer:
 
     def _fit_time(self) -> None:
         """With a time budget, the number of epochs is what fits into it."""
-        if self.config.time is None:
+        if self.budget is None:
             return
-        left = self.config.time * 3600 - self.at.seconds
-        more = max(math.floor(left / max(self.at.seconds / self.at.epoch, 1e-3)), 0)
-        self.length = RunLength(self.length.steps_per_epoch, self.at.epoch + more)
+        epoch = max(self.at.seconds / self.at.epoch, 1e-3)
+        if self.at.epoch == 1:  # its validation is still to come
+            epoch, self._val_seconds = first_estimate(epoch, self._images())
+        self._use_epochs(self.at.epoch + self.budget.more_epochs(epoch, self._val_seconds))
+
+    def _estimate(self, batches: int) -> None:
+        """With a time budget, fit the number of epochs already in the first one."""
+        assert self.budget is not None
+        took = self.at.sums["seconds"]
+        epoch, val = first_estimate(took / self.at.batch * batches, self._images())
+        self._use_epochs(max(self.budget.more_epochs(epoch, val), 1))
+        if epoch > self.budget.left() + took:
+            self.log.warn(f"{self.budget}: an epoch takes about {duration(epoch)}, which is longer")
+
+    def _images(self) -> tuple[int, int]:
+        """Images that an epoch trains on and validates."""
+        return len(self.run.train.records), len(self.run.val.records) * self.config.val
+
+    def _use_epochs(self, epochs: int) -> None:
+        """Make the run ``epochs`` long, on all ranks alike, and say so where that is new."""
+        epochs = self.ranks.broadcast(epochs)
+        if epochs != self.length.epochs:
+            self.log.info(f"{self.budget}: about {counted(epochs, 'epoch')}")
+        self.length = RunLength(self.length.steps_per_epoch, epochs)
         self.run.warmup = warmup_steps(self.length, self.config.warmup_epochs)
         if self.run.ema:
             constants = ema_constants(self.length, self.config.ema_decay)

@@ -51,7 +51,7 @@ def test_data_words_that_name_nothing(place: Path) -> None:
     describe(here / "two", name="a.yaml"), describe(here / "two", name="b.yml")
     for word, message in {
         "coco9.yaml": f"data: {here}/coco9.yaml does not exist; built in are coco8.yaml, "
-        "shapes.yaml; did you mean coco8.yaml?",
+        "shapes-easy.yaml, shapes.yaml; did you mean coco8.yaml?",
         "sub/coco8.yaml": f"data: {here}/sub/coco8.yaml does not exist",
         "a.txt": f"data: {here}/a.txt is not a YAML file; its name must end in .yaml",
         "none": f"data: the folder {here}/none must hold one YAML; found none",

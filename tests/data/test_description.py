@@ -53,8 +53,8 @@ BAD_YAML = [
     (OK + "formt: yolo", "unknown key 'formt'; did you mean 'format'?"),
     (OK + "channels: 1", "channels: 1 is not supported; images are read as RGB"),
     (OK + "download: [a]", "download: expected text, found a list"),
-    ("shapes: 5", "shapes: expected numbers under train, val, test, size, seed, found int '5'"),
-    ("shapes: {trian: 5}", "shapes: expected numbers under train, val, test, size, seed, found t"),
+    ("shapes: 5", "shapes: expected numbers under train, val, test, size, seed, easy, found int"),
+    ("shapes: {trian: 5}", "shapes: expected numbers under train, val, test, size, seed, easy"),
     ("shapes: {train: -5}", "shapes: train: expected a whole number of 1 or more, found int '-5'"),
     ("shapes: {train: 5}\ntrain: a", "shapes and train exclude each other; remove one"),
 ]

@@ -67,6 +67,15 @@ def test_scenes_keep_their_promises_about_sizes_labels_and_boxes():
     assert len({image.shape for image, _, _ in scenes}) >= 4
 
 
+def test_easy_scenes_have_few_large_objects_of_four_kinds():
+    scenes = [draw_scene(0, index, 160, easy=True) for index in range(60)]
+    counts = [len(labels) for _, _, labels in scenes]
+    assert max(counts) == 4 and set(np.concatenate([s[2] for s in scenes])) == {0, 1, 2, 3}
+    boxes = np.concatenate([boxes for _, boxes, _ in scenes])
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    assert np.median(longer) > 0.25 * 160
+
+
 def test_objects_are_mostly_small_and_sometimes_large():
     sides = np.concatenate([(boxes[:, 2:] - boxes[:, :2]).max(1)
                             for boxes in (draw_scene(0, i, 320)[1] for i in range(60))]) / 320

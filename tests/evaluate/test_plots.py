@@ -15,10 +15,13 @@ from coco_reference import add
 from rows import each
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.nouns import Batch
-from yolodet.detector.evaluate import plots
+from yolodet.detector.evaluate import course, plots
+from yolodet.detector.evaluate.checked import worst_images
 from yolodet.detector.evaluate.draw import (
     BACKGROUND,
     PALETTE,
+    Tag,
+    _place_tag,
     class_color,
     draw_detections,
     fit,
@@ -26,6 +29,7 @@ from yolodet.detector.evaluate.draw import (
 )
 from yolodet.detector.evaluate.evaluator import Evaluation, Picture
 from yolodet.detector.evaluate.metrics import DetectionCollector
+from yolodet.detector.evaluate.pictures import CAPTION, WRONG, plot_worst
 from yolodet.detector.evaluate.postprocess import Detections
 
 GRAY = np.full((120, 160, 3), 90, np.uint8)
@@ -185,12 +189,14 @@ def test_a_batch_is_shown_as_it_is_fed_with_its_boxes(tmp_path):
     boxes = torch.tensor([[10.0, 10, 60, 60], [20, 20, 90, 90]])
     batch = Batch(images, boxes, torch.tensor([0, 1]), torch.tensor([0, 5]), list(range(count)),
                   [Path("x")] * count, [(side, side)] * count, [None] * count)  # fmt: skip
-    plots.plot_batch(batch, ["a", "b"], tmp_path / "a.png")
+    plots.plot_batch(iter([batch.first(10), batch]), ["a", "b"], tmp_path / "a.png")
     sheet = shown(tmp_path / "a.png")[..., ::-1]
-    assert sheet.shape == (4 * 406 + 6, 4 * 406 + 6, 3)  # 16 of the 20
-    share = 400 / side
-    bottom, middle = 6 + round(60 * share), 6 + round(35 * share)
-    assert tuple(sheet[bottom, middle]) == class_color(0)
+    assert sheet.shape == (4 * 406 + 6, 4 * 406 + 6, 3)  # 16 of the 30
+    share = 400 / (400 + CAPTION)  # under its file name an image is fitted into its cell
+    bottom = 6 + share * (CAPTION + 60 * 400 / side)
+    middle = 6 + 200 + share * (35 - side / 2) * 400 / side
+    near = sheet[round(bottom) - 1 : round(bottom) + 2, round(middle)].astype(int)
+    assert np.abs(near - class_color(0)).sum(1).min() < 60
 
 
 @each(("num_classes", "num_records"), [(1, 0), (1, 40), (80, 0), (80, 40)])
@@ -237,6 +243,66 @@ def test_the_course_of_a_training_is_drawn_from_rows_or_their_file(epochs, tmp_p
     if epochs:
         np.testing.assert_array_equal(from_file, shown(tmp_path / "plots" / "a.png"))
         assert from_file.shape[0] > 800  # seven panels: two rows of four
+
+
+def test_the_worst_images_come_first_and_their_errors_are_counted(tmp_path):
+    """Three images: all right; one missed and two false; one missed."""
+    collector, paths = DetectionCollector(["a", "b"]), []
+    box = np.array([[10.0, 10, 40, 40]], np.float32)
+    far = np.array([[60.0, 60, 90, 90]], np.float32)
+    found = [(box, [0]), (np.concatenate((far, box)), [0, 1]), (box[:0], [])]
+    for place, (boxes, labels) in enumerate(found):
+        paths.append(tmp_path / f"image{place}.png")
+        cv2.imwrite(str(paths[-1]), np.full((100, 100, 3), 40 * place, np.uint8))
+        detections = Detections(
+            torch.from_numpy(boxes), torch.full((len(labels),), 0.9), torch.tensor(labels).long()
+        )
+        add(collector, place, (100, 100), box, np.array([0]), detections)
+    evaluation = Evaluation(collector.compute(), {}, collector, [], paths)
+    worst = [(place, checked.missed.sum(), checked.false.sum())
+             for place, checked in worst_images(evaluation)]  # fmt: skip
+    assert worst == [(1, 1, 2), (2, 1, 0)]
+    paths[2].unlink()  # an image that is gone is left out
+    (tmp_path / "plots").mkdir()
+    plot_worst(evaluation, ["a", "b"], tmp_path / "plots" / "a.png")
+    image = cv2.imread(str(tmp_path / "plots" / "a.png"))[..., ::-1]
+    assert image.shape[0] < 500 and (image == WRONG).all(-1).sum() > 1000
+
+
+def test_tags_of_overlapping_boxes_do_not_hide_each_other():
+    boxes = np.array([[40.0, 50, 100, 110], [42.0, 51, 100, 110], [44.0, 52, 101, 112]])
+    tags: list[Tag] = []
+    for place, box in enumerate(boxes.astype(int).tolist()):
+        tags.append(_place_tag((160, 160), f"a long name {place}", box, 1, tags))
+    canvas = np.zeros((160, 160), int)
+    for tag in tags:
+        left, top, right, bottom = tag.corners
+        assert left >= 0 and top >= 0 and right <= 160 and bottom <= 160
+        canvas[top:bottom, left:right] += 1
+    assert canvas.max() == 1
+
+
+def test_false_alarms_are_a_share_of_the_detections_and_absent_classes_are_not_shown():
+    counts = np.zeros((5, 5), int)
+    counts[0] = (8, 0, 0, 0, 2)
+    counts[2] = (0, 0, 5, 0, 5)
+    counts[4, :4] = (2, 0, 15, 0)  # 15 of 20 detections of class 2 hit nothing
+    shown, shares = plots.confusion_shares(counts)
+    assert shown == [0, 2, 4]
+    np.testing.assert_allclose(shares, [[0.8, 0, 0.2], [0, 0.5, 0.5], [0.2, 0.75, 0]])
+
+
+@pytest.mark.parametrize(("precision", "skipped", "panels"), [("fp32", 0, 6), ("fp32", 2, 7)])
+def test_the_panel_of_the_precision_is_there_when_it_tells_something(
+    precision, skipped, panels, tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(course, "_precision", lambda axes, rows: drawn.append("precision"))
+    monkeypatch.setattr(course, "_epoch_lines", lambda axes, rows, names: drawn.append("lines"))
+    rows = [row | {"precision": precision, "skipped": skipped, "val/cls_loss": float("nan")}
+            for row in result_rows(3)]  # fmt: skip
+    plots.plot_results(rows, tmp_path / "a.png")
+    assert len(drawn) == panels and drawn.count("precision") == panels - 6
 
 
 def test_the_users_matplotlib_is_left_alone(tmp_path):

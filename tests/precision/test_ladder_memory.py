@@ -18,7 +18,6 @@ from yolodet.detector.precision.ladder import resumed_precision
 from yolodet.detector.precision.sanity import SanityCheck, Trial
 from yolodet.detector.run.folder import RunError
 from yolodet.detector.run.hardware import DeviceTraits
-from yolodet.detector.run.log import Log
 
 # ---------------------------------------------------------------- what is remembered
 
@@ -239,7 +238,7 @@ def test_a_run_goes_on_in_its_precision_or_in_fp32(
     monkeypatch: pytest.MonkeyPatch, saved: str, traits: DeviceTraits, force: bool, expected: Any
 ) -> None:
     monkeypatch.setattr(ladder, "traits_of", lambda device: traits)
-    decision = resumed_precision(saved, CPU, Log(verbose=False), force=force)
+    decision = resumed_precision(saved, CPU, force=force)
     assert shown(decision) == expected and decision.trials == []
     kept = "as before the run was interrupted"
     assert (decision.precision.reason == kept) == (saved == expected[0])

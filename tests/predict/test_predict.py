@@ -135,6 +135,18 @@ def test_detections_are_those_of_validation_on_the_same_images(model, folder, nm
     assert np.allclose(boxes, [row["bbox"] for row in expected], atol=0.02)
 
 
+@pytest.mark.parametrize("nms", [False, True])
+def test_where_nothing_reaches_the_confidence_the_best_score_is_known(model, folder, nms):
+    frames = list(open_source(folder))
+    everything = list(make_predictor(model, conf=0.0, nms=nms, max_det=300).stream(frames))
+    best = [float(result.boxes.conf[0]) for result in everything]
+    assert all(result.best_score is None for result in everything)
+    few = list(make_predictor(model, conf=max(best), nms=nms).stream(frames))
+    assert sum(map(len, few)) > 0 and not all(map(len, few))
+    for result, score in zip(few, best, strict=True):
+        assert result.best_score == (None if len(result) else pytest.approx(score, abs=1e-6))
+
+
 def test_boxes_are_in_the_pixels_of_the_original_image(folder):
     """A detector that always sees one box in the input: the letterbox must be undone exactly."""
     for name, (height, width) in SIZES.items():

@@ -12,6 +12,7 @@ import torch
 from rows import each
 from yolodet.datasets.formats.yolo import read_labels
 from yolodet.datasets.images.image import read_image
+from yolodet.detector.commands.show import show_predictions
 from yolodet.detector.evaluate.postprocess import Detections
 from yolodet.detector.predict.boxes import Boxes
 from yolodet.detector.predict.images import crop_box
@@ -46,6 +47,25 @@ def test_what_was_found_in_words():
     assert repr(make_result([])) == "Results(a.png: 60x40 no detections 12.3 ms)"
     result.names = {0: "glass", 1: "scissors", 2: "person"}
     assert result.verbose() == "3 glasses, 1 scissors, 2 persons"
+
+
+def test_an_image_without_a_detection_says_how_near_it_came():
+    result = make_result([])
+    result.best_score = 0.0083
+    assert result.line() == "60x40 no detections (best score 0.008) 12.3 ms"
+
+
+@pytest.mark.parametrize(("best", "advice"), [
+    (0.24, "the best score was 0.240, try conf=0.2"),
+    (0.0083, "the best score was 0.008, try conf=0.005"),
+    (0.0004, "the best score was 0.000, this model finds nothing here"),
+])
+def test_where_nothing_was_found_a_confidence_to_try_is_said(best, advice):
+    ran = {"folder": "runs/predict", "images": 2, "conf": 0.25, "file": None}
+    text = show_predictions({**ran, "detections": 0, "best_score": best})
+    assert text.splitlines()[0] == f"nothing above 0.25; {advice}"
+    text = show_predictions({**ran, "detections": 1, "best_score": None, "file": "a.jpg"})
+    assert text.splitlines()[:2] == ["2 images, 1 detection", f"picture: {Path('a.jpg').resolve()}"]
 
 
 def test_summary_as_json_csv_and_rows():

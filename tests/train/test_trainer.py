@@ -30,7 +30,7 @@ from tiny import (
 )
 from yolodet.detector import api
 from yolodet.detector.checkpoints.restore import restore
-from yolodet.detector.commands.show import show_run
+from yolodet.detector.commands.closing import show_training
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.sanity import SanityCheck
@@ -39,6 +39,7 @@ from yolodet.detector.run.folder import BEST, LAST
 from yolodet.detector.run.log import Log
 from yolodet.detector.run.observer import Observer
 from yolodet.detector.train import pipeline, trainer
+from yolodet.detector.train.budget import REPORT_SECONDS, Budget
 from yolodet.detector.train.evaluator import CocoEvaluator, Measured
 from yolodet.detector.train.schedule import lr_factor
 from yolodet.detector.train.trainer import Trainer
@@ -67,6 +68,7 @@ def test_a_run_leaves_everything_that_is_promised(squares: Path, tmp_path: Path)
     written = json.loads((folder / "results.json").read_text())
     assert results.pop("folder") == str(folder) and results.pop("best") == str(folder / BEST)
     assert results.pop("last") == str(folder / LAST)
+    assert Path(results.pop("example")).parent == squares.parent / "images" / "val"
     assert json.dumps(results, default=list) == json.dumps(written)
     assert written["metrics"]["map"] == pytest.approx(read_meta(folder / BEST).metrics["map"])
     assert json.loads((folder / "amp.json").read_text())["precision"]["name"] == "fp32"
@@ -90,10 +92,12 @@ def test_every_epoch_is_a_row_with_losses_rate_precision_and_metrics(
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert list(rows[0]) == [
         "epoch", "time", "train/box_loss", "train/cls_loss", "train/dfl_loss", "lr",
-        "images_per_s", "precision", "loss_scale", "skipped", "metrics/map", "metrics/map_50",
-        "metrics/map_75", "metrics/precision", "metrics/recall",
+        "images_per_s", "precision", "loss_scale", "skipped", "val/box_loss", "val/cls_loss",
+        "val/dfl_loss", "metrics/map", "metrics/map_50", "metrics/map_75", "metrics/precision",
+        "metrics/recall",
     ]  # fmt: skip
     assert {(r["precision"], r["loss_scale"], r["skipped"]) for r in rows} == {("fp32", "1", "0")}
+    assert all(float(row[f"val/{part}_loss"]) > 0 for row in rows for part in ("box", "cls", "dfl"))
     assert all(float(row["train/cls_loss"]) > 0 < float(row["images_per_s"]) for row in rows)
     times = [float(row["time"]) for row in rows]
     assert times == sorted(times) and times[0] > 0
@@ -298,7 +302,9 @@ def test_a_time_budget_is_kept_and_the_rate_comes_down_in_it(
     squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two batches and what follows take ten seconds each here: 95 seconds are three epochs."""
-    clock = itertools.count(0, 10)
+    clock, epochs = itertools.count(0, 10), itertools.count(1)
+    left = lambda budget: 95 + REPORT_SECONDS - 30 * next(epochs)  # noqa: E731
+    monkeypatch.setattr(Budget, "left", left)
     monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     results = train(squares, tmp_path, time=95 / 3600, batch=4, nbs=4, val=False, lr0=0.1)
     assert results["epochs"] == 3 and results["train_seconds"] == 90
@@ -306,6 +312,7 @@ def test_a_time_budget_is_kept_and_the_rate_comes_down_in_it(
     assert [float(row["time"]) for row in rows] == [30, 60, 90]
     assert float(rows[-1]["lr"]) < 0.5 * float(rows[1]["lr"])
     assert results["best_epoch"] == 3  # validated when it turned out to be the last
+    assert "(95 s): about 3 epochs" in (tmp_path / "train" / "log.txt").read_text()
 
 
 def test_a_budget_for_less_than_an_epoch_is_one_epoch(squares: Path, tmp_path: Path) -> None:
@@ -353,7 +360,7 @@ def test_save_false_writes_no_weights_and_measures_all_the_same(
     assert not (tmp_path / "train" / "weights").exists()
     assert results["metrics"]["num_images"] == 4
     assert (results["best"], results["last"]) == (None, None)
-    assert "weights:" not in show_run(results)
+    assert "weights:" not in show_training(results)
     assert "last weights (epoch 1)" in (tmp_path / "train" / "log.txt").read_text()
 
 

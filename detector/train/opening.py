@@ -1,0 +1,85 @@
+"""What a run says before its first step: what it will do, in the order in which people ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...files.counted import counted
+from ..precision.ladder import Decision
+from ..run.device import describe_device
+from ..run.log import Log
+from .assemble import Run
+from .optim import choose_optimizer, newton_schulz_precision
+from .schedule import close_epoch
+
+
+def say_opening(run: Run, decision: Decision, folder: Path, log: Log) -> None:
+    """Folder, data, model, device, precision and length; constants go to log.txt only."""
+    facts = {
+        "folder": str(folder.resolve()),
+        "data": _data(run),
+        "model": _model(run),
+        "device": _device(run),
+        "precision": decision.line(),
+        "length": _length(run),
+    }
+    for name, text in facts.items():
+        log.info(f"{name:<10} {text}")
+    for line in _constants(run):
+        log.detail(line)
+
+
+def _data(run: Run) -> str:
+    used = f" used {run.repeats} times per epoch" if run.repeats > 1 else ""
+    return (
+        f"{run.dataset.name}: {counted(len(run.train.records), 'training image')}{used}, "
+        f"{len(run.val.records)} to validate, {counted(len(run.class_names), 'class')}"
+    )
+
+
+def _model(run: Run) -> str:
+    size = sum(p.numel() for p in run.model.parameters())
+    origin = run.provenance["provenance"].removeprefix("trained ")
+    frozen = [
+        name
+        for name, part in run.model.stages.items()
+        if not any(p.requires_grad for p in part.parameters())
+    ]
+    return (
+        f"{run.model.name} at {run.image_size} pixels, {size:,} parameters, {origin}"
+        + (f"; frozen: {', '.join(frozen)}" if frozen else "")
+    )
+
+
+def _device(run: Run) -> str:
+    where = f"{run.ranks.size} ranks, the first on " if run.ranks.size > 1 else ""
+    return where + describe_device(run.device)
+
+
+def _length(run: Run) -> str:
+    config, length = run.config, run.length
+    steps = f"{counted(length.steps_per_epoch, 'step')} of {config.batch * run.accumulate} images"
+    if config.time is None:
+        return f"{counted(length.epochs, 'epoch')} of {steps}"
+    return f"time={config.time:g}: the number of epochs ({steps} each) follows from the first steps"
+
+
+def _constants(run: Run) -> list[str]:
+    """Optimizer, schedule and learning rates."""
+    config, length, choice = run.config, run.length, choose_optimizer(run.config)
+    products = newton_schulz_precision(run.optimizer)
+    lines = [
+        f"optimizer {choice}{f' in {products}' if products else ''}, {length.steps} steps, "
+        f"{run.warmup} of them to warm up, "
+        f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
+        + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")
+    ]
+    if run.transferred_names:
+        share = config.lr_transferred
+        lines.append(
+            f"transferred tensors learn at {choice.lr0 * share:g} (lr_transferred={share:g} of lr0)"
+            f", new ones at {choice.lr0:g}"
+        )
+    if run.train_loader.fewer_workers:
+        lines.append(run.train_loader.fewer_workers)
+    return lines
