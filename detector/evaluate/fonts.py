@@ -85,7 +85,7 @@ def _others() -> list[str]:
 
 @functools.cache
 def _file_of(family: str) -> str:
-    return font_manager.findfont(font_manager.FontProperties([family]))
+    return font_manager.findfont(font_manager.FontProperties(family=[family]))
 
 
 @functools.cache
