@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,12 @@ def train(data: Path, project: Path, **words: Any) -> dict[str, Any]:
     if "resume" in words:
         given = frozenset(words)
     return pipeline.train(config, given, Log(verbose=False), **seams)
+
+
+def finished(folder: Path) -> bool | None:
+    """What results.json says; None where there is none."""
+    report = folder / "results.json"
+    return not json.loads(report.read_text())["stopped"] if report.exists() else None
 
 
 def val(**words: Any) -> dict[str, Any]:

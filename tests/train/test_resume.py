@@ -18,14 +18,7 @@ from typing import Any
 import pytest
 import torch
 from rows import each
-from tiny import (
-    STEPS,
-    assert_all_finite,
-    rows_of,
-    same,
-    saved,
-    train,
-)
+from tiny import STEPS, assert_all_finite, finished, rows_of, same, saved, train
 from yolodet import cli
 from yolodet.detector import api
 from yolodet.detector.options.errors import UsageError
@@ -131,11 +124,9 @@ def test_a_stopped_run_ends_as_the_one_that_was_not(
     at = load_state(folder / LAST)["position"]
     done = STEPS * at["epoch"] + at["batch"]
     assert done == batch + 1 + (words["nbs"] == 6)  # no gradient is lost
-    report = folder / "results.json"
-    assert report.exists() == (at["epoch"] > 0)
-    assert not at["epoch"] or json.loads(report.read_text())["stopped"] is True
+    assert finished(folder) is (False if at["epoch"] else None)
     train(shapes, tmp_path / "parts", resume=folder)
-    assert json.loads(report.read_text())["stopped"] is False
+    assert finished(folder)
     assert_same_run(whole(**words), folder)
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["train"]
 
@@ -183,11 +174,6 @@ def test_a_crash_in_validation_loses_nothing(
     train(shapes, tmp_path / "parts", resume=folder)
     assert learned == [(2, batch) for batch in range(STEPS)]
     assert_same_run(uninterrupted, folder)
-
-
-def finished(folder: Path) -> bool:
-    report = folder / "results.json"
-    return report.exists() and not json.loads(report.read_text())["stopped"]
 
 
 def test_a_run_can_be_stopped_again_and_again(
@@ -259,16 +245,6 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_code(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_stopped_run_has_the_pictures_of_what_it_learned(shapes: Path, tmp_path: Path) -> None:
-    with in_batch(STEPS + 1, stop()), pytest.raises(Interrupted):
-        train(shapes, tmp_path, plots=True, nbs=3)
-    folder = tmp_path / "train"
-    names = {path.name for path in folder.iterdir()}
-    assert names >= {"results.png", "pr_curve.png", "confusion_matrix.png", "val_batch.jpg"}
-    report = json.loads((folder / "results.json").read_text())
-    assert report["best_epoch"] == report["epochs"] == 1 and report["metrics"]["num_images"] == 3
-
-
 def test_a_second_signal_stops_at_once(shapes: Path, tmp_path: Path) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -338,22 +314,6 @@ def test_a_finished_run_is_extended_in_its_own_folder(shapes: Path, tmp_path: Pa
     assert [row["epoch"] for row in rows_of(folder)] == ["1", "2", "3"]
     assert "changed: epochs=1 -> 3" in (folder / "log.txt").read_text()
     assert load_state(folder / LAST)["config"]["epochs"] == 3
-
-
-@pytest.mark.parametrize(
-    ("words", "extends"),
-    [
-        ({"time": 1e-9}, "time=2e-09"),
-        ({"patience": 1, "epochs": 9, "lr0": 1e-9}, "epochs=9 with another patience="),
-    ],
-)
-def test_a_run_that_ended_before_its_epochs_has_finished_too(
-    shapes: Path, tmp_path: Path, words: dict[str, Any], extends: str
-) -> None:
-    done = train(shapes, tmp_path, **words)["epochs"]
-    assert done < 9
-    with pytest.raises(RunFinished, match=f"nothing to resume; {extends} extends it"):
-        train(shapes, tmp_path, resume=tmp_path / "train")
 
 
 @each(
