@@ -40,6 +40,8 @@ def test_every_command_of_the_readme_runs(
     shutil.copytree(data.parent / "images" / "val", tmp_path / "photos")
     mine = f"path: {data.parent}\n" + data.read_text()
     (tmp_path / "my.yaml").write_text(mine)
+    few = "shapes: {train: 8, val: 4, size: 64, easy: 1}\n"  # goes before the built-in one
+    (tmp_path / "shapes-easy.yaml").write_text(few)
     monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     assert len(COMMANDS) == 7
