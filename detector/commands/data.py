@@ -1,38 +1,137 @@
-"""``det data check`` and ``det data shapes``: look through a data set, or draw one."""
+"""``det data ...``: check, convert, split, merge and show data sets, or draw one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..options.catalog import Command
 from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log
 from .outcome import Outcome
-from .show import join, show_report
+from .show import as_lines, count, join, show_report
+
+if TYPE_CHECKING:
+    from ...datasets.edit.convert import NewDataset
+    from ...datasets.sets.dataset import Dataset
+
+LEAKS_SHOWN = 5
 
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
-    """Look through a data set, or draw one."""
-    return _data_shapes(config, log) if command.path[-1] == "shapes" else _data_check(config, log)
+    """Do what the second word says."""
+    return {
+        "check": _check, "convert": _convert, "split": _split, "merge": _merge,
+        "stats": _stats, "show": _show, "shapes": _shapes,
+    }[command.path[-1]](config, log)  # fmt: skip
 
 
-def _data_check(config: Any, log: Log) -> Outcome:
-    from ...datasets.scan.doctor import check_dataset
+def _load(data: str, config: Any, log: Log) -> Dataset:
     from ...datasets.sets.locate import find_yaml, load_dataset
 
-    refuse_options_file(find_yaml(config.data), config.data)
+    refuse_options_file(find_yaml(data), data)
     with log.progress("downloading", 0) as update:
-        dataset = load_dataset(
-            config.data, download=config.download, on_message=log.message, on_progress=update
+        return load_dataset(
+            data, download=config.download, on_message=log.message, on_progress=update
         )
+
+
+def _check(config: Any, log: Log) -> Outcome:
+    from ...datasets.scan.doctor import check_dataset
+
+    dataset = _load(config.data, config, log)
     with log.progress("checking", 0) as update:
         report = check_dataset(dataset, on_progress=update)
     return Outcome(report.to_dict(), show_report(report), 1 if report.count("error") else 0)
 
 
-def _data_shapes(config: Any, log: Log) -> Outcome:
+def _convert(config: Any, log: Log) -> Outcome:
+    from ...datasets.edit.convert import convert
+
+    dataset = _load(config.data, config, log)
+    with log.progress("reading", 0) as update:
+        told = convert(
+            dataset, Path(config.out), config.format, images=config.images, on_progress=update,
+            dry_run=config.dry_run, allow_errors=config.allow == "errors",
+        )  # fmt: skip
+    return _written(told, config.dry_run, [])
+
+
+def _split(config: Any, log: Log) -> Outcome:
+    from ...datasets.edit.split import split_dataset
+
+    dataset = _load(config.data, config, log)
+    with log.progress("comparing images", 0) as update:
+        told, leaks = split_dataset(
+            dataset, Path(config.out), val=config.val, test=config.test, seed=config.seed,
+            images=config.images, dry_run=config.dry_run, on_progress=update,
+        )  # fmt: skip
+    return _written(told, config.dry_run, leaks)
+
+
+def _merge(config: Any, log: Log) -> Outcome:
+    from ...datasets.edit.merge import merge
+
+    words = [word.strip() for word in config.data.split(",") if word.strip()]
+    if len(words) < 2:
+        raise UsageError(f"data={config.data}: name two data sets or more: data=a.yaml,b.yaml")
+    datasets = [_load(word, config, log) for word in words]
+    told, leaks = merge(
+        datasets, Path(config.out), format=config.format, images=config.images,
+        dry_run=config.dry_run,
+    )  # fmt: skip
+    return _written(told, config.dry_run, leaks)
+
+
+def _written(told: NewDataset, dry_run: bool, leaks: list[str]) -> Outcome:
+    """What was written; exit code 1 where something was dropped."""
+    lines = [
+        f"  {split}: {count(images, 'image')}, {count(told.boxes[split], 'box')}"
+        for split, images in told.images.items()
+    ]
+    lines += [f"not held by {told.format}: {n} {what}" for what, n in told.not_held.items()]
+    if told.dropped:
+        lines.append(f"left out because of {count(told.dropped, 'error')}: see findings.json")
+    if leaks:
+        lines.append(f"the splits of the old data shared {count(len(leaks), 'picture')}:")
+        lines += [f"  {line}" for line in leaks[:LEAKS_SHOWN]]
+    if dry_run:
+        lines += [f"  {name} ..." for name in told.first]
+    head = f"{'would write' if dry_run else 'written'}: {told.data}"
+    next_command = [] if dry_run else [f"next: det data check data={told.data}"]
+    result = {**told.to_dict(), "shared_pictures": leaks}
+    return Outcome(result, join([head, *lines, *next_command]), 1 if told.dropped else 0)
+
+
+def _stats(config: Any, log: Log) -> Outcome:
+    from ...datasets.scan.scan import scan_split
+    from ..examine.data_stats import data_stats, plot_stats
+
+    dataset = _load(config.data, config, log)
+    with log.progress("reading", 0) as update:
+        scans = [scan_split(dataset, split, on_progress=update) for split in dataset.splits]
+    numbers = data_stats(scans, dataset.class_names, config.imgsz)
+    records = [record for scan in scans for record in scan.records]
+    plot_stats(records, dataset.class_names, config.imgsz, Path(config.out))
+    text = join([*as_lines(numbers), f"picture: {config.out}"])
+    return Outcome({**numbers, "picture": config.out}, text)
+
+
+def _show(config: Any, log: Log) -> Outcome:
+    from ..examine.data_pictures import write_pictures
+
+    dataset = _load(config.data, config, log)
+    with log.progress("drawing", 0) as update:
+        files = write_pictures(
+            dataset, Path(config.out), split=config.split, index=config.index, cls=config.cls,
+            finding=config.finding, most=config.max_images, on_progress=update,
+        )  # fmt: skip
+    result = {"pictures": [str(file) for file in files], "folder": config.out}
+    return Outcome(result, f"{count(len(files), 'picture')}: {config.out}")
+
+
+def _shapes(config: Any, log: Log) -> Outcome:
     val = max(config.n // 5, 1) if config.val is None else config.val
     train = config.n - val - config.test
     if train < 1:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .amp import AmpConfig, BenchAmpConfig
-from .data import DataCheckConfig, ShapesConfig
+from .data import (
+    ConvertConfig,
+    DataCheckConfig,
+    MergeConfig,
+    ShapesConfig,
+    ShowConfig,
+    SplitConfig,
+    StatsConfig,
+)
 from .export import BenchExportConfig, ExportConfig
 from .fields import CFG, Option, option, options_of
 from .predict import PredictConfig
@@ -85,6 +93,14 @@ COMMANDS: tuple[Command, ...] = (
     Command(("predict",), PredictConfig, "det predict image.jpg conf=0.3", _SOURCE, cfg=True),
     Command(("export",), ExportConfig, "det export model=best.safetensors format=onnx", _MODEL),
     Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
+    Command(
+        ("data", "convert"), ConvertConfig, "det data convert data=my.yaml out=as-coco format=coco",
+        _DATA,
+    ),
+    Command(("data", "split"), SplitConfig, "det data split data=my.yaml out=divided val=0.2", _DATA),
+    Command(("data", "merge"), MergeConfig, "det data merge data=a.yaml,b.yaml out=both"),
+    Command(("data", "stats"), StatsConfig, "det data stats data=my.yaml", _DATA),
+    Command(("data", "show"), ShowConfig, "det data show data=my.yaml finding=label-clipped", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),
     Command(("weights", "list"), WeightsListConfig, "det weights list"),
@@ -108,7 +124,7 @@ COMMANDS: tuple[Command, ...] = (
 """Every command, in the order of the help."""
 
 GROUPS = {
-    "data": "Check a data set, or draw one.",
+    "data": "Check, convert, split, merge and show data sets, or draw one.",
     "weights": "List, describe, convert and download pretrained weights.",
     "config": "Print options as YAML: all defaults, or the values of one command.",
     "bench": "Measure choices side by side on this machine.",

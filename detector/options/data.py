@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .fields import option
 from .shared import DownloadConfig, built_in_data
@@ -29,3 +30,79 @@ class ShapesConfig:
     test: int = option(0, "Data", "Test images among the n.", low=0)
     seed: int = option(0, "Data", "Random seed. The same seed draws the same bytes.", low=0)
     imgsz: int = option(640, "Data", "Longer side of the images in pixels.", low=64, high=4096)
+
+
+_NEW = "Folder of the new data set. It must be new or empty."
+_PLAN = "Only say what would be written: counts, and the first images."
+
+
+def images_option(default: str) -> Any:
+    """``images=``"""
+    return option(
+        default, "Data", "Images of the new data set: hard links to the old ones where the disk "
+        "allows them (no space is used), copies, or none.", choices=("link", "copy", "none"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(DownloadConfig):
+    """det data convert: write a data set in another label format."""
+
+    data: str = option("coco8.yaml", "Data", "Data set to read. It is not changed.")
+    out: str = option("converted", "Data", _NEW)
+    format: str = option(
+        "yolo", "Data", "Label format to write.", choices=("yolo", "coco", "voc"))
+    images: str = images_option("link")
+    allow: str | None = option(
+        None, "Data", "allow=errors goes on where boxes or images with errors are left out.",
+        choices=("errors",))
+    dry_run: bool = option(False, "Data", _PLAN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(DownloadConfig):
+    """det data split: divide a data set into train, val and test."""
+
+    data: str = option("coco8.yaml", "Data", "Data set to divide. It is not changed.")
+    out: str = option("divided", "Data", _NEW)
+    val: float = option(0.2, "Data", "Share of the images for validation.", low=0, high=0.9)
+    test: float = option(0.0, "Data", "Share of the images for testing.", low=0, high=0.9)
+    seed: int = option(0, "Data", "Random seed. The same seed divides in the same way.", low=0)
+    images: str = images_option("none")
+    dry_run: bool = option(False, "Data", _PLAN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig(DownloadConfig):
+    """det data merge: write one data set of several."""
+
+    data: str = option(
+        "coco8.yaml", "Data", "Data sets, separated by commas. Classes are matched by name.")
+    out: str = option("merged", "Data", _NEW)
+    format: str = option(
+        "yolo", "Data", "Label format to write.", choices=("yolo", "coco", "voc"))
+    images: str = images_option("link")
+    dry_run: bool = option(False, "Data", _PLAN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsConfig(DownloadConfig):
+    """det data stats: count images, boxes and their sizes, and draw them."""
+
+    data: str = built_in_data()
+    imgsz: int = option(
+        640, "Data", "Training size in pixels, for which sizes of boxes are given.", low=32)
+    out: str = option("data-stats.png", "Output", "Picture to write.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig(DownloadConfig):
+    """det data show: write pictures with the boxes of the labels."""
+
+    data: str = built_in_data()
+    out: str = option("data-show", "Output", "Folder for the pictures. It must be new or empty.")
+    split: str | None = option(None, "Data", "Only this split. Default: all splits.")
+    index: int | None = option(None, "Data", "Only the image of this number, from 0.", low=0)
+    cls: str | None = option(None, "Data", "Only images with a box of this class (its name).")
+    finding: str | None = option(
+        None, "Data", "Only images with this finding of det data check, e.g. label-clipped.")
+    max_images: int = option(100, "Data", "At most this many pictures.", low=1)
