@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ...files.counted import counted
 from ..finding import Finding
 from ..formats.record import Record
 from ..scan.scan import Scan, scan_split
@@ -67,9 +68,9 @@ def convert(
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors and not (allow_errors or dry_run):
         raise DatasetError(
-            f"{dataset.yaml}: {len(errors)} errors would drop boxes or images, the first:"
-            f" {errors[0].located(dataset.root)}: fix them (det data check data={dataset.yaml}),"
-            f" or leave them out with allow=errors"
+            f"{dataset.yaml}: boxes or images would be left out because of"
+            f" {counted(len(errors), 'error')}: {errors[0].located(dataset.root)}: fix them"
+            f" (det data check lists them), or go on with allow=errors"
         )
     return write_dataset(
         splits, dataset, out, format=format, images=images, findings=findings, dry_run=dry_run

@@ -18,7 +18,7 @@ from ..sets.dataset import Dataset, DatasetError
 from .convert import NewDataset, describe, write_dataset
 from .copies import group_images
 from .folder import new_folder
-from .layout import place_records
+from .layout import Placed, free_name, place_records
 from .writers import Splits
 
 Progress = Callable[[int, int], None]
@@ -41,26 +41,39 @@ def split_dataset(
     groups = group_images([record.path for record in records], on_progress)
     leaks = find_leaks(scans, groups)
     shares = {"train": 1 - val - test, "val": val, "test": test}
+    shares = {split: share for split, share in shares.items() if share}
     chosen = assign(records, groups, dataset.num_classes, list(shares.values()), seed)
-    parts = {
-        split: [record for record, number in zip(records, chosen, strict=True) if number == place]
-        for place, (split, share) in enumerate(shares.items())
-        if share
-    }
+    names = list(shares)
+    parts: dict[str, list[Record]] = {split: [] for split in shares}
+    for record, number in zip(records, chosen, strict=True):
+        parts[names[number]].append(record)
     empty = [split for split, part in parts.items() if not part]
     if empty:
-        raise DatasetError(
-            f"{len(set(groups))} different pictures are too few: {empty[0]} would be empty"
-        )
+        pictures = len(set(groups))
+        raise DatasetError(f"{pictures} different pictures are too few: {empty[0]} would be empty")
     if images == "none":
         return _write_lists(parts, dataset, out, dry_run), leaks
-    splits: Splits = {split: place_records(split, part) for split, part in parts.items()}
+    splits = _place(scans, [names[number] for number in chosen])
     findings = [finding for scan in scans for finding in scan.findings]
     told = write_dataset(
         splits, dataset, out, format=dataset.format, images=images, findings=findings,
         dry_run=dry_run,
     )  # fmt: skip
     return told, leaks
+
+
+def _place(scans: Sequence[Scan], chosen: Sequence[str]) -> Splits:
+    """Names in the new splits: each image keeps the one that it has in its old split.
+
+    chosen: the new split of the records of all scans in turn.
+    """
+    old = [placed for scan in scans for placed in place_records(scan.split, scan.records)]
+    splits: Splits = {}
+    taken: dict[str, set[str]] = {}
+    for placed, split in zip(old, chosen, strict=True):
+        name = free_name(placed.name, taken.setdefault(split, set()))
+        splits.setdefault(split, []).append(Placed(placed.record, split, name))
+    return splits
 
 
 def find_leaks(scans: Sequence[Scan], groups: Sequence[int]) -> list[str]:
@@ -113,16 +126,28 @@ def _stratify(counts: np.ndarray, sizes: np.ndarray, shares: np.ndarray) -> list
         column = int(np.where(remaining > 0, remaining, np.inf).argmin())
         having = np.flatnonzero((placed < 0) & (counts[:, column] > 0))
         for group in having[np.argsort(-counts[having, column], kind="stable")]:
-            # The split that lacks most of this class; among equals the one with most room.
-            lack = wanted[:, column] / np.maximum(shares, 1e-12)
-            best = np.flatnonzero((shares > 0) & (lack >= lack[shares > 0].max() - 1e-9))
-            place = int(best[np.argmax(room[best])])
+            place = _neediest(wanted[:, column], shares, room, sizes[group])
             placed[group] = place
             wanted[place] -= counts[group]
             room[place] -= sizes[group]
             remaining -= counts[group]
         remaining[column] = 0
     return [int(place) for place in placed]
+
+
+def _neediest(
+    wanted: np.ndarray, shares: np.ndarray, room: np.ndarray, size: float
+) -> int:
+    """The split that lacks most of a class for its share; among equals the one with most room.
+
+    A group larger than the room of a split does not go there, unless it fits nowhere.
+    """
+    fits = room >= size - 0.5
+    if not fits.any():
+        return int(room.argmax())
+    lack = np.where(fits, wanted / shares, -np.inf)
+    best = np.flatnonzero(lack >= lack.max() - 1e-9)
+    return int(best[room[best].argmax()])
 
 
 def _write_lists(

@@ -132,11 +132,19 @@ WRITERS: dict[str, Writer] = {"yolo": write_yolo, "coco": write_coco, "voc": wri
 """Name of a label format -> its writer."""
 
 
+def _mask_areas(record: Record) -> int:
+    """How many objects have another area than their box."""
+    if record.area is None:
+        return 0
+    boxes = (record.boxes[:, 2:] - record.boxes[:, :2]).prod(axis=1)
+    return int((np.abs(record.area - boxes) > 0.01 * boxes + 1).sum())
+
+
 def not_held(format: str, records: Sequence[Record]) -> dict[str, int]:
-    """What a format cannot hold of these records, counted: boxes around crowds, areas."""
+    """What a format cannot hold of these records, counted: boxes around crowds, areas of masks."""
     lost: Counter[str] = Counter()
     if format != "coco":
         for record in records:
             lost["boxes around a crowd"] += 0 if record.crowd is None else int(record.crowd.sum())
-            lost["areas of objects"] += 0 if record.area is None else len(record.area)
+            lost["areas of masks"] += _mask_areas(record)
     return {name: count for name, count in lost.items() if count}

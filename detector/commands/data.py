@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...files.counted import counted
 from ..options.catalog import Command
 from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log
 from .outcome import Outcome
-from .show import as_lines, count, join, show_report
+from .show import as_lines, join, show_report
 
 if TYPE_CHECKING:
     from ...datasets.edit.convert import NewDataset
@@ -87,14 +88,14 @@ def _merge(config: Any, log: Log) -> Outcome:
 def _written(told: NewDataset, dry_run: bool, leaks: list[str]) -> Outcome:
     """What was written; exit code 1 where something was dropped."""
     lines = [
-        f"  {split}: {count(images, 'image')}, {count(told.boxes[split], 'box')}"
+        f"  {split}: {counted(images, 'image')}, {counted(told.boxes[split], 'box')}"
         for split, images in told.images.items()
     ]
     lines += [f"not held by {told.format}: {n} {what}" for what, n in told.not_held.items()]
     if told.dropped:
-        lines.append(f"left out because of {count(told.dropped, 'error')}: see findings.json")
+        lines.append(f"left out because of {counted(told.dropped, 'error')}: see findings.json")
     if leaks:
-        lines.append(f"the splits of the old data shared {count(len(leaks), 'picture')}:")
+        lines.append(f"the splits of the old data shared {counted(len(leaks), 'picture')}:")
         lines += [f"  {line}" for line in leaks[:LEAKS_SHOWN]]
     if dry_run:
         lines += [f"  {name} ..." for name in told.first]
@@ -128,7 +129,7 @@ def _show(config: Any, log: Log) -> Outcome:
             finding=config.finding, most=config.max_images, on_progress=update,
         )  # fmt: skip
     result = {"pictures": [str(file) for file in files], "folder": config.out}
-    return Outcome(result, f"{count(len(files), 'picture')}: {config.out}")
+    return Outcome(result, f"{counted(len(files), 'picture')}: {config.out}")
 
 
 def _shapes(config: Any, log: Log) -> Outcome:

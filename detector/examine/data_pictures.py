@@ -1,4 +1,4 @@
-"""Images of a data set with the boxes of their labels, chosen by split, number, class or finding."""
+"""Images of a data set with the boxes of their labels: by split, number, class or finding."""
 
 from __future__ import annotations
 

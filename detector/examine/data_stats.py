@@ -120,7 +120,8 @@ def _samples(records: Sequence[Record], class_names: Sequence[str]) -> np.ndarra
     """Labelled images at even distances of the list, those with boxes first."""
     having = [str(n) for n, record in enumerate(records) if len(record.labels)]
     chosen = [records[int(n)] for n in spread(having, min(1.0, SAMPLES / len(having)))]
-    tiles = [picture for record in chosen[:SAMPLES] if (picture := labelled(record, class_names)) is not None]
+    pictures = [labelled(record, class_names) for record in chosen[:SAMPLES]]
+    tiles = [picture for picture in pictures if picture is not None]
     return tile_images(tiles, 3, CELL)
 
 
