@@ -51,7 +51,8 @@ def write_coco(root: Path, splits: Splits, names: Sequence[str]) -> dict[str, An
     categories = [{"id": id, "name": name} for id, name in enumerate(names, 1)]
     lines: dict[str, Any] = {"format": "coco"}
     for split, placed in splits.items():
-        images, rows = [], []
+        images: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for id, one in enumerate(placed, 1):
             height, width = one.record.size
             name = f"{split}/{one.name}"

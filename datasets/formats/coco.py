@@ -21,11 +21,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
-from ..sets.listing import Listing, Stamp
+from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
 from .coco_images import ImageFinder, find_images
 from .coco_rows import plain_id, read_row
 from .keep import keep
@@ -38,6 +38,16 @@ class CocoReader(Reader):
     """One COCO JSON."""
 
     keys = ("images",)
+    records_sizes: ClassVar[bool] = True
+    """Whether the file says how large its images are."""
+
+    @classmethod
+    def document(cls, file: Path, split: str) -> dict[str, Any]:
+        """The file as a COCO document; formats that can be told as one read theirs here.
+
+        Raises DatasetError for what is no such file.
+        """
+        return _read_json(file)
 
     def __init__(self, dataset: Dataset, split: str) -> None:
         super().__init__(dataset, split)
@@ -58,7 +68,9 @@ class CocoReader(Reader):
     def class_names(cls, dataset: Dataset) -> tuple[str, ...]:
         """The categories of all splits by ascending id, without a class that only groups."""
         files = sorted({path for paths in dataset.splits.values() for path in paths})
-        summaries = [keep("coco-classes", [file], partial(_summary, file)) for file in files]
+        summaries = [
+            keep(f"{cls.__name__}-classes", [file], partial(cls._summary, file)) for file in files
+        ]
         categories = sorted({tuple(row) for summary in summaries for row in summary["classes"]})
         used = {id for summary in summaries for id in summary["used"]}
         if categories and _only_groups(categories, used):
@@ -67,6 +79,11 @@ class CocoReader(Reader):
         if not names:
             raise DatasetError(f"{files[0]}: categories is empty: there are no class names")
         return names
+
+    @classmethod
+    def _summary(cls, file: Path) -> dict[str, Any]:
+        data = cls.document(file, "")
+        return {"classes": _categories(file, data), "used": sorted(_used(data), key=str)}
 
     @property
     def index_files(self) -> Sequence[Path]:
@@ -84,7 +101,8 @@ class CocoReader(Reader):
     def read(self, image: str, source: str, size: tuple[int, int]) -> Annotation:
         """The rows of an image, cut at its border."""
         rows = self._load()[image]
-        return join_rows(rows, size, self.file, size_notes(image, self._sizes[image], size))
+        notes = size_notes(image, self._sizes[image], size) if self.records_sizes else []
+        return join_rows(rows, size, self.file, notes)
 
     def _finding(self, id: str, severity: str, message: str) -> Finding:
         return Finding(id, severity, self.file, 0, message)
@@ -92,12 +110,13 @@ class CocoReader(Reader):
     def _load(self) -> dict[str, list[Row]]:
         with self._lock:
             if self._rows is None:
-                self._rows = self._parse(_read_json(self.file))
+                self._rows = self._parse(self.document(self.file, self.split))
             return self._rows
 
     def _parse(self, data: dict[str, Any]) -> dict[str, list[Row]]:
         folder = self.dataset.options.get("images")
-        finder = ImageFinder(self.dataset.root, self.file, self.split, folder)
+        endings = IMAGE_SUFFIXES if data.get("bare_names") else ("",)
+        finder = ImageFinder(self.dataset.root, self.file, self.split, folder, endings)
         found = find_images(data["images"], finder)
         self._listing = Listing(findings=[self._finding(*note) for note in found.notes])
         self._listing.images = {path: stamp_of(path) for path in sorted(set(found.paths.values()))}
@@ -123,7 +142,7 @@ class CocoReader(Reader):
         if not isinstance(row, dict):
             self._note("label-columns", "error", f"{place}: expected a mapping")
             return
-        place += f" (id {str(row.get('id'))[:40]})"
+        place = row.get("place") or f"{place} (id {str(row.get('id'))[:40]})"
         image, label = plain_id(row.get("image_id")), classes.get(plain_id(row.get("category_id")))
         if image in lost:
             return
@@ -176,11 +195,6 @@ def _read_json(file: Path) -> dict[str, Any]:
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DatasetError(f"{file}: is no COCO annotation: expected a list under {key!r}")
     return data
-
-
-def _summary(file: Path) -> dict[str, Any]:
-    data = _read_json(file)
-    return {"classes": _categories(file, data), "used": sorted(_used(data), key=str)}
 
 
 def _used(data: dict[str, Any]) -> set[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import urllib.parse
 from collections import defaultdict
@@ -30,23 +31,32 @@ class FoundImages:
 class ImageFinder:
     """Finds files by the names in a JSON, only inside the data set's folder.
 
-    root: that folder.  json: the file that names them.  folder: what they are relative to, if
-    the user says it.
+    root: that folder.  json: the file that names them, or the folder of such files.  folder: what
+    they are relative to, if the user says it.  endings: put behind each name, for formats that
+    leave them out.
     """
 
-    def __init__(self, root: Path, json: Path, split: str, folder: str | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        json: Path,
+        split: str,
+        folder: str | None,
+        endings: tuple[str, ...] = ("",),
+    ) -> None:
+        self._endings = endings
         self._root = Path(os.path.realpath(root if folder is None else root / folder))
         part = json.stem.rpartition("_")[2]  # CVAT: instances_default.json for images/default
         usual = ("", "images", f"images/{split}", f"images/{part}", split, "data", "JPEGImages")
         bases = [root / folder] if folder is not None else []
-        bases += [json.parent, *(root / name for name in usual)]
+        bases += [json if json.is_dir() else json.parent, *(root / name for name in usual)]
         self._bases = list(dict.fromkeys(bases))
 
     def find(self, name: str) -> tuple[str, str] | None:
         """Path of an image and what had to be assumed ("" for nothing), or None."""
         for spelling, assumed in _spellings(name):
-            for base in self._bases:
-                path = os.path.normpath(base / spelling)
+            for base, ending in itertools.product(self._bases, self._endings):
+                path = os.path.normpath(base / (spelling + ending))
                 if self._is_inside(path) and os.path.isfile(path):
                     return path, assumed
         for without_ending, index in enumerate(self._indices):

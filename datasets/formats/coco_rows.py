@@ -16,8 +16,14 @@ from .pixel_rows import Note, Row
 
 
 def read_row(place: str, label: int, row: dict[str, Any]) -> Row:
-    """Read a row whose class is known.  Never raises."""
-    notes: list[Note] = []
+    """Read a row whose class is known.  Never raises.
+
+    ``notes`` of a row are findings of a reader that told its file as a COCO document; a row with an
+    error has no box.
+    """
+    notes: list[Note] = list(row.get("notes") or ())
+    if any(severity == "error" for _, severity, _ in notes):
+        return Row(place, label, None, False, math.nan, tuple(notes))
     corners = _corners(row, notes)
     crowd = bool(row.get("iscrowd"))
     if corners is not None and crowd:

@@ -23,7 +23,15 @@ if TYPE_CHECKING:  # a data set is found without loading NumPy
     import numpy as np
 
 DEFAULT = "yolo"
-BUILT_IN = ("coco", "voc", "yolo")
+BUILT_IN = {
+    "coco": "coco", "voc": "voc", "yolo": "yolo",
+    "createml": "foreign.json_files", "csv": "foreign.csv_files", "cvat": "foreign.cvat",
+    "datumaro": "foreign.json_files", "dota": "foreign.text_files", "kitti": "foreign.text_files",
+    "huggingface": "foreign.json_files", "labelme": "foreign.labelme",
+    "labelstudio": "foreign.label_studio", "supervisely": "foreign.labelme", "via": "foreign.via",
+    "vott": "foreign.json_files", "widerface": "foreign.text_files",
+}  # fmt: skip
+"""Word after ``format:`` -> the file of this folder that registers it."""
 ABSENT: Stamp = (-1, -1)
 """The stamp of a file that does not exist."""
 
@@ -126,7 +134,7 @@ def find_reader(name: str) -> type[Reader]:
     """The Reader of a label format; raises DatasetError for a word that is none."""
     check_format(name)
     if name not in _READERS:
-        importlib.import_module(f".{name}", __package__)
+        importlib.import_module(f".{BUILT_IN[name]}", __package__)
     return _READERS[name]
 
 

@@ -16,25 +16,19 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
-from ...files.errors import DetError
 from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp, list_images
 from .keep import keep
 from .pixel_rows import Note, Row, join_rows, size_notes
 from .reader import ABSENT, Annotation, Reader, open_split, register, stamp_of
+from .xml import UnusableXml, parse_xml
 
 IMAGE_FOLDERS = {"JPEGImages": "Annotations", "images": "annotations"}
 IMAGE_ENDINGS = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
-class _Unusable(DetError):
-    """An XML file that cannot be used: the id of the finding, and its message."""
 
 
 @register("voc")
@@ -94,13 +88,13 @@ class VocReader(Reader):
         """The objects of one XML; without a file, a background."""
         file = Path(source)
         try:
-            root = _parse(file)
+            root = parse_xml(file, "annotation")
         except FileNotFoundError:
             return join_rows([], size, file, [])
         except OSError as error:
             note = ("label-unreadable", "error", f"cannot be read: {error.strerror}")
             return join_rows([], size, file, [note])
-        except _Unusable as error:
+        except UnusableXml as error:
             return join_rows([], size, file, [(error.args[0], "error", error.args[1])])
         recorded = (root.findtext("size/width"), root.findtext("size/height"))
         known = tuple(None if text in (None, "", "0") else text for text in recorded)
@@ -143,28 +137,6 @@ class VocReader(Reader):
         if box is not None and (element.findtext("difficult") or "").strip() in ("1", "true"):
             notes.append(("label-difficult", "info", "difficult; used"))
         return Row(place, label, box, False, math.nan, tuple(notes))
-
-
-def _parse(file: Path) -> Element:
-    """The root element; raises OSError or _Unusable."""
-    builder = TreeBuilder()
-
-    def refuse(*_: Any) -> None:
-        raise _Unusable("xml-entity", "a document type, which may hold entities, is not read")
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(file.read_bytes(), True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
-        raise _Unusable("xml-broken", f"is not valid XML: {error}") from None
-    root = builder.close()
-    if root.tag != "annotation":
-        raise _Unusable("xml-other", f"the root is <{root.tag[:40]}>, expected <annotation>")
-    return root
 
 
 def _corners(element: Element, notes: list[Note]) -> tuple[float, ...] | None:
@@ -237,8 +209,8 @@ def _names(files: Sequence[Path]) -> list[str]:
     names = set()
     for file in files:
         try:
-            objects = _parse(file).findall("object")
-        except (OSError, _Unusable):
+            objects = parse_xml(file, "annotation").findall("object")
+        except (OSError, UnusableXml):
             continue
         names |= {(element.findtext("name") or "").strip() for element in objects}
     return sorted(names - {""})

@@ -77,7 +77,7 @@ def cache_path(dataset: Dataset, split: str, fraction: float) -> Path | None:
     """The cache file of a scan; None if there is no cache folder."""
     sources = [os.path.abspath(source) for source in dataset.sources(split)]
     key = json.dumps(
-        [VERSION, dataset.format, dataset.options, sources, dataset.class_names, fraction],
+        [VERSION, dataset.format, dataset.options, split, sources, dataset.class_names, fraction],
         default=str,
     )
     try:

@@ -1,0 +1,1 @@
+"""Label formats of annotation tools that can be told as a COCO document."""
