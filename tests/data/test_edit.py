@@ -21,6 +21,7 @@ from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.dataset import Dataset, DatasetError
 from yolodet.datasets.sets.locate import load_dataset
+from yolodet.detector.examine.data_stats import box_sides
 
 pytestmark = pytest.mark.usefixtures("place")
 FORMATS = ("yolo", "coco", "voc")
@@ -280,3 +281,37 @@ def test_classes_of_merged_data_sets_are_matched_by_name(tiny: Dataset, place: P
 
 def test_one_data_set_alone_cannot_be_merged(tiny: Dataset) -> None:
     assert main(["data", "merge", f"data={tiny.yaml}", "out=new"]) == 2
+
+
+def test_numbers_and_a_picture_of_a_data_set(
+    tiny: Dataset, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = place / "stats.png"
+    words = ["data", "stats", f"data={tiny.yaml}", "imgsz=320", f"out={out}", "--json"]
+    assert main(words) == 0
+    numbers = json.loads(capsys.readouterr().out)["result"]["splits"]["train"]
+    assert (numbers["images"], numbers["boxes"], numbers["backgrounds"]) == (6, 9, 1)
+    assert numbers["per_class"]["big dog"] == {"boxes": 5, "images": 4}
+    assert numbers["small"] + numbers["medium"] + numbers["large"] == 9
+    (record,) = (r for r in scan_split(tiny, "train").records if r.path.name == "é 1.jpg")
+    width, height = record.boxes[0, 2:] - record.boxes[0, :2]
+    side = (width * height) ** 0.5 * 320 / 61
+    assert np.isclose(box_sides([record], 320), side).all()
+    picture = cv2.imread(str(out))
+    assert picture is not None and picture.std() > 10
+
+
+def test_pictures_are_chosen_by_class_finding_and_number(tiny: Dataset, place: Path) -> None:
+    add_image(tiny.root / "images/train/over.jpg", row="0 0.9 0.5 0.4 0.5\n")
+
+    def shown(out: str, *words: str) -> list[str]:
+        assert main(["data", "show", f"data={tiny.yaml}", f"out={place / out}", *words]) == 0
+        return sorted(path.name for path in (place / out).rglob("*.jpg"))
+
+    assert len(shown("all")) == 14
+    assert shown("a", "split=train", "cls=cat") == ["over.jpg", "same.jpg", "é 0.jpg"]
+    assert shown("b", "finding=label-clipped") == ["over.jpg"]
+    assert len(shown("c", "split=val", "index=2")) == 1
+    words = ["data", "show", f"data={tiny.yaml}", f"out={place / 'd'}"]
+    assert main([*words, "cls=horse"]) == main([*words, "finding=nothing"]) == 2
+    assert not (place / "d").exists()
