@@ -11,7 +11,7 @@ from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log
 from .outcome import Outcome
-from .show import as_lines, join, show_report
+from .show import join, show_report, show_stats
 
 if TYPE_CHECKING:
     from ...datasets.edit.convert import NewDataset
@@ -115,7 +115,7 @@ def _stats(config: Any, log: Log) -> Outcome:
     numbers = data_stats(scans, dataset.class_names, config.imgsz)
     records = [record for scan in scans for record in scan.records]
     plot_stats(records, dataset.class_names, config.imgsz, Path(config.out))
-    text = join([*as_lines(numbers), f"picture: {config.out}"])
+    text = join([*show_stats(numbers).splitlines(), f"picture: {config.out}"])
     return Outcome({**numbers, "picture": config.out}, text)
 
 

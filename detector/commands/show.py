@@ -86,6 +86,29 @@ def show_report(report: Any) -> str:
     return join([*lines, ", ".join(counts)])
 
 
+def show_stats(numbers: dict[str, Any]) -> str:
+    """Per split: counts, sizes of boxes, and a line per class."""
+    lines = []
+    for name, split in numbers["splits"].items():
+        per_image = split["boxes_per_image"]
+        lines.append(
+            f"{name}: {counted(split['images'], 'image')}, {counted(split['boxes'], 'box')}, "
+            f"{counted(split['backgrounds'], 'background')}; per image {per_image['mean']:.1f} "
+            f"boxes, at most {per_image['most']}"
+        )
+        sides = ", ".join(f"{side:.0f}" for side in split["side"].values())
+        lines.append(
+            f"  sides of boxes at imgsz={numbers['imgsz']}: {sides} pixels (5, 25, 50, 75 and 95 %);"
+            f" {split['small']} small, {split['medium']} medium, {split['large']} large"
+        )
+        width = max(map(len, split["per_class"]), default=0)
+        lines += [
+            f"  {one_line(label):{width}}  {row['boxes']:7} boxes in {row['images']:6} images"
+            for label, row in split["per_class"].items()
+        ]
+    return join(lines)
+
+
 def as_lines(value: Any, indent: str = "") -> list[str]:
     """Nested plain data as ``key: value`` lines."""
     lines = []

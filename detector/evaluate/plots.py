@@ -31,8 +31,9 @@ from .figure import (
     unit_square,
 )
 from .fonts import axis_names
+from .label_plots import plot_labels
 from .metrics import Metrics
-from .pictures import plot_batch, plot_detections, plot_labels
+from .pictures import plot_batch, plot_detections
 
 __all__ = [
     "plot_batch",

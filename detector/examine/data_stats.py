@@ -11,15 +11,20 @@ from matplotlib.axes import Axes
 
 from ...datasets.formats.record import Record
 from ...datasets.images.image import ImageError, read_image
-from ...datasets.scan.scan import Scan, spread
+from ...datasets.scan.scan import Scan
+from ...files.counted import counted
 from ..evaluate.draw import draw_detections, fit, tile_images
 from ..evaluate.figure import SOFT, new_figure, save_figure, style
-from ..evaluate.pictures import CELL, class_bars, heat_map, relative_boxes
+from ..evaluate.fonts import axis_names
+from ..evaluate.label_plots import class_bars, heat_map, relative_boxes
+from ..evaluate.pictures import CELL
 
 SMALL, MEDIUM = 32, 96
 """Sides in pixels below which COCO calls an object small or medium."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLES = 9
+MOST_CLASSES = 40
+"""Classes in the picture; the table has all."""
 
 
 def data_stats(
@@ -87,8 +92,10 @@ def plot_stats(
         width_ratios=(1.25, 1, 2.1),
     )
     boxes = np.concatenate([np.empty((0, 4)), *(relative_boxes(record) for record in records)])
-    title = f"{len(boxes)} boxes in {len(records)} images"
-    class_bars(panels["bars"], _labels(records), class_names, title)
+    title = f"{counted(len(boxes), 'box')} in {counted(len(records), 'image')}"
+    labels, names = _labels(records), axis_names(class_names)
+    present = {i: names[i] for i in np.unique(labels).tolist()[:MOST_CLASSES]}
+    class_bars(panels["bars"], labels, present, title)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     heat_map(panels["centers"], centers, "Where boxes are", "x / image width", "y / image height")
     panels["centers"].invert_yaxis()  # as in the picture
@@ -96,13 +103,13 @@ def plot_stats(
     _plot_many(panels["many"], np.array([len(record.labels) for record in records]))
     panels["samples"].imshow(_samples(records, class_names))
     panels["samples"].axis("off")
-    save_figure(figure, path)
+    save_figure(figure, path, class_names)
 
 
 def _plot_sides(axes: Axes, sides: np.ndarray, imgsz: int) -> None:
     style(axes, f"Sides of boxes at imgsz={imgsz}", "pixels (square root of the area)", "boxes")
     top = max(float(sides.max(initial=0)), 2.0 * MEDIUM)
-    axes.hist(sides, np.geomspace(1, top, 40), color="#1d84db")
+    axes.hist(sides, np.geomspace(1, top, 40).tolist(), color="#1d84db")
     axes.set_xscale("log")
     for side, name in ((SMALL, "small"), (MEDIUM, "medium")):
         axes.axvline(side, color=SOFT, linewidth=1, linestyle=":")
@@ -118,9 +125,9 @@ def _plot_many(axes: Axes, counts: np.ndarray) -> None:
 
 def _samples(records: Sequence[Record], class_names: Sequence[str]) -> np.ndarray:
     """Labelled images at even distances of the list, those with boxes first."""
-    having = [str(n) for n, record in enumerate(records) if len(record.labels)]
-    chosen = [records[int(n)] for n in spread(having, min(1.0, SAMPLES / len(having)))]
-    pictures = [labelled(record, class_names) for record in chosen[:SAMPLES]]
+    having = [record for record in records if len(record.labels)] or list(records)
+    numbers = sorted({number * len(having) // SAMPLES for number in range(SAMPLES)})
+    pictures = [labelled(having[number], class_names) for number in numbers]
     tiles = [picture for picture in pictures if picture is not None]
     return tile_images(tiles, 3, CELL)
 

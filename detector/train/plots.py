@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..evaluate import pictures, plots
+from ..evaluate import label_plots, pictures, plots
 from ..evaluate.report import evaluation_plots
 from ..run.observer import Finished, Observer, Started
 from .assemble import Run
@@ -17,7 +17,7 @@ class Plots(Observer):
     def started(self, run: Started) -> None:
         if run.epoch == 0:  # a run that continues has them
             names = self.run.class_names
-            pictures.plot_labels(self.run.train.records, names, run.folder / "labels.png")
+            label_plots.plot_labels(self.run.train.records, names, run.folder / "labels.png")
             batches = self.run.train_loader.epoch(0)
             pictures.plot_batch(batches, names, run.folder / "train_batch.jpg")
 
