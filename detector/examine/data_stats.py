@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 
 from ...datasets.formats.record import Record
 from ...datasets.images.image import ImageError, read_image
@@ -109,12 +110,14 @@ def plot_stats(
 def _plot_sides(axes: Axes, sides: np.ndarray, imgsz: int) -> None:
     style(axes, f"Sides of boxes at imgsz={imgsz}", "pixels (square root of the area)", "boxes")
     top = max(float(sides.max(initial=0)), 2.0 * MEDIUM)
-    axes.hist(sides, np.geomspace(1, top, 40).tolist(), color="#1d84db")
-    axes.set_xscale("log")
+    axes.hist(sides, np.geomspace(2, top, 40).tolist(), color="#1d84db")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
     for side, name in ((SMALL, "small"), (MEDIUM, "medium")):
         axes.axvline(side, color=SOFT, linewidth=1, linestyle=":")
-        axes.annotate(f"{name} < {side}", (side, 1), (-3, -9), xycoords=("data", "axes fraction"),
-                      textcoords="offset points", ha="right", fontsize=8, color=SOFT)  # fmt: skip
+        axes.annotate(f"{name} < {side}", (side, 1), (-4, -3), xycoords=("data", "axes fraction"),
+                      textcoords="offset points", ha="right", va="top", rotation=90, fontsize=8,
+                      color=SOFT)  # fmt: skip
 
 
 def _plot_many(axes: Axes, counts: np.ndarray) -> None:
