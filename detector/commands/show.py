@@ -98,7 +98,7 @@ def show_stats(numbers: dict[str, Any]) -> str:
         )
         sides = ", ".join(f"{side:.0f}" for side in split["side"].values())
         lines.append(
-            f"  sides at imgsz={numbers['imgsz']}: {sides} pixels (5, 25, 50, 75, 95 % of the boxes);"
+            f"  sides at imgsz={numbers['imgsz']}: {sides} pixels (5, 25, 50, 75, 95 %);"
             f" {split['small']} small, {split['medium']} medium, {split['large']} large"
         )
         width = max(map(len, split["per_class"]), default=0)
