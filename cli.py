@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from .files.version import __version__
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code.  argv: the words after ``det``, or sys.argv's."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an ASCII terminal gets escapes, not an error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _run(arguments)
     except BrokenPipeError:  # the reader of a pipe has seen enough, as in: det config | head
@@ -150,6 +153,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "out of GPU memory: use a smaller batch= or imgsz=", 1
     if isinstance(error, MemoryError):
         return "out of memory: use a smaller batch=, or cache=none", 1
+    if isinstance(error, FileNotFoundError) and _folder_gone():
+        return "the current folder does not exist any more: change to another one", 2
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", 1
@@ -157,6 +162,14 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error) or type(error).__name__, 1
     text = f"{type(error).__name__}: {error}"
     return f"this is a bug in det ({text}); run again with --debug and report what it prints", 1
+
+
+def _folder_gone() -> bool:
+    """Whether somebody has removed the current folder."""
+    try:
+        return not os.getcwd()
+    except OSError:
+        return True
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from .text import fitting_name
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Call ``write`` on a temporary file beside ``path``, flush it to the disk and rename it over
     ``path``.  On any error the old file stays and nothing is left behind."""
-    try:
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_beside(path) as temporary:
             with temporary.open("wb") as file:
@@ -24,13 +24,40 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-    except OSError as error:  # say which file: a failed write itself names none
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename itself must survive a power cut
     finally:
         os.close(folder)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError inside says that it is about ``path``: a write that failed names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+class Remembering:
+    """A file whose first failed write is kept, for writers that report it as something else."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write, and keep the error."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        """Pass on what is buffered."""
+        self._file.flush()
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def excerpt(text: str) -> str:
 
 def without_secrets(address: str) -> str:
     """An address for messages: without user, password, query and fragment."""
-    return _ADDRESS.sub(_without_secrets, address)
+    return _ADDRESS.sub(_without_secrets, re.split(r"[?#]", address, maxsplit=1)[0])
 
 
 def fitting_name(name: str) -> str:

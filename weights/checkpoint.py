@@ -24,9 +24,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from ..files.atomic import write_atomically
+from ..files.atomic import Remembering, write_atomically
 from ..files.counted import counted
 from ..files.errors import DetError
 from .architecture import MAX_CLASSES, Architecture, ArchitectureError
@@ -213,7 +213,17 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     _check_plain(state, torch.Tensor, "state")
-    write_atomically(path, lambda file: torch.save({"schema": SCHEMA, **state}, file))
+
+    def write(file: IO[bytes]) -> None:
+        sink = Remembering(file)
+        try:
+            torch.save({"schema": SCHEMA, **state}, sink)
+        except RuntimeError:  # a full disk is "unexpected pos" to torch
+            if sink.error is not None:
+                raise sink.error from None
+            raise
+
+    write_atomically(path, write)
 
 
 def _check_plain(value: Any, tensor: type, where: str) -> None:

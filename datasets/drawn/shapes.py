@@ -8,14 +8,16 @@ version of NumPy and OpenCV.  The scenes do not have the statistics of real phot
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from ...files.atomic import naming
 from ...files.errors import InputError
 from .decoys import DECOYS
 from .objects import KINDS, Kind
@@ -126,8 +128,7 @@ def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     done, total = 0, sum(counts.values())
-    partial.mkdir()
-    try:
+    with naming(folder), _removed(partial):
         for name, count in counts.items():
             first = _SPLITS.index(name) * SPLIT_STRIDE
             for kind in ("images", "labels"):
@@ -142,9 +143,17 @@ def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int
         if target.exists():
             target.rmdir()  # empty, as checked; Windows does not rename over it
         partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone already after the renaming
     return folder / "data.yaml"
+
+
+@contextlib.contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    """Make a folder for the time of the context, unless it has been renamed there."""
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_target(folder: Path, counts: dict[str, int]) -> None:

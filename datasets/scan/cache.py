@@ -92,9 +92,20 @@ def load_table(file: Path | None) -> Table:
         if file is None:
             return {}
         with np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            table = {name: stored[name] for name in stored.files}
+        written = table.pop("digest").tobytes()
+        return table if written == _digest(table) else {}
     except DAMAGED:
         return {}
+
+
+def _digest(table: Table) -> bytes:
+    """SHA-256 of all columns: a table that somebody has changed is not used."""
+    digest = hashlib.sha256()
+    for name, column in sorted(table.items()):
+        digest.update(f"{name} {column.dtype} {column.shape} ".encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.digest()
 
 
 def load_listing(table: Table, reader: Reader) -> Listing | None:
@@ -233,6 +244,7 @@ def save_entries(
     if reader.index_files and len(rows) == len(images) and not _has_error(listing):
         found = [(f.id, f.severity, os.fspath(f.path), f.line, f.message) for f in listing.findings]
         columns["index"] = _json_column({"files": _index_stamps(reader), "findings": found})
+    columns["digest"] = np.frombuffer(_digest(columns), np.uint8)
     with contextlib.suppress(OSError):
         write_atomically(file, lambda sink: np.savez(sink, allow_pickle=False, **columns))
 

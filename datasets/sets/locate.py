@@ -24,6 +24,7 @@ from pathlib import Path, PureWindowsPath
 from ...files.archive import extract_zip
 from ...files.download import DownloadError, Progress, check_url, download_file
 from ...files.folders import cache_folder
+from ...files.text import without_secrets
 from ..finding import Finding
 from ..formats.reader import find_reader
 from .dataset import Dataset, DatasetError
@@ -267,7 +268,7 @@ def _fetch(
     """Download and unpack the archive of a description; raises DownloadError or DatasetError."""
     url = description.download or ""
     if not _is_archive(url):
-        shown = url.strip().splitlines()[0][:60] if url.strip() else ""
+        shown = without_secrets(url.strip().splitlines()[0])[:60] if url.strip() else ""
         raise DatasetError(
             f"{_not_found(description)}; and download: {shown!r} is not the address of a .zip file:"
             f" scripts are never run, download the data yourself"

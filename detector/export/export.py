@@ -24,6 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ...datasets.images.image import FILL
+from ...files.atomic import naming
 from ...files.counted import counted
 from ...files.version import __version__
 from ...weights.checkpoint import Meta
@@ -151,7 +152,7 @@ def write_one(
     quantizer: Quantizer,
 ) -> dict[str, Any]:
     """Write, run, compare and place one file; returns its entry of the result."""
-    with staging(target) as folder:
+    with naming(target), staging(target) as folder:
         started = time.perf_counter()
         draft = folder / target.name
         report = {}
@@ -214,7 +215,7 @@ def _check_report(report: Path) -> None:
     if report.exists():
         try:
             ours = "parity" in json.loads(report.read_text())
-        except (ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             ours = False
         if not ours:
             raise UsageError(f"{report} exists and is not a report of det export: remove it")

@@ -130,6 +130,8 @@ def about_file(path: Path) -> About:
         raise ExportError(f"{path} does not exist")
     require(row, to_run=True)
     about = About.from_texts(WRITERS[row.name].read_about(path), path)
+    if about.format != row.name:
+        raise ExportError(f"{path} says that it is a file of {about.format}: export it again")
     check(row.files(path), about.checksum)
     return about
 
@@ -140,4 +142,27 @@ def open_exported(path: Path, device: torch.device, threads: int | None = None) 
     Raises what ``about_file`` raises, and ExportError where the runtime cannot load it.
     """
     about = about_file(path)
-    return ExportedDetector(WRITERS[about.format].open_file(path, device, threads), about)
+    runner = WRITERS[about.format].open_file(path, device, threads)
+    return ExportedDetector(_named(runner, path, about), about)
+
+
+def _named(runner: Runner, path: Path, about: About) -> Runner:
+    """``runner`` whose errors name its file: metadata may say what the graph does not take."""
+    outputs = 2 if about.output == "raw" else 1
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        try:
+            found = runner(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ExportError(f"{path} cannot be run ({reason}); export it again") from error
+        if len(found) != outputs:
+            raise ExportError(
+                f"{path} has {len(found)} outputs, and its metadata say {about.output}: export it "
+                "again"
+            )
+        return found
+
+    return run

@@ -25,20 +25,20 @@ EPILOG = (
 
 def print_help(path: tuple[str, ...]) -> None:
     """Print the help of a command, of a group of commands, or with () of det itself."""
-    command = typer.main.get_command(_app())
+    command = typer.main.get_command(_app(path))
     command.main(args=[*path, "--help"], prog_name="det", standalone_mode=False)
 
 
-def _app() -> typer.Typer:
-    """Typer's commands, made from the catalog."""
+def _app(path: tuple[str, ...]) -> typer.Typer:
+    """Typer's commands, made from the catalog; only that of ``path`` gets its options."""
     app = _group(ABOUT, EPILOG)
     groups = {name: _group(summary) for name, summary in GROUPS.items()}
     for command in COMMANDS:
         home = groups.get(command.path[0], app)
         if command.name in groups:  # a group that is a command too, such as det config
-            home.callback(invoke_without_command=True)(_with_options(command))
+            home.callback(invoke_without_command=True)(_function(command, path))
         else:
-            home.command(command.path[-1])(_with_options(command))
+            home.command(command.path[-1])(_function(command, path))
     for name, group in groups.items():
         app.add_typer(group, name=name)
     return app
@@ -49,9 +49,11 @@ def _group(summary: str, epilog: str | None = None) -> typer.Typer:
     return typer.Typer(help=summary, epilog=epilog, context_settings=settings, add_completion=False)
 
 
-def _with_options(command: Command) -> Callable[..., None]:
-    """A function with the signature that Typer makes the help of a command from."""
-    options = [option for group in by_group(command.options).values() for option in group]
+def _function(command: Command, shown: tuple[str, ...]) -> Callable[..., None]:
+    """A function with the signature that Typer makes the help of a command from; without options
+    unless it is ``shown``."""
+    groups = by_group(command.options) if command.path == shown else {}
+    options = [option for group in groups.values() for option in group]
     flags = options_of(FlagsConfig)
 
     def nothing(**_: Any) -> None:

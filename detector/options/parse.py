@@ -97,6 +97,8 @@ def convert(option: Option, value: object) -> Any:
 def _convert(option: Option, value: object) -> Any:
     if isinstance(value, str):
         value = value.strip()
+        if "\0" in value:
+            raise ValueError(f"{option.name}={value}: a NUL character cannot be part of it")
         if not value:
             raise ValueError(f"{option.name}= has no value: {option.wanted}")
         if value.lower() == "none" and "none" not in option.choices:

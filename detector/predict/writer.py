@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ...files.atomic import naming
 from ...files.text import fitting_name
 from .images import encode, folder_name, free_path
 from .results import Results
@@ -136,8 +137,9 @@ class ResultWriter:
 
     def _write_file(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(f".{path.name}.part")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with naming(path):
+            temporary.write_bytes(data)
+            temporary.replace(path)
         self.paths.append(path)
 
     def _write_picture(self, result: Results) -> None:
@@ -181,10 +183,12 @@ class _JsonList:
         self._separator = "[\n"
 
     def append(self, row: dict[str, Any]) -> None:
-        self._file.write(self._separator + json.dumps(row))
+        with naming(self._temporary):
+            self._file.write(self._separator + json.dumps(row))
         self._separator = ",\n"
 
     def close(self, path: Path) -> None:
-        self._file.write("\n]\n")
-        self._file.close()
+        with naming(path):
+            self._file.write("\n]\n")
+            self._file.close()
         self._temporary.replace(path)

@@ -194,10 +194,10 @@ CACHES: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
 def attacks() -> Iterator[Attack]:
     """Attacks on exported files and on scan caches."""
     for name, changes in METADATA.items():
-        yield Attack("ONNX metadata", name, metadata(changes), EITHER, ("best.onnx",))
+        yield Attack("ONNX metadata", name, metadata(changes), EITHER, ("best.onnx", "device="))
     for name, content in {"empty": b"", "text": b"x" * 100, "cut": b"\x08\x08"}.items():
         for suffix in ("onnx", "pt2", "torchscript", "tflite", "xml"):
             yield Attack("exported file", f"{suffix} {name}", exported(content, f"b.{suffix}"),
-                         REFUSED, (f"b.{suffix}",))  # fmt: skip
+                         REFUSED, (f"b.{suffix}", "which is not installed"))  # fmt: skip
     for name, change in CACHES.items():
         yield Attack("scan cache", name, damaged_cache(change), OK)

@@ -101,7 +101,8 @@ def attacks() -> Iterator[Attack]:
         words = ("val", "data=d", "model=best.safetensors", "single_cls=True", "workers=0",
                  "device=cpu", "save_txt=True", "save_json=True")  # fmt: skip
         yield Attack("image name, val", name, image_called(called, *words), OK)
-        yield Attack("image name, check", name, image_called(called, "data", "check", "d"), EITHER)
+        words = ("data", "check", "data=d")
+        yield Attack("image name, check", name, image_called(called, *words), EITHER)
     for name, text in CLASSES.items():
         yield Attack("class name, train", name, class_called(text, "train", "data=d", *BRIEF), OK)
         words = ("predict", "a.png", "model=best.safetensors", "device=cpu", "conf=0.1",

@@ -321,12 +321,13 @@ def raw(content: bytes, *words: str) -> Callable[[Path], Sequence[str]]:
 def attacks() -> Iterator[Attack]:
     """Every attack on options, runs and checkpoints."""
     for name, content in CFG.items():
-        yield Attack("options file", name, cfg(content), EITHER, ("o.yaml",))
+        yield Attack("options file", name, cfg(content), EITHER, ("o.yaml", "model="))
     for name, content in ARGS.items():
         names = ("args.yaml", "data") if name != "no data" else ()
         yield Attack("args.yaml", name, borrowed(content), REFUSED, names)
     for name, change in STATES.items():
-        yield Attack("last.pt", name, state(change), EITHER, ("last.pt", "data", "epoch"))
+        names = ("last.pt", "data", "epoch", "freeze=")
+        yield Attack("last.pt", name, state(change), EITHER, names)
     for name, changes in HEADERS.items():
         yield Attack("header, predict", name, header(changes), EITHER, ("best.safetensors",))
         words = ("train", "data=d", "model=best.safetensors", *BRIEF)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ....weights.checkpoint import CheckpointError, Meta
+from ....weights.checkpoint import MAX_SIDE, CheckpointError, Meta
 from ...models.predictions import ONE_TO_MANY, ONE_TO_ONE
 from ...options.formats import DYNAMIC, FORMATS, FULL, WEIGHTS, ExportError
 
@@ -103,10 +103,22 @@ class About:
         values = {name: _value(texts, name, path) for name in FIELDS}
         about = About(**values | {name: tuple(values[name]) for name in ("names", "image_size")})
         try:
-            about.meta  # noqa: B018  it is read later, far from here
+            _check_agreement(about)
         except CheckpointError as error:
             raise ExportError(f"{path} is damaged: {error}; export it again") from error
         return about
+
+
+def _check_agreement(about: About) -> None:
+    """Raise CheckpointError where facts of one file contradict each other."""
+    if about.meta.class_names != about.names:
+        raise CheckpointError("its names are not the class names of its checkpoint")
+    if any(side % about.stride or side > MAX_SIDE for side in about.image_size):
+        height, width = about.image_size
+        raise CheckpointError(
+            f"its image_size {height},{width} is not made of multiples of {about.stride} up to "
+            f"{MAX_SIDE}"
+        )
 
 
 FIELDS = tuple(f.name for f in fields(About))
@@ -166,7 +178,8 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "checksum": lambda value: _text(value)
     and (value == UNSEALED or re.fullmatch("[0-9a-f]{64}", value) is not None),
     **dict.fromkeys(("dynamic", "nms"), _truth),
-    **dict.fromkeys(("batch", "stride", "smallest_side", "max_det", "det_schema"), _count),
+    "batch": lambda value: type(value) is int and 1 <= value <= 4096,
+    **dict.fromkeys(("stride", "smallest_side", "max_det", "det_schema"), _count),
     **dict.fromkeys(("model", "license", "provenance", "det_version"), _text),
 }
 """Name of a pair -> whether a value is possible."""

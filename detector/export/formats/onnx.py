@@ -131,7 +131,14 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
         session = ort.InferenceSession(str(path), options, providers=providers)
     except refusals as error:
         raise ExportError(f"{path}: ONNX Runtime cannot load it ({error})") from error
-    return lambda images: session.run(None, {"images": images})
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        try:
+            return session.run(None, {"images": images})  # type: ignore[no-any-return]
+        except refusals as error:
+            raise ExportError(f"{path}: ONNX Runtime cannot run it ({error})") from error
+
+    return run
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ It refuses sizes outside the exported range.  Metadata are extra files of the ar
 
 from __future__ import annotations
 
+import io
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -21,7 +22,9 @@ from .torch_runner import TorchRunner
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
     """Save the exported program."""
-    torch.export.save(graph.program(settings.shape), path, extra_files=dict(texts))
+    buffer = io.BytesIO()  # torch's own errors of a full disk do not say so
+    torch.export.save(graph.program(settings.shape), buffer, extra_files=dict(texts))
+    path.write_bytes(buffer.getvalue())
 
 
 def read_about(path: Path) -> dict[str, str]:

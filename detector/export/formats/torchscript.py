@@ -6,6 +6,7 @@ archive.  A file runs on the device that it was written on.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,9 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # deprecation, and checks that tracing drops
         traced = torch.jit.trace(graph, graph.example(settings.shape), check_trace=False)
-        torch.jit.save(torch.jit.freeze(traced), path, _extra_files=dict(texts))
+        buffer = io.BytesIO()  # torch's own errors of a full disk do not say so
+        torch.jit.save(torch.jit.freeze(traced), buffer, _extra_files=dict(texts))
+    path.write_bytes(buffer.getvalue())
 
 
 def read_about(path: Path) -> dict[str, str]:
