@@ -217,7 +217,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     def write(file: IO[bytes]) -> None:
         sink = Remembering(file)
         try:
-            torch.save({"schema": SCHEMA, **state}, sink)
+            torch.save({"schema": SCHEMA, **state}, sink)  # type: ignore[arg-type]
         except RuntimeError:  # a full disk is "unexpected pos" to torch
             if sink.error is not None:
                 raise sink.error from None

@@ -134,7 +134,7 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         try:
-            return session.run(None, {"images": images})  # type: ignore[no-any-return]
+            return session.run(None, {"images": images})
         except refusals as error:
             raise ExportError(f"{path}: ONNX Runtime cannot run it ({error})") from error
 
