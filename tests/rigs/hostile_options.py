@@ -326,7 +326,7 @@ def attacks() -> Iterator[Attack]:
         names = ("args.yaml", "data") if name != "no data" else ()
         yield Attack("args.yaml", name, borrowed(content), REFUSED, names)
     for name, change in STATES.items():
-        names = ("last.pt", "data", "epoch", "freeze=")
+        names = ("last.pt", "data", "epoch", "freeze=", "imgsz=")
         yield Attack("last.pt", name, state(change), EITHER, names)
     for name, changes in HEADERS.items():
         yield Attack("header, predict", name, header(changes), EITHER, ("best.safetensors",))
