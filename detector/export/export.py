@@ -52,7 +52,8 @@ FAILED = ".failed"
 """Appended to the name of a file that does not match its checkpoint."""
 STAGING = ".writing"
 """Ending of the hidden folder that a file is written in."""
-COLUMNS = ("file", "MB", "matched", "missed", "extra", "pixels", "score", "AP", "AP here", "")
+COLUMNS = ("file", "MB", "matched", "missed", "extra", "box px", "score", "AP before", "AP of file",
+           "verdict")  # fmt: skip
 
 
 def export(
