@@ -83,8 +83,12 @@ def test_every_command_of_readme_and_the_first_page_runs(
 def test_every_command_of_the_other_pages_runs(
     user: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(smaller("det train data=my.yaml")[0]) == 0
-    assert check_pages(OTHERS, user, capsys) > 25
+    """Each page begins after a training on the user's data."""
+    ran = 0
+    for page in OTHERS:
+        assert main(smaller("det train data=my.yaml")[0]) == 0
+        ran += check_pages([page], user, capsys)
+    assert ran > 25
 
 
 @pytest.mark.parametrize("page", [*FIRST, *OTHERS], ids=lambda page: page.name)

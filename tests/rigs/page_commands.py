@@ -8,6 +8,7 @@ words it begins with and with the reason.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 import shlex
 import shutil
@@ -75,6 +76,8 @@ def languages_of(page: Path) -> set[str]:
 
 
 def reason_not_to_run(line: str) -> str | None:
+    if "openvino" in line and importlib.util.find_spec("openvino") is None:
+        return "the extra openvino is not installed"
     return next((reason for start, reason in NOT_RUN.items() if line.startswith(start)), None)
 
 
