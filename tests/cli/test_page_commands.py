@@ -20,8 +20,8 @@ from page_commands import (
     make_user_folder,
     reason_not_to_run,
     smaller,
+    use_tiny_detectors,
 )
-from tiny import use_tiny_detector
 from yolodet.cli import main
 
 FIRST = [ROOT / "README.md", ROOT / "docs" / "first-detector.md"]
@@ -38,7 +38,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pytest.importorskip("onnxruntime")
     folder = tmp_path / "user"
     folder.mkdir()
-    use_tiny_detector(monkeypatch)
+    use_tiny_detectors(monkeypatch)
     make_user_folder(folder)
     monkeypatch.setenv("DET_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DET_DATASETS", str(folder / "elsewhere"))

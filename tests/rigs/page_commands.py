@@ -7,6 +7,7 @@ words it begins with and with the reason.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import re
@@ -16,8 +17,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from foreign_files import renamed, save
-from tiny import tiny_detector, write_squares, write_tiny_data
+import pytest
+from foreign_files import pickled_model, renamed, save
+from tiny import tiny_detector, use_tiny_detector, write_squares, write_tiny_data
+from yolodet.detector.models import yolov9, yolox
 from yolodet.detector.models.build import architecture_of, build
 from yolodet.detector.models.detector import Detector
 from yolodet.weights.checkpoint import Meta, save_weights
@@ -63,6 +66,10 @@ NOT_RUN = {
 """Beginning of a line -> why it is not run here."""
 
 
+SIZES = re.compile(r"\b(train|val): \d+")
+"""Numbers of scenes of a drawn data set."""
+
+
 def commands_of(page: Path) -> list[str]:
     """The lines of the shell blocks of a page, comments off."""
     text = page.read_text(encoding="utf-8")
@@ -95,6 +102,18 @@ def smaller(line: str) -> tuple[list[str], str | None]:
     return kept + [f"{option}={value}" for option, value in changes.items()], target
 
 
+def use_tiny_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever builds a YOLO26, YOLOX or YOLOv9 gets a tiny detector of that name."""
+    use_tiny_detector(monkeypatch)
+    for module, name in ((yolox, "yolox_"), (yolov9, "yolov9")):
+        tiny = functools.partial(_tiny, name)
+        monkeypatch.setattr(module, "build", tiny)
+
+
+def _tiny(family: str, size: str, classes: int) -> Detector:
+    return tiny_detector(classes, f"{family}{size}")
+
+
 def make_user_folder(folder: Path) -> None:
     """Everything that the pages take for granted: data sets, photographs, a video, weights."""
     data = write_squares(folder / "mine")
@@ -105,6 +124,8 @@ def make_user_folder(folder: Path) -> None:
     shutil.copytree(folder / "mine", folder / "cells")
     (folder / "cells" / "data.yaml").write_text(described)
     write_tiny_data(folder / "elsewhere" / "coco8", train=32)  # found by DET_DATASETS
+    easy = (ROOT / "datasets" / "sets" / "shapes-easy.yaml").read_text()
+    (folder / "shapes-easy.yaml").write_text(SIZES.sub(r"\1: 8", easy))  # goes before det's own
     images = folder / "mine" / "images" / "val"
     for name in ("photos", "new"):
         shutil.copytree(images, folder / name)
@@ -131,7 +152,8 @@ def write_weights(folder: Path) -> None:
     for name in ("yolov9s", "yolox_nano", "yolox_tiny"):
         names = tuple(f"class {number}" for number in range(80))
         save_checkpoint(folder / "weights" / f"{name}.safetensors", build(name, 80), names)
-    save(folder / "theirs.pt", model=renamed(build("yolox_nano", 2)))
+    theirs = pickled_model(renamed(build("yolov8n", 2)), ["dog", "horse"])
+    save(folder / "theirs.pt", model=theirs)
 
 
 def save_checkpoint(path: Path, model: Detector, names: tuple[str, ...]) -> None:
