@@ -32,8 +32,8 @@ EPOCHS = 5
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]")
 COUNT = rb"[1-9]\d*/\d+"
 SIGNS = {
-    "det": (rb"\S", rb"epoch 1/%d .* %s" % (EPOCHS, COUNT), rb"\n *1/%d +\d" % EPOCHS),
-    "peer": (rb"\S", rb"1/%d +\S+ .* %s" % (EPOCHS, COUNT), rb"\n *all +\d+ +\d+ +[\d.]"),
+    "det": (rb"\S", rb"epoch 1/%d .* %s" % (EPOCHS, COUNT), rb"1/%d( +[\d.]+){3}" % EPOCHS),
+    "peer": (rb"\S", rb"1/%d +\S+ .* %s" % (EPOCHS, COUNT), rb" all +\d+ +\d+ +[\d.]"),
 }
 """What a program shows at each of MARKS."""
 

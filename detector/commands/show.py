@@ -24,7 +24,7 @@ def show_metrics(metrics: Mapping[str, Any]) -> list[str]:
     ap, conf = metrics["map"], metrics["best_conf"]
     words = next(text for limit, text in GRADES if ap < limit)
     lines = [f"AP {ap:.3f}, AP50 {metrics['map_50']:.3f}: {words}"]
-    if metrics["recall"]:
+    if metrics["recall"] and ap >= GRADES[0][0]:
         lines.append(
             f"at confidence {conf:.2f}, {metrics['precision']:.0%} of the boxes found are right "
             f"(precision) and {metrics['recall']:.0%} of the objects are found (recall)"
