@@ -28,7 +28,7 @@ from yolodet.weights.checkpoint import Meta, save_weights
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SHELLS = ("sh", "powershell")
-OTHER_LANGUAGES = ("", "text", "yaml", "python", "cpp")
+OTHER_LANGUAGES = ("", "text", "yaml", "python", "cpp", "mermaid")
 
 MACHINE = {"device": "cpu", "workers": "0", "plots": "False"}
 SMALL = {"imgsz": "64", "batch": "2", "epochs": "1"}
