@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ...files.atomic import write_atomically
+from ...files.text import one_line
 from ..options.shared import CommonConfig
 
 
@@ -39,7 +40,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = StringIO()
     columns = dict.fromkeys(name for row in reversed(rows) for name in row)
     writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: one_line(str(name)) for name in columns})
     for row in rows:
         writer.writerow({key: _short(value) for key, value in row.items()})
     write_text(path, text.getvalue())
@@ -59,4 +60,6 @@ def plain(value: Any) -> Any:
 
 
 def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return one_line(value)
     return f"{value:.6g}" if isinstance(value, float) else value
