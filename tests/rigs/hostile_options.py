@@ -321,7 +321,9 @@ def raw(content: bytes, *words: str) -> Callable[[Path], Sequence[str]]:
 def attacks() -> Iterator[Attack]:
     """Every attack on options, runs and checkpoints."""
     for name, content in CFG.items():
-        yield Attack("options file", name, cfg(content), EITHER, ("o.yaml", "model=", "classes=", "eee"))
+        yield Attack(
+            "options file", name, cfg(content), EITHER, ("o.yaml", "model=", "classes=", "eee")
+        )
     for name, content in ARGS.items():
         names = ("args.yaml", "data") if name != "no data" else ()
         yield Attack("args.yaml", name, borrowed(content), REFUSED, names)
