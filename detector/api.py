@@ -6,11 +6,11 @@ A method does what the command of its name does: parse, check, run.  Options are
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from types import SimpleNamespace
+from typing import Any, Literal, NoReturn, Self, overload
 
-import numpy as np
 import torch
 
 from ..files.counted import counted
@@ -20,14 +20,16 @@ from ..weights.zoo import ZOO
 from .checkpoints.check import find_trained, named_model, named_start
 from .checkpoints.evaluate import val
 from .checkpoints.load import Loaded, OpenModel, find_weights
-from .commands.export import check_export, export
+from .commands.export import bench_export, check_bench_export, check_export, export
 from .commands.predict import check_predict, writes_files
+from .commands.python_values import Exported, as_typed
 from .commands.val import check_val
 from .evaluate.measured import MeasuredResults
 from .models.build import build
 from .models.detector import Detector
 from .options.errors import UsageError
-from .options.export import ExportConfig
+from .options.export import BenchExportConfig, ExportConfig
+from .options.foreign_commands import ANSWERS
 from .options.names import MODELS
 from .options.parse import ConfigT, parse
 from .options.predict import PredictConfig
@@ -35,6 +37,7 @@ from .options.train import TrainConfig
 from .options.val import ValConfig
 from .predict.pipeline import predict_stream, writing
 from .predict.results import Results
+from .run.callbacks import CallbackObserver, Callbacks
 from .run.device import pick_device
 from .run.log import Log
 from .run.observer import Observer
@@ -66,6 +69,8 @@ class YOLO:
         self._verbose = verbose
         self._lock = threading.Lock()
         self._device: str | None = None
+        self._precision: dict[str, Any] = {}  # of prediction and validation
+        self._callbacks = Callbacks()
         self._words: dict[str, Any] = {}  # options of every training
         self._state: str | None = None  # of a run that was stopped, for resume=True
         self._fresh: Detector | None = None
@@ -151,7 +156,7 @@ class YOLO:
 
     def to(self, device: str | int | torch.device) -> Self:
         """Run on ``device`` from now on.  Raises DeviceError if this machine does not have it."""
-        text = str(_plain("device", device))
+        text = str(as_typed("device", device))
         pick_device(text)
         self._device = text
         return self
@@ -161,6 +166,24 @@ class YOLO:
 
     def cuda(self, index: int = 0) -> Self:
         return self.to(f"cuda:{index}")
+
+    def half(self) -> Self:
+        """Predict and validate in float16 from now on."""
+        self._precision = {"amp": "fp16"}
+        return self
+
+    def float(self) -> Self:
+        """Predict and validate in float32 from now on."""
+        self._precision = {"amp": False}
+        return self
+
+    def eval(self) -> Self:
+        """Nothing to do: prediction never changes the model."""
+        return self
+
+    def fuse(self) -> Self:
+        """Nothing to do: norms are folded where it is faster, in exported files."""
+        return self
 
     def load(self, weights: str | Path) -> Self:
         """Take the weights of a checkpoint.
@@ -214,7 +237,8 @@ class YOLO:
         log.once([*warnings, *([self._warning] if warns else [])])
         check_train(config, given)
         with settings_kept():
-            results = train(config, given, log, observers=observers, evaluator=evaluator)
+            told = [*observers, *([CallbackObserver(self._callbacks)] if self._callbacks else [])]
+            results = train(config, given, log, observers=told, evaluator=evaluator)
         if results["best"] is not None:
             self._words, self._warning, self._state = {}, "", None
             self._open_file(results["best"])
@@ -222,11 +246,14 @@ class YOLO:
 
     def val(self, **words: Any) -> MeasuredResults:
         """Measure on a data set (default: the one it was trained on).  Returns the results."""
-        config, given = self._parse(ValConfig, self._given(words))
+        config, given = self._parse(ValConfig, {**self._precision, **self._given(words)})
         config = check_val(config, given, loaded=self._loaded)
         log = self._log(config)
+        self._callbacks.tell("on_val_start", SimpleNamespace(args=config, metrics=None))
         with settings_kept():
-            return MeasuredResults(val(config, given, log, self._use(config, given, log)))
+            measured = MeasuredResults(val(config, given, log, self._use(config, given, log)))
+        self._callbacks.tell("on_val_end", SimpleNamespace(args=config, metrics=measured))
+        return measured
 
     @overload
     def predict(
@@ -254,21 +281,68 @@ class YOLO:
 
     def stream(self, source: Any, *, rgb: bool = False, **words: Any) -> Iterator[Results]:
         """``predict`` with ``stream=True``."""
-        config, given = self._parse(PredictConfig, {"save": False, **self._given(words)})
+        config, given = self._parse(
+            PredictConfig, {"save": False, **self._precision, **self._given(words)}
+        )
         config = check_predict(config, given, loaded=self._loaded)
         log = self._log(config)
         used = self._use(config, given, log)
         results = predict_stream(config, given, source, log, used, rgb)
         if writes_files(config):
             results, _, _ = writing(config, results)
-        return results
+        return self._told(results, config) if self._callbacks else results
 
-    def export(self, **words: Any) -> dict[str, Any]:
-        """Write it for other runtimes.  Returns what was written, and how close its answers are."""
+    def _told(self, results: Iterator[Results], config: PredictConfig) -> Iterator[Results]:
+        """The results; callbacks hear of each one as it is passed on."""
+        facts = SimpleNamespace(args=config, results=[])
+        self._callbacks.tell("on_predict_start", facts)
+        for result in results:
+            facts.results = [result]
+            for event in ("on_predict_postprocess_end", "on_predict_batch_end"):
+                self._callbacks.tell(event, facts)
+            yield from facts.results
+        self._callbacks.tell("on_predict_end", facts)
+
+    def export(self, **words: Any) -> Exported:
+        """Write it for other runtimes.  Returns what was written, and how close its answers are;
+        it stands for the file where a path is expected."""
         config, given = self._parse(ExportConfig, self._given(words))
         config = check_export(config, given)
+        self._callbacks.tell("on_export_start", SimpleNamespace(args=config))
         with settings_kept():
-            return export(config, given, self.log)
+            written = Exported(export(config, given, self.log))
+        self._callbacks.tell("on_export_end", SimpleNamespace(args=config, file=str(written)))
+        return written
+
+    def benchmark(self, **words: Any) -> dict[str, Any]:
+        """Compare the files of every format (``det bench export``).  Returns the comparison."""
+        config, given = self._parse(BenchExportConfig, self._given(words))
+        config = check_bench_export(config, given)
+        with settings_kept():
+            return bench_export(config, given, self.log)
+
+    def track(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises UsageError: det has no tracker."""
+        raise UsageError(f"YOLO.track: {ANSWERS['track']}")
+
+    def tune(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises UsageError: det has no search for options."""
+        raise UsageError(f"YOLO.tune: {ANSWERS['tune']}")
+
+    # -- callbacks -------------------------------------------------------------------------------
+
+    def add_callback(self, event: str, func: Callable[[Any], Any]) -> None:
+        """Call ``func`` at an event of later runs (``run/callbacks.py``).  Raises UsageError for an
+        event that det does not have."""
+        self._callbacks.add(event, func)
+
+    def clear_callback(self, event: str) -> None:
+        """Forget the functions of an event."""
+        self._callbacks.clear(event)
+
+    def reset_callbacks(self) -> None:
+        """Forget all functions."""
+        self._callbacks = Callbacks()
 
     @property
     def _loaded(self) -> str | None:
@@ -302,10 +376,10 @@ class YOLO:
 
     def _given(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a call, with the model and device of this object."""
-        own = {"model": self.ckpt_path or self.name}
+        own: dict[str, Any] = {"model": self.ckpt_path or self.name}
         if self._device is not None:
             own["device"] = self._device
-        return {**own, **{name: _plain(name, value) for name, value in words.items()}}
+        return {**own, **{name: as_typed(name, value) for name, value in words.items()}}
 
     def _log(self, config: TrainConfig | ValConfig | PredictConfig) -> Log:
         if config.verbose:
@@ -315,19 +389,10 @@ class YOLO:
         return quiet
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in vars(self).items() if name not in ("log", "_lock")}
+        return {
+            name: v for name, v in vars(self).items() if name not in ("log", "_lock", "_callbacks")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, log=Log(verbose=state["_verbose"]), _lock=threading.Lock())
-
-
-def _plain(name: str, value: Any) -> Any:
-    """An option as the command line has it: devices of torch, NumPy and torch scalars, and equal
-    sides of an image are converted."""
-    if isinstance(value, torch.device):
-        return str(value)
-    if isinstance(value, np.generic | torch.Tensor) and value.ndim == 0:
-        return value.item()
-    if name == "imgsz" and isinstance(value, list | tuple) and len(set(value)) == 1:
-        return value[0]
-    return value
+        log = Log(verbose=state["_verbose"])
+        vars(self).update(state, log=log, _lock=threading.Lock(), _callbacks=Callbacks())

@@ -10,6 +10,7 @@ from ...datasets.batches.loader import Loader
 from ...datasets.scan.scan import scan_split, summarize_findings
 from ...datasets.sets.locate import load_dataset
 from ..evaluate.class_names import ClassNames, class_numbers, ground_truth, same_classes
+from ..evaluate.coco import image_numbers
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..options.errors import UsageError
@@ -97,7 +98,8 @@ def save_evaluation(
     )
     write_json(folder / "results.json", results)
     if config.save_json:
-        write_json(folder / "predictions.json", evaluation.collector.coco_results())
+        numbers = image_numbers(evaluation.paths)
+        write_json(folder / "predictions.json", evaluation.collector.coco_results(numbers))
     if config.save_txt:
         evaluation.write_labels(folder / "labels")
     if config.plots:

@@ -69,13 +69,13 @@ class Loaded:
 
     def head(self, nms: bool) -> str:
         """Where detections come from, as results and logs say it."""
-        if isinstance(self.model, ExportedDetector) and self.model.about.output != "raw":
+        if isinstance(self.model, ExportedDetector) and self.model.about.finished:
             return head_in_use(self.model.about.nms, (self.model.about.head,))
         return head_in_use(nms, self.model.branches)
 
     def idle_nms(self, config: ValConfig | PredictConfig, given: frozenset[str]) -> list[str]:
         """A line per option of NMS that was given and has no effect here."""
-        if isinstance(self.model, ExportedDetector) and self.model.about.output != "raw":
+        if isinstance(self.model, ExportedDetector) and self.model.about.finished:
             idle = sorted(given & {"iou", "agnostic_nms"})
             return [f"{name}= has no effect on {self.path}: {DECIDED}" for name in idle]
         return idle_nms(config, given, used=uses_nms(config.nms, self.model.branches))
@@ -183,9 +183,9 @@ def _refuse_decided(
     path: Path, about: About, config: ValConfig | PredictConfig, given: frozenset[str]
 ) -> None:
     """Raise UsageError for options that were decided when the file was exported."""
-    for name in sorted(given & ({"amp"} if about.output == "raw" else {"amp", "nms"})):
+    for name in sorted(given & ({"amp", "nms"} if about.finished else {"amp"})):
         raise UsageError(f"{name}= has no effect on {path}: {DECIDED}")
-    if about.output != "raw" and "max_det" in given and about.max_det < config.max_det:
+    if about.finished and "max_det" in given and about.max_det < config.max_det:
         raise UsageError(f"max_det={config.max_det}: {path} returns at most {about.max_det}")
 
 

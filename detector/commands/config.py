@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..options import pages
+from ..options import completion, pages
 from ..options.catalog import MODEL_COMMANDS, Command
 from ..run.log import Log
 from .outcome import Outcome
@@ -28,4 +28,6 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
         text = pages.as_markdown()
     elif config.options:
         text = pages.option_list()
+    elif config.completion:
+        text = completion.as_bash()
     return Outcome(defaults, text.rstrip())

@@ -9,6 +9,7 @@ was when they were made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def coco_results(found: BoxTable, image_ids: Sequence[int]) -> list[dict[str, An
         {"image_id": image, "category_id": label, "bbox": box, "score": score}
         for image, label, box, score in _rows(ids, found.labels, found.boxes, found.scores)
     ]
+
+
+def image_numbers(paths: Sequence[Path]) -> list[int]:
+    """The ids of images in a results file: the numbers that the files are called by, as in COCO,
+    where every name is another number; else their positions."""
+    stems = [path.stem for path in paths]
+    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+    return numbers if len(set(numbers)) == len(stems) else list(range(len(stems)))
 
 
 def _rows(*columns: np.ndarray) -> Any:

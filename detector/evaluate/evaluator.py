@@ -71,9 +71,9 @@ class Picture:
 class Evaluation:
     """The result of a measurement.
 
-    speed: ms per image: ``pre`` (waiting for the loader), ``inference`` (copy to the device and
-    forward pass), ``post`` (to Detections on the CPU).  The first batch is left out if there are
-    several, because it includes the warm-up.
+    speed: ms per image: ``preprocess`` (waiting for the loader), ``inference`` (copy to the device
+    and forward pass), ``postprocess`` (to Detections on the CPU).  The first batch is left out if
+    there are several, because it includes the warm-up.
     collector: everything that the metrics were computed from; image ids index the records.
     pictures: the first images.  paths: of all measured images, in the collector's order.
     """
@@ -182,7 +182,7 @@ def detect_images(
                 outputs = model(images, branches=branches)
             clock.stop("inference")
             found = postprocess(outputs, detect)
-            clock.stop("post", images=len(batch))
+            clock.stop("postprocess", images=len(batch))
             if criterion is not None:
                 parts = criterion(outputs, batch.to(forward.device))
                 losses[batch.indices[0]] = {name: part.item() for name, part in parts.items()}
@@ -248,14 +248,14 @@ class _Clock:
         self._batches: list[tuple[int, dict[str, float]]] = []
 
     def waiting(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; the time to get each one counts as ``pre``."""
+        """The batches; the time to get each one counts as ``preprocess``."""
         iterator = iter(batches)
         while True:
             self._last = time.perf_counter()
             batch = next(iterator, None)
             if batch is None:
                 return
-            self.stop("pre")
+            self.stop("preprocess")
             yield batch
 
     def stop(self, stage: str, images: int | None = None) -> None:
@@ -272,5 +272,5 @@ class _Clock:
         """ms per image, without the first batch if there are several."""
         counted = self._batches[1:] or self._batches
         images = max(sum(size for size, _ in counted), 1)
-        stages = ("pre", "inference", "post")
+        stages = ("preprocess", "inference", "postprocess")
         return {stage: sum(times[stage] for _, times in counted) / images for stage in stages}

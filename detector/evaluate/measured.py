@@ -11,8 +11,6 @@ import numpy as np
 
 from .rows import Rows
 
-SPEEDS = {"pre": "preprocess", "inference": "inference", "post": "postprocess"}
-
 
 class ConfusionMatrix(NamedTuple):
     """matrix: [C+1,C+1] counts, row = predicted class, column = true class, last = background."""
@@ -88,7 +86,7 @@ class MeasuredResults(dict[str, Any], Rows):
     @property
     def speed(self) -> dict[str, float]:
         """ms per image: preprocess, inference, postprocess."""
-        return {SPEEDS[stage]: ms for stage, ms in self["speed_ms"].items()}
+        return dict(self["speed_ms"])
 
     @property
     def save_dir(self) -> Path:

@@ -192,9 +192,12 @@ class DetectionCollector:
         """The true boxes as a COCO annotation dictionary; category ids are class indices."""
         return coco_ground_truth(join_tables(self._truth), self._ids, self._sizes, self.class_names)
 
-    def coco_results(self) -> list[dict[str, Any]]:
-        """The detections in COCO's results format, not rounded: they have the AP of ``compute``."""
-        return coco_results(join_tables(self._found), self._ids)
+    def coco_results(self, image_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """The detections in COCO's results format, not rounded: they have the AP of ``compute``.
+
+        image_ids: to be written for the images, in the order they were added; None: their own.
+        """
+        return coco_results(join_tables(self._found), image_ids or self._ids)
 
 
 def _coco_numbers(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

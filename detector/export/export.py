@@ -131,7 +131,7 @@ def about_of(row: Format, graph: ExportGraph, settings: Settings, meta: Meta) ->
         input="uint8" if graph.uint8 else "float32",
         letterbox=model.letterbox,
         pad=FILL,
-        output="raw" if graph.raw else "detections",
+        output="output0" if graph.joined else "raw" if graph.raw else "detections",
         head=graph.branch,
         nms=graph.nms,
         max_det=graph.max_det,

@@ -44,7 +44,7 @@ class ExportedDetector(nn.Module):
     @property
     def branches(self) -> tuple[str, ...]:
         """The branch of the outputs; finished detections count as one-to-one: no NMS follows."""
-        return (self.about.head,) if self.about.output == "raw" else (ONE_TO_ONE,)
+        return (ONE_TO_ONE,) if self.about.finished else (self.about.head,)
 
     def input_size(self, wanted: int | tuple[int, ...] | None) -> tuple[int, int]:
         """(height, width) of the input for a ``wanted`` side or size; None: the usual size.  Raises
@@ -72,7 +72,9 @@ class ExportedDetector(nn.Module):
         """images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises SizeError."""
         self._check_size(*images.shape[-2:])
         outputs = [torch.from_numpy(array) for array in self._run(self._inputs(images))]
-        if self.about.output == "raw":
+        if self.about.output == "output0":
+            found = predictions_of_joined(outputs[0])
+        elif self.about.output == "raw":
             found = predictions_of(*outputs)
         else:
             found = predictions_of_rows(outputs[0], self.num_classes)
@@ -108,6 +110,12 @@ def predictions_of_rows(rows: torch.Tensor, num_classes: int) -> Predictions:
     labels = rows[..., 5:].long().clamp(0, num_classes - 1)
     scores = rows.new_zeros(*rows.shape[:2], num_classes).scatter(2, labels, rows[..., 4:5])
     return predictions_of(rows[..., :4], scores)
+
+
+def predictions_of_joined(joined: torch.Tensor) -> Predictions:
+    """``output0`` [B,4+C,A] (center, width, height, scores) as Predictions of A anchor points."""
+    centers, sides, scores = joined.transpose(1, 2).split((2, 2, joined.shape[1] - 4), -1)
+    return predictions_of(torch.cat((centers - sides / 2, centers + sides / 2), -1), scores)
 
 
 def predictions_of(boxes: torch.Tensor, scores: torch.Tensor) -> Predictions:

@@ -5,7 +5,7 @@ x1, y1, x2, y2 in pixels of the input, score, class; best first, rows of score 0
 graph contains the channel order and range of the family, decoding in float32, and the choice of
 detections.  Families without a one-to-one head get NMS in plain tensor operations (``nms.py``),
 which every runtime has.  With ``raw`` the outputs are ``boxes`` [B,A,4] and ``scores`` [B,A,C] of
-every anchor point.
+every anchor point; with ``raw="output0"`` it is one tensor ``output0`` [B,4+C,A].
 
 Left out: reading and letterboxing images (docs/export.md).
 """
@@ -26,6 +26,7 @@ from .nms import CANDIDATES, nms_rows
 
 DETECTIONS = ("detections",)
 RAW = ("boxes", "scores")
+JOINED = ("output0",)
 """Names of the outputs."""
 CELLS = 21
 """Anchor points of a square of 32 pixels: 16 + 4 + 1."""
@@ -51,7 +52,8 @@ class ExportGraph(nn.Module):
     """The exported function, on a fused copy of the detector with one head branch.
 
     nms: use the one-to-many branch with NMS, as families without a one-to-one branch always do.
-    iou, agnostic: of NMS.  max_det: rows of the output.  raw: output all anchor points.  uint8:
+    iou, agnostic: of NMS.  max_det: rows of the output.  raw: output all anchor points, ``output0``
+    in one tensor.  uint8:
     images are uint8 in 0..255.  Raises BranchError where the model lacks the branch.
     """
 
@@ -63,20 +65,23 @@ class ExportGraph(nn.Module):
         iou: float = 0.7,
         agnostic: bool = False,
         max_det: int = 300,
-        raw: bool = False,
+        raw: bool | str = False,
         uint8: bool = False,
     ) -> None:
         super().__init__()
         (self.branch,) = branches_for(nms, model.branches)
         self.nms = uses_nms(nms, model.branches) and not raw
+        self.joined = raw == "output0"
         self.iou, self.agnostic, self.max_det = iou, agnostic, max_det
-        self.raw, self.uint8 = raw, uint8
+        self.raw, self.uint8 = bool(raw), uint8
         self.model = copy.deepcopy(model).fuse((self.branch,)).requires_grad_(False)
         self.eval()
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
+        if self.joined:
+            return JOINED
         return RAW if self.raw else DETECTIONS
 
     @property
@@ -95,12 +100,17 @@ class ExportGraph(nn.Module):
         return math.ceil(math.sqrt(needed / CELLS)) * self.model.max_stride
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """images: [B,3,H,W] -> detections [B,max_det,6], or boxes [B,A,4] and scores [B,A,C]."""
+        """images: [B,3,H,W] -> detections [B,max_det,6], or boxes [B,A,4] and scores [B,A,C], or
+        [B,4+C,A]: center, width, height and scores."""
         if self.uint8:
             images = images.float() / 255
         found = self.model(images, branches=(self.branch,))[self.branch]
         if self.raw:
-            return decode_boxes(found), found.logits.float().sigmoid()
+            boxes, scores = decode_boxes(found), found.logits.float().sigmoid()
+            if not self.joined:
+                return boxes, scores
+            low, high = boxes.split(2, -1)
+            return torch.cat(((low + high) / 2, high - low, scores), -1).transpose(1, 2)
         if not self.nms:
             return top_detections(found, self.max_det)
         candidates = top_detections(found, CANDIDATES)  # [B,K,6]

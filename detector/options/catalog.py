@@ -40,6 +40,8 @@ class ConfigConfig:
 
     markdown: bool = option(False, "Output", "Print the page docs/configuration.md instead.")
     options: bool = option(False, "Output", "Print a list of all options instead, one per line.")
+    completion: bool = option(
+        False, "Output", "Print the completion script for bash instead.")
 
 
 @dataclass(frozen=True)

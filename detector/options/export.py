@@ -56,9 +56,11 @@ class ExportConfig(QuantizeConfig, DetectConfig, RunsConfig):
     opset: int = option(
         18, "Run", "ONNX operator set (onnx, and openvino and tensorrt, which are made from it).",
         low=18, high=23)
-    raw: bool = option(
+    raw: bool | str = option(
         False, "Detections", "Return the boxes and scores of every anchor point instead of "
-        "finished detections.")
+        "finished detections. output0 returns them as one tensor output0 [B,4+C,A] (center, width "
+        "and height in pixels, then a score per class), as most readers of YOLO files expect.",
+        choices=(False, True, "output0"))
     data: str | None = option(
         None, "Data", "Data set YAML to compare on, AP included. Default: four drawn scenes, boxes "
         "only.")

@@ -148,6 +148,8 @@ LEFT_OUT = {
 }
 """Values of options that both have, which say in theirs: as usual."""
 
+FORMATS = {"engine": "tensorrt", "trt": "tensorrt", "litert": "tflite"}
+"""Their name of a format -> ours."""
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
@@ -204,6 +206,13 @@ def _own(name: str, known: Any, value: Any) -> Any:
     """A value of an option that det has, in det's terms."""
     if name == "compile" and known in COMPILE_MODES:
         return True
+    if name == "format" and isinstance(known, str):
+        return ",".join(FORMATS.get(part.strip().lower(), part) for part in known.split(","))
+    if name == "opset" and isinstance(known, int) and known < 18:
+        raise UsageError(
+            f"opset={value}: det writes ONNX from operator set 18 on; leave it out (OpenCV 5 and "
+            "ONNX Runtime from 1.14 on read it)"
+        )
     if name == "batch" and isinstance(known, float | int) and (known < 1 or known != int(known)):
         raise UsageError(
             f"batch={value}: det does not choose the batch by the memory of the device: name a "

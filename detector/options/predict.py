@@ -14,8 +14,12 @@ class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
     """det predict: find objects in images and videos."""
 
     source: str | None = option(
-        None, "Data", "Image, folder, glob pattern, list file (.txt), video, webcam number or URL; "
+        None, "Data", "Image, folder, glob pattern, list file (.txt, .csv, .streams), "
+        "video, webcam number or URL; "
         "several are separated by commas.")
+    strict: bool = option(
+        False, "Data", "Stop at the first of several sources that cannot be read. False reports it "
+        "and goes on.")
     conf: float = option(
         0.25, "Detections", "Drop detections with a score below this.", low=0.0, high=1.0)
     batch: int = option(1, "Run", "Images per step.", low=1)

@@ -22,6 +22,7 @@ class ValConfig(TrainedConfig, LoaderConfig, PlotsConfig, DetectConfig, CommonCo
     conf: float = option(
         0.001, "Detections", "Ignore detections with a score below this.", low=0.0, high=1.0)
     save_json: bool = option(
-        False, "Output", "Write the detections as predictions.json in COCO's results format.")
+        False, "Output", "Write the detections as predictions.json in COCO's results format. "
+        "image_id is the number in the name of an image (139 for 000139.jpg), else its position.")
     save_txt: bool = option(
         False, "Output", "Write the detections as YOLO label files with a score.")

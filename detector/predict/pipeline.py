@@ -79,7 +79,9 @@ def predict_stream(
 
     used: default what ``model=`` names.  rgb: NumPy arrays are RGB, not BGR.
     """
-    frames = open_source(source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb)
+    frames = open_source(
+        source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict
+    )
     used = used or load_for_use(config, given, log)
     predictor = Predictor(
         used.model,

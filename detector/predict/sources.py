@@ -18,8 +18,8 @@ import tempfile
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -67,12 +67,18 @@ class Source:
     """
 
     def __init__(
-        self, items: list[Item], vid_stride: int, on_warning: Callable[[str], None], rgb: bool
+        self,
+        items: list[Item],
+        vid_stride: int,
+        on_warning: Callable[[str], None],
+        rgb: bool,
+        strict: bool = False,
     ) -> None:
         self._items = items
         self._stride = vid_stride
         self._rgb = rgb
         self._warn = on_warning
+        self._strict = strict
 
     @property
     def total(self) -> int | None:
@@ -99,7 +105,7 @@ class Source:
                     read += 1
                     yield frame
             except (ImageError, VideoError, SourceError) as error:
-                if len(self._items) == 1:
+                if self._strict or len(self._items) == 1:
                     raise SourceError(str(error)) from error
                 self._warn(f"skipped: {error}")
         if not read:
@@ -144,16 +150,36 @@ def open_source(
     vid_stride: int = 1,
     on_warning: Callable[[str], None] | None = None,
     rgb: bool = False,
-) -> Source:
+    strict: bool = False,
+) -> Iterable[Frame]:
     """Look up everything that ``source`` names; the docstring of this file says what it may be.
 
     vid_stride: use every n-th frame of videos.  on_warning: gets a text for every source that is
-    skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.
+    skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.  strict: a source that
+    cannot be read is an error, also among several.  An iterator is read as it goes, once.
     Raises SourceError if a source does not exist, holds no image or is of an unknown type.
     """
     if vid_stride < 1:
         raise ValueError(f"vid_stride is {vid_stride}: expected 1 or more")
-    return Source(locate(source), vid_stride, on_warning or _python_warning, rgb)
+    warn = on_warning or _python_warning
+    if isinstance(source, Iterator):
+        return _one_by_one(source, vid_stride, warn, rgb, strict)
+    return Source(locate(source), vid_stride, warn, rgb, strict)
+
+
+def _one_by_one(
+    sources: Iterator[Any], stride: int, warn: Callable[[str], None], rgb: bool, strict: bool
+) -> Iterator[Frame]:
+    """The frames of sources that come one after the other; images in memory are numbered."""
+    for number, source in enumerate(sources):
+        try:
+            for frame in Source(locate(source), stride, warn, rgb, strict):
+                in_memory = frame.path.name == "array-0"
+                yield replace(frame, path=Path(f"array-{number}")) if in_memory else frame
+        except SourceError as error:
+            if strict:
+                raise
+            warn(f"skipped: {error}")
 
 
 def _python_warning(message: str) -> None:

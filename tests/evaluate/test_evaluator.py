@@ -15,6 +15,7 @@ from yolodet.datasets.formats.record import Record
 from yolodet.datasets.nouns import Batch, Letterbox
 from yolodet.detector.evaluate import evaluator
 from yolodet.detector.evaluate.class_names import GroundTruth
+from yolodet.detector.evaluate.coco import image_numbers
 from yolodet.detector.evaluate.evaluator import EvaluationError, evaluate
 from yolodet.detector.evaluate.postprocess import BranchError
 from yolodet.detector.models.detector_like import ForwardOptions
@@ -190,7 +191,7 @@ def test_progress_is_reported_batch_by_batch_and_speed_by_stage(monkeypatch):
                      on_progress=lambda done, total: calls.append((done, total)))  # fmt: skip
     assert calls == [(1, 3), (2, 3), (3, 3)]
     # every stage took one tick of 1 ms: 2 batches after the first, 3 images
-    expected = {stage: pytest.approx(2 / 3) for stage in ("pre", "inference", "post")}
+    expected = {stage: pytest.approx(2 / 3) for stage in ("preprocess", "inference", "postprocess")}
     assert evaluation.speed == expected
 
 
@@ -254,3 +255,10 @@ def test_a_failing_validation_raises():
 
     with pytest.raises(RuntimeError, match="no such precision"):
         run(Oracle(records), FakeLoader(records), records, autocast=broken)
+
+
+def test_a_results_file_numbers_images_by_their_names_where_those_are_numbers() -> None:
+    names = ["a/000139.jpg", "b/7.png"]
+    assert image_numbers([Path(name) for name in names]) == [139, 7]
+    for names in (["a/7.png", "b/07.jpg"], ["7.png", "x.png"], ["1.5.png", "2.png"]):
+        assert image_numbers([Path(name) for name in names]) == [0, 1]

@@ -129,7 +129,7 @@ def evaluation_of(num_classes: int, true=True, found=True) -> Evaluation:
         add(collector, i, (64, 96), *truth, detections)
         image = rng.integers(0, 255, (64, 96, 3)).astype(np.uint8)
         pictures.append(Picture(image, *truth, detections))
-    speed = {"pre": 1.0, "inference": 2.0, "post": 3.0}
+    speed = {"preprocess": 1.0, "inference": 2.0, "postprocess": 3.0}
     return Evaluation(collector.compute(), speed, collector, pictures[:3])
 
 

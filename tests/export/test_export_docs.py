@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import copy
-import json
 import os
 import re
 import shutil
@@ -138,7 +138,7 @@ def found_in_python(file: Path, image: np.ndarray) -> list[tuple[str, list[float
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file)
-    names = json.loads(session.get_modelmeta().custom_metadata_map["names"])
+    names = ast.literal_eval(session.get_modelmeta().custom_metadata_map["names"])
     images = image[None, :, :, ::-1].transpose(0, 3, 1, 2).astype(np.float32) / 255
     rows = session.run(None, {"images": images})[0][0]
     return [(names[int(r[5])], [r[4], *r[:4]]) for r in rows if r[4] >= 0.25]

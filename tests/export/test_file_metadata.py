@@ -92,7 +92,7 @@ def test_other_readers_find_the_pairs_that_they_look_for(tmp_path: Path) -> None
     texts = session.get_modelmeta().custom_metadata_map
     assert texts["task"] == "detect" and int(texts["stride"]) == 32 and int(texts["batch"]) == 1
     assert ast.literal_eval(texts["imgsz"]) == [96, 96]
-    assert ast.literal_eval(texts["names"]) == json.loads(texts["names"]) == list(CLASS_NAMES)
+    assert ast.literal_eval(texts["names"]) == dict(enumerate(CLASS_NAMES))
     assert ast.literal_eval(texts["end2end"]) is True
     assert "device" not in texts
 
@@ -118,7 +118,8 @@ def test_files_of_the_first_schema_still_open(tmp_path: Path) -> None:
 
 
 HOSTILE = {
-    "names": ["NaN", "{}", "[1, 2]", "[]", '["a"', "[" * 100_000, '"kite"'],
+    "names": ["NaN", "{}", "{0: 1}", "{1: 'a'}", "{0: f()}",
+              "[1, 2]", "[]", '["a"', "[" * 100_000, '"kite"'],
     "image_size": ["[NaN, 96]", "[1e400, 96]", "[-96, 96]", "[96]", "[99999999, 96]", "true"],
     "batch": ["0", "1.5", '"1"', "1" + "0" * 5000],
     "stride": ["null", "-32", "0"],

@@ -127,6 +127,7 @@ SAME_COMMANDS = [
     # export
     *((f"export model={BEST} {word}", meaning) for word, meaning in (
         ("format=torchscript", "format=torchscript"), ("format=openvino", "format=openvino"),
+        ("format=engine", "format=tensorrt"),
         ("format=onnx imgsz=64", "imgsz=64"), ("format=onnx imgsz=64,96", "imgsz=(64, 96)"),
         ("format=onnx half", "half=True"), ("format=onnx dynamic=True", "dynamic=True"),
         ("format=onnx simplify=True", "format=onnx"), ("format=onnx opset=18", "opset=18"),
@@ -193,6 +194,7 @@ REFUSED = [
     (f"predict model={BEST} source=image.png embed=[1]", "det returns boxes"),
     (f"predict model={BEST} source=image.png visualize=True", "no feature maps"),
     (f"predict model={BEST} source=screen", "no such source: screen"),
+    (f"export model={BEST} format=onnx opset=12", "from operator set 18 on"),
     (f"export model={BEST} format=ncnn", "there is no format 'ncnn'"),
     ("train cfg=faults.yaml", "cutmix=0.5: det has no CutMix"),
     ("val model=yolo26n.pt", "no permissive pretrained weights"),

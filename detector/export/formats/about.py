@@ -2,14 +2,16 @@
 
 Every format can hold pairs of texts.  ``About`` is written as such pairs, each value as JSON, and
 det reads all of them back.  Beside them stand the pairs that other readers of the field look for
-(``task``, ``imgsz``, ``end2end``), in Python's notation.  No path and no host name is stored.
+(``task``, ``imgsz``, ``end2end``), in Python's notation, as ``names`` are too.  No path and no host
+name is stored.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from ...models.predictions import ONE_TO_MANY, ONE_TO_ONE
 from ...options.formats import DYNAMIC, FORMATS, FULL, WEIGHTS, ExportError
 
 SCHEMA = 3
-"""2: ``license`` was ``licence``.  1: also, ``written_on`` was ``device``, and without checksum."""
+"""2: ``license`` was ``licence``.  1: also, ``written_on`` was ``device``, and without checksum.
+``names`` may be a list in JSON in all of them."""
 OLD_NAMES = {"licence": "license", "device": "written_on"}
 MARK = "det_schema"
 """The pair that says: this was written by det."""
@@ -34,10 +37,10 @@ class About:
     image_size: (height, width), fixed or, where ``dynamic``, the usual one; then sides may be
     multiples of ``stride`` from ``smallest_side`` on.  batch: images per call where fixed.
     input: ``float32`` (0..1) or ``uint8`` (0..255), always RGB [B,3,H,W].  letterbox, pad: where an
-    image lies in the input (center, top-left), and the gray around it.  output: ``detections`` or
-    ``raw``.  head: the branch it reads; nms: NMS is inside.  written_on: kind of device; a file in
-    fp16 for a GPU runs there only.  checkpoint: Meta of what was exported.  checksum: SHA-256 of
-    the file.
+    image lies in the input (center, top-left), and the gray around it.  output: ``detections``,
+    ``raw`` or ``output0`` (raw in one tensor).  head: the branch it reads; nms: NMS is inside.
+    written_on: kind of device; a file in fp16 for a GPU runs there only.  checkpoint: Meta of what
+    was exported.  checksum: SHA-256 of the file.
     """
 
     format: str
@@ -65,6 +68,11 @@ class About:
     det_schema: int = SCHEMA
 
     @property
+    def finished(self) -> bool:
+        """Whether the file returns detections, and nothing is left to be chosen."""
+        return self.output == "detections"
+
+    @property
     def num_classes(self) -> int:
         return len(self.names)
 
@@ -79,7 +87,8 @@ class About:
             **{name: json.dumps(value) for name, value in asdict(self).items()},
             "task": "detect",
             "imgsz": str(list(self.image_size)),
-            "end2end": str(self.output == "detections"),
+            "end2end": str(self.finished),
+            "names": _as_python(self.names),
         }
 
     @staticmethod
@@ -130,7 +139,7 @@ LARGEST = 2**20
 def _value(texts: Mapping[str, str], name: str, path: Path) -> Any:
     """The value of one pair.  Raises ExportError where it is missing or not what it has to be."""
     try:
-        value = json.loads(texts[name], parse_constant=float)
+        value = _names(texts[name]) if name == "names" else _json(texts[name])
         if _RULES[name](value):
             return value
         fault = f"has the value {texts[name][:60]!r}"
@@ -139,6 +148,28 @@ def _value(texts: Mapping[str, str], name: str, path: Path) -> Any:
     except (ValueError, RecursionError):
         fault = f"cannot be read: {texts[name][:60]!r}"
     raise ExportError(f"{path} is damaged: its metadata {name} {fault}; export it again")
+
+
+def _as_python(names: Sequence[str]) -> str:
+    """``{0: "clock", 1: "kite"}``: Python's dictionary in ASCII, with double quotes."""
+    pairs = (f"{i}: {json.dumps(name, ensure_ascii=False)}" for i, name in enumerate(names))
+    return f"{{{', '.join(pairs)}}}".encode("ascii", "backslashreplace").decode()
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=float)
+
+
+def _names(text: str) -> Any:
+    """Class names: Python's dictionary by number, as readers of the field expect it, or a list in
+    JSON."""
+    if not text.startswith("{"):
+        return _json(text)
+    try:
+        numbered = ast.literal_eval(text)
+        return [numbered[number] for number in range(len(numbered))]
+    except (SyntaxError, KeyError, TypeError, MemoryError) as error:
+        raise ValueError(text[:60]) from error
 
 
 def _text(value: Any) -> bool:
@@ -171,7 +202,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "input": _one_of("float32", "uint8"),
     "letterbox": _one_of("center", "top-left"),
     "pad": lambda value: type(value) is int and 0 <= value <= 255,
-    "output": _one_of("detections", "raw"),
+    "output": _one_of("detections", "raw", "output0"),
     "head": _one_of(ONE_TO_ONE, ONE_TO_MANY),
     "written_on": _one_of("cpu", "cuda", "mps"),
     "checkpoint": lambda value: isinstance(value, dict),

@@ -73,7 +73,7 @@ class Examiner:
 
     def compare(self, exported: ExportedDetector, tolerance: Tolerance) -> Parity:
         """Compare one file with the checkpoint."""
-        nms = self.detect.nms and exported.about.output == "raw"
+        nms = self.detect.nms and not exported.about.finished
         detect = replace(self.detect, nms=nms)
         ap = None
         if self.truth.records:
