@@ -37,7 +37,8 @@ def check_model(text: str) -> None:
 def idle_nms(config: DetectingConfig, given: frozenset[str], *, used: bool) -> list[str]:
     """A line per option of NMS that was given and has no effect.  used: whether the head of the
     model is read with NMS."""
-    options = [name for name in ("iou", "agnostic_nms") if name in given and not used]
+    asked = given if config.agnostic_nms else given - {"agnostic_nms"}
+    options = [name for name in ("iou", "agnostic_nms") if name in asked and not used]
     return [
         f"{name}={getattr(config, name)} has no effect on the NMS-free head: nms=True uses it"
         for name in options

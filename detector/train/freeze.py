@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from torch import nn
+
 from ...weights.importers.layers import layers_of
 from ..models.detector import Detector
 from ..options.errors import UsageError
@@ -23,6 +25,17 @@ def freeze(model: Detector, wanted: int | tuple[str, ...] | None) -> None:
     for name in names:
         for part in _parts(model, name, text):
             model.get_submodule(part).requires_grad_(False)
+
+
+def frozen_parts(model: nn.Module) -> list[str]:
+    """The largest modules in which nothing is trained, by name."""
+    found: list[str] = []
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{part}.") for part in found)
+        parameters = list(module.parameters())
+        if name and parameters and not inside and not any(p.requires_grad for p in parameters):
+            found.append(name)
+    return found
 
 
 def _parts(model: Detector, name: str, text: str) -> list[str]:

@@ -9,6 +9,7 @@ from ..precision.ladder import Decision
 from ..run.device import describe_device
 from ..run.log import Log
 from .assemble import Run
+from .freeze import frozen_parts
 from .optim import choose_optimizer, newton_schulz_precision
 from .schedule import close_epoch
 
@@ -40,11 +41,7 @@ def _data(run: Run) -> str:
 def _model(run: Run) -> str:
     size = sum(p.numel() for p in run.model.parameters())
     origin = run.provenance["provenance"].removeprefix("trained ")
-    frozen = [
-        name
-        for name, part in run.model.stages.items()
-        if not any(p.requires_grad for p in part.parameters())
-    ]
+    frozen = frozen_parts(run.model)
     return (
         f"{run.model.name} at {run.image_size} pixels, {size:,} parameters, {origin}"
         + (f"; frozen: {', '.join(frozen)}" if frozen else "")

@@ -38,6 +38,7 @@ from .data_parallel import forward_of
 from .describe import describe_run
 from .evaluator import CocoEvaluator, Evaluator, Measured
 from .feed import on_device
+from .freeze import frozen_parts
 from .guard import Failure, Guard, Rollback, find_failure, worst
 from .multi_scale import resized
 from .optim import set_learning_rate
@@ -204,9 +205,8 @@ class Trainer:
 
     def _training_mode(self) -> None:
         self.run.model.train()
-        for part in self.run.model.stages.values():
-            if not any(p.requires_grad for p in part.parameters()):
-                part.eval()  # frozen: its batch-norm statistics stay too
+        for name in frozen_parts(self.run.model):
+            self.run.model.get_submodule(name).eval()  # its batch-norm statistics stay too
 
     def _lr_factor(self) -> float:
         return lr_factor(
