@@ -159,7 +159,7 @@ def test_callbacks_hear_of_a_training_in_their_order_and_may_end_it(
     heard: list[str] = []
     model = YOLO("yolo26n.yaml", verbose=False)
     events = ("on_train_start", "on_train_epoch_start", "on_train_epoch_end", "on_fit_epoch_end",
-              "on_model_save", "on_train_end")  # fmt: skip
+              "on_train_end", "on_model_save")  # fmt: skip
     for event in events:
         model.add_callback(event, lambda trainer, event=event: heard.append(event))
 
@@ -173,7 +173,7 @@ def test_callbacks_hear_of_a_training_in_their_order_and_may_end_it(
         data=str(squares), epochs=3, imgsz=64, batch=8, device="cpu", workers=0, plots=False,
         amp=False,
     )  # fmt: skip
-    assert heard[:4] == list(events[:4]) and heard[-1] == "on_train_end"
+    assert [event for event in heard if event != "on_model_save"] == list(events[:-1])
     assert "on_model_save" in heard and results["epochs"] == 1
 
 
