@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,11 @@ from PIL import Image
 from tiny import use_tiny_detector
 from yolodet import YOLO
 from yolodet.detector.options.errors import UsageError
+from yolodet.detector.options.parse import parse
+from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.predict.sources import SourceError
+from yolodet.detector.run.log import Log
+from yolodet.detector.train.assemble import load_data
 
 CALLS = """
 model.names[0] == "clock"
@@ -183,3 +188,38 @@ def test_callbacks_may_change_what_prediction_passes_on(names: dict[str, Any]) -
         0, p.results[0][:1]
     ))  # fmt: skip
     assert len(model(names["image"], conf=0.2)[0]) == 1
+
+
+def test_only_some_classes_are_measured_and_trained_on(names: dict[str, Any]) -> None:
+    measured = names["model"].val(data="data.yaml", classes=[0, 2], workers=0, plots=False)
+    per_class = measured["metrics"]["per_class"]
+    assert [row["name"] for row in per_class if row["boxes"]] == ["clock", "bus & tram"]
+    whole = names["metrics"]["metrics"]["per_class"]
+    assert per_class[0]["boxes"] == whole[0]["boxes"] and per_class[0]["ap"] == whole[0]["ap"]
+    config, _ = parse(TrainConfig, {"data": "data.yaml", "classes": "kite"})
+    _, scans = load_data(config, Log(verbose=False))
+    labels = [label for scan in scans for record in scan.records for label in record.labels]
+    assert labels and set(labels) == {1}
+    with pytest.raises(UsageError, match="unknown class 'boat'"):
+        names["model"].val(data="data.yaml", classes="boat")
+
+
+def test_what_is_drawn_and_frames_are_chosen_by_options(names: dict[str, Any]) -> None:
+    words = {"conf": 0.2, "save": True, "verbose": False, "exist_ok": True}
+    names["model"]("video.mp4", name="frames", save_frames=True, **words)
+    assert len(list(Path("runs/frames/video_frames").glob("*.jpg"))) == 6
+    pictures = {}
+    for option in ("show_boxes", "show_labels", "show_conf", "save"):
+        names["model"]("images/0.png", name=option, **{**words, option: option == "save"})
+        pictures[option] = cv2.imread(f"runs/{option}/0.png")
+    assert (pictures["show_boxes"] == cv2.imread("images/0.png")).all()
+    assert not (pictures["show_labels"] == pictures["save"]).all()
+    assert not (pictures["show_conf"] == pictures["save"]).all()
+
+
+def test_a_window_needs_a_display(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match="show=True needs a display"):
+        names["model"]("images/0.png", show=True)

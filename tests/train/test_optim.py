@@ -281,3 +281,22 @@ def test_learning_rate_is_set_relative_to_each_peak() -> None:
     optimizer = build_optimizer(model, choose_optimizer(TrainConfig(optimizer="SGD", lr0=0.2)))
     set_learning_rate(optimizer, 0.5)
     assert {group["lr"] for group in optimizer.param_groups} == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("Adam", torch.optim.Adam), ("NAdam", torch.optim.NAdam), ("RAdam", torch.optim.RAdam),
+     ("Adamax", torch.optim.Adamax), ("RMSProp", torch.optim.RMSprop)],
+)  # fmt: skip
+def test_other_optimizers_are_those_of_torch(name: str, kind: type) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
+    choice = choose_optimizer(TrainConfig(optimizer=name, lr0=0.02, weight_decay=0.1))
+    optimizer = build_optimizer(model, choice)
+    assert type(optimizer) is kind
+    decay = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
+    assert decay == {"matrices": 0.1, "plain": 0.0}
+    assert {group["peak_lr"] for group in optimizer.param_groups} == {0.02}
+    before = copy.deepcopy(model[0].weight)
+    model(torch.ones(2, 3, 2, 2)).square().mean().backward()
+    optimizer.step()
+    assert not torch.equal(before, model[0].weight)
