@@ -78,7 +78,11 @@ class Loaded:
         if isinstance(self.model, ExportedDetector) and self.model.about.finished:
             idle = sorted(given & {"iou", "agnostic_nms"})
             return [f"{name}= has no effect on {self.path}: {DECIDED}" for name in idle]
-        return idle_nms(config, given, used=uses_nms(config.nms, self.model.branches))
+        lines = idle_nms(config, given, used=uses_nms(config.nms, self.model.branches))
+        if isinstance(self.model, ExportedDetector):
+            fix = f" of {self.path}: export with nms=True"
+            return [f"{line.partition(':')[0]}{fix}" for line in lines]
+        return lines
 
     def line(self, nms: bool) -> str:
         """What is used, in one line."""

@@ -133,7 +133,6 @@ def test_a_file_that_answers_otherwise_fails_and_is_kept_apart(
         ("format=coreml raw=True", "format=coreml runs on darwin only"),
         ("opset=20", "opset=20 has no effect on format=torchscript"),
         ("split=test", "split= has no effect without data="),
-        ("iou=0.5", "iou=0.5 has no effect on the NMS-free head"),
         ("device=gpu", "device=gpu: expected cpu, mps, cuda"),
         ("model=none.safetensors", "no such file"),
         ("model=yolo26n", "model=yolo26n has not been trained"),
@@ -290,7 +289,6 @@ def test_predict_finds_the_same_with_checkpoint_and_file(run: Path, tmp_path: Pa
     [
         ("imgsz=128", "this file takes images of 96x96, not 128x128"),
         ("amp=fp16", "amp= has no effect on"),
-        ("iou=0.7", "iou= has no effect on"),  # the default, but typed
         ("nms=True", "nms= has no effect on"),
         ("max_det=400", "returns at most 300"),
         ("model=none.torchscript", "no such file"),
@@ -306,15 +304,23 @@ def test_what_a_file_does_not_have_is_refused(run: Path, capsys, typed: str, ans
     assert answer in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_settings_of_nms_that_do_nothing_on_a_file_are_said(run: Path, capsys) -> None:
+    cv2.imwrite("image.png", make_image((50, 90), 3))
+    call = ["predict", "image.png", "model=runs/train/weights/best.torchscript", "save=False"]
+    assert main(["export", SCRIPT]) == 0
+    assert main([*call, "iou=0.7"]) == 0
+    assert "iou= has no effect on" in capsys.readouterr().err
+
+
 def test_settings_of_nms_do_nothing_on_a_raw_file_without_it(run: Path, capsys) -> None:
     assert main(["export", SCRIPT, "raw=True"]) == 0
     cv2.imwrite("image.png", make_image((50, 90), 3))
     call = ["predict", "image.png", "model=runs/train/weights/best.torchscript"]
     for typed in ("iou=0.3", "agnostic_nms=True"):
         capsys.readouterr()
-        assert main([*call, typed]) == 2
-        line = capsys.readouterr().err.splitlines()[-1]
-        assert f"{typed} has no effect on the NMS-free head of runs/train/weights/best" in line
+        assert main([*call, typed]) == 0
+        said = capsys.readouterr().err
+        assert f"{typed} has no effect on the NMS-free head of runs/train/weights/best" in said
     assert main(call) == 0
     assert main(["export", SCRIPT, "raw=True", "nms=True"]) == 0
     assert main([*call, "iou=0.3"]) == 0, "here NMS comes after the file"
