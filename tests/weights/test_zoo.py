@@ -277,7 +277,8 @@ def test_a_run_from_the_list_keeps_license_letterbox_and_needs_the_file_once(
 
     monkeypatch.setattr(evaluate, "DetectionDataset", Watched)
     data = write_tiny_data(tmp_path / "data")
-    results = train(data, tmp_path / "runs", model=NAME, epochs=1, freeze="backbone.stem,backbone.stage2")
+    frozen = "backbone.stem,backbone.stage2"
+    results = train(data, tmp_path / "runs", model=NAME, epochs=1, freeze=frozen)
     said = " ".join((Path(results["folder"]) / "log.txt").read_text().split())
     assert "transferred tensors learn at 0.005 (lr_transferred=0.25 of lr0), new ones at" in said
     assert "frozen: backbone.stem, backbone.stage2" in said
