@@ -4,8 +4,8 @@ Each writes the labels of images that lie in a new folder as
 
     images/SPLIT/NAME
 
-and returns the lines of the YAML that describes them.  Numbers are written so exactly that a box is
-read back within a hundredth of a pixel.
+and returns the lines of the YAML that describes them.  Numbers are written so exactly that a box of
+float32 is read back to the bit, and a training on the new data set is the same.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...files.version import __version__
+from ..boxes import xyxy_to_xywhn
 from ..formats.record import Record
 from .layout import Placed
 
@@ -33,12 +34,10 @@ def write_yolo(root: Path, splits: Splits, names: Sequence[str]) -> dict[str, An
     for split, placed in splits.items():
         for one in placed:
             record = one.record.without_crowd()
-            height, width = record.size
-            shares = record.boxes.astype(np.float64) / (width, height, width, height)
-            centers, sides = (shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]
+            boxes = xyxy_to_xywhn(record.boxes, record.size).tolist()
             rows = [
-                f"{label} " + " ".join(f"{number:.9f}" for number in box) + "\n"
-                for label, box in zip(record.labels, np.hstack([centers, sides]), strict=True)
+                f"{label} " + " ".join(map(repr, box)) + "\n"
+                for label, box in zip(record.labels, boxes, strict=True)
             ]
             file = root / "labels" / split / one.name.with_suffix(".txt")
             file.parent.mkdir(parents=True, exist_ok=True)
