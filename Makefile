@@ -41,7 +41,7 @@ $(VENV)/%.stamp: pyproject.toml | $(VENV)/det.stamp
 
 # A scene to validate on, drawn by the training.
 SCENE := from yolodet.datasets.sets.locate import load_dataset; \
-  print(load_dataset("shapes-easy").splits["val"][0] / "000022.jpg")
+  print(load_dataset("shapes-easy").splits["val"][0] / "000020.jpg")
 
 # -- what to run -------------------------------------------------------------------------------------
 
