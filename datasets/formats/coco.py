@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...files.regular import read_regular
 from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
@@ -184,7 +185,7 @@ class CocoReader(Reader):
 def _read_json(file: Path) -> dict[str, Any]:
     """The content of a COCO file; raises DatasetError for anything else."""
     try:
-        data = json.loads(file.read_bytes().decode("utf-8-sig"))
+        data = json.loads(read_regular(file).decode("utf-8-sig"))
     except OSError as error:
         raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

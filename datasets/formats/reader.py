@@ -11,7 +11,7 @@ import difflib
 import importlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -106,6 +106,16 @@ class Reader(ABC):
     def unused(self, images: Iterable[Path]) -> list[Finding]:
         """What the doctor reports about annotations that belong to none of the images."""
         return []
+
+    def shared_mistake(
+        self, flawed: Mapping[str, set[str]], count: int, labels: set[int]
+    ) -> Finding | None:
+        """A mistake that nearly all annotations share, such as another order of columns.
+
+        flawed: source -> ids of its findings.  count: images with an annotation.  labels: the class
+        ids that were read.
+        """
+        return None
 
 
 _READERS: dict[str, type[Reader]] = {}

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from ...files.regular import read_regular
 from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp, list_images
@@ -153,7 +154,7 @@ def _corners(element: Element, notes: list[Note]) -> tuple[float, ...] | None:
             notes.append(("label-number", "error", f"{corner} is {text!r:.40}, expected a number"))
             return None
         if not math.isfinite(number):
-            notes.append(("label-not-finite", "error", f"{corner} is {text}, not a finite number"))
+            notes.append(("label-not-finite", "error", f"{corner}: {text!r:.40} is not finite"))
             return None
         numbers.append(number)
     left, right = sorted(numbers[0::2])
@@ -193,7 +194,7 @@ def _add_list(listing: Listing, path: Path) -> None:
         if file.name.lower().endswith(IMAGE_SUFFIXES):
             name = file.relative_to(folder).as_posix()
             known |= {name: str(file), os.path.splitext(name)[0]: str(file)}
-    for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
+    for number, line in enumerate(_lines_of(listing, path), 1):
         name = re.sub(r"\s+(-1|0|1)$", "", line.strip())
         if not name:
             continue
@@ -202,6 +203,15 @@ def _add_list(listing: Listing, path: Path) -> None:
         else:
             message = f"{name!r} does not exist; looked in {folder}"
             listing.findings.append(Finding("image-missing", "error", path, number, message))
+
+
+def _lines_of(listing: Listing, path: Path) -> list[str]:
+    try:
+        return read_regular(path).decode("utf-8-sig", errors="replace").splitlines()
+    except OSError as error:
+        message = f"the list cannot be read: {error.strerror}"
+        listing.findings.append(Finding("list-unreadable", "error", path, 0, message))
+        return []
 
 
 def _names(files: Sequence[Path]) -> list[str]:

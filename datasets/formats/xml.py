@@ -8,6 +8,10 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from ...files.errors import DetError
+from ...files.regular import read_regular
+
+MOST_BYTES = 512 * 2**20
+"""A larger XML is not read; one file for all images (CVAT) may be large."""
 
 
 class UnusableXml(DetError):
@@ -27,10 +31,18 @@ def parse_xml(file: Path, tag: str) -> Element:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(file.read_bytes(), True)
+        parser.Parse(_bytes_of(file), True)
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise UnusableXml("xml-broken", f"is not valid XML: {error}") from None
     root = builder.close()
     if root.tag != tag:
         raise UnusableXml("xml-other", f"the root is <{root.tag[:40]}>, expected <{tag}>")
     return root
+
+
+def _bytes_of(file: Path) -> bytes:
+    data = read_regular(file, MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        message = f"more than {MOST_BYTES:,} bytes: too large to be read"
+        raise UnusableXml("label-too-large", message)
+    return data

@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...files.counted import counted
+from ...files.regular import read_regular
 from ..boxes import clip_boxes, polygon_to_box, xywhn_to_xyxy
 from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
 from ..sets.listing import IMAGE_SUFFIXES, Stamp
 from .reader import Annotation, Reader, register, stamp_of
+from .yolo_mistakes import find_mistake, find_shifted_ids
 
 ROUNDING = 1e-3
 """How far a coordinate may leave 0..1 by rounding, as a share of the image."""
@@ -36,6 +38,18 @@ CORNER_SLACK = 0.1
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COLUMNS = ("class", "cx", "cy", "w", "h")
+
+SUSPICIOUS = {"label-columns", "label-encoding", "label-number", "label-coordinates",
+              "label-clipped", "label-class-integer", "label-zero-area"}  # fmt: skip
+"""Findings from which a mistake that all files share may follow."""
+FLAWED_SHARE = 0.2
+"""Share of the label files with such findings from which all are looked at together."""
+MOST_FILES = 300
+
+MOST_BYTES = 16 * 2**20
+"""A larger label file is not read."""
+MOST_ROW = 200_000
+"""Bytes of a row: a polygon of ten thousand points."""
 
 NO_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt")
 """Text files that labeling tools leave among label files."""
@@ -86,6 +100,25 @@ class YoloReader(Reader):
                     message = f"no image of that name in {folder}"
                     findings.append(_finding(file, 0, "label-orphan", message, "warning"))
         return findings
+
+    def shared_mistake(
+        self, flawed: Mapping[str, set[str]], count: int, labels: set[int]
+    ) -> Finding | None:
+        """Ids from 1, corners, pixels, commas, ...: as yolo_mistakes.py tells them apart."""
+        ranged = [Path(s) for s, ids in flawed.items() if "label-class-range" in ids]
+        found = None
+        if ranged and 0 not in labels:
+            found = find_shifted_ids(_sample(ranged), self.dataset.num_classes)
+        suspects = [Path(s) for s, ids in flawed.items() if ids & SUSPICIOUS]
+        if found is None and len(suspects) >= FLAWED_SHARE * count:
+            found = find_mistake(_sample(suspects), self.dataset.class_names)
+        first = (ranged or suspects or [self.dataset.yaml])[0]
+        return Finding(found.id, "error", first, 0, found.message) if found else None
+
+
+def _sample(files: list[Path]) -> list[Path]:
+    """Some of the files, at even distances."""
+    return files[:: -(-len(files) // MOST_FILES)]
 
 
 def _keypoint_columns(dataset: Dataset) -> int:
@@ -139,12 +172,14 @@ def read_labels(
     that cannot be read is a finding.
     """
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_regular(path, MOST_BYTES + 1)
     except FileNotFoundError:
         return _empty([])
     except OSError as error:
         return _empty([_finding(path, 0, "label-unreadable", f"cannot be read: {error.strerror}")])
+    if len(data) > MOST_BYTES:
+        message = f"more than {MOST_BYTES:,} bytes: not the labels of one image"
+        return _empty([_finding(path, 0, "label-too-large", message)])
     data = data.removeprefix(BYTE_ORDER_MARK)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return _empty([_finding(path, 0, "label-encoding", "is UTF-16 text; save it as UTF-8")])
@@ -173,7 +208,10 @@ def _read_clean(
     data: bytes, size: tuple[int, int], num_classes: int, keypoint_columns: int = 0
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Boxes and labels of a file of good five-column rows; None if any row needs a closer look."""
-    rows = [fields for line in data.splitlines() if (fields := line.split())]
+    lines = data.splitlines()
+    if max(map(len, lines), default=0) > MOST_ROW:
+        return None
+    rows = [fields for line in lines if (fields := line.split())]
     if keypoint_columns:
         rows = [_without_keypoints(row, keypoint_columns) for row in rows]
     if not rows:
@@ -223,6 +261,10 @@ def _read_rows(
     findings: list[Finding] = []
     rows: dict[tuple[int, tuple[float, ...]], _Row] = {}
     for number, line in enumerate(data.splitlines(), start=1):
+        if len(line) > MOST_ROW:
+            message = f"a row of {len(line):,} bytes, expected {MOST_ROW:,} at most"
+            findings.append(_finding(path, number, "label-columns", message))
+            continue
         fields = _without_keypoints(line.split(), keypoint_columns)
         if not fields:
             continue
@@ -291,7 +333,7 @@ def _read_number(field: bytes) -> float | _Fault:
     if value is None:
         return _Fault("label-number", f"{_short(repr(text))} is not a number")
     if not math.isfinite(value):
-        return _Fault("label-not-finite", f"{text} is not a finite number")
+        return _Fault("label-not-finite", f"{_short(text)} is not a finite number")
     return value
 
 

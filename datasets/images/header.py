@@ -159,6 +159,25 @@ def _bmp(file: BinaryIO) -> Header | None:
     return Header(abs(height), width, whole=offset + pixels <= file.seek(0, 2))
 
 
+def tiff_size(data: bytes) -> tuple[int, int]:
+    """(height, width) that the first directory of a TIFF says, zeros for anything else."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return 0, 0
+    order = "<" if data[:2] == b"II" else ">"
+    found = {256: 0, 257: 0}  # ImageWidth, ImageLength
+    try:
+        (directory,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", data, entry)
+            if tag in found:  # as a short or a long number
+                layout = order + ("H" if kind == 3 else "I")
+                (found[tag],) = struct.unpack_from(layout, data, entry + 8)
+    except struct.error:
+        return 0, 0
+    return found[257], found[256]
+
+
 def exif_orientation(block: bytes) -> int:
     """Orientation 1..8 from an EXIF block (``Exif``, two zeros, a TIFF structure); 1 if none."""
     if block[:6] != b"Exif\0\0" or block[6:8] not in (b"II", b"MM"):

@@ -17,9 +17,15 @@ import cv2
 import numpy as np
 
 from ...files.errors import DetError
+from ...files.regular import open_regular, read_regular
 from ..nouns import Letterbox
-from .header import Header, read_header
+from .damage import listen as hear
+from .header import Header, read_header, tiff_size
 
+MOST_PIXELS = 200_000_000
+"""A larger image is refused before it is decoded: 600 MB, three times the largest cameras."""
+PRINTING = (b"\xff\xd8", b"II*\0", b"MM\0*")
+"""How the formats begin whose decoders only print damage: JPEG and TIFF."""
 FILL = 114
 """Gray level around letterboxed and composed images."""
 CENTER, CORNER = "center", "top-left"
@@ -30,19 +36,29 @@ class ImageError(DetError):
     """An image file that cannot be used; the message names the file."""
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, listen: bool = False) -> np.ndarray:
     """[H,W,3] uint8 RGB, contiguous, turned as its EXIF orientation says.
 
-    Gray, 16-bit and alpha images become 8-bit RGB.
-    Raises ImageError for a file that is missing, empty, cut short or not an image.
+    Gray, 16-bit and alpha images become 8-bit RGB.  listen: notice damage that the decoder only
+    prints, which allows one image at a time in the process.
+    Raises ImageError for a file that is missing, empty, damaged, too large or not an image.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     header = read_header(io.BytesIO(data))
-    _check_whole(path, header)
-    image = _decode(path, data, cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0))
+    _check_header(path, header)
+    if header is None:
+        _check_pixels(path, *tiff_size(data))
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
+    if listen and data[:4].startswith(PRINTING):
+        with hear() as heard:
+            image = _decode(path, data, flags)
+        if heard.damage:
+            raise ImageError(f"{path}: damaged ({heard.damage}); copy or export it again")
+    else:
+        image = _decode(path, data, flags)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return orient(image, header.orientation) if header else image
 
@@ -53,20 +69,31 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises ImageError for a file that is missing, empty, cut short or not an image.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             header = read_header(file)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     if header is None:
         height, width = read_image(path).shape[:2]
         return height, width
-    _check_whole(path, header)
+    _check_header(path, header)
     return header.size
 
 
-def _check_whole(path: Path, header: Header | None) -> None:
-    if header is not None and not header.whole:
+def _check_header(path: Path, header: Header | None) -> None:
+    if header is None:
+        return
+    _check_pixels(path, header.height, header.width)
+    if not header.whole:
         raise ImageError(f"{path}: cut short (the end of the image is missing); copy it again")
+
+
+def _check_pixels(path: Path, height: int, width: int) -> None:
+    if height * width > MOST_PIXELS:
+        raise ImageError(
+            f"{path}: {width} x {height} pixels are more than det decodes ({MOST_PIXELS:,}); "
+            "cut it into tiles or scale it down"
+        )
 
 
 def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:

@@ -29,7 +29,7 @@ from ..formats.reader import ABSENT, Reader, stamp_of
 from ..sets.dataset import Dataset
 from ..sets.listing import Listing
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same files would give other rows than before."""
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error,
@@ -77,7 +77,8 @@ def cache_path(dataset: Dataset, split: str, fraction: float) -> Path | None:
     """The cache file of a scan; None if there is no cache folder."""
     sources = [os.path.abspath(source) for source in dataset.sources(split)]
     key = json.dumps(
-        [VERSION, dataset.format, dataset.options, split, sources, dataset.class_names, fraction],
+        [VERSION, dataset.format, dataset.options, split, sources, dataset.class_names, fraction,
+         dataset.hold_out],
         default=str,
     )
     try:

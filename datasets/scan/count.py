@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from ..formats.reader import open_split
+from ..sets.by_content import open_by_content
+from ..sets.dataset import Dataset
 from ..sets.description import read_description
+from ..sets.hold_out import part_of
 from ..sets.locate import find_yaml, locate
+from ..sets.source import DataSource
 
 
-def count_images(data: str, split: str) -> int | None:
-    """Images in a split of ``data``; None if they are not on disk and would have to be downloaded.
+def count_images(source: DataSource, split: str) -> int | None:
+    """Images in a split of a data set; None if they would have to be downloaded.
 
     Nothing is written or downloaded.  Raises DatasetError.
     """
-    description = read_description(find_yaml(data), _ignore)
+    found = open_by_content(source, _ignore)
+    if found is not None:
+        return _count(found, split)
+    description = read_description(find_yaml(source.data), _ignore)
     if description.shapes is not None:
         return description.shapes.get(split, 0)
     found = locate(description, _ignore)
-    return len(open_split(found, split).list_images().images) if found else None
+    return _count(source.applied(found), split) if found else None
+
+
+def _count(dataset: Dataset, split: str) -> int:
+    images = open_split(dataset, split).list_images().images
+    if dataset.hold_out is not None:
+        images = part_of(dataset.hold_out, images, split, dataset.root)
+    return len(images)
 
 
 def _ignore(text: str) -> None:

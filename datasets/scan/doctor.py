@@ -8,11 +8,9 @@ images that look alike without being the same file, and whether a box is right.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,9 @@ from ...files.counted import counted
 from ..finding import SEVERITIES, Finding
 from ..formats.reader import open_split
 from ..formats.record import Record
-from ..sets.dataset import Dataset
+from ..images.image import ImageError, read_image
+from ..sets.copies import same_content
+from ..sets.dataset import Dataset, no_split
 from ..sets.locate import NEEDED
 from .scan import EmptyDatasetError, Scan, scan_split
 
@@ -31,10 +31,14 @@ Progress = Callable[[int, int], None]
 EXAMPLES = 5
 TINY_PIXELS = 2.0
 """A box with a shorter side than this, in pixels of the original image, is hardly a target."""
+SMALL_PIXELS = 4.0
+"""The same at the size of the network's input: half of the finest stride."""
+SMALL_SHARE = 0.05
+"""Share of boxes that small from which it is a warning."""
+MOST_COMPARED = 20_000
+"""A training compares the images of its splits up to this number; the doctor always does."""
 IMBALANCE = 100
 """How many times more boxes the largest class may have than the smallest before it is mentioned."""
-ENDS_BYTES = 4096
-"""Bytes at either end that are compared before whole files are."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,35 @@ class Report:
         return {**asdict(self), "counts": {word: self.count(word) for word in SEVERITIES}}
 
 
-def check_dataset(dataset: Dataset, *, on_progress: Progress | None = None) -> Report:
+def check_dataset(
+    dataset: Dataset,
+    *,
+    image_size: int = 640,
+    deep: bool = False,
+    on_progress: Progress | None = None,
+) -> Report:
     """Examine all splits of a data set.
 
-    on_progress: called with (images done, images) while a split is read.  An empty split is a
-    finding.  Raises DatasetError only for what makes looking impossible.
+    image_size: side of the network's input, for objects that are tiny there.  deep: decode every
+    image.  on_progress: called with (images done, images) while a split is read.  An empty split is
+    a finding.  Raises DatasetError only for what makes looking impossible.
     """
     scans: dict[str, Scan] = {}
+    empty: dict[str, SplitReport] = {}
     findings = [*dataset.findings, *_split_findings(dataset)]
     for split in dataset.splits:
         try:
-            scans[split] = scan_split(dataset, split, on_progress=on_progress)
+            scans[split] = scan_split(dataset, split, on_progress=on_progress, strict=False)
         except EmptyDatasetError as error:
             findings.append(Finding("split-empty", "error", dataset.yaml, 0, str(error)))
+            empty[split] = _empty_report(dataset, error.scan)
+            findings.extend(error.scan.findings if error.scan else [])
             continue
+        if deep:
+            scans[split] = _decoded(scans[split], on_progress)
         findings.extend(scans[split].findings)
         findings.extend(_tiny_boxes(scans[split].records))
+        findings.extend(_small_boxes(dataset, scans[split], image_size))
         findings.extend(_unlabeled(scans[split]))
     findings.extend(_copies(scans, _shared_sources(dataset)))
     findings.extend(_unused(dataset, scans))
@@ -112,9 +129,26 @@ def check_dataset(dataset: Dataset, *, on_progress: Progress | None = None) -> R
         root=str(dataset.root),
         stand_in=dataset.stand_in,
         class_names=dataset.class_names,
-        splits={split: _split_report(dataset, scan) for split, scan in scans.items()},
+        splits={
+            split: empty[split] if split in empty else _split_report(dataset, scans[split])
+            for split in dataset.splits
+        },
         groups=group_findings(findings, dataset.root),
     )
+
+
+def compare_splits(dataset: Dataset, scans: dict[str, Scan], image_size: int) -> list[str]:
+    """What a training should be warned of beside the findings of its scans, one line per kind."""
+    findings = _same_splits(dataset)
+    if sum(len(scan.records) for scan in scans.values()) <= MOST_COMPARED:
+        findings += _copies(scans, _shared_sources(dataset))
+    for scan in scans.values():
+        findings += _small_boxes(dataset, scan, image_size)
+    return [
+        f"{group.count} x {group.id}, first: {group.examples[0]} (det data check lists all)"
+        for group in group_findings(findings, dataset.root)
+        if group.severity == "warning"
+    ]
 
 
 def group_findings(
@@ -130,16 +164,27 @@ def group_findings(
         )
         for (severity, id), some in by_id.items()
     ]
-    return tuple(sorted(groups, key=lambda g: (SEVERITIES.index(g.severity), -g.count, g.id)))
+    return tuple(sorted(groups, key=_order))
+
+
+def _order(group: FindingGroup) -> tuple[int, bool, int, str]:
+    """Errors first, and of these what is wrong with all labels alike."""
+    severity = SEVERITIES.index(group.severity)
+    return severity, not group.id.startswith("wrong-"), -group.count, group.id
 
 
 def _split_findings(dataset: Dataset) -> list[Finding]:
     """Splits that are missing, and splits that read the same folder or list."""
     findings = [
-        Finding("split-missing", "error", dataset.yaml, 0, f"{split} is not named")
+        Finding("split-missing", "error", dataset.yaml, 0, no_split(split, dataset.splits))
         for split in NEEDED
         if split not in dataset.splits
     ]
+    return findings + _same_splits(dataset)
+
+
+def _same_splits(dataset: Dataset) -> list[Finding]:
+    findings = []
     for source, splits in _shared_sources(dataset).items():
         message = f"{' and '.join(splits)} are the same: {splits[-1]} measures what was trained on"
         findings.append(Finding("split-same", "warning", source, 0, message))
@@ -149,6 +194,8 @@ def _split_findings(dataset: Dataset) -> list[Finding]:
 def _shared_sources(dataset: Dataset) -> dict[Path, list[str]]:
     """Sources of more than one split -> these splits."""
     users: dict[Path, list[str]] = defaultdict(list)
+    if dataset.hold_out is not None:  # train and val share their folders, and no image
+        return {}
     for split, sources in dataset.splits.items():
         for source in {source.resolve() for source in sources}:
             users[source].append(split)
@@ -157,7 +204,7 @@ def _shared_sources(dataset: Dataset) -> dict[Path, list[str]]:
 
 def _box_counts(dataset: Dataset, scan: Scan) -> np.ndarray:
     """Boxes of each class [C]."""
-    labels = np.concatenate([record.labels for record in scan.records])
+    labels = np.concatenate([np.zeros(0, np.int64), *(record.labels for record in scan.records)])
     return np.bincount(labels, minlength=dataset.num_classes)
 
 
@@ -176,6 +223,52 @@ def _split_report(dataset: Dataset, scan: Scan) -> SplitReport:
         per_class=per_class,
         fingerprint=scan.fingerprint,
     )
+
+
+def _empty_report(dataset: Dataset, scan: Scan | None) -> SplitReport:
+    """A split with nothing to use, counted all the same."""
+    if scan is not None:
+        return _split_report(dataset, scan)
+    return SplitReport(0, 0, 0, 0, 0, dict.fromkeys(dataset.class_names, 0), "")
+
+
+def _decoded(scan: Scan, on_progress: Progress | None) -> Scan:
+    """The scan without the images that cannot be decoded whole, each a finding."""
+    records, findings = [], list(scan.findings)
+    for number, record in enumerate(scan.records, start=1):
+        try:
+            read_image(record.path, listen=True)
+            records.append(record)
+        except ImageError as error:
+            message = str(error).removeprefix(f"{record.path}: ")
+            findings.append(Finding("image-damaged", "error", record.path, 0, message))
+        if on_progress is not None:
+            on_progress(number, len(scan.records))
+    return replace(scan, records=records, findings=findings)
+
+
+def _small_boxes(dataset: Dataset, scan: Scan, image_size: int) -> list[Finding]:
+    """Boxes that are hardly seen at the size of the network's input."""
+    gains = [image_size / max(*record.size, 1) for record in scan.records]
+    sides = [
+        (record.boxes[:, 2:] - record.boxes[:, :2]).min(1) * gain
+        for record, gain in zip(scan.records, gains, strict=True)
+    ]
+    sides = [side for side in sides if len(side)]
+    if not sides:
+        return []
+    every = np.concatenate(sides)
+    small = int((every < SMALL_PIXELS).sum())
+    if not small:
+        return []
+    larger = max(gains) < 1 or min(gains) < 1
+    fix = f"; a larger imgsz shows more of them, e.g. imgsz={2 * image_size}" if larger else ""
+    message = (
+        f"{scan.split}: {small} of {len(every)} boxes are less than {SMALL_PIXELS:g} pixels wide "
+        f"or high at imgsz={image_size}, too small to be found{fix}"
+    )
+    severity = "warning" if small >= SMALL_SHARE * len(every) else "info"
+    return [Finding("box-small", severity, dataset.yaml, 0, message)]
 
 
 def _tiny_boxes(records: Sequence[Record]) -> list[Finding]:
@@ -229,7 +322,7 @@ def _copies(scans: dict[str, Scan], shared: dict[Path, list[str]]) -> list[Findi
         for path, splits in homes.items()
         if len(splits) > 1 and splits not in shared.values()
     ]
-    for group in _same_content(list(homes)):
+    for group in same_content(list(homes)):
         first, *rest = sorted(group, key=lambda path: ("train" not in homes[path], path))
         for path in rest:
             if set(homes[path]) & set(homes[first]):
@@ -239,41 +332,6 @@ def _copies(scans: dict[str, Scan], shared: dict[Path, list[str]]) -> list[Findi
                 id, message = "image-leak", f"in {where}, the same picture as {first} in {there}"
             findings.append(Finding(id, "warning", path, 0, message))
     return findings
-
-
-def _same_content(paths: list[Path]) -> list[list[Path]]:
-    """Groups of files with equal bytes: compared by size, then by their ends, then by hash."""
-    groups = [paths]
-    for key in (_size, _ends, _whole):
-        groups = [finer for group in groups for finer in _split_by(group, key)]
-    return groups
-
-
-def _split_by(paths: list[Path], key: Callable[[Path], object]) -> list[list[Path]]:
-    """Groups of two and more files with the same key; a file that has gone is in none."""
-    parts: dict[object, list[Path]] = defaultdict(list)
-    for path in paths:
-        try:
-            parts[key(path)].append(path)
-        except OSError:
-            continue
-    return [part for part in parts.values() if len(part) > 1]
-
-
-def _size(path: Path) -> int:
-    return os.stat(path).st_size
-
-
-def _ends(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        head = file.read(ENDS_BYTES)
-        file.seek(max(0, os.fstat(file.fileno()).st_size - ENDS_BYTES))
-        return hashlib.sha256(head + file.read()).digest()
-
-
-def _whole(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _unused(dataset: Dataset, scans: dict[str, Scan]) -> list[Finding]:

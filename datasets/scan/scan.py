@@ -29,7 +29,8 @@ from ..formats.reader import ABSENT, Reader, open_split
 from ..formats.record import Record
 from ..images.image import ImageError, image_size
 from ..sets.dataset import Dataset, DatasetError
-from ..sets.listing import IMAGE_SUFFIXES, Listing
+from ..sets.hold_out import part_of
+from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
 from .cache import (
     LEFT_OUT,
     Entry,
@@ -39,16 +40,32 @@ from .cache import (
     load_table,
     save_entries,
 )
+from .misplaced import misplaced, no_images
 
 Progress = Callable[[int, int], None]
 
 THREADS = 8
+MOST_ASKED = 1000
+"""Images without an annotation for which one is looked for elsewhere."""
 CHUNK = 200
 """Images that a thread reads between two reports of progress."""
 
 
 class EmptyDatasetError(DatasetError):
-    """A split without any usable image; the message says what was expected."""
+    """A split without any usable image; the message says what was expected.
+
+    scan: what was found of it, None where there is no image.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, scan: Scan | None = None) -> None:
+        super().__init__(message)
+        self.scan = scan
+
+
+class WrongLayoutError(DatasetError):
+    """A split that can be read, but is laid out wrongly: training on it would be wrong."""
 
     exit_code = 1
 
@@ -91,21 +108,25 @@ def scan_split(
     fraction: float = 1.0,
     on_progress: Progress | None = None,
     cache: bool = True,
+    strict: bool = True,
 ) -> Scan:
     """Read a split.
 
     fraction: share of the images to use, evenly spread over the sorted list.  on_progress: called
-    with (images done, images).  cache: use and write the cache folder.  Raises DatasetError for a
-    split or fraction that does not exist and EmptyDatasetError for one with nothing in it.
+    with (images done, images).  cache: use and write the cache folder.  strict: refuse labels that
+    are laid out wrongly.  Raises DatasetError for a split or fraction that does not exist,
+    EmptyDatasetError for one with nothing in it and WrongLayoutError.
     """
     if not 0 < fraction <= 1:
         raise DatasetError(f"fraction is {fraction:g}; expected more than 0 and at most 1")
-    reader = open_split(dataset, split)
+    reader = open_split(dataset, "train" if dataset.hold_out and split == "val" else split)
     file = cache_path(dataset, split, fraction) if cache else None
     table = load_table(file)
     listing = load_listing(table, reader)
     if listing is None:
         listing = reader.list_images()
+        if dataset.hold_out and split in ("train", "val"):
+            listing.images = part_of(dataset.hold_out, listing.images, split, dataset.root)
         if fraction < 1 and listing.images:
             chosen = spread(list(listing.images), fraction)
             listing.images = {path: listing.images[path] for path in chosen}
@@ -119,17 +140,48 @@ def scan_split(
     entries = _complete(known, images, sources, reader, on_progress)
     if file and any(e.is_lasting for e, old in zip(entries, known, strict=True) if old is None):
         save_entries(file, images, stamps, entries, reader, listing)
-    pairs = zip(images, source_stamps, strict=True)
+    pairs = list(zip(images, source_stamps, strict=True))
+    wrong = _wrong_layout(dataset, reader, images, sources, source_stamps, entries)
     scan = Scan(
         split=split,
         records=_records(images, entries),
-        findings=listing.findings + [found for entry in entries for found in entry.findings],
+        findings=[*wrong, *listing.findings, *(f for entry in entries for f in entry.findings)],
         fingerprint=_fingerprint(dataset, images, stamps),
         num_images=len(images),
         unlabeled=[Path(image) for image, stamp in pairs if stamp == ABSENT],
     )
     _refuse_empty(dataset, scan, sources[0])
+    if wrong and strict:
+        go_on = "allow=errors uses what can be read all the same"
+        raise WrongLayoutError(f"{dataset.name}, {split}: {wrong[0].message} ({go_on})")
     return scan
+
+
+def _wrong_layout(
+    dataset: Dataset,
+    reader: Reader,
+    images: Sequence[str],
+    sources: Sequence[str],
+    stamps: Sequence[Stamp],
+    entries: Sequence[Entry],
+) -> list[Finding]:
+    """At most one finding: labels that lie elsewhere, or that all have the same mistake."""
+    absent = [number for number, stamp in enumerate(stamps) if stamp == ABSENT]
+    if len(absent) > len(images) / 2:
+        some = absent[:: -(-len(absent) // MOST_ASKED)]
+        found = misplaced(dataset, reader, [images[n] for n in some], [sources[n] for n in some])
+        if found is not None:
+            return [found]
+    flawed = {
+        source: {found.id for found in entry.findings}
+        for source, entry in zip(sources, entries, strict=True)
+        if entry.findings
+    }
+    if not flawed:
+        return []
+    labels = {label for entry in entries for label in entry.labels.tolist()}
+    found = reader.shared_mistake(flawed, len(images) - len(absent), labels)
+    return [found] if found is not None else []
 
 
 def spread(items: list[str], fraction: float) -> list[str]:
@@ -209,8 +261,11 @@ def _fingerprint(dataset: Dataset, images: Sequence[str], stamps: np.ndarray) ->
 
 
 def _no_image(dataset: Dataset, split: str, listing: Listing) -> str:
-    where = ", ".join(str(source) for source in dataset.sources(split))
+    sources = dataset.sources(split)
+    where = ", ".join(map(str, sources))
     first = f"; first finding: {listing.findings[0].located()}" if listing.findings else ""
+    if (reason := no_images(sources)) is not None:
+        return f"{dataset.name}, {split}: {reason}"
     suffixes = " ".join(IMAGE_SUFFIXES)
     return f"{dataset.name}, {split}: no image found; looked for {suffixes} in {where}{first}"
 
@@ -219,10 +274,13 @@ def _refuse_empty(dataset: Dataset, scan: Scan, first_source: str) -> None:
     """Raise if nothing can be used; add a finding if a split cannot measure anything."""
     where = f"{dataset.name}, {scan.split}"
     errors = [found for found in scan.findings if found.severity == "error"]
+    if errors and errors[0].id.startswith("wrong-"):
+        where += f": {errors.pop(0).message}"
     first = f"; first finding: {errors[0].located()}" if errors else ""
     if not scan.records:
         images = counted(scan.num_images, "image")
-        raise EmptyDatasetError(f"{where}: no usable image ({images} looked at){first}")
+        message = f"{where}: no usable image ({images} looked at){first}"
+        raise EmptyDatasetError(message, scan)
     if any(len(record.labels) for record in scan.records):
         return
     there = scan.num_images - len(scan.unlabeled)
@@ -231,7 +289,7 @@ def _refuse_empty(dataset: Dataset, scan: Scan, first_source: str) -> None:
         f"the first is expected at {first_source}"
     )
     if scan.split == "train":
-        raise EmptyDatasetError(f"{where}: {message}{first}")
+        raise EmptyDatasetError(f"{where}: {message}{first}", scan)
     path = dataset.sources(scan.split)[0]
     scan.findings.append(Finding("split-without-box", "warning", path, 0, message))
 

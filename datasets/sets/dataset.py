@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ class DatasetError(InputError):
 
 
 @dataclass(frozen=True)
+class HoldOut:
+    """A part of train that is val.  share: of the images.  seed: another one holds out others."""
+
+    share: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set that is on disk.
 
@@ -23,7 +32,8 @@ class Dataset:
     back to.  yaml: where the data set is described.  stand_in: the name of the data set that this
     one stands in for, None for the real one.  license: what the description says about it.
     format: the label format.  options: values of the YAML keys that only this format reads.
-    findings: what had to be assumed to find the files.
+    findings: what had to be assumed to find the files.  hold_out: which part of train is val; train
+    and val then have the same sources.
     """
 
     name: str
@@ -36,6 +46,7 @@ class Dataset:
     format: str = "yolo"
     options: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    hold_out: HoldOut | None = None
 
     @property
     def num_classes(self) -> int:
@@ -44,6 +55,16 @@ class Dataset:
     def sources(self, split: str) -> list[Path]:
         """The sources of a split; raises DatasetError that names the splits there are."""
         if split not in self.splits:
-            there = ", ".join(self.splits)
-            raise DatasetError(f"{self.yaml}: there is no split {split!r}; there is {there}")
+            raise DatasetError(f"{self.yaml}: {no_split(split, self.splits)}")
         return self.splits[split]
+
+
+def no_split(split: str, there: Iterable[str]) -> str:
+    """The message where a split is missing: how to get one."""
+    known = ", ".join(there)
+    if split != "val":
+        return f"there is no split {split!r}; there is {known}"
+    return (
+        f"no images to validate on: there is {known}, but no val; give val=0.2 to hold out "
+        "a fifth of train, or val=FOLDER"
+    )

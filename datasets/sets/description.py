@@ -20,6 +20,7 @@ import yaml
 
 from ..formats.reader import DEFAULT, check_format, find_reader
 from .dataset import DatasetError
+from .yaml_slips import find_slip
 
 Message = Callable[[str], None]
 
@@ -124,6 +125,8 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     except yaml.MarkedYAMLError as error:
+        if (slip := find_slip(path)) is not None:
+            raise DatasetError(slip) from error
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise DatasetError(f"{where}: is not valid YAML: {error.problem}") from error
@@ -131,6 +134,8 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
         reason = str(error).splitlines()[0]
         raise DatasetError(f"{path}: is not valid YAML: {reason}") from error
     if not isinstance(values, dict):
+        if isinstance(values, str) and (slip := find_slip(path)) is not None:
+            raise DatasetError(slip)
         raise DatasetError(f"{path}: expected keys such as 'train: images/train', {_found(values)}")
     return values
 

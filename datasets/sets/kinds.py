@@ -38,7 +38,7 @@ KINDS = {
     "coco": Kind("COCO JSON", "coco", True),
     "voc": Kind("Pascal VOC XML", "voc", True),
     "yolo": Kind("YOLO text", "yolo", True),
-    "labelme": Kind("labelme JSON", "", True, _EXPORT.format("labelme (labelme2coco, labelme2voc)")),
+    "labelme": Kind("labelme JSON", "", True, _EXPORT.format("labelme (labelme2coco)")),
     "createml": Kind("CreateML JSON", "", True, _EXPORT.format("the tool that wrote it")),
     "labelstudio": Kind("Label Studio JSON", "", True, _EXPORT.format("Label Studio")),
     "via": Kind("VIA JSON", "", True, _EXPORT.format("VIA (Annotation, Export as COCO)")),

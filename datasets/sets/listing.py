@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...files.counted import counted
+from ...files.regular import read_regular
 from ..finding import Finding
 from .dataset import Dataset
 
@@ -92,13 +93,19 @@ def _add_file(listing: Listing, entry: os.DirEntry[str]) -> None:
         path, message = Path(entry.path), f"cannot be read: {error.strerror}"
         listing.findings.append(Finding("image-missing", "error", path, 0, message))
         return
+    if not stat.S_ISREG(status.st_mode):
+        message = "is a pipe, device or socket, not an image file; not opened"
+        listing.findings.append(
+            Finding("image-not-a-file", "error", Path(entry.path), 0, message)
+        )
+        return
     _add_image(listing, entry.path, status, entry.path, 0)
 
 
 def _add_list(listing: Listing, source: Path, root: Path) -> None:
     """Add the images that the list file ``source`` names."""
     try:
-        lines = source.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+        lines = read_regular(source).removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
         message = f"the list cannot be read: {error.strerror}"
         listing.findings.append(Finding("list-unreadable", "error", source, 0, message))

@@ -27,9 +27,11 @@ from ...files.folders import cache_folder
 from ...files.text import without_secrets
 from ..finding import Finding
 from ..formats.reader import find_reader
+from .by_content import open_by_content
 from .dataset import Dataset, DatasetError
 from .description import Description, Message, read_description
 from .listing import is_image_source
+from .source import DataSource, as_source
 
 __all__ = [
     "Dataset", "DatasetError", "cache_folder", "dataset_folders", "find_yaml", "load_dataset",
@@ -51,7 +53,7 @@ def dataset_folders() -> list[Path]:
 
 
 def load_dataset(
-    data: str | Path,
+    data: str | Path | DataSource,
     *,
     download: bool = True,
     on_message: Message | None = None,
@@ -59,13 +61,28 @@ def load_dataset(
 ) -> Dataset:
     """Find, and where needed fetch or draw, the data set that ``data`` names.
 
-    data: a YAML, a folder that holds exactly one, or a built-in name (coco8, shapes.yaml).
-    download: allow the network where the files are not on disk.  on_message: takes remarks and
-    warnings.  on_progress: (done, total) in bytes while downloading, in images while drawing.
+    data: a YAML, a folder, a COCO JSON or a built-in name (coco8, shapes.yaml); a folder without a
+    YAML is read by what lies in it.  A DataSource also says images= and val=.  download: allow the
+    network where the files are not on disk.  on_message: takes remarks and warnings.  on_progress:
+    (done, total) in bytes while downloading, in images while drawing.
     Raises DatasetError, and DownloadError if the archive cannot be downloaded.
     """
     say = on_message or _silent
-    description = read_description(find_yaml(str(data)), say)
+    source = as_source(data)
+    by_content = open_by_content(source, say)
+    if by_content is not None:
+        return by_content
+    description = read_description(find_yaml(source.data), say)
+    if source.val is not None:  # another val need not exist
+        entries = {name: some for name, some in description.entries.items() if name != "val"}
+        description = replace(description, entries=entries or description.entries)
+    return source.applied(_described(description, download, say, on_progress))
+
+
+def _described(
+    description: Description, download: bool, say: Message, on_progress: Progress | None
+) -> Dataset:
+    """The data set of a YAML."""
     if description.shapes is not None:
         return _drawn(description, say, on_progress)
     found = locate(description, say)
@@ -246,9 +263,17 @@ def _not_found(description: Description) -> str:
     gaps = [[pair for pair in wanted if _entry_path(root, pair[1]) is None] for root in roots]
     split, entry = min(gaps, key=len)[0]
     places = dict.fromkeys(os.path.normpath(root / os.path.expanduser(entry)) for root in roots)
+    elsewhere = ""
+    path = os.path.expanduser(description.path)
+    if _is_absolute(path) and not os.path.isdir(path):
+        elsewhere = (
+            f"path: {description.path!r} is a folder of another machine: remove the line path: and "
+            "put the YAML beside the folders it names; "
+        )
     return (
-        f"{description.yaml}: {split}: {entry!r} was not found; looked for {', '.join(places)}"
-        f" (fix 'path', or set DET_DATASETS to the folder that holds the data set)"
+        f"{description.yaml}: {elsewhere}{split}: {entry!r} was not found; "
+        f"looked for {', '.join(places)} (fix 'path', or set "
+        f"DET_DATASETS to the folder that holds the data set)"
     )
 
 

@@ -28,13 +28,13 @@ def val(
     names."""
     used = used or load_for_use(config, given, log)
     path, meta, model = used.path, used.meta, used.model
-    data = config.data or trained_on(path, meta)
-    if data is None:
+    source = config.data_source if config.data else trained_on(path, meta)
+    if source is None:
         raise RunNotFound(
             f"{path} does not say what it was trained on: name the data with data=..."
         )
-    dataset = load_dataset(data, download=config.online, on_message=log.message)
-    scan = scan_split(dataset, config.split)
+    dataset = load_dataset(source, download=config.online, on_message=log.message)
+    scan = scan_split(dataset, config.split, strict=config.allow is None)
     for line in summarize_findings(scan):
         log.warn(line)
     chosen = class_numbers(config.classes, meta.class_names)
@@ -44,7 +44,7 @@ def val(
         records = [record.only(kept) for record in records]
     truth = ground_truth(
         records,
-        ClassNames(data, dataset.class_names),
+        ClassNames(source.data, dataset.class_names),
         ClassNames(str(path), meta.class_names),
         single_cls=config.single_cls or bool(meta.config.get("single_cls")),
         warn=log.warn,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 
+from ...datasets.sets.source import DataSource
 from ...weights.checkpoint import Meta
 from ...weights.zoo import license_notice
 from ..evaluate.postprocess import head_in_use, uses_nms
@@ -193,10 +194,15 @@ def _refuse_decided(
         raise UsageError(f"max_det={config.max_det}: {path} returns at most {about.max_det}")
 
 
-def trained_on(path: Path, meta: Meta) -> str | None:
+def trained_on(path: Path, meta: Meta) -> DataSource | None:
     """The data a checkpoint was trained on: as its run's args.yaml says, or its own header."""
     arguments = path.parents[1] / "args.yaml" if len(path.parents) > 1 else None
     if arguments is not None and arguments.is_file():
-        return str(yaml.safe_load(arguments.read_text())["data"])
-    name = meta.data.get("yaml")
-    return str(name) if name else None
+        config = yaml.safe_load(arguments.read_text())
+        name = config["data"]
+    else:
+        config, name = meta.config, meta.data.get("yaml")
+    val = config.get("val")
+    held = val if isinstance(val, str) else None
+    seed = int(config.get("seed", 0))
+    return DataSource(str(name), config.get("images"), held, seed) if name else None

@@ -49,4 +49,4 @@ def check_bench_amp(config: BenchAmpConfig) -> None:
 def _check_probe(config: ProbeConfig) -> None:
     check_common(config)
     check_model(config.model)
-    check_data(config.data, online=config.online)
+    check_data(config.data_source, online=config.online)

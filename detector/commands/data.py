@@ -16,6 +16,7 @@ from .show import join, show_report, show_stats
 if TYPE_CHECKING:
     from ...datasets.edit.convert import NewDataset
     from ...datasets.sets.dataset import Dataset
+    from ...datasets.sets.source import DataSource
 
 LEAKS_SHOWN = 5
 
@@ -28,22 +29,28 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
     }[command.path[-1]](config, log)  # fmt: skip
 
 
-def _load(data: str, config: Any, log: Log) -> Dataset:
+def _load(data: str | DataSource, config: Any, log: Log) -> Dataset:
+    from ...datasets.sets.by_content import open_by_content
     from ...datasets.sets.locate import find_yaml, load_dataset
+    from ...datasets.sets.source import as_source
 
-    refuse_options_file(find_yaml(data), data)
+    source = as_source(data)
+    if open_by_content(source, lambda text: None) is None:
+        refuse_options_file(find_yaml(source.data), source.data)
     with log.progress("downloading", 0) as update:
         return load_dataset(
-            data, download=config.download, on_message=log.message, on_progress=update
+            source, download=config.download, on_message=log.message, on_progress=update
         )
 
 
 def _check(config: Any, log: Log) -> Outcome:
     from ...datasets.scan.doctor import check_dataset
 
-    dataset = _load(config.data, config, log)
+    dataset = _load(config.data_source, config, log)
     with log.progress("checking", 0) as update:
-        report = check_dataset(dataset, on_progress=update)
+        report = check_dataset(
+            dataset, image_size=config.imgsz, deep=config.deep, on_progress=update
+        )
     return Outcome(report.to_dict(), show_report(report), 1 if report.count("error") else 0)
 
 

@@ -44,7 +44,7 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> E
     config = _find_checkpoint(config)
     if config.data is not None:
         for split in (config.split, *["train"] * (config.int8 is True)):
-            check_data(config.data, split, online=config.online)
+            check_data(config.data_source, split, online=config.online)
     _check_folder(config)
     return config
 
@@ -71,7 +71,7 @@ def check_bench_export(
     choose(config.formats, data=config.data is not None, calibration=config.calibration)
     if config.data is not None:
         for split in (config.split, "train"):
-            check_data(config.data, split, online=config.online)
+            check_data(config.data_source, split, online=config.online)
     return config
 
 

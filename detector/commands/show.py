@@ -14,6 +14,9 @@ def join(lines: Iterable[str]) -> str:
     """Lines for stdout; a line break in a name does not begin another one."""
     return "\n".join(map(one_line, lines))
 
+MOST_CLASSES = 20
+"""Classes whose boxes are shown."""
+
 
 def show_metrics(metrics: Mapping[str, Any]) -> list[str]:
     """AP in words, and at which confidence precision and recall hold.
@@ -73,12 +76,19 @@ CONFIDENCES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 def show_report(report: Any) -> str:
     """The content of a data set and its findings, each with its first examples."""
     stand_in = f", standing in for {report.stand_in}" if report.stand_in else ""
-    lines = [f"{report.name}{stand_in}: {counted(len(report.class_names), 'class')}, {report.yaml}"]
+    lines = [
+        f"{report.name}: {group.examples[0].partition(': ')[2]}"
+        for group in report.groups
+        if group.id.startswith("wrong-") or group.id in ("split-missing", "split-empty")
+    ][:1]
+    classes = counted(len(report.class_names), "class")
+    lines += [f"{report.name}{stand_in}: {classes}, {report.yaml}"]
     for name, split in report.splits.items():
         lines.append(
             f"  {name}: {split.usable} of {counted(split.images, 'image')} usable, "
             f"{counted(split.boxes, 'box')}, {counted(split.backgrounds, 'background')}"
         )
+        lines.append(f"    {_per_class(split.per_class)}")
     for group in report.groups:
         lines.append(f"{group.severity}: {group.id} x {group.count}")
         lines += [f"  {example}" for example in group.examples]
@@ -107,6 +117,14 @@ def show_stats(numbers: dict[str, Any]) -> str:
             for label, row in split["per_class"].items()
         ]
     return join(lines)
+
+
+def _per_class(boxes: dict[str, int]) -> str:
+    """``cat 12, dog 3``: the largest classes first."""
+    ordered = sorted(boxes.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {number}" for name, number in ordered[:MOST_CLASSES])
+    rest = len(ordered) - MOST_CLASSES
+    return shown + (f" and {rest} more (--json shows all)" if rest > 0 else "")
 
 
 def as_lines(value: Any, indent: str = "") -> list[str]:

@@ -34,5 +34,5 @@ def check_val(
     if loaded is None:
         config = find_trained(config)
     if config.data is not None:
-        check_data(config.data, config.split, online=config.online)
+        check_data(config.data_source, config.split, online=config.online)
     return config

@@ -15,6 +15,15 @@ class DataCheckConfig(DownloadConfig):
     """det data check: check a data set and list what is wrong with it."""
 
     data: str = built_in_data()
+    val: str | None = option(
+        None, "Data", "What to validate on, as for det train: a share of train that is held out "
+        "(0.2), or a folder, list or COCO JSON.")
+    seed: int = option(0, "Data", "Seed of the share that val= holds out.", low=0)
+    imgsz: int = option(
+        640, "Data", "Side of the network input in pixels, for objects that are small there.",
+        low=32)
+    deep: bool = option(
+        False, "Data", "Decode every image, which finds damage in the middle of a file.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,6 +104,8 @@ def _convert(option: Option, value: object) -> Any:
         if value.lower() == "none" and "none" not in option.choices:
             value = None
     switch = _switch(value)
+    if option.name == "val" and str(value) in ("0", "1"):
+        switch = str(value) == "1"
     if switch in (meanings := SWITCH_WORDS.get(option.name, {})):
         value = meanings[switch]
     elif switch is not None and bool in option.kinds and len(option.kinds) > 1:

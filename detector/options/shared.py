@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .detect import DetectOptions
 from .fields import option
 from .names import MODELS
+
+if TYPE_CHECKING:
+    from ...datasets.sets.source import DataSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +27,8 @@ class FlagsConfig:
 def built_in_data() -> Any:
     """``data=`` of commands that begin with a data set."""
     return option(
-        "coco8.yaml", "Data", "Data set YAML, or the name of a built-in data set (coco8.yaml, "
-        "shapes.yaml, shapes-easy.yaml).")
+        "coco8.yaml", "Data", "Data set: a YAML, a folder, a COCO JSON, or a built-in name "
+        "(coco8.yaml, shapes.yaml, shapes-easy.yaml).")
 
 
 def offline() -> Any:
@@ -96,7 +99,23 @@ class DetectConfig:
 class DownloadConfig:
     """Options of commands that read a data set."""
 
+    images: str | None = option(
+        None, "Data", "Folder of the images of a COCO JSON. Default: beside it, or in the usual "
+        "folders.")
+    allow: str | None = option(
+        None, "Data", "errors: go on although the labels look laid out wrongly (corners, pixels, "
+        "ids from 1, labels elsewhere).", choices=("errors",))
     download: bool = option(True, "Data", "Download a built-in data set if it is not on disk.")
+
+    @property
+    def data_source(self) -> DataSource:
+        """What the options say of the data set, and where a share of train is held out, which."""
+        from ...datasets.sets.source import DataSource
+
+        val, data = getattr(self, "val", None), getattr(self, "data", None)
+        lone = getattr(self, "split", "train") if not hasattr(self, "epochs") else "train"
+        held = None if isinstance(val, bool) else val
+        return DataSource(str(data), self.images, held, getattr(self, "seed", 0), lone)
 
     @property
     def online(self) -> bool:

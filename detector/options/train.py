@@ -35,8 +35,9 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
     save_steps: int = option(
         0, "Run", "Write the last checkpoint every N steps too. 0 writes it only at the end of an "
         "epoch.", low=0)
-    val: bool = option(
-        True, "Run", "Validate after every epoch. False validates only after the last one.")
+    val: bool | str = option(
+        True, "Run", "Validate after every epoch; False: only after the last one. A share of train "
+        "that is held out (0.2), or a folder, list or COCO JSON: what to validate on.")
 
     amp: bool | str = option(
         "auto", "Precision", "Mixed precision. True or auto uses what is safe and faster on this "

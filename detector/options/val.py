@@ -14,7 +14,8 @@ class ValConfig(TrainedConfig, LoaderConfig, PlotsConfig, DetectConfig, CommonCo
     """det val: measure a detector on a data set."""
 
     data: str | None = option(
-        None, "Data", "Data set YAML. Default: the data set the checkpoint was trained on.")
+        None, "Data", "Data set: YAML, folder or COCO JSON. Default: the one the checkpoint was "
+        "trained on.")
     imgsz: int | None = option(
         None, "Data", "Side of the square network input in pixels. Default: the checkpoint's.",
         low=32)

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import yaml
 
+from ...datasets.sets.by_content import open_by_content
+from ...datasets.sets.dataset import no_split
 from ...datasets.sets.description import read_description
 from ...datasets.sets.locate import DatasetError, find_yaml, load_dataset
+from ...datasets.sets.source import DataSource
 from ..options.catalog import MODEL_COMMANDS
 from ..options.errors import UsageError
 from ..options.fields import options_of
@@ -60,20 +63,21 @@ def check_device(device: str, *, trains: bool) -> None:
         raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
 
 
-def check_data(data: str, split: str = "val", *, online: bool = True) -> None:
-    """Raise DatasetError where the data set's YAML is missing or wrong or lacks ``split``, or where
-    its files are not on disk and cannot be downloaded.  Nothing is downloaded or drawn here.
+def check_data(source: DataSource, split: str = "val", *, online: bool = True) -> None:
+    """Raise DatasetError where a data set cannot be found, its YAML is wrong or lacks ``split``, or
+    where its files are not on disk and cannot be downloaded.  Nothing is downloaded or drawn here.
     online: whether the command may download."""
-    path = find_yaml(data)
-    refuse_options_file(path, data)
-    description = read_description(path, _silent)
-    if description.entries and split not in description.entries:
-        known = ", ".join(description.entries)
-        raise DatasetError(f"{path}: there is no split {split!r}; choose from {known}")
-    drawn = description.shapes is not None or description.stand_in is not None
-    if drawn or (online and description.download is not None):
-        return  # can be made when the command runs
-    load_dataset(path, download=False).sources(split)
+    if open_by_content(source, _silent) is None:
+        path = find_yaml(source.data)
+        refuse_options_file(path, source.data)
+        description = read_description(path, _silent)
+        entries = description.entries
+        if entries and split not in entries and not (split == "val" and source.val is not None):
+            raise DatasetError(f"{path}: {no_split(split, entries)}")
+        drawn = description.shapes is not None or description.stand_in is not None
+        if drawn or (online and description.download is not None):
+            return  # can be made when the command runs
+    load_dataset(source, download=False).sources(split)
 
 
 def refuse_options_file(path: Path, data: str) -> None:

@@ -18,6 +18,7 @@ from ...datasets.batches.device_plan import Layout
 from ...datasets.batches.loader import Loader
 from ...datasets.formats.record import Record
 from ...datasets.images.cache import ImageCache, memory_budget
+from ...datasets.scan.doctor import compare_splits
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.locate import Dataset, load_dataset
 from ...files.folders import cache_folder
@@ -197,7 +198,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     """The data set with its training and validation splits, read and checked."""
     with log.progress("preparing the data set", 0) as update:
         dataset = load_dataset(
-            config.data,
+            config.data_source,
             download=config.online,
             on_message=log.message,
             on_progress=update,
@@ -205,7 +206,9 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     scans = []
     for split, fraction in (("train", config.fraction), (config.split, 1.0)):
         with log.progress(f"reading {split}", 0) as update:
-            scan = scan_split(dataset, split, fraction=fraction, on_progress=update)
+            scan = scan_split(
+                dataset, split, fraction=fraction, on_progress=update, strict=config.allow is None
+            )
         for line in summarize_findings(scan):
             log.warn(f"{split}: {line}")
         records = list(scan.records)
@@ -214,6 +217,15 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
         if config.single_cls:
             records = [record.single_class() for record in records]
         scans.append(replace(scan, records=records))
+    if dataset.hold_out is not None:
+        held = len(scans[1].records)
+        log.info(
+            f"val={config.val}: {held} of {held + len(scans[0].records)} training images are held "
+            f"out to validate on (seed={config.seed}; listed in the run's folder split)"
+        )
+    by_name = {scan.split: scan for scan in scans}
+    for line in compare_splits(dataset, by_name, config.imgsz or 640):
+        log.warn(line)
     return dataset, (scans[0], scans[1])
 
 

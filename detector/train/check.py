@@ -21,13 +21,13 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
     if config.resume is not None:  # the other options are those of the run that continues
         find_last(config.resume, config.project)
         if "data" in given:
-            check_data(config.data, config.split)
+            check_data(config.data_source, config.split)
         return
     refuse(_train_pairs(config, given))
     check_batch(config.batch, ranks)
     check_model(config.model)
     _check_start(config)
-    check_data(config.data, config.split, online=config.online)
+    check_data(config.data_source, config.split, online=config.online)
 
 
 def _check_ranks(config: TrainConfig) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ...datasets.sets.source import DataSource
 from ...weights.checkpoint import Meta
 from ..models.build import architecture_of
 from .assemble import Run
@@ -61,7 +62,7 @@ def describe_data(run: Run) -> dict[str, Any]:
 
 MACHINE = (
     "project", "name", "device", "threads", "augment_device", "workers", "resume", "exist_ok",
-    "verbose", "data", "model",
+    "verbose", "data", "images", "model",
     "pretrained", "cache", "offline", "accept_license",
 )  # fmt: skip
 """Options about one machine or its paths; checkpoints leave them out."""
@@ -69,4 +70,7 @@ MACHINE = (
 
 def portable(config: dict[str, Any]) -> dict[str, Any]:
     """The options without those of one machine."""
-    return {key: value for key, value in config.items() if key not in MACHINE}
+    kept = {key: value for key, value in config.items() if key not in MACHINE}
+    if isinstance(kept.get("val"), str) and DataSource("", val=kept["val"]).share is None:
+        del kept["val"]  # a path
+    return kept

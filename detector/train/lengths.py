@@ -72,7 +72,7 @@ def of_run(config: TrainConfig) -> str:
     """The one run that ``config`` describes, as YAML comments; or why it has none."""
     unknown = "# What follows from the length of the run is "
     try:
-        images = count_images(config.data, "train")
+        images = count_images(config.data_source, "train")
     except DatasetError as error:
         return f"{unknown}not known: {error}\n"
     if not images:

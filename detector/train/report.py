@@ -28,6 +28,10 @@ def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log)
     remove_partials(folder)
     log.to_file(folder / "log.txt")
     write_args(folder, run.config)
+    if run.dataset.hold_out is not None:
+        for scan in (run.train, run.val):
+            paths = "".join(f"{record.path}\n" for record in scan.records)
+            write_text(folder / "split" / f"{scan.split}.txt", paths)
     if run.transferred is not None:
         write_text(folder / "transfer.txt", run.transferred.details())
     if decision is not None:

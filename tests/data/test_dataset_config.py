@@ -53,7 +53,7 @@ def test_data_words_that_name_nothing(place: Path) -> None:
         "coco9.yaml": f"data: {here}/coco9.yaml does not exist; built in are coco8.yaml, "
         "shapes-easy.yaml, shapes.yaml; did you mean coco8.yaml?",
         "sub/coco8.yaml": f"data: {here}/sub/coco8.yaml does not exist",
-        "a.txt": f"data: {here}/a.txt is not a YAML file; its name must end in .yaml",
+        "a.txt": f"data: {here}/a.txt is an empty file: name the data set's folder or YAML",
         "none": f"data: the folder {here}/none must hold one YAML; found none",
         "two": f"data: the folder {here}/two must hold one YAML; found a.yaml, b.yml",
         "": "data is empty",

@@ -20,7 +20,7 @@ BAD_YAML = [
     ("train: a\nval: b", "names is missing: list the class names in order"),
     (OK + "train: c\n", "4:1: is not valid YAML: the key 'train' occurs twice"),
     ("train: [a\nval: b: c", "2:4: is not valid YAML: expected ',' or ']'"),
-    ("train: a\n\tval: b", "2:1: is not valid YAML: found character '\\t'"),
+    ("train: a\n\tval: b", ":2: a tab at the beginning of the line"),
     ("names: !!python/name:os.system x", "1:8: is not valid YAML: could not determine"),
     ("train: \x07", "is not valid YAML: unacceptable character"),
     ("trian: a\nval: b\nnames: [a]", "unknown key 'trian'; did you mean 'train'?"),

@@ -171,7 +171,7 @@ def test_empty_splits_are_errors_that_say_what_was_looked_for(tmp_path: Path) ->
 
 def test_wrong_split_and_fraction(tmp_path: Path) -> None:
     add_image(tmp_path / "images/train/a.jpg")
-    with pytest.raises(DatasetError, match="there is no split 'val'; there is train"):
+    with pytest.raises(DatasetError, match="no images to validate on: there is train"):
         scan_split(data_set(tmp_path), "val")
     for fraction in (0.0, -0.5, 1.01, float("nan")):
         with pytest.raises(DatasetError, match="expected more than 0 and at most 1"):

@@ -45,8 +45,8 @@ def calibration_images(
 
     Warns below FEW.  Raises UsageError where no image is left, and what reading the data raises.
     """
-    dataset = load_dataset(str(config.data), download=config.online, on_message=log.message)
-    scan = scan_split(dataset, SPLIT)
+    dataset = load_dataset(config.data_source, download=config.online, on_message=log.message)
+    scan = scan_split(dataset, SPLIT, strict=config.allow is None)
     if config.split != SPLIT:  # the examiner has reported that split
         for line in summarize_findings(scan):
             log.warn(f"{SPLIT}: {line}")

@@ -153,8 +153,8 @@ def _report_no_box(config: ExportConfig, count: int, log: Log) -> None:
 
 def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
     """``fraction`` of the images of ``data=``, evenly spread.  Warns of findings in the data."""
-    dataset = load_dataset(str(config.data), download=config.online, on_message=log.message)
-    scan = scan_split(dataset, config.split)
+    dataset = load_dataset(config.data_source, download=config.online, on_message=log.message)
+    scan = scan_split(dataset, config.split, strict=config.allow is None)
     for line in summarize_findings(scan):
         log.warn(f"{config.split}: {line}")
     truth = ground_truth(
