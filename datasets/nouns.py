@@ -7,7 +7,7 @@ the view, so a batch is [B,3,H,W] in channels_last memory at no cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Batch:
     images: [B,3,H,W] uint8 (channels_last memory), RGB.  boxes: [M,4] float32 xyxy pixels of the
     input. labels: [M] int64.  batch_index: [M] int64, the image a box belongs to, ascending.
     indices: place of each image in the data set.  paths, original_sizes (h, w), letterboxes: one
-    entry per image.
+    entry per image.  lost: index of images that turned out to be unreadable, and why.
     """
 
     images: torch.Tensor
@@ -63,6 +63,7 @@ class Batch:
     paths: list[Path]
     original_sizes: list[tuple[int, int]]
     letterboxes: list[Letterbox | None]
+    lost: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,6 +96,7 @@ class Batch:
             self.paths[:count],
             self.original_sizes[:count],
             self.letterboxes[:count],
+            self.lost,
         )
 
     def pin_memory(self) -> Batch:

@@ -36,7 +36,7 @@ from ..images.cache import ImageCache
 from ..images.image import CENTER, ImageError, fit, letterbox_boxes, place, read_image, resize_to
 from ..nouns import Sample
 
-__all__ = ["Augment", "DetectionDataset", "Drawing", "Key", "Plan"]
+__all__ = ["Augment", "DetectionDataset", "Drawing", "Key", "LostImage", "Plan"]
 
 Key = tuple[int, int, int]
 """(epoch, index, repeat): names one sample."""
@@ -74,6 +74,14 @@ class Drawing:
     labels: np.ndarray
 
 
+class LostImage(ImageError):
+    """An image that could be read when the data set was scanned, and now cannot be."""
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
+
+
 class DetectionDataset:
     """Images and boxes of a split, at a network input of ``image_size`` x ``image_size``.
 
@@ -106,6 +114,8 @@ class DetectionDataset:
         self.seed = seed
         self.cache = cache
         self.align = align
+        self.lost: dict[int, str] = {}
+        self._seen = np.zeros(len(records), bool)
         self._packed = _PackedRecords([record.without_crowd() for record in records])
         self._kept_boxes = self._packed.boxes if augment is None else self._scale_boxes()
 
@@ -121,26 +131,55 @@ class DetectionDataset:
         return self.draw(key, np.empty((self.image_size, self.image_size, 3), np.uint8))
 
     def draw(self, key: Key, output: np.ndarray) -> Sample:
-        """The same sample with its image drawn into ``output`` [image_size,image_size,3] uint8."""
-        if self.augment is None:
-            return self._letterboxed(key[1], output)
-        return self._augmented(self.drawing(key), output)
+        """The same sample with its image drawn into ``output`` [image_size,image_size,3] uint8.
+
+        An image that cannot be read any more is in ``lost`` from then on.
+        """
+        while True:
+            try:
+                if self.augment is None:
+                    return self._letterboxed(key[1], output)
+                return self._augmented(self.drawing(key), output)
+            except LostImage as error:
+                self.lose(error)
+
+    def lose(self, error: LostImage) -> None:
+        """Do without an image: in training the next one takes its place, in validation it counts
+        neither way.  Raises ImageError where most images are gone: that is no damaged file."""
+        self.lost[error.index] = str(error)
+        if 2 * len(self.lost) > len(self) and len(self.lost) < len(self):
+            gone = f"{len(self.lost)} of {len(self)} images cannot be read any more"
+            raise ImageError(f"{gone}, the last one: {error}")
+        if len(self.lost) == len(self):
+            raise ImageError(str(error))
+
+    def _usable(self, index: int) -> int:
+        """The image itself, or the next one that is not lost."""
+        while index in self.lost:
+            index = (index + 1) % len(self)
+        return index
 
     def read(self, index: int) -> np.ndarray:
         """[H,W,3] uint8 RGB with its long side image_size pixels; do not write to it.
 
-        From the cache, or decoded and stored there.  Raises ImageError.
+        From the cache, or decoded and stored there; the first time, what the decoder says about
+        damage is heard.  Raises LostImage.
         """
         image = self.cache.get(index)
         if image is not None:
             return image
         path = self._packed.path(index)
-        original = read_image(path)
+        try:
+            original = read_image(path, listen=not self._seen[index])
+        except ImageError as error:
+            raise LostImage(index, str(error)) from None
+        self._seen[index] = True
         height, width = self._packed.size(index)
         if original.shape[:2] != (height, width):
-            raise ImageError(
+            raise LostImage(
+                index,
                 f"{path}: is {original.shape[1]} x {original.shape[0]} px, was {width} x {height} "
-                "when the data set was scanned; scan it again"
+                "when the data set was scanned; scan it again",
             )
         image = resize_to(original, self.image_size)
         self.cache.put(index, image)
@@ -189,10 +228,12 @@ class DetectionDataset:
     ) -> list[Placement]:
         augment, size = self.augment, self.image_size
         assert augment is not None
+        index = self._usable(index)
         if closed or rng.random() >= augment.mosaic:
             matrix = random_affine(rng, augment, size, size, flips)
             return [place_single(index, self.cache.size(index), size, matrix)]
-        indices = [index, *rng.integers(len(self), size=3).tolist()]
+        others = rng.integers(len(self), size=3).tolist()
+        indices = [index, *(self._usable(other) for other in others)]
         x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
         matrix = random_affine(rng, augment, 2 * size, size, flips)
         sizes = [self.cache.size(i) for i in indices]
@@ -208,8 +249,12 @@ class DetectionDataset:
     def _letterboxed(self, index: int, output: np.ndarray) -> Sample:
         original = self._packed.size(index)
         box = fit(original, self.image_size, self.align)
+        if index in self.lost:
+            image = np.zeros((*self.cache.size(index), 3), np.uint8)
+        else:
+            image = self.read(index)
         return Sample(
-            image=place(self.read(index), self.image_size, align=self.align, output=output),
+            image=place(image, self.image_size, align=self.align, output=output),
             boxes=letterbox_boxes(self._packed.boxes[self._packed.of(index)], box),
             labels=self._packed.labels[self._packed.of(index)],
             path=self._packed.path(index),

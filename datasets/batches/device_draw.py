@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +26,7 @@ from ...files.limits import available_memory
 from ..augment.mosaic import half
 from ..images.image import FILL
 from ..nouns import Batch
-from .dataset import DetectionDataset
+from .dataset import DetectionDataset, LostImage
 from .device_plan import Halved, Layer, Layout, PlannedBatch
 
 SHARE = 0.25
@@ -91,7 +92,12 @@ class DevicePainter:
 
     def _read(self, index: int) -> Tensor:
         """[H*W,3] pixels of an image."""
-        return torch.from_numpy(self._dataset.read(index).copy()).view(-1, 3)
+        try:
+            image = self._dataset.read(index).copy()
+        except LostImage as error:
+            self._dataset.lose(error)
+            image = np.zeros((*self._dataset.cache.size(index), 3), np.uint8)
+        return torch.from_numpy(image).view(-1, 3)
 
     @torch.no_grad()
     def draw(self, planned: PlannedBatch) -> Batch:

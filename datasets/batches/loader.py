@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -95,6 +95,8 @@ class Loader:
         self._device_type = device_type
         self._context = context
         self._pool_size = min(torch.get_num_threads(), share)  # `threads=` limits both
+        self.lost: dict[int, str] = {}
+        self.on_lost: Callable[[str], None] = lambda message: None
         self._pool: ThreadPoolExecutor | None = None
         self._processes: Processes | None = None
 
@@ -121,10 +123,15 @@ class Loader:
         return map(self._finished, prepared)
 
     def _finished(self, prepared: Prepared) -> Batch:
-        if isinstance(prepared, Batch):
-            return prepared
-        assert self._painter is not None
-        return self._painter.draw(prepared)
+        batch = prepared
+        if not isinstance(batch, Batch):
+            assert self._painter is not None
+            batch = self._painter.draw(batch)
+        for index, reason in {**self.dataset.lost, **batch.lost}.items():
+            if index not in self.lost:
+                self.lost[index] = reason
+                self.on_lost(f"skipped from now on: {reason}")
+        return batch
 
     def close(self) -> None:
         """End the processes and threads; the next epoch would start new ones."""
@@ -194,6 +201,7 @@ class _BegunBatch:
     ) -> None:
         side = dataset.image_size
         self._keys = keys
+        self._dataset = dataset
         self._images = np.empty((len(keys), side, side, 3), np.uint8)
         self._samples = [
             pool.submit(dataset.draw, key, image)
@@ -203,7 +211,8 @@ class _BegunBatch:
     def finish(self, pin: bool) -> Batch:
         """Wait for the images; ImageError if one cannot be read."""
         samples = [sample.result() for sample in self._samples]
-        batch = to_batch(torch.from_numpy(self._images), samples, sample_indices(self._keys))
+        indices, lost = sample_indices(self._keys), self._dataset.lost
+        batch = to_batch(torch.from_numpy(self._images), samples, indices, lost)
         return batch.pin_memory() if pin else batch
 
 

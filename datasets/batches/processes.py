@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -97,7 +97,7 @@ class BatchReader(Dataset[Prepared | ImageError]):
             samples = [self._dataset.draw(*pair) for pair in pairs]
         except ImageError as error:
             return error
-        return to_batch(images, samples, sample_indices(keys))
+        return to_batch(images, samples, sample_indices(keys), self._dataset.lost)
 
 
 def _shared_images(count: int, side: int) -> torch.Tensor:
@@ -149,7 +149,12 @@ def _same(batch: Any) -> Any:
     return batch
 
 
-def to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[int]) -> Batch:
+def to_batch(
+    images: torch.Tensor,
+    samples: Sequence[Sample],
+    indices: Sequence[int],
+    lost: Mapping[int, str],
+) -> Batch:
     """A Batch of images [B,H,W,3] that are stacked already; they are permuted, not copied.
 
     With NumPy: torch would use OpenMP's threads, which do not exist in a process forked from one
@@ -165,6 +170,7 @@ def to_batch(images: torch.Tensor, samples: Sequence[Sample], indices: Sequence[
         paths=[sample.path for sample in samples],
         original_sizes=[sample.original_size for sample in samples],
         letterboxes=[sample.letterbox for sample in samples],
+        lost=dict(lost),
     )
 
 

@@ -106,6 +106,18 @@ def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     return image
 
 
+def dark_range(path: Path) -> int | None:
+    """The largest value of a 16-bit image that uses 12 bits or fewer and so becomes nearly black in
+    8 bits; None for any other.  Raises ImageError."""
+    data = read_regular(path)
+    is_png16 = data[:4] == b"\x89PNG" and data[24:25] == b"\x10"
+    if not is_png16 and not (data[:4] in PRINTING and max(tiff_size(data)) > 0):
+        return None
+    _check_pixels(path, *tiff_size(data))
+    image = _decode(path, data, cv2.IMREAD_UNCHANGED)
+    return int(image.max()) if image.dtype == np.uint16 and image.max() < 4096 else None
+
+
 def orient(image: np.ndarray, orientation: int) -> np.ndarray:
     """The image as seen from the image as stored, orientations 1..8 (Exif 2.32, tag 0x0112)."""
     if orientation == 2:

@@ -20,7 +20,7 @@ from ...files.counted import counted
 from ..finding import SEVERITIES, Finding
 from ..formats.reader import open_split
 from ..formats.record import Record
-from ..images.image import ImageError, read_image
+from ..images.image import ImageError, dark_range, read_image
 from ..sets.copies import same_content
 from ..sets.dataset import Dataset, no_split
 from ..sets.locate import NEEDED
@@ -35,6 +35,8 @@ SMALL_PIXELS = 4.0
 """The same at the size of the network's input: half of the finest stride."""
 SMALL_SHARE = 0.05
 """Share of boxes that small from which it is a warning."""
+MOST_LOOKED_AT = 20
+"""Images of a split whose bit depth is looked at, at even distances."""
 MOST_COMPARED = 20_000
 """A training compares the images of its splits up to this number; the doctor always does."""
 IMBALANCE = 100
@@ -118,6 +120,7 @@ def check_dataset(
         findings.extend(scans[split].findings)
         findings.extend(_tiny_boxes(scans[split].records))
         findings.extend(_small_boxes(dataset, scans[split], image_size))
+        findings.extend(_dark(scans[split]))
         findings.extend(_unlabeled(scans[split]))
     findings.extend(_copies(scans, _shared_sources(dataset)))
     findings.extend(_unused(dataset, scans))
@@ -143,7 +146,7 @@ def compare_splits(dataset: Dataset, scans: dict[str, Scan], image_size: int) ->
     if sum(len(scan.records) for scan in scans.values()) <= MOST_COMPARED:
         findings += _copies(scans, _shared_sources(dataset))
     for scan in scans.values():
-        findings += _small_boxes(dataset, scan, image_size)
+        findings += _small_boxes(dataset, scan, image_size) + _dark(scan)
     return [
         f"{group.count} x {group.id}, first: {group.examples[0]} (det data check lists all)"
         for group in group_findings(findings, dataset.root)
@@ -245,6 +248,24 @@ def _decoded(scan: Scan, on_progress: Progress | None) -> Scan:
         if on_progress is not None:
             on_progress(number, len(scan.records))
     return replace(scan, records=records, findings=findings)
+
+
+def _dark(scan: Scan) -> list[Finding]:
+    """16-bit images that hold 12 bits or fewer, among some of the split."""
+    paths = [r.path for r in scan.records if r.path.suffix.lower() in (".png", ".tif", ".tiff")]
+    findings = []
+    for path in paths[:: -(-len(paths) // MOST_LOOKED_AT) or 1]:
+        try:
+            top = dark_range(path)
+        except (OSError, ImageError):
+            continue  # a finding of the scan, or of its first use
+        if top is not None:
+            message = (
+                f"a 16-bit image with values up to {top}: in 8 bits it is nearly black (values are "
+                f"divided by 256); save it with values up to 65535, or as 8 bits"
+            )
+            findings.append(Finding("image-dark-16-bit", "warning", path, 0, message))
+    return findings
 
 
 def _small_boxes(dataset: Dataset, scan: Scan, image_size: int) -> list[Finding]:

@@ -61,6 +61,7 @@ def val(
         workers=config.workers,
         device_type=used.device.type,
     )
+    loader.on_lost = log.warn
     log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
     log.once(used.idle_nms(config, given))
     if loader.fewer_workers:

@@ -69,10 +69,11 @@ def _rows(*columns: np.ndarray) -> Any:
 
 
 def precision_and_recall(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]]
+    ground_truth: dict[str, Any], results: list[dict[str, Any]], most: int = MAX_DETS[-1]
 ) -> tuple[np.ndarray, np.ndarray]:
     """COCO's tables, nan without ground truth.
 
+    most: the last limit of detections per image and class, COCO's is 100.
     Letters: T IoU thresholds, R recall points, C classes, 4 areas (AREAS), 3 limits (MAX_DETS).
     Returns precision [T,R,C,4,3] and the largest recall [T,C,4,3].
     """
@@ -89,7 +90,7 @@ def precision_and_recall(
         "bbox",
         print_function=_say_nothing,
     )
-    evaluator.params.maxDets = list(MAX_DETS)
+    evaluator.params.maxDets = [*MAX_DETS[:-1], most]
     evaluator.evaluate()
     evaluator.accumulate()
     precision, recall = evaluator.eval["precision"], evaluator.eval["recall"]

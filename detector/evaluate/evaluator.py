@@ -211,6 +211,8 @@ def _collect(
                 f"{records[index].path}: the image is augmented, so boxes cannot be mapped back "
                 "to the original; expected a loader of letterboxed images"
             )
+        if index in batch.lost:  # it counts neither way
+            continue
         collector.add(index, records[index], detections.to_original(letterbox, size))
 
 

@@ -71,7 +71,9 @@ class Metrics:
     _large by area in original pixels (below 32^2, up to 96^2, above).  ar_1, ar_10, ar_100: average
     recall with at most 1, 10, 100 detections per image and class.  precision, recall, f1: averages
     over classes at ``best_conf``.  confusion: [C+1,C+1] int64, row = true class, column =
-    predicted, last = background.  num_boxes: true boxes without crowds.
+    predicted, last = background.  num_boxes: true boxes without crowds.  crowded: images with more
+    than 100 boxes of a class.  map_all: AP that counts all detections and not only the best 100 per
+    image and class, as COCO's does; the same as map where no image is crowded.
     """
 
     map: float
@@ -92,6 +94,8 @@ class Metrics:
     per_class: list[ClassMetrics]
     curves: Curves
     confusion: np.ndarray
+    map_all: float
+    crowded: int
 
     @property
     def class_names(self) -> list[str]:
@@ -161,6 +165,11 @@ class DetectionCollector:
         num_classes = len(self.class_names)
         ground_truth, results = self.coco_ground_truth(), self.coco_results()
         precision, recall = precision_and_recall(ground_truth, results)
+        crowded, numbers = _crowded(truth), _coco_numbers(precision, recall)
+        map_all = numbers["map"]
+        if crowded:
+            every, _ = precision_and_recall(ground_truth, self.coco_results(), most=_most(found))
+            map_all = _mean(every[..., 0, -1])
         owners = match(found, truth, CURVE_IOU)
         by_conf = confidence_curves(found, truth, owners, num_classes)
         place = best_place(by_conf[2])
@@ -168,7 +177,7 @@ class DetectionCollector:
         at_best = [curve[:, place or 0] for curve in by_conf]
         usable = found.select(found.scores >= np.float32(conf))
         return Metrics(
-            **_coco_numbers(precision, recall),
+            **numbers,
             precision=_mean(at_best[0]),
             recall=_mean(at_best[1]),
             f1=_mean(at_best[2]),
@@ -178,6 +187,8 @@ class DetectionCollector:
             per_class=_per_class(self.class_names, truth, at_best, precision[..., 0, -1]),
             curves=Curves(RECALLS, precision[0, :, :, 0, -1].T, CONFIDENCES, *by_conf),
             confusion=confusion_matrix(usable, truth, num_classes, CONFUSION_IOU),
+            map_all=map_all,
+            crowded=crowded,
         )
 
     def found(self) -> Iterator[tuple[tuple[int, int], BoxTable]]:
@@ -198,6 +209,19 @@ class DetectionCollector:
         image_ids: to be written for the images, in the order they were added; None: their own.
         """
         return coco_results(join_tables(self._found), image_ids or self._ids)
+
+
+def _crowded(truth: BoxTable) -> int:
+    """Images with more true boxes of one class than COCO's AP counts detections."""
+    pairs = np.stack((truth.images, truth.labels))[:, ~truth.crowd]
+    places, counts = np.unique(pairs, axis=1, return_counts=True)
+    return len(np.unique(places[0][counts > MAX_DETS[-1]]))
+
+
+def _most(found: BoxTable) -> int:
+    """The most detections of a class in an image."""
+    counts = np.unique(np.stack((found.images, found.labels)), axis=1, return_counts=True)[1]
+    return max(int(counts.max(initial=0)), MAX_DETS[-1])
 
 
 def _coco_numbers(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

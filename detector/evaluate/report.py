@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...files.counted import counted
 from ..run.log import Log
 from . import pictures, plots
 from .evaluator import Evaluation
@@ -24,6 +25,12 @@ def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
         for row in rows
     ]
     log.table(title, columns, texts)
+    if metrics.crowded:
+        log.warn(
+            f"{counted(metrics.crowded, 'image')} with more than 100 boxes of a class: AP is "
+            "COCO's and counts the best 100 detections per image and class; AP of all detections "
+            f"(map_all) is {metrics.map_all:.3f}"
+        )
     speed = ", ".join(f"{name} {ms:.1f}" for name, ms in evaluation.speed.items())
     log.info(f"ms per image: {speed}")
 

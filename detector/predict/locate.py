@@ -10,11 +10,13 @@ import difflib
 import glob
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
+from ...datasets.sets.kinds import kind_of
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
 from ...files.text import without_secrets
@@ -51,12 +53,19 @@ class Item:
         return without_secrets(self.address) if isinstance(self.address, str) else str(self.path)
 
 
-def locate(source: Any) -> list[Item]:
+def locate(source: Any, say: Callable[[str], None] | None = None) -> list[Item]:
     """Everything that ``source`` names, in order, at least one item.
+
+    say: is told which files of a folder, a pattern or several words are passed over.
 
     Raises SourceError if it does not exist, holds no image or is no source.
     """
-    items = _locate(source)
+    others: list[Path] = []
+    items = _locate(source, others)
+    if others and say is not None:
+        shown = ", ".join(path.name for path in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        say(f"passed over, no image or video that det reads: {shown}{more}; known are {KNOWN}")
     if not items:
         raise SourceError(f"source names nothing: {EXPECTED}")
     for index, item in enumerate(items):
@@ -65,38 +74,45 @@ def locate(source: Any) -> list[Item]:
     return items
 
 
-def _locate(source: Any) -> list[Item]:
+def _locate(source: Any, others: list[Path]) -> list[Item]:
+    """others: gets the files that are passed over."""
     if isinstance(source, str):
-        return _locate_text(source.strip())
+        return _locate_text(source.strip(), others)
     if isinstance(source, Path):
-        return _locate_path(_expand(str(source)))
+        return _locate_path(_expand(str(source)), others)
     if (images := images_in(source)) is not None:
         return [Item("array", image, Path()) for image in images]
     if isinstance(source, int) and not isinstance(source, bool) and source >= 0:
         return [Item("stream", source, Path(f"camera-{source}"))]
     if isinstance(source, list | tuple):
-        return [item for part in source for item in _locate(part)]
+        return [item for part in source for item in _locate(part, others)]
     shown = source if isinstance(source, int | float | None) else f"a {type(source).__name__}"
     raise SourceError(
         f"source is {shown}: {EXPECTED}, a NumPy array, a PIL image, a tensor, or a list of those"
     )
 
 
-def _locate_text(text: str) -> list[Item]:
+def _locate_text(text: str, others: list[Path]) -> list[Item]:
     path = _expand(text)
     is_number = text.isascii() and text.isdigit()
     if text and not is_number and _exists(path):
-        return _locate_path(path)
+        return _locate_path(path, others)
     if "," in text:
-        parts = (part.strip() for part in text.split(","))
-        return [item for part in parts if part for item in _locate_text(part)]
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        named = [part for part in parts if len(parts) == 1 or not _is_sidecar(_expand(part))]
+        if named:  # what a shell makes of folder/* may hold other files
+            others += [_expand(part) for part in parts if part not in named]
+            parts = named
+        return [item for part in parts for item in _locate_text(part, others)]
     if not text:
         return []
     if is_number:
-        return _locate(int(text))
+        return _locate(int(text), others)
     if "://" in text:
         return [_url_item(text)]
-    return _locate_glob(str(path)) if glob.has_magic(text) else _locate_path(path)
+    if glob.has_magic(text):
+        return _locate_glob(str(path), others)
+    return _locate_path(path, others)
 
 
 def _expand(text: str) -> Path:
@@ -111,11 +127,25 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _locate_path(path: Path) -> list[Item]:
+def _is_sidecar(path: Path) -> bool:
+    """Whether a path exists and is something else than a source: notes, labels, an empty folder."""
+    if not _exists(path):
+        return False
+    if path.is_dir():
+        return not any(_file_item(inside) for inside in path.iterdir())
+    if path.suffix.lower() in LIST_SUFFIXES:
+        try:
+            return kind_of(path) != "list"
+        except OSError:
+            return True
+    return _file_item(path) is None
+
+
+def _locate_path(path: Path, others: list[Path]) -> list[Item]:
     if not _exists(path):
         raise SourceError(_missing(path))
     if path.is_dir():
-        return _locate_folder(path)
+        return _locate_folder(path, others)
     if path.suffix.lower() in LIST_SUFFIXES:
         return _locate_list(path)
     item = _file_item(path)
@@ -144,13 +174,13 @@ def _file_item(path: Path) -> Item | None:
     return Item("video", path, path) if suffix in VIDEO_SUFFIXES else None
 
 
-def _locate_folder(folder: Path) -> list[Item]:
+def _locate_folder(folder: Path, others: list[Path]) -> list[Item]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise SourceError(f"{folder}: the folder cannot be read ({error.strerror})") from None
-    files = (path for path in entries if not path.name.startswith(".") and path.is_file())
-    items = [item for item in map(_file_item, files) if item]
+    files = [path for path in entries if not path.name.startswith(".") and path.is_file()]
+    items = _items_of(files, others)
     if not items:
         raise SourceError(
             f"{folder}: no image or video in this folder; known are {KNOWN} "
@@ -159,10 +189,16 @@ def _locate_folder(folder: Path) -> list[Item]:
     return items
 
 
-def _locate_glob(pattern: str) -> list[Item]:
+def _items_of(files: list[Path], others: list[Path]) -> list[Item]:
+    items = [_file_item(file) for file in files]
+    others += [file for file, item in zip(files, items, strict=True) if item is None]
+    return [item for item in items if item is not None]
+
+
+def _locate_glob(pattern: str, others: list[Path]) -> list[Item]:
     paths = map(Path, sorted(glob.glob(pattern, recursive=True)))
     files = [path for path in paths if path.is_file()]
-    items = [item for item in map(_file_item, files) if item]
+    items = _items_of(files, others)
     if not items:
         what = f"{counted(len(files), 'file')}, none an image or video; known are {KNOWN}"
         raise SourceError(

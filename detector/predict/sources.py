@@ -164,7 +164,7 @@ def open_source(
     warn = on_warning or _python_warning
     if isinstance(source, Iterator):
         return _one_by_one(source, vid_stride, warn, rgb, strict)
-    return Source(locate(source), vid_stride, warn, rgb, strict)
+    return Source(locate(source, warn), vid_stride, warn, rgb, strict)
 
 
 def _one_by_one(
@@ -173,7 +173,7 @@ def _one_by_one(
     """The frames of sources that come one after the other; images in memory are numbered."""
     for number, source in enumerate(sources):
         try:
-            for frame in Source(locate(source), stride, warn, rgb, strict):
+            for frame in Source(locate(source, warn), stride, warn, rgb, strict):
                 in_memory = frame.path.name == "array-0"
                 yield replace(frame, path=Path(f"array-{number}")) if in_memory else frame
         except SourceError as error:

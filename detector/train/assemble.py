@@ -310,6 +310,8 @@ def make_loaders(
                 local_ranks=local_ranks,
             )
         )
+    for loader in loaders:
+        loader.on_lost = log.warn
     return loaders[0], loaders[1]
 
 

@@ -60,6 +60,7 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
         "device": describe_device(run.device),
         "ranks": run.ranks.size,
         "data": describe_data(run),
+        "lost_images": sorted({*run.train_loader.lost.values(), *run.val_loader.lost.values()}),
         "metrics": dict(measured.metrics),
         "reasons": reasons(run, measured.metrics.get("map"), at.updates, at.rows)
         if measured.evaluation

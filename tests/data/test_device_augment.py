@@ -20,7 +20,6 @@ from yolodet.datasets.batches.device_draw import DevicePainter, choose_device, s
 from yolodet.datasets.batches.device_plan import Layout, plan_batch
 from yolodet.datasets.batches.loader import Loader
 from yolodet.datasets.images.cache import ImageCache
-from yolodet.datasets.images.image import ImageError
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.run.log import Log
@@ -230,12 +229,14 @@ def test_ranks_share_the_batches_of_one_device(folder: Path) -> None:
         assert torch.equal(batch.images, torch.cat([part[step].images for part in parts]))
 
 
-def test_unreadable_image_is_named_when_the_device_is_filled(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_skipped_when_the_device_is_filled(tmp_path: Path) -> None:
     records = make_records(tmp_path, 3)
     records[1].path.write_bytes(b"")
-    painter = DevicePainter(DetectionDataset(records, SIDE, augment=QUIET), CPU)
-    with pytest.raises(ImageError, match=r"1\.png"):
-        painter.fill()
+    data = DetectionDataset(records, SIDE, augment=QUIET)
+    DevicePainter(data, CPU).fill()
+    assert list(data.lost) == [1] and "1.png" in data.lost[1]
+    used = {tile.index for index in range(3) for tile in data.drawing((0, index, 0)).tiles}
+    assert used == {0, 2}
 
 
 def test_progress_counts_the_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

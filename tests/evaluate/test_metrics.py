@@ -43,6 +43,19 @@ def test_adversarial_data_scores_as_in_pycocotools(options):
     assert_coco(random_data(7, **options))
 
 
+def test_a_crowded_image_has_a_second_ap_of_all_detections():
+    """COCO's AP counts the 100 best detections: 300 perfect ones are a third of the truth."""
+    for count, crowded in ((100, 0), (300, 1)):
+        x, y = np.divmod(np.arange(count), 20)
+        boxes = np.stack((20.0 * x, 20.0 * y, 20.0 * x + 10, 20.0 * y + 10), 1)
+        collector = DetectionCollector(["a"])
+        found = detections(boxes.tolist(), np.linspace(0.5, 0.9, count).tolist(), [0] * count)
+        add(collector, 1, (400, 400), boxes, np.zeros(count, np.int64), found)
+        metrics = assert_coco(collector)
+        assert (metrics.crowded, metrics.map_all) == (crowded, 1.0)
+        assert metrics.map == pytest.approx(1.0 if not crowded else 34 / 101, abs=1e-6)
+
+
 def test_no_detections_and_no_truth_score_as_in_pycocotools():
     nothing, only_truth, only_found = (DetectionCollector(["a", "b"]) for _ in range(3))
     box = [[10.0, 10, 60, 60]]
