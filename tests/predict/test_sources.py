@@ -308,8 +308,8 @@ def test_what_is_no_image_among_images_is_passed_over_and_named(here):
     words = ",".join(str(path) for path in sorted((here / "pat").iterdir()))  # a shell's pat/*
     for source in ("pat", "pat/*", words):
         told: list[str] = []
-        opened = open_source(source, on_warning=told.append)
-        assert [item.path.name for item in opened.items] == ["a.jpg", "b.jpg"]
+        frames = list(open_source(source, on_warning=told.append))
+        assert [Path(frame.path).name for frame in frames] == ["a.jpg", "b.jpg"]
         assert len(told) == 1
         assert all(name in told[0] for name in ("c.jfif", "d.HEIC", "e.avif", "notes.json"))
 
