@@ -28,6 +28,8 @@ VIDEO_SUFFIXES = (
 PLAYLIST_SUFFIXES = (".m3u8", ".mjpeg", ".mjpg", ".sdp")
 STREAM_SCHEMES = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "tcp", "udp")
 LIST_SUFFIXES = (".txt", ".csv", ".streams")
+NO_LISTS = ("yolo", "dota", "csv", "table", "empty", "utf16", "binary")
+"""Kinds of text files that are no list of sources."""
 KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
 EXPECTED = (
     "expected an image, folder, glob pattern, list file (.txt, .csv, .streams), video, camera "
@@ -135,7 +137,7 @@ def _is_sidecar(path: Path) -> bool:
         return not any(_file_item(inside) for inside in path.iterdir())
     if path.suffix.lower() in LIST_SUFFIXES:
         try:
-            return kind_of(path) != "list"
+            return kind_of(path) in NO_LISTS
         except OSError:
             return True
     return _file_item(path) is None
