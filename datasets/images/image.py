@@ -11,6 +11,7 @@ Not supported: animations (the first frame is used), formats that OpenCV was bui
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -61,6 +62,26 @@ def read_image(path: Path, *, listen: bool = False) -> np.ndarray:
         image = _decode(path, data, flags)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return orient(image, header.orientation) if header else image
+
+
+def read_usable(paths: Iterable[Path], say: Callable[[str], None]) -> Iterator[np.ndarray]:
+    """The images that can be read whole, as by ``read_image``; the others are named to ``say``.
+
+    Raises ImageError where there is none.
+    """
+    last: ImageError | None = None
+    count = 0
+    for path in paths:
+        try:
+            image = read_image(path, listen=True)
+        except ImageError as error:
+            say(f"skipped: {error}")
+            last = error
+            continue
+        count += 1
+        yield image
+    if not count and last is not None:
+        raise last
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -124,7 +124,7 @@ class Source:
 
     def _frames(self, item: Item) -> Iterator[Frame]:
         if item.kind == "image":
-            yield Frame(read_image(item.address), item.path)
+            yield Frame(read_image(item.address, listen=True), item.path)
         elif item.kind == "array":
             yield Frame(to_rgb(item.address, self._rgb), item.path)
         elif item.kind == "url" and (image := _download(item)) is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ....datasets.images.image import read_image
+from ....datasets.images.image import read_usable
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ....files.counted import counted
@@ -63,7 +63,7 @@ def calibration_images(
             "rare objects may be missed"
         )
     drawn = np.random.default_rng(config.seed).permutation(len(records))[:count]
-    return letterboxed((read_image(records[i].path) for i in drawn), size, align).numpy()
+    return letterboxed(read_usable((records[i].path for i in drawn), log.warn), size, align).numpy()
 
 
 class Batches(Sequence[np.ndarray]):

@@ -16,7 +16,7 @@ import torch
 from ....datasets.batches.dataset import DetectionDataset
 from ....datasets.batches.loader import Loader
 from ....datasets.drawn.shapes import draw_scene
-from ....datasets.images.image import letterbox, read_image
+from ....datasets.images.image import letterbox, read_usable
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ....files.counted import counted
@@ -118,7 +118,8 @@ def examiner_for(
     records = truth.records
     if records:
         step = max(1, len(records) // LOOKED_AT)
-        pictures = [read_image(record.path) for record in records[::step][:LOOKED_AT]]
+        paths = [record.path for record in records[::step][:LOOKED_AT]]
+        pictures = list(read_usable(paths, log.warn))
     else:
         pictures = [draw_scene(0, index, max(64, *size))[0] for index in range(SCENES)]
     images = [letterboxed(pictures, size, model.letterbox)]
