@@ -40,10 +40,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COLUMNS = ("class", "cx", "cy", "w", "h")
 
 SUSPICIOUS = {"label-columns", "label-encoding", "label-number", "label-coordinates",
-              "label-clipped", "label-class-integer", "label-zero-area"}  # fmt: skip
+              "label-class-integer"}  # fmt: skip
 """Findings from which a mistake that all files share may follow."""
-FLAWED_SHARE = 0.2
-"""Share of the label files with such findings from which all are looked at together."""
+WRONG_SHARE, CUT_SHARE = 0.9, 0.2
+"""Share of the label files with such findings, or with boxes over the border, from which all are
+looked at together."""
 MOST_FILES = 300
 
 MOST_BYTES = 16 * 2**20
@@ -109,8 +110,11 @@ class YoloReader(Reader):
         found = None
         if ranged and 0 not in labels:
             found = find_shifted_ids(_sample(ranged), self.dataset.num_classes)
-        suspects = [Path(s) for s, ids in flawed.items() if ids & SUSPICIOUS]
-        if found is None and len(suspects) >= FLAWED_SHARE * count:
+        wrong = [Path(s) for s, ids in flawed.items() if ids & SUSPICIOUS]
+        cut = [Path(s) for s, ids in flawed.items() if "label-clipped" in ids]
+        suspects = wrong if len(wrong) >= WRONG_SHARE * count else cut
+        enough = suspects is wrong or len(cut) >= CUT_SHARE * count
+        if found is None and suspects and enough:
             found = find_mistake(_sample(suspects), self.dataset.class_names)
         first = (ranged or suspects or [self.dataset.yaml])[0]
         return Finding(found.id, "error", first, 0, found.message) if found else None

@@ -8,14 +8,15 @@ from ..sets.dataset import Dataset
 from ..sets.description import read_description
 from ..sets.hold_out import part_of
 from ..sets.locate import find_yaml, locate
-from ..sets.source import DataSource
+from ..sets.source import DataSource, as_source
 
 
-def count_images(source: DataSource, split: str) -> int | None:
+def count_images(data: str | DataSource, split: str) -> int | None:
     """Images in a split of a data set; None if they would have to be downloaded.
 
     Nothing is written or downloaded.  Raises DatasetError.
     """
+    source = as_source(data)
     found = open_by_content(source, _ignore)
     if found is not None:
         return _count(found, split)

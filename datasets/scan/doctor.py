@@ -264,7 +264,7 @@ def _dark(scan: Scan) -> list[Finding]:
                 f"a 16-bit image with values up to {top}: in 8 bits it is nearly black (values are "
                 f"divided by 256); save it with values up to 65535, or as 8 bits"
             )
-            findings.append(Finding("image-dark-16-bit", "warning", path, 0, message))
+            findings.append(Finding("image-dark", "warning", path, 0, message))
     return findings
 
 
@@ -288,8 +288,9 @@ def _small_boxes(dataset: Dataset, scan: Scan, image_size: int) -> list[Finding]
         f"{scan.split}: {small} of {len(every)} boxes are less than {SMALL_PIXELS:g} pixels wide "
         f"or high at imgsz={image_size}, too small to be found{fix}"
     )
-    severity = "warning" if small >= SMALL_SHARE * len(every) else "info"
-    return [Finding("box-small", severity, dataset.yaml, 0, message)]
+    if small >= SMALL_SHARE * len(every):
+        return [Finding("box-small", "warning", dataset.yaml, 0, message)]
+    return [Finding("box-small-few", "info", dataset.yaml, 0, message)]
 
 
 def _tiny_boxes(records: Sequence[Record]) -> list[Finding]:

@@ -38,7 +38,8 @@ class Option:
     @property
     def is_switch(self) -> bool:
         """Whether ``--name`` alone and ``--no-name`` are understood."""
-        return self.kinds == (bool,) or {True, False} <= set(self.choices)
+        typed = self.kinds == (bool,) or {True, False} <= set(self.choices)
+        return typed or self.default is True
 
     @property
     def expected(self) -> str:

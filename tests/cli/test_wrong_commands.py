@@ -81,7 +81,7 @@ WRONG = [
     ("train cfg=lost.yaml", "cfg=lost.yaml describes a data set: write data=lost.yaml"),
     ("train data=nope.yaml", "nope.yaml does not exist"),
     ("train data=coco9.yaml", "did you mean coco8.yaml?"),
-    ("train data=image.jpg", "its name must end in .yaml"),
+    ("train data=image.jpg", "name the data set's folder or YAML"),
     ("train data=lost.yaml", "was not found; looked for"),
     ("train data=lost", "was not found; looked for"),
     ("train data=empty", "write data.yaml there, with the lines train: images/train, val: images"),

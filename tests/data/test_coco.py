@@ -284,6 +284,7 @@ EXPECTED = {
 OF_THE_DOCTOR = {
     "split-missing", "split-empty", "class-without-box", "class-imbalance", "box-tiny",
     "image-leak", "image-copy", "box-small",
+    "box-small-few",
 }  # fmt: skip
 """Findings that the specimens' expectation does not count."""
 

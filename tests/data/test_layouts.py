@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS, NAMES, YAML, Place, coco, joined, shares
+from label_files import NAMES, coco, joined, shares
+from layouts import LAYOUTS, YAML, Place
 from yolodet.cli import main
 from yolodet.datasets.formats.reader import open_split
 from yolodet.datasets.scan.scan import WrongLayoutError, scan_split

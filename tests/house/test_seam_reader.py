@@ -201,7 +201,8 @@ def test_ap_with_its_crowds_and_areas_is_that_of_pycocotools(dataset: Dataset) -
         boxes = boxes.clip(0, SIZE[1::-1] * 2).astype(np.float32)
         found = detections(boxes, rng.random(len(boxes)), rng.integers(0, 2, len(boxes)))
         batch = SimpleNamespace(
-            indices=[index], original_sizes=[record.size], letterboxes=[Letterbox(1.0, 0.0, 0.0)]
+            indices=[index], original_sizes=[record.size], letterboxes=[Letterbox(1.0, 0.0, 0.0)],
+            lost={},
         )
         evaluator._collect(collector, batch, records, [found])
         columns = (found.boxes.double(), found.scores.double(), found.labels)

@@ -298,22 +298,6 @@ def test_vid_stride_below_one_is_refused(here):
         open_source(make_image(), vid_stride=0)
 
 
-def test_what_is_no_image_among_images_is_passed_over_and_named(here):
-    for name in ("a.jpg", "b.jpg"):
-        write_image(here / "pat" / name)
-    for name in ("c.jfif", "d.HEIC", "e.avif", "notes.json"):
-        (here / "pat" / name).write_bytes(b"x")
-    (here / "pat/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    (here / "pat/sub").mkdir()
-    words = ",".join(str(path) for path in sorted((here / "pat").iterdir()))  # a shell's pat/*
-    for source in ("pat", "pat/*", words):
-        told: list[str] = []
-        frames = list(open_source(source, on_warning=told.append))
-        assert [Path(frame.path).name for frame in frames] == ["a.jpg", "b.jpg"]
-        assert len(told) == 1
-        assert all(name in told[0] for name in ("c.jfif", "d.HEIC", "e.avif", "notes.json"))
-
-
 def test_a_digit_is_a_camera_even_beside_a_folder_of_that_name(here, monkeypatch):
     write_image(here / "0" / "a.png")
     assert names(open_source("./0")) == ["a.png"]
