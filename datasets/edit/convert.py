@@ -62,7 +62,10 @@ def convert(
     dropped as errors.  More than six parameters: each is a word of the command.
     Raises DatasetError.
     """
-    scans = {split: scan_split(dataset, split, on_progress=on_progress) for split in dataset.splits}
+    scans = {
+        split: scan_split(dataset, split, on_progress=on_progress, strict=not allow_errors)
+        for split in dataset.splits
+    }
     splits = {split: place_records(split, scan.records) for split, scan in scans.items()}
     findings = [finding for scan in scans.values() for finding in scan.findings]
     errors = [finding for finding in findings if finding.severity == "error"]

@@ -33,21 +33,23 @@ class Kind(NamedTuple):
     fix: str = ""
 
 
-_EXPORT = "det does not read it: export COCO JSON, Pascal VOC or YOLO from {}"
+_READ = (
+    "det reads it: write a YAML with the line format: {}, and its file or folder as train: and val:"
+)
 KINDS = {
     "coco": Kind("COCO JSON", "coco", True),
     "voc": Kind("Pascal VOC XML", "voc", True),
     "yolo": Kind("YOLO text", "yolo", True),
-    "labelme": Kind("labelme JSON", "", True, _EXPORT.format("labelme (labelme2coco)")),
-    "createml": Kind("CreateML JSON", "", True, _EXPORT.format("the tool that wrote it")),
-    "labelstudio": Kind("Label Studio JSON", "", True, _EXPORT.format("Label Studio")),
-    "via": Kind("VIA JSON", "", True, _EXPORT.format("VIA (Annotation, Export as COCO)")),
-    "vott": Kind("VoTT JSON", "", True, _EXPORT.format("VoTT (Pascal VOC)")),
-    "supervisely": Kind("Supervisely JSON", "", True, _EXPORT.format("Supervisely")),
-    "datumaro": Kind("Datumaro JSON", "", True, _EXPORT.format("Datumaro (-f coco_instances)")),
-    "cvat": Kind("CVAT XML", "", True, _EXPORT.format("CVAT (COCO 1.0)")),
-    "csv": Kind("a CSV table of boxes", "", True, _EXPORT.format("the tool that wrote it")),
-    "dota": Kind("DOTA text", "", True, _EXPORT.format("the tool that wrote it")),
+    "labelme": Kind("labelme JSON", "", True, _READ.format("labelme")),
+    "createml": Kind("CreateML JSON", "", True, _READ.format("createml")),
+    "labelstudio": Kind("Label Studio JSON", "", True, _READ.format("labelstudio")),
+    "via": Kind("VIA JSON", "", True, _READ.format("via")),
+    "vott": Kind("VoTT JSON", "", True, _READ.format("vott")),
+    "supervisely": Kind("Supervisely JSON", "", True, _READ.format("supervisely")),
+    "datumaro": Kind("Datumaro JSON", "", True, _READ.format("datumaro")),
+    "cvat": Kind("CVAT XML", "", True, _READ.format("cvat")),
+    "csv": Kind("a CSV table of boxes", "", True, _READ.format("csv")),
+    "dota": Kind("DOTA text", "", True, _READ.format("dota")),
     "coco-results": Kind(
         "a list of detections, as COCO results are", fix="annotations are needed: instances_*.json"
     ),

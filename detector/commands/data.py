@@ -118,7 +118,10 @@ def _stats(config: Any, log: Log) -> Outcome:
 
     dataset = _load(config.data, config, log)
     with log.progress("reading", 0) as update:
-        scans = [scan_split(dataset, split, on_progress=update) for split in dataset.splits]
+        scans = [
+            scan_split(dataset, split, on_progress=update, strict=False)
+            for split in dataset.splits
+        ]
     numbers = data_stats(scans, dataset.class_names, config.imgsz)
     records = [record for scan in scans for record in scan.records]
     plot_stats(records, dataset.class_names, config.imgsz, Path(config.out))

@@ -34,7 +34,8 @@ def write_pictures(
         raise DatasetError(f"cls: no class {cls!r}; there are {', '.join(dataset.class_names)}")
     wanted = None if cls is None else dataset.class_names.index(cls)
     chosen: list[tuple[str, Record]] = []
-    scans = [scan_split(dataset, name) for name in ([split] if split else dataset.splits)]
+    names = [split] if split else dataset.splits
+    scans = [scan_split(dataset, name, strict=False) for name in names]
     for scan in scans:
         found = None if finding is None else _named(scan, finding)
         for record in scan.records:

@@ -237,7 +237,7 @@ class Trainer:
 
     def _images(self) -> tuple[int, int]:
         """Images that an epoch trains on and validates."""
-        return len(self.run.train.records), len(self.run.val.records) * self.config.val
+        return len(self.run.train.records), len(self.run.val.records) * bool(self.config.val)
 
     def _use_epochs(self, epochs: int) -> None:
         """Make the run ``epochs`` long, on all ranks alike, and say so where that is new."""

@@ -243,15 +243,13 @@ LAYOUTS: dict[str, Layout] = {
         "labels are COCO JSON",
         "det train data=",
     ),
-    "labelme-beside": Layout(
-        beside(labelme, ".json"), "labels are labelme JSON", "export COCO JSON"
-    ),
-    "labelme-folder": Layout(_labelme_folder, "holds labelme JSON", "export COCO JSON"),
-    "csv": Layout(one_file("annotations.csv", csv), "labels are a CSV table", "export COCO JSON"),
+    "labelme-beside": Layout(beside(labelme, ".json"), "labels are labelme JSON", "line format: "),
+    "labelme-folder": Layout(_labelme_folder, "holds labelme JSON", "line format: "),
+    "csv": Layout(one_file("annotations.csv", csv), "labels are a CSV table", "line format: "),
     "createml": Layout(
         one_file("images/train/_annotations.createml.json", createml),
         "labels are CreateML JSON",
-        "export COCO JSON",
+        "line format: ",
     ),
     "darknet": Layout(_darknet, "obj.data of darknet", "write a YAML"),
     "results": Layout(_results, "a list of detections", "instances_"),
