@@ -43,7 +43,8 @@ def misplaced(
     if best is None:
         return _other_names(dataset, survey, pairs)
     for_all = best.suffix in (".json", ".csv", ".xml") and len(best.names) <= 3
-    if dataset.format not in (best.kind, KINDS[best.kind].format) and (for_all or _matches(best, pairs)):
+    other = dataset.format not in (best.kind, KINDS[best.kind].format)
+    if other and (for_all or _matches(best, pairs)):
         return _other_format(dataset, best)
     if not _matches(best, pairs):
         return _other_names(dataset, survey, pairs)
