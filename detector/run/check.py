@@ -17,7 +17,7 @@ from ...datasets.sets.by_content import open_by_content
 from ...datasets.sets.dataset import no_split
 from ...datasets.sets.description import read_description
 from ...datasets.sets.locate import DatasetError, find_yaml, load_dataset
-from ...datasets.sets.source import DataSource
+from ...datasets.sets.source import DataSource, as_source
 from ..options.catalog import MODEL_COMMANDS
 from ..options.errors import UsageError
 from ..options.fields import options_of
@@ -63,10 +63,11 @@ def check_device(device: str, *, trains: bool) -> None:
         raise UsageError(f"device={device}: expected cpu, mps, cuda, or the number of a GPU (0, 1)")
 
 
-def check_data(source: DataSource, split: str = "val", *, online: bool = True) -> None:
+def check_data(data: str | DataSource, split: str = "val", *, online: bool = True) -> None:
     """Raise DatasetError where a data set cannot be found, its YAML is wrong or lacks ``split``, or
     where its files are not on disk and cannot be downloaded.  Nothing is downloaded or drawn here.
     online: whether the command may download."""
+    source = as_source(data)
     if open_by_content(source, _silent) is None:
         path = find_yaml(source.data)
         refuse_options_file(path, source.data)
