@@ -252,7 +252,7 @@ WRONG = [
     ("photo.png,missing.jpg", "no such source: missing.jpg"),
     ("empty", "empty: no image or video in this folder; known are .bmp .jpeg .jpg .png"),
     ("*.tif", "*.tif: matches nothing (looked from {here})"),
-    ("*.dat", "*.dat: matches 1 files, none an image or video"),
+    ("*.dat", "*.dat: matches 1 file, none an image or video"),
     ("thing.dat", "thing.dat: unknown type of file; known are .bmp"),
     ("blank.txt", "blank.txt: the list is empty; expected one image or video per line"),
     ("list.txt", "list.txt line 2: no such file: gone.png (looked in {here})"),
