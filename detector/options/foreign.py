@@ -213,7 +213,7 @@ def _own(name: str, known: Any, value: Any) -> Any:
             f"opset={value}: det writes ONNX from operator set 18 on; leave it out (OpenCV 5 and "
             "ONNX Runtime from 1.14 on read it)"
         )
-    if name == "batch" and isinstance(known, float | int) and (known < 1 or known != int(known)):
+    if name == "batch" and isinstance(known, float | int) and (known < 0 or known % 1):
         raise UsageError(
             f"batch={value}: det does not choose the batch by the memory of the device: name a "
             "number of images, e.g. batch=16"
