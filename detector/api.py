@@ -239,9 +239,9 @@ class YOLO:
         with settings_kept():
             told = [*observers, *([CallbackObserver(self._callbacks)] if self._callbacks else [])]
             results = train(config, given, log, observers=told, evaluator=evaluator)
-        if results["best"] is not None:
-            self._words, self._warning, self._state = {}, "", None
-            self._open_file(results["best"])
+            if results["best"] is not None:
+                self._words, self._warning, self._state = {}, "", None
+                self._open_file(results["best"])
         return MeasuredResults(results)
 
     def val(self, **words: Any) -> MeasuredResults:

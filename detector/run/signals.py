@@ -25,6 +25,10 @@ class Interrupted(DetError):
         super().__init__(message)
         self.exit_code = 128 + signum
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int, str]]:
+        """For other processes."""
+        return Interrupted, (self.exit_code - 128, str(self))
+
 
 class StopRequest:
     """``signum`` is set once a signal has arrived."""

@@ -66,7 +66,7 @@ def test_gpus_that_are_not_there_are_refused_before_processes_are_started(
     assert "this machine has" in refused(capsys, *words)
 
 
-@pytest.mark.parametrize("stages", ["foo", "model.0", "0,backbone.nothing"])
+@pytest.mark.parametrize("stages", ["foo", "model.foo", "backbone.nothing"])
 def test_a_stage_that_does_not_exist_is_refused_with_those_there_are(
     stages: str, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], tiny_models: None,

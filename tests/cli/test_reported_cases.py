@@ -89,6 +89,7 @@ def test_case12_what_the_caller_had_set_is_there_again(tmp_path: Path, det) -> N
 
     cv2.setNumThreads(2)
     torch.manual_seed(123)
+    torch.use_deterministic_algorithms(False)
     model = YOLO("yolo26n", verbose=False)
     model.train(data="tiny", imgsz=64, epochs=1, batch=4, amp=False, plots=False, val=False)
     found = torch.are_deterministic_algorithms_enabled(), torch.initial_seed(), cv2.getNumThreads()
@@ -102,11 +103,11 @@ def test_case13_an_object_can_be_copied_and_pickled() -> None:
     assert copy.deepcopy(YOLO("yolo26n")).name == pickle.loads(pickle.dumps(YOLO("yolo26n"))).name
 
 
-@pytest.mark.parametrize("stages", ["foo", "model.0"])
+@pytest.mark.parametrize("stages", ["foo", "99"])
 def test_case14_an_unknown_stage_is_refused(stages: str, tmp_path: Path, det) -> None:
     copy("case14", tmp_path)
     code, said = det("train", "data=tiny", *BRIEF, f"freeze={stages}")
-    assert code == 2 and "backbone.stem" in said and "bug in det" not in said
+    assert code == 2 and f"freeze={stages}: " in said and "bug in det" not in said
 
 
 @pytest.mark.filterwarnings("error")
