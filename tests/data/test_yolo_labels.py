@@ -31,7 +31,7 @@ def read(
 
 BAD_ROWS = [
     ("1 0.5 0.5 0.25", "label-columns", "4 columns, expected 5 (class cx cy w h) or a class"),
-    ("1", "label-columns", "1 columns, expected 5"),
+    ("1", "label-columns", "1 column, expected 5"),
     ("1 .1 .1 .2 .2 .3 1.101", "label-coordinates", "y is 1.101, expected a share of the image"),
     ("1 .1 .1 .2 .2 .3 .3 .4", "label-columns", "8 columns, expected 5"),
     ("cat 0.5 0.5 0.25 0.5", "label-number", "'cat' is not a number"),

@@ -231,7 +231,7 @@ def test_where_no_image_has_a_box_boxes_are_compared_and_ap_is_not(
     assert content["result"]["exports"][0]["parity"]["ap"] is None
     finding, *_, none = content["warnings"]
     assert finding.startswith("val: 1 x ") and "1.txt:1" in finding, "as det val says it"
-    assert f"none of the 2 images of split=val of data={data} has a box" in none
+    assert f"none of 2 images of split=val of data={data} has a box" in none
     assert "fraction=" in none and "split=" in none
 
 
@@ -240,7 +240,7 @@ def test_int8_without_a_box_to_judge_by_is_refused(run: Path, data: Path, capsys
     without_boxes(data, 0, 2, 4)
     line = refused(capsys, f"data={data}", "fraction=0.5", "int8=True")
     assert line == (
-        f"int8=True is judged by its AP, but none of the 3 images of split=val of data={data} has "
+        f"int8=True is judged by its AP, but none of 3 images of split=val of data={data} has "
         "a box: use a larger fraction=, or another split="
     )
     assert [path.name for path in run.iterdir()] == ["best.safetensors"]

@@ -346,9 +346,9 @@ def server(here, monkeypatch):
 def test_an_image_at_an_address_is_downloaded_and_decoded(here, server):
     image = write_image(here / "a b.png")
     (here / "shot.cgi").write_bytes((here / "a b.png").read_bytes())
-    for address in (f"{server}/a%20b.png?token=secret", f"{server}/a b.png"):
-        (frame,) = open_source(address)
-        assert np.array_equal(frame.image, image) and frame.path.name in ("a_20b.png", "a_b.png")
+    for address, name in (("a%20b.png?token=secret", "a_20b.png"), ("a b.png", "a_b.png")):
+        (frame,) = open_source(f"{server}/{address}")
+        assert np.array_equal(frame.image, image) and frame.path.name == name
     (frame,) = open_source(f"{server}/shot.cgi")  # no image suffix: the server answers it is one
     assert np.array_equal(frame.image, image)
 
