@@ -96,7 +96,7 @@ def test_ranks_that_do_not_end_by_themselves_are_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yolodet.detector.run.launch.GRACE_SECONDS", 0.2)
-    assert launch(as_rank(tmp_path, "time.sleep(600 * (1 - rank)); sys.exit(3)"), 2) == 3
+    assert launch(as_rank(tmp_path, "time.sleep(120 * (1 - rank)); sys.exit(3)"), 2) == 3
 
 
 def test_a_rank_that_is_killed_is_named(tmp_path: Path) -> None:
@@ -119,6 +119,6 @@ def test_a_signal_is_passed_on_to_all(tmp_path: Path) -> None:
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    assert launch(as_rank(tmp_path, "time.sleep(600)"), 2) == 143
+    assert launch(as_rank(tmp_path, "time.sleep(120)"), 2) == 143
     stopper.join()
     assert signal.getsignal(signal.SIGTERM) is before
