@@ -247,7 +247,9 @@ def test_nothing_is_read_again_until_the_json_or_an_image_changes(
     first = scanned(file)
     opened: list[str] = []
     loads = json.loads
-    monkeypatch.setattr(json, "loads", lambda text: opened.append(str(text)) or loads(text))
+    monkeypatch.setattr(
+        json, "loads", lambda text, **how: opened.append(str(text)) or loads(text, **how)
+    )
     again = scanned(file)
     assert reads == ["a.jpg", "b.jpg"] and not [text for text in opened if "file_name" in text]
     for old, new in zip(first.records, again.records, strict=True):
