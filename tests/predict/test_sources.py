@@ -261,7 +261,7 @@ WRONG = [
     ("ftp://host/a.jpg", "ftp://host: cannot be opened; known are http://, https://, rtmp://"),
     ("http:///a.jpg", "http://: cannot be opened"),
     ("http://[bad/a.jpg", "source is not a valid URL"),
-    ("a\0b.jpg", "no such source: a\0b.jpg"),
+    ("a\0b.jpg", "no such source: a\\x00b.jpg"),
     ("x" * 5000, "no such source: xxx"),
     (-1, "source is -1: expected an image"),
     (None, "source is None: expected an image"),

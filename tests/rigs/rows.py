@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def _own(fixtures: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch)
     """The fixtures, with those of one row in the place of what a row would leave to the next."""
     own = dict(fixtures)
     before = Path(os.environ["DET_CACHE"])
-    cache = before / f"row{number}"
-    cache.mkdir(parents=True)
+    before.mkdir(parents=True, exist_ok=True)
+    cache = Path(tempfile.mkdtemp(prefix="row", dir=before))
     monkeypatch.setenv("DET_CACHE", str(cache))
     for name, value in fixtures.items():
         if name in ("tmp_path", "place"):
