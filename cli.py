@@ -3,7 +3,7 @@
 What was typed becomes a command and words (``detector/options/argv.py``), the words become a
 checked config (``parse.py``), and the command's file in ``detector/commands`` runs it.
 Results go to stdout, everything else to stderr; an error is one line.  Exit codes: 0 success, 1 a
-failed run, 2 a command that cannot be run as given, 130 Ctrl-C, 143 SIGTERM.
+failed run, 2 a command that cannot be run as given, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _start_ranks(
 
     for gpu in gpus:  # one error now instead of one per process
         pick_device(gpu)
-    return launch([sys.executable, "-m", f"{__package__}.cli", *arguments], len(gpus))
+    return launch([sys.executable, "-m", str(__package__), *arguments], len(gpus))
 
 
 def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> int:

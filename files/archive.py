@@ -10,12 +10,12 @@ import lzma
 import os
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .download import CHUNK_BYTES, DownloadError
+from .staging import staging
 
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 """What zipfile raises for a damaged, encrypted or exotic archive (besides OSError)."""
@@ -33,23 +33,19 @@ def extract_zip(
     """
     if folder.exists():
         raise DownloadError(f"{folder} exists: an archive is unpacked into a new folder only")
-    scratch: Path | None = None
     try:
         with zipfile.ZipFile(archive) as source:
             members = _checked_members(source, limit_bytes, limit_files)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-            for member in members:
-                _write_member(source, member, scratch)
-        scratch.chmod(0o755)  # mkdtemp makes it private; a data set is like any other folder
-        os.replace(scratch, folder)
+            with staging(folder) as hidden:
+                scratch = hidden / "content"
+                scratch.mkdir()
+                for member in members:
+                    _write_member(source, member, scratch)
+                os.replace(scratch, folder)
     except DownloadError as error:
         raise DownloadError(f"{archive.name} is refused: {error}") from None
     except (OSError, *BROKEN_ZIP) as error:
         raise DownloadError(f"could not unpack {archive.name}: {error}") from error
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

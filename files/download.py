@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from .deadline import Deadline
 from .errors import DetError
 
 if sys.platform != "win32":
@@ -36,6 +38,10 @@ Progress = Callable[[int, int], None]
 CHUNK_BYTES = 1 << 18
 LIMIT_BYTES = 2 << 30
 """Larger than every published detector."""
+HEADER_SECONDS = 60.0
+"""For a connection, its redirects and the headers of the answer."""
+SLOW_SECONDS, SLOW_BYTES = 60.0, 60 << 10
+"""A server that sends less than SLOW_BYTES in SLOW_SECONDS is given up."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -151,8 +157,17 @@ class _Transfer:
         if tag and start:
             headers |= {"Range": f"bytes={start}-", "If-Range": tag}
         request = urllib.request.Request(self.url, headers=headers)
-        opener = urllib.request.build_opener(_CheckedRedirects)
-        return opener.open(request, timeout=self.timeout)
+        limit = Deadline(HEADER_SECONDS, _CheckedRedirects)
+        try:
+            with limit:  # only until the answer begins: a large file may take hours
+                answer = limit.opener.open(request, timeout=self.timeout)
+        except (OSError, http.client.HTTPException) as error:
+            if limit.expired:
+                raise TimeoutError from error
+            raise
+        if limit.expired:
+            raise TimeoutError
+        return answer
 
     def _receive(self, answer: Any, start: int) -> None:
         """Append the answer from byte ``start`` on."""
@@ -174,8 +189,17 @@ class _Transfer:
             )
 
     def _copy(self, answer: Any, sink: IO[bytes], done: int, total: int) -> int:
+        since, before = time.monotonic(), done
         while chunk := answer.read1(CHUNK_BYTES):
             done += len(chunk)
+            waited = time.monotonic() - since
+            if waited > SLOW_SECONDS and done - before < SLOW_BYTES:
+                raise DownloadError(
+                    f"could not download {self.url}: only {done - before:,} bytes came in "
+                    f"{waited:.0f} s; what has arrived is kept, run the command again"
+                )
+            if waited > SLOW_SECONDS:
+                since, before = time.monotonic(), done
             self._check_limit(done)
             sink.write(chunk)
             if self.on_progress is not None:

@@ -1,4 +1,4 @@
-"""Cores and memory that this process may use, by affinity, control group and kernel.
+"""Cores, memory (by affinity, control group and kernel) and open files that this process may use.
 
 A container's limits live in control groups (v2, or v1 on older systems), which ``os.cpu_count`` and
 ``/proc/meminfo`` know nothing of.  A limit that cannot be read counts as none.
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+_NO_LIMIT = 1 << 20
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 _MEMINFO = Path("/proc/meminfo")
@@ -42,6 +43,21 @@ def available_memory(
         if limit is not None and used is not None:
             available = min(available, max(0, limit - used + _reclaimable(folder)))
     return available
+
+
+def spare_files() -> int:
+    """How many files this process may still open (``ulimit -n``)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _NO_LIMIT
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return _NO_LIMIT
+    try:
+        return limit - len(os.listdir("/dev/fd"))
+    except OSError:  # not one more
+        return 0
 
 
 def _folders(groups: Path, own_group: Path, controller: str) -> Iterator[Path]:

@@ -8,8 +8,10 @@ made it.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import sys
 import tempfile
 import time
 import weakref
@@ -18,7 +20,12 @@ from typing import Any
 
 import numpy as np
 
-_STALE = 86400.0  # seconds after which an unfinished file without writes is removed
+if sys.platform != "win32":
+    import fcntl
+
+PART = ".part"
+"""Ending of the name of an unfinished file."""
+_STALE = 86400.0  # seconds after which one without writes is removed, where no lock tells
 
 
 class SharedFile:
@@ -46,9 +53,10 @@ class SharedFile:
 
     def _make_part(self, path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        descriptor, name = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+        remove_abandoned(path.parent, path.suffix)
+        descriptor, name = tempfile.mkstemp(PART, f"{path.name}.", path.parent)
         self._part = Path(name)
+        _lock(descriptor)
         weakref.finalize(self, _remove, self._part, os.getpid())
         # Reserve the room now: running out of it later would kill the process with a bus error.
         if hasattr(os, "posix_fallocate"):
@@ -102,11 +110,27 @@ def _remove(part: Path, owner: int) -> None:
         part.unlink(missing_ok=True)
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove what a killed process left.  A live part would only lose its final name."""
-    for part in path.parent.glob(f"{path.name}.*.part"):
+def remove_abandoned(folder: Path, suffix: str) -> None:
+    """Remove the unfinished files for names that end with ``suffix`` whose processes have ended:
+    they are locked as long as a process has them mapped."""
+    for part in folder.glob(f"*{suffix}.*{PART}"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(part, os.O_RDWR)
+            try:
+                if _lock(descriptor):
+                    part.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until the last process closes it; False where another one holds the lock.
+    Windows refuses to remove a file that is open."""
+    if sys.platform != "win32":
         try:
-            if time.time() - part.stat().st_mtime > _STALE:
-                part.unlink()
-        except FileNotFoundError:
-            continue
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return time.time() - os.fstat(descriptor).st_mtime > _STALE
+    return True

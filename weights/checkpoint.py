@@ -6,7 +6,7 @@ The format is described in docs/checkpoint.md:
   tensor, without torch and without executing anything.  The header holds a sha256 of the tensor
   bytes.
 - ``last.pt``: everything that a run needs to continue as if it had never stopped.  Only tensors and
-  plain data, so torch loads it with ``weights_only=True``; the zip's checksums are verified first.
+  plain data, so nothing of it is executed; the zip's checksums are verified first.
 
 Both are written to a temporary file in the same folder, flushed to disk and renamed.  So a complete
 file exists at any time: the old one or the new one.
@@ -24,9 +24,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from ..files.atomic import Remembering, write_atomically
+from ..files.atomic import write_atomically
 from ..files.counted import counted
 from ..files.errors import DetError
 from .architecture import MAX_CLASSES, Architecture, ArchitectureError
@@ -41,6 +41,8 @@ MAX_SIDE = 16_384
 """Pixels of an input."""
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 """That a checkpoint may have been validated in."""
+MAX_VALUES = 2_000_000
+"""In a training state: options, positions and rows, a few per tensor and epoch."""
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError),
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -213,17 +215,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     _check_plain(state, torch.Tensor, "state")
-
-    def write(file: IO[bytes]) -> None:
-        sink = Remembering(file)
-        try:
-            torch.save({"schema": SCHEMA, **state}, sink)  # type: ignore[arg-type]
-        except RuntimeError:  # a full disk is "unexpected pos" to torch
-            if sink.error is not None:
-                raise sink.error from None
-            raise
-
-    write_atomically(path, write)
+    write_atomically(path, lambda file: torch.save({"schema": SCHEMA, **state}, file))
 
 
 def _check_plain(value: Any, tensor: type, where: str) -> None:
@@ -240,10 +232,12 @@ def _check_plain(value: Any, tensor: type, where: str) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a training state written by save_state; no code in the file is executed.
+    """Read a training state written by save_state; no code in the file is executed, and it cannot
+    ask for more memory than it is long (torch's own reader lets it ask for any).
 
     Raises CheckpointError."""
-    import torch
+    from .importers.errors import ImportFailed
+    from .importers.unpickle import read_checkpoint
 
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
@@ -253,22 +247,44 @@ def load_state(path: Path) -> dict[str, Any]:
             broken = archive.testzip()
         if broken is not None:
             raise CheckpointError(f"{path} is damaged at {broken}: use an older copy")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
+        _refuse_alien(path, state)
     except (CheckpointError, PermissionError):
         raise
-    except DAMAGE as error:
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().split("\n")[0]
+    except (ImportFailed, MemoryError, RecursionError, *DAMAGE) as error:
+        plain = str(error).removeprefix(f"{path} ").removeprefix("is refused: ")
+        reason = re.sub(r"\x1b\[[0-9;]*m", "", plain).strip().split("\n")[0]
         raise CheckpointError(
             f"{path} is damaged: not a whole training checkpoint ({reason}); use an older copy"
         ) from error
     schema = state.get("schema") if isinstance(state, dict) else None
-    if not isinstance(schema, int):
+    if type(schema) is not int:
         raise CheckpointError(f"{path} is not a training checkpoint of det")
     if schema > SCHEMA:
         raise CheckpointError(
             f"{path} has schema {schema}, this version reads up to {SCHEMA}: update yolodet"
         )
     return state
+
+
+def _refuse_alien(path: Path, state: Any) -> None:
+    """Raise CheckpointError for anything but tensors and plain data, and for more of it than fits
+    into a file without aliases: a list may hold itself, or the same list a million times."""
+    import torch
+
+    left, count = [state], 0
+    while left:
+        value = left.pop()
+        count += 1
+        if isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            left += value
+        elif type(value) not in PLAIN and not isinstance(value, torch.Tensor):
+            kind = type(value).__name__
+            raise CheckpointError(f"{path} is refused: it holds a {kind}, which det never writes")
+        if count + len(left) > MAX_VALUES:
+            raise CheckpointError(f"{path} is refused: it holds more than {MAX_VALUES:,} values")
 
 
 def is_state(path: Path) -> bool:

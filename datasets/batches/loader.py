@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from ...files.limits import usable_cores
+from ...files.limits import spare_files, usable_cores
 from ..nouns import Batch
 from .dataset import DetectionDataset, Key
 from .device_draw import DevicePainter
@@ -33,6 +33,8 @@ from .processes import AHEAD, BatchReader, Prepared, Processes, sample_indices, 
 
 _MOST_WORKERS = 16
 _MOST_PLANNERS = 4  # an image is planned in a tenth of the time that drawing it takes
+_FILES_OF_WORKER = 24  # pipes, and the tensors of the batches that it has prepared
+_FILES_FREE = 32  # for everything else: checkpoints, caches, libraries that are loaded late
 _PLANNED_BYTES = 2**16  # of an image, in the memory that processes share
 
 
@@ -90,8 +92,10 @@ class Loader:
         if workers is None:
             most = _MOST_WORKERS if painter is None else _MOST_PLANNERS
             workers = min(choose_workers(device_type, cores, len(shares)), most)
-        self.workers = min(workers, len(shares), room)
-        self.fewer_workers = _why_fewer(named, len(shares), room) if self.workers < named else ""
+        files = max(spare_files() - _FILES_FREE, 0) // _FILES_OF_WORKER
+        self.workers = min(workers, len(shares), room, files)
+        why = _why_fewer(named, len(shares), room, files)
+        self.fewer_workers = why if self.workers < named else ""
         self._device_type = device_type
         self._context = context
         self._pool_size = min(torch.get_num_threads(), share)  # `threads=` limits both
@@ -248,8 +252,10 @@ def choose_workers(device_type: str, cores: int, batches: int) -> int:
     return max(1, min(cores - 1, batches, _MOST_WORKERS))
 
 
-def _why_fewer(wanted: int, batches: int, room: int) -> str:
+def _why_fewer(wanted: int, batches: int, room: int, files: int) -> str:
     """Why fewer processes than ``wanted`` are used, for the log."""
+    if files < min(batches, room):
+        return f"workers={wanted}: {files} are used, more would open too many files (ulimit -n)"
     if room < batches:
         return f"workers={wanted}: {room} are used, batches of more do not fit the shared memory"
     return f"workers={wanted}: {batches} are used, as many as an epoch has batches"

@@ -1,6 +1,6 @@
 """Loader processes: each prepares whole batches ahead of time, in memory that processes share.
 
-Ctrl-C and a SIGTERM are for the trainer; its loader processes finish what it still needs.
+Ctrl-C, SIGTERM and SIGHUP are for the trainer; its loader processes finish what it still needs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .device_plan import Layout, PlannedBatch, plan_batch
 
 AHEAD = 2
 """Batches that each process prepares ahead."""
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}  # those that the trainer answers, not its workers
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # those that the trainer answers, not its workers
+_SIGNALS = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
 
 Prepared = Batch | PlannedBatch
 """What threads and processes prepare."""
@@ -113,12 +114,13 @@ def _start_worker(_: int) -> None:
     """One thread per process, because the processes are the parallelism; the trainer handles
     signals.
 
-    Ctrl-C and `kill` reach the whole process group, but the trainer still needs the batches of the
-    step that it finishes before it saves.  So the first SIGTERM is ignored; a second one, by which
-    Python ends a worker that hangs, ends it.
+    Ctrl-C, a closed terminal and `kill` reach the whole process group, but the trainer still needs
+    the batches of the step that it finishes before it saves.  So the first SIGTERM is ignored; a
+    second one, by which Python ends a worker that hangs, ends it.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _SIGNALS - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _ignore_once)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

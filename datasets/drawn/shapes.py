@@ -8,17 +8,15 @@ version of NumPy and OpenCV.  The scenes do not have the statistics of real phot
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ...files.atomic import naming
+from ...files.atomic import naming, write_bytes
 from ...files.errors import InputError
+from ...files.staging import staging
 from .decoys import DECOYS
 from .objects import KINDS, Kind
 from .scenery import develop, paint_background
@@ -125,10 +123,9 @@ def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int
     _check_numbers(seed, 0, size)
     _check_target(folder, counts)
     target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     done, total = 0, sum(counts.values())
-    with naming(folder), _removed(partial):
+    with naming(target), staging(target) as hidden:
+        partial = hidden / "set"
         for name, count in counts.items():
             first = _SPLITS.index(name) * SPLIT_STRIDE
             for kind in ("images", "labels"):
@@ -139,21 +136,12 @@ def write_shapes(folder: Path, *, train: int, val: int, test: int = 0, seed: int
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-        (partial / "data.yaml").write_text(_description(counts, seed, size, easy), encoding="utf-8")
+        about = _description(counts, seed, size, easy)
+        write_bytes(partial / "data.yaml", about.encode())
         if target.exists():
             target.rmdir()  # empty, as checked; Windows does not rename over it
         partial.rename(target)
     return folder / "data.yaml"
-
-
-@contextlib.contextmanager
-def _removed(folder: Path) -> Iterator[None]:
-    """Make a folder for the time of the context, unless it has been renamed there."""
-    folder.mkdir()
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_target(folder: Path, counts: dict[str, int]) -> None:

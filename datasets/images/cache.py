@@ -89,8 +89,7 @@ class ImageCache:
     def _choose(self, mode: str, folder: Path | None, fingerprint: str, budget: int) -> None:
         whole = self._lay_out(np.arange(len(self)))
         if mode != "disk" and whole <= budget:
-            self._file = SharedFile(whole)
-            self._note = f"in memory, {_bytes(whole)}"
+            self._note = self._open_in_memory(whole) or f"in memory, {_bytes(whole)}"
             return
         trouble = ""
         if mode != "ram" and folder is not None:
@@ -103,12 +102,21 @@ class ImageCache:
         if not len(held):
             self._note += f" (all of them are {_bytes(whole)}, the budget is {_bytes(budget)})"
             return
-        self._file = SharedFile(self._lay_out(np.sort(held)))
+        size = self._lay_out(np.sort(held))
         share = 100 * len(held) // len(self)
-        self._note = (
-            f"in memory, {_bytes(self._file.size)}: {share} % of the images, "
+        self._note = self._open_in_memory(size) or (
+            f"in memory, {_bytes(size)}: {share} % of the images, "
             f"all of them are {_bytes(whole)}{trouble}"
         )
+
+    def _open_in_memory(self, size: int) -> str:
+        """Make the file; returns the note where the system refuses it, else an empty text."""
+        try:
+            self._file = SharedFile(size)
+        except OSError as error:
+            self._offsets[:] = -1
+            return f"{self._note} (no shared memory of {_bytes(size)}: {error.strerror})"
+        return ""
 
     def _lay_out(self, held: np.ndarray) -> int:
         """Place the images ``held`` in the file; returns its size in bytes."""

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ...files.yaml_text import YamlError, read_yaml
 from ..formats.reader import DEFAULT, check_format, find_reader
 from .dataset import DatasetError
 from .yaml_slips import find_slip
@@ -31,6 +30,10 @@ SLIPS_OF = ("path", *SPLITS, "validation", "names", "nc", "channels", "download"
 KNOWN = {*SLIPS_OF, *ALIASES, "license", "download_sha256", "download_limit", "stand_in", "shapes"}
 DRAWN = {"train": 64, "val": 16, "test": 0, "size": 640, "seed": 0, "easy": 0}
 """What ``shapes:`` may ask for, and its defaults."""
+MAX_DRAWN = 200_000
+MAX_DRAWN_SIZE = 4096
+MAX_DRAWN_PIXELS = 100_000 * 640**2
+"""About 10 GB of JPEG."""
 DOWNLOAD_LIMIT = 64 << 30
 MAX_CLASSES = 100_000
 PLAIN_NAMES = ("data", "dataset", "_data")
@@ -58,20 +61,6 @@ class Description:
     shapes: dict[str, int] | None
     format: str = DEFAULT
     options: dict[str, Any] = field(default_factory=dict)
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only; a key that occurs twice is an error instead of a lost value."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    problem = f"the key {key.value!r} occurs twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def read_description(path: Path, say: Message) -> Description:
@@ -118,21 +107,9 @@ def _format_options(
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        values = yaml.load(text, Loader=_Loader)
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    except yaml.MarkedYAMLError as error:
-        if (slip := find_slip(path)) is not None:
-            raise DatasetError(slip) from error
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise DatasetError(f"{where}: is not valid YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path}: is not valid YAML: {reason}") from error
+        values = read_yaml(path)
+    except YamlError as error:
+        raise DatasetError(find_slip(path) or str(error)) from error
     if not isinstance(values, dict):
         if isinstance(values, str) and (slip := find_slip(path)) is not None:
             raise DatasetError(slip)
@@ -263,7 +240,27 @@ def _shapes(path: Path, values: dict[str, Any]) -> dict[str, int] | None:
     if clash:
         raise DatasetError(f"{path}: shapes and {clash[0]} exclude each other; remove one")
     lows = {"train": 1, "val": 1, "size": 64}
-    return {
+    numbers = {
         key: _whole(path, f"shapes: {key}", asked.get(key, default), lows.get(key, 0))
         for key, default in DRAWN.items()
     }
+    _refuse_too_many(path, numbers)
+    return numbers
+
+
+def _refuse_too_many(path: Path, numbers: dict[str, int]) -> None:
+    """Raise DatasetError where drawing would fill the disk: a typing error, or not our file."""
+    images = sum(numbers[split] for split in SPLITS)
+    for what, number, limit in (
+        ("images", images, MAX_DRAWN),
+        ("size", numbers["size"], MAX_DRAWN_SIZE),
+        ("pixels", images * numbers["size"] ** 2, MAX_DRAWN_PIXELS),
+    ):
+        if number > limit:
+            raise DatasetError(
+                f"{path}: shapes: {what}: {_short(number)} is over the limit of {limit:,}"
+            )
+
+
+def _short(number: int) -> str:
+    return f"{number:,}" if number < 10**18 else f"a number of {len(str(number))} digits"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
-from ...datasets.scan.scan import scan_split, summarize_findings
+from ...datasets.scan.scan import Scan, scan_split, summarize_findings
+from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import load_dataset
+from ...weights.checkpoint import Meta
 from ..evaluate.class_names import ClassNames, class_numbers, ground_truth, same_classes
 from ..evaluate.coco import image_numbers
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..options.errors import UsageError
 from ..options.val import ValConfig
+from ..run.data_place import DataPlace, without_place
 from ..run.files import plain, write_json
 from ..run.folder import RunNotFound, new_run_folder
 from ..run.log import Log
@@ -28,7 +33,7 @@ def val(
     names."""
     used = used or load_for_use(config, given, log)
     path, meta, model = used.path, used.meta, used.model
-    source = config.data_source if config.data else trained_on(path, meta)
+    source, place = (config.data_source, None) if config.data else trained_on(path, meta)
     if source is None:
         raise RunNotFound(
             f"{path} does not say what it was trained on: name the data with data=..."
@@ -37,6 +42,8 @@ def val(
     scan = scan_split(dataset, config.split, strict=config.allow is None)
     for line in summarize_findings(scan):
         log.warn(line)
+    if config.data is None:
+        compare_data(path, meta, place, dataset, scan, log)
     chosen = class_numbers(config.classes, meta.class_names)
     records = scan.records
     if chosen is not None:
@@ -77,6 +84,38 @@ def val(
         )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
     return save_evaluation(config, used, evaluation, dataset.name)
+
+
+def compare_data(
+    path: Path,
+    meta: Meta,
+    place: DataPlace | None,
+    dataset: Dataset,
+    scan: Scan,
+    log: Log,
+) -> None:
+    """Warn where the data that nobody has named are not those that ``path`` was trained beside.
+
+    place: what its run folder knows of them; without it, they were looked for here by name.
+    Raises UsageError where another data set of that name was found.
+    """
+    if place is not None:
+        if meta.config.get("single_cls"):
+            scan = replace(scan, records=[record.single_class() for record in scan.records])
+        if change := place.change(scan.split, dataset, scan):
+            log.warn(f"{change}: these are not the data that {path} was trained beside")
+        return
+    certainly, perhaps = without_place(meta.data, scan.split, scan)
+    if certainly:
+        raise UsageError(
+            f"{path} was trained beside {meta.data.get(f'{scan.split}_images')} images of "
+            f"{scan.split}, and {dataset.yaml} has {len(scan.records)}: name the data with data="
+        )
+    if perhaps:
+        log.warn(
+            f"{dataset.yaml}, found by its name, may not be what {path} was trained beside: its "
+            f"files in {scan.split} have other names, sizes or times; name the data with data="
+        )
 
 
 def save_evaluation(

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from ...datasets.sets.source import DataSource
+from ...files.yaml_text import YamlError, read_yaml
 from ...weights.checkpoint import Meta
 from ...weights.zoo import license_notice
 from ..evaluate.postprocess import head_in_use, uses_nms
@@ -31,6 +32,7 @@ from ..options.formats import FORMATS, format_of
 from ..options.predict import PredictConfig
 from ..options.val import ValConfig
 from ..precision.precision import Precision, use_precision
+from ..run.data_place import DataPlace, read_place
 from ..run.device import describe_device, pick_device, use_threads
 from ..run.log import Log
 from .check import idle_nms
@@ -194,15 +196,23 @@ def _refuse_decided(
         raise UsageError(f"max_det={config.max_det}: {path} returns at most {about.max_det}")
 
 
-def trained_on(path: Path, meta: Meta) -> DataSource | None:
-    """The data a checkpoint was trained on: as its run's args.yaml says, or its own header."""
-    arguments = path.parents[1] / "args.yaml" if len(path.parents) > 1 else None
-    if arguments is not None and arguments.is_file():
-        config = yaml.safe_load(arguments.read_text())
+def trained_on(path: Path, meta: Meta) -> tuple[DataSource | None, DataPlace | None]:
+    """The data a checkpoint was trained on: where its run folder says the data are, else as the
+    run's args.yaml or its own header has it; and what the run folder knows of the data."""
+    folder = path.parents[1] if len(path.parents) > 1 else None
+    place = read_place(folder) if folder is not None else None
+    config: Mapping[str, Any] = meta.config
+    name = meta.data.get("yaml")
+    if folder is not None and (folder / "args.yaml").is_file():
+        config = read_yaml(folder / "args.yaml")
+        if not isinstance(config, dict) or not isinstance(config.get("data"), str):
+            raise YamlError(
+                f"{folder / 'args.yaml'}: has no line 'data: ...'; name the data with data="
+            )
         name = config["data"]
-    else:
-        config, name = meta.config, meta.data.get("yaml")
-    val = config.get("val")
+    if place is not None:
+        name = place.word()
+    val, seed = config.get("val"), config.get("seed", 0)
     held = val if isinstance(val, str) else None
-    seed = int(config.get("seed", 0))
-    return DataSource(str(name), config.get("images"), held, seed) if name else None
+    source = DataSource(str(name), config.get("images"), held, int(seed)) if name else None
+    return source, place

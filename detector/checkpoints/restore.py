@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from ...datasets.images.image import CENTER, CORNER
+from ...files.counted import counted
 from ...weights.checkpoint import CheckpointError, Meta, is_state, load_state, load_weights
 from ...weights.training_state import WEIGHTS, check_state
 from ..models.detector import Detector
@@ -35,8 +39,20 @@ def restore(path: Path) -> tuple[Detector, Meta]:
             meta = described(meta, tensors, path)
         assert meta.architecture is not None
         model = rebuild(meta.architecture, tensors, path)
+    check_finite(model.state_dict(), path)
     model.letterbox = letterbox_of(meta, model.letterbox, path)
     return model, meta
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError for weights that are NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            raise CheckpointError(
+                f"{path}: {counted(count, 'value')} of {name} are NaN or infinite: the training "
+                "that wrote it had diverged, or it is damaged; use another checkpoint"
+            )
 
 
 def letterbox_of(meta: Meta, usual: str, path: Path = LAST) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files.atomic import temporary_beside
+from ...files.atomic import write_bytes
 from ...files.text import fitting_name
 from .metrics import DetectionCollector
 from .tables import BoxTable
@@ -28,9 +28,8 @@ def write_label_files(
     for path, (size, found) in zip(paths, collector.found(), strict=True):
         name = _free_name(fitting_name(path.stem), taken)
         file = folder / f"{name}.txt"
-        with temporary_beside(file) as temporary:
-            temporary.write_text("".join(f"{row}\n" for row in _rows(found, size)))
-            temporary.replace(file)
+        rows = "".join(f"{row}\n" for row in _rows(found, size)).encode()
+        write_bytes(file, rows)
         files.append(file)
     return files
 

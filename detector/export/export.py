@@ -8,24 +8,22 @@ own name is always complete and proven.
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ...datasets.images.image import FILL
-from ...files.atomic import naming
+from ...files.atomic import sync
 from ...files.counted import counted
+from ...files.staging import staging
 from ...files.version import __version__
 from ...weights.checkpoint import Meta
 from ..models.detector import Detector
@@ -48,10 +46,10 @@ from .proof.examiner import Examiner, examiner_for
 from .proof.parity import TOLERANCES
 from .targets import formats_of, precision_of, size_of, target_path
 
+FULL_BYTES = 1 << 16
+"""A disk with less space is full."""
 FAILED = ".failed"
 """Appended to the name of a file that does not match its checkpoint."""
-STAGING = ".writing"
-"""Ending of the hidden folder that a file is written in."""
 COLUMNS = ("file", "MB", "matched", "missed", "extra", "box px", "score", "AP before", "AP of file",
            "verdict")  # fmt: skip
 
@@ -153,7 +151,7 @@ def write_one(
     quantizer: Quantizer,
 ) -> dict[str, Any]:
     """Write, run, compare and place one file; returns its entry of the result."""
-    with naming(target), staging(target) as folder:
+    with naming_full(target), staging(target) as folder:
         started = time.perf_counter()
         draft = folder / target.name
         report = {}
@@ -188,6 +186,22 @@ def write_one(
     }
     write_json(report_of(placed), result)
     return result
+
+
+@contextlib.contextmanager
+def naming_full(target: Path) -> Iterator[None]:
+    """An OSError without a file, such as that of a full disk, names ``target``; so does what a
+    runtime's own writer raises while the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and error.errno != errno.ENOSPC:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
+    except RuntimeError as error:
+        if shutil.disk_usage(target.parent).free >= FULL_BYTES:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
 
 
 def check_place(row: Format, target: Path) -> None:
@@ -237,37 +251,13 @@ def report_of(target: Path) -> Path:
     return target.with_name(target.name + ".json")
 
 
-@contextmanager
-def staging(target: Path) -> Iterator[Path]:
-    """A hidden folder beside ``target`` to write into; removed at the end.
-
-    It is locked while it is in use.  Folders that a killed export of ``target`` has left are not,
-    and are removed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*{STAGING}"):
-        with contextlib.suppress(Timeout, FileNotFoundError), lock_of(left):
-            shutil.rmtree(left)
-    with (
-        tempfile.TemporaryDirectory(STAGING, f".{target.name}.", target.parent) as folder,
-        lock_of(Path(folder)),
-    ):
-        yield Path(folder)
-
-
-def lock_of(folder: Path) -> FileLock:
-    """The lock of a staging folder: a file in it.  It ends with the process; Timeout is raised at
-    once where another process holds it."""
-    return FileLock(folder / ".lock", blocking=False)
-
-
 def move(draft: Path, target: Path) -> None:
     """Move a file, flushed to the disk, or a folder to its place."""
-    if draft.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-    else:
+    if target.is_dir():  # a rename replaces no folder; the old one goes with the staging folder
+        os.replace(target, draft.with_name(f"{draft.name}.old"))
+    if not draft.is_dir():
         with draft.open("rb") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
     os.replace(draft, target)
 
 

@@ -35,6 +35,9 @@ SWITCH_WORDS: dict[str, dict[bool, str | float | None]] = {
 LISTS = ("classes", "device", "source", "format")
 """Texts of several values separated by commas; ``[0, 2]`` is understood too."""
 
+SHOWN = 100
+"""Characters of a wrong value that a message shows."""
+
 HINTS = {
     "int8": "quantization is an option of det export",
     "weights": "use model=",
@@ -123,7 +126,10 @@ def _convert(option: Option, value: object) -> Any:
 
 
 def _wrong(option: Option, value: object) -> ValueError:
-    return ValueError(f"{option.name}={show(value)}: {option.wanted}")
+    text = show(value)
+    if len(text) > SHOWN:
+        text = f"{text[:SHOWN]}... ({len(text):,} characters)"
+    return ValueError(f"{option.name}={text}: {option.wanted}")
 
 
 def _boolean(option: Option, value: object) -> bool:
@@ -256,13 +262,12 @@ def _load(path: Path) -> dict[Any, Any]:
     """The content of a cfg file.  Raises UsageError where it holds no options."""
     if not path.is_file():
         raise UsageError(f"cfg={path}: no such file (looked in {path.parent.absolute()})")
-    import yaml  # only now: most commands read no file
+    from ...files.yaml_text import YamlError, read_yaml  # only now: most commands read no file
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"cfg={path} is not readable YAML: {reason}") from None
+        content = read_yaml(path)
+    except YamlError as error:
+        raise UsageError(f"cfg={error}") from None
     content = {} if content is None else content
     if not isinstance(content, dict):
         found = type(content).__name__

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...datasets.boxes import xyxy_to_xywhn
+from ...files.atomic import append_whole, write_bytes
 from ...files.text import fitting_name, one_line
 from ..evaluate.draw import draw_detections
 from ..evaluate.postprocess import Detections
@@ -154,15 +155,15 @@ class Results(Rows):
         filename: default results_NAME in the current folder.  An existing file is replaced.
         """
         path = Path(filename or f"results_{fitting_name(self.source.path.stem)}.jpg")
-        path.write_bytes(encode(self.plot(**options), path.suffix or ".jpg"))
+        write_bytes(path, encode(self.plot(**options), path.suffix or ".jpg"))
         return str(path)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Append YOLO rows (``to_rows``) to a file and return it."""
         path = Path(txt_file)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{row}\n" for row in self.to_rows(save_conf))
+        rows = "".join(f"{row}\n" for row in self.to_rows(save_conf))
+        append_whole(path, rows.encode())
         return str(path)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
@@ -171,7 +172,7 @@ class Results(Rows):
         for class_name, crop in self.crops():
             if crop.size:
                 path = free_path(Path(save_dir) / folder_name(class_name) / name)
-                path.write_bytes(encode(crop, ".jpg"))
+                write_bytes(path, encode(crop, ".jpg"))
 
     def crops(self) -> Iterator[tuple[str, np.ndarray]]:
         """Class name and pixels [h,w,3] uint8 BGR of every box; empty for a box outside."""

@@ -29,6 +29,7 @@ import numpy as np
 from ...datasets.images.image import ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
+from ...files.deadline import Deadline
 from ...files.text import one_line
 from .arrays import SourceError
 from .locate import Item, locate
@@ -39,6 +40,8 @@ __all__ = ["Frame", "Source", "SourceError", "open_source"]
 
 URL_TIMEOUT = 5.0
 """Seconds to wait for a server, at the start and for every further part."""
+URL_SECONDS = 60.0
+"""Seconds for the whole answer."""
 URL_LIMIT = 64 * 2**20
 """Largest image to download, in bytes."""
 
@@ -191,8 +194,10 @@ def _download(item: Item) -> np.ndarray | None:
 
     An address that ends like an image must hold one; the server says what the others are.
     """
+    limit = Deadline(URL_SECONDS)
+    late = f"{item.shown}: cannot be downloaded (the server was not done after {URL_SECONDS:g} s)"
     try:
-        with urllib.request.urlopen(_request(item.address), timeout=URL_TIMEOUT) as answer:
+        with limit, limit.opener.open(_request(item.address), timeout=URL_TIMEOUT) as answer:
             is_image = answer.headers.get_content_maintype() == "image"
             if not is_image and item.path.suffix.lower() not in IMAGE_SUFFIXES:
                 return None
@@ -200,8 +205,12 @@ def _download(item: Item) -> np.ndarray | None:
     except urllib.error.HTTPError as error:
         raise SourceError(f"{item.shown}: the server answers {error.code} {error.reason}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if limit.expired:
+            raise SourceError(late) from None
         reason = getattr(error, "reason", error)
         raise SourceError(f"{item.shown}: cannot be downloaded ({reason})") from None
+    if limit.expired:  # an answer without a length only looks shorter
+        raise SourceError(late)
     if len(data) > URL_LIMIT:
         raise SourceError(f"{item.shown}: larger than {URL_LIMIT // 2**20} MiB; not downloaded")
     return _decode(data, item.shown)

@@ -7,6 +7,7 @@ gets its name when it is complete.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from ...files.atomic import naming
+from ...files.atomic import naming, temporary_name, write_bytes
 from ...files.text import fitting_name
 from .images import encode, folder_name, free_path
 from .results import Results
-from .video import CODECS, VideoWriter
+from .video import CODECS, VideoError, VideoWriter
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,13 @@ class ResultWriter:
     def __enter__(self) -> ResultWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ctrl-C is how a camera is stopped: what was written until then is finished.  A file that
+        could not be written is removed."""
+        if kind is not None and issubclass(kind, (OSError, VideoError)):
+            self._discard()
+        else:
+            self.close()
 
     def write(self, result: Results) -> None:
         """Write the files of one result; the frames of a video come in their order."""
@@ -100,13 +106,25 @@ class ResultWriter:
             self._write_json(result)
 
     def close(self) -> None:
-        """Finish the video and predictions.json.  A second call does nothing."""
-        self._close_video()
-        if self._json is not None:
-            path = self._free("predictions.json")
-            self._json.close(path)
-            self.paths.append(path)
-            self._json = None
+        """Finish the video and predictions.json, or remove what cannot be finished.  A second call
+        does nothing."""
+        try:
+            self._close_video()
+            if self._json is not None:
+                path = self._free("predictions.json")
+                self._json.close(path)
+                self.paths.append(path)
+                self._json = None
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Remove what is not finished."""
+        unfinished = (self._video, self._json)
+        self._video = self._json = None
+        for part in unfinished:
+            if part is not None:
+                part.discard()
 
     def _continues(self, result: Results) -> bool:
         """Whether the result is a later frame of the video that is being written."""
@@ -136,10 +154,7 @@ class ResultWriter:
         return free_path(self.folder.joinpath(*parts))
 
     def _write_file(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(f".{path.name}.part")
-        with naming(path):
-            temporary.write_bytes(data)
-            temporary.replace(path)
+        write_bytes(path, data)
         self.paths.append(path)
 
     def _write_picture(self, result: Results) -> None:
@@ -156,7 +171,7 @@ class ResultWriter:
 
     def _write_json(self, result: Results) -> None:
         if self._json is None:
-            self._json = _JsonList(self._free(".predictions.json.part"))
+            self._json = _JsonList(self._free("predictions.json"))
         height, width = result.orig_shape
         self._json.append(
             {
@@ -170,25 +185,36 @@ class ResultWriter:
 
     def _close_video(self) -> None:
         if self._video is not None:
-            self.paths.append(self._video.close())
+            path = self._video.close()
+            self.paths.append(path)
             self._video = None
 
 
 class _JsonList:
     """A JSON list that grows on disk row by row, so that memory stays flat."""
 
-    def __init__(self, temporary: Path) -> None:
-        self._temporary = temporary
-        self._file: IO[str] = open(temporary, "w", encoding="utf-8")  # noqa: SIM115
+    def __init__(self, path: Path) -> None:
+        """path: the name for messages; it may be taken when the list is finished."""
+        self._path = path
+        self._part = temporary_name(path)
+        with naming(path):
+            self._file: IO[str] = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
         self._separator = "[\n"
 
     def append(self, row: dict[str, Any]) -> None:
-        with naming(self._temporary):
+        with naming(self._path):
             self._file.write(self._separator + json.dumps(row))
         self._separator = ",\n"
 
     def close(self, path: Path) -> None:
+        """Finish the list and give it its name."""
         with naming(path):
             self._file.write("\n]\n")
             self._file.close()
-        self._temporary.replace(path)
+            self._part.replace(path)
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._part.unlink(missing_ok=True)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import yaml
-
 from ...datasets.sets.by_content import open_by_content
 from ...datasets.sets.dataset import no_split
 from ...datasets.sets.description import read_description
 from ...datasets.sets.locate import DatasetError, find_yaml, load_dataset
 from ...datasets.sets.source import DataSource, as_source
+from ...files.yaml_text import YamlError, read_yaml
 from ..options.catalog import MODEL_COMMANDS
 from ..options.errors import UsageError
 from ..options.fields import options_of
@@ -84,8 +83,8 @@ def check_data(data: str | DataSource, split: str = "val", *, online: bool = Tru
 def refuse_options_file(path: Path, data: str) -> None:
     """Raise UsageError where the YAML that ``data=`` names holds options, not a data set."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        content = read_yaml(path)
+    except YamlError:
         return  # the error is raised where the file is read as a data set
     if isinstance(content, dict) and not is_data_description(content):
         sections = {command.name for command in MODEL_COMMANDS} & content.keys()

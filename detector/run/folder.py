@@ -13,6 +13,7 @@ from pathlib import Path
 from ...files.errors import DetError, InputError
 from ..options.errors import UsageError
 from ..options.shared import CommonConfig
+from .owner import refuse_owned
 
 BEST = Path("weights") / "best.safetensors"
 LAST = Path("weights") / "last.pt"
@@ -63,6 +64,7 @@ def new_run_folder(config: CommonConfig, command: str) -> Path:
     while True:
         try:
             folder.mkdir(exist_ok=config.exist_ok)
+            refuse_owned(folder)
             return folder
         except FileExistsError:
             if config.exist_ok:  # a file has this name

@@ -16,6 +16,7 @@ from types import FrameType
 
 from .folder import RunError
 from .rank_info import RankInfo, environment_of
+from .signals import ending_signals, handled
 
 HERE = "127.0.0.1"
 GRACE_SECONDS = 15.0
@@ -73,20 +74,16 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> set[int]:
 
 @contextlib.contextmanager
 def _signals_passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to the ranks.  From a terminal they get a Ctrl-C twice; signals.py
-    expects that."""
+    """Pass SIGINT, SIGTERM and SIGHUP on to the ranks.  From a terminal they get a Ctrl-C twice;
+    signals.py expects that."""
 
     def pass_on(signum: int, frame: FrameType | None) -> None:
         for process in processes:
             if process.poll() is None:
                 process.send_signal(signum)
 
-    before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled((signal.SIGINT, *ending_signals()), pass_on):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _free_port() -> int:

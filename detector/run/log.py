@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...files.atomic import append_whole
 from ...files.text import one_line
 from ...files.version import __version__
 
@@ -64,7 +66,11 @@ class Log:
     def _console(self) -> Console:
         from rich.console import Console
 
-        console = Console(stderr=True, highlight=False)
+        class Lasting(Console):
+            def on_broken_pipe(_console) -> None:  # rich would close stdout and end the process
+                self._leave_terminal()
+
+        console = Lasting(stderr=True, highlight=False)
         if not console.is_terminal:
             console.width = PLAIN_WIDTH
         return console
@@ -188,12 +194,16 @@ class Log:
             self._append("".join(self._earlier))
             self._earlier.clear()
 
+    def _leave_terminal(self) -> None:
+        """Let everything on stderr go nowhere from now on; the file goes on."""
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
     def _append(self, text: str) -> None:
         if self._file is None:
             self._earlier.append(text)
             return
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append_whole(self._file, text.encode("utf-8", "backslashreplace"))
 
     def _write(
         self, text: str, table: Table | None = None, *, style: str = "", always: bool = False
@@ -208,7 +218,10 @@ class Log:
             if self.verbose or always:
                 # soft_wrap: a long line stays one line, so that it can be searched and copied
                 shown = table or Text(text, style=style)
-                self._console.print(shown, soft_wrap=table is None)
+                try:
+                    self._console.print(shown, soft_wrap=table is None)
+                except OSError:  # a terminal that is gone is no reason to lose a run
+                    self._leave_terminal()
 
 
 def _bars(console: Console) -> Progress:

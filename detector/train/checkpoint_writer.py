@@ -36,9 +36,14 @@ class CheckpointWriter:
 
     def _save_weights(self, path: Path, meta: Meta) -> None:
         """With save_dtype=fp16, norms and biases stay float32: they are few, and running variances
-        may leave the range of fp16."""
+        may leave the range of fp16; so does a tensor with a value outside of it."""
         tensors: dict[str, Tensor] = dict(self.run.deployed.state_dict())
         if self.run.config.save_dtype == "fp16":
-            tensors = {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
+            tensors = {k: _halved(v) if v.ndim > 1 else v for k, v in tensors.items()}
         save_weights(path, tensors, meta)
         self.observers.saved(path, meta.epoch)
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    return half if bool(half.isfinite().all()) else tensor

@@ -8,19 +8,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...weights.checkpoint import CheckpointError
+from ...weights.checkpoint import CheckpointError, is_state
 from ..checkpoints.check import idle_nms
 from ..checkpoints.rebuild import read_state_meta
-from ..checkpoints.restore import restore
+from ..checkpoints.restore import check_finite, restore
 from ..evaluate.postprocess import uses_nms
 from ..evaluate.report import metrics_table
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision, choose_precision, resumed_precision
 from ..precision.precision import Precision
+from ..run.data_place import place_of, write_place
 from ..run.folder import BEST, LAST, new_run_folder
 from ..run.log import Log
 from ..run.observer import Finished, Observer, Observers
+from ..run.owner import owned
 from ..run.rank_info import check_batch
+from ..run.ranks import Ranks
 from ..run.results_csv import ResultsCsv
 from ..run.signals import Interrupted
 from ..run.terminal import Terminal
@@ -32,7 +35,7 @@ from .memory import check_memory
 from .opening import say_opening
 from .plots import Plots
 from .report import write_beginning, write_results
-from .resume import find_last, resume_config
+from .resume import check_best, compare_data, find_last, resume_config
 from .trainer import Trainer
 
 State = Mapping[str, Any]
@@ -54,33 +57,39 @@ def train(
     torchrun started is one rank of the run: rank 0 writes, prints and has the observers, and all
     return the same.  Returns the content of results.json, and the paths of the run.
     """
-    with join(config.device) as ranks:
+    with join(config.device) as ranks, contextlib.ExitStack() as held:
         log.mute = not ranks.first
         if ranks.size > 1:
             check_train(config, given)
         state, folder, last = None, None, Path()
         if config.resume is not None:
             last = find_last(config.resume, config.project)
+            if is_state(last):  # or it is refused in the next line, and leaves no lock
+                own(last.parents[1], ranks, held)
             config, state = resume_config(config, given, last, log)
             folder = last.parents[1]
         check_batch(config.batch, ranks.size)
         meta = read_state_meta(state, last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
         with contextlib.closing(assemble(config, log, meta, transferred, ranks)) as run:
+            if state is not None and folder is not None:
+                compare_data(run, state, folder, "data" in given, log)
             log.once(idle_words(run.config, given if state is None else frozenset()))
             used = uses_nms(run.config.nms, run.model.branches)
             log.once(idle_nms(run.config, given, used=used))
             decision = decide_precision(run, state, log)
             check_memory(run, decision.precision)
-            folder = begin(run, decision, folder, log)
+            folder = begin(run, decision, folder, log, held)
             plots = Plots(run) if config.plots else None
-            own = [ResultsCsv(), Terminal(log), *([plots] if plots else [])]
-            told = Observers([*own, *observers] if ranks.first else [], log.warn)
+            ours = [ResultsCsv(), Terminal(log), *([plots] if plots else [])]
+            told = Observers([*ours, *observers] if ranks.first else [], log.warn)
             trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:
                 if trainer.budget:
                     trainer.budget.before = state["position"]["seconds"]
                 continue_from(trainer, state, last)
+                check_finite(run.model.state_dict(), last)
+                check_best(trainer, log)
             try:
                 trainer.fit()
                 return ranks.broadcast(finish(trainer))
@@ -129,12 +138,24 @@ def decide_precision(run: Run, state: State | None, log: Log) -> Decision:
     )
 
 
-def begin(run: Run, decision: Decision, folder: Path | None, log: Log) -> Path:
+def own(folder: Path, ranks: Ranks, held: contextlib.ExitStack) -> None:
+    """Own the run folder until ``held`` ends.  Raises FolderInUse."""
+    if ranks.first:
+        held.enter_context(owned(folder))
+
+
+def begin(
+    run: Run, decision: Decision, folder: Path | None, log: Log, held: contextlib.ExitStack
+) -> Path:
     """Write what is known before the first step.  folder: of the run that continues; None makes a
-    new one."""
+    new one, owned until ``held`` ends."""
     made = folder
     if run.ranks.first:
-        made = folder or new_run_folder(run.config, "train")
+        if folder is None:
+            made = new_run_folder(run.config, "train")
+            own(made, run.ranks, held)
+        assert made is not None
+        write_place(made, place_of(run.config.data, run.dataset, (run.train, run.val)))
         write_beginning(made, run, decision if folder is None else None, log)
         say_opening(run, decision, made, log)
     made = run.ranks.broadcast(made)

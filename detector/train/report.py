@@ -11,7 +11,7 @@ from ...files.atomic import remove_partials
 from ..evaluate.postprocess import head_in_use
 from ..precision.ladder import Decision, write_decision
 from ..run.device import describe_device
-from ..run.files import write_args, write_json, write_text
+from ..run.files import write_args, write_csv, write_json, write_text
 from ..run.log import Log
 from .assemble import Run
 from .describe import describe_data, versions
@@ -70,5 +70,6 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
         "versions": versions(),
         "platform": platform.platform(),
     }
+    write_csv(trainer.folder / "results.csv", at.rows)  # observers only warn where they fail
     write_json(trainer.folder / "results.json", results)
     return results

@@ -7,20 +7,26 @@ applied if the past steps would have been the same with it, and refused by name 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...files.counted import counted
-from ...weights.checkpoint import CheckpointError, load_state
+from ...weights.checkpoint import CheckpointError, load_state, load_weights
 from ...weights.training_state import check_state
 from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import parse
 from ..options.train import TrainConfig
-from ..run.folder import LAST, RunFinished, RunNotFound, newest_run
+from ..run.data_place import read_place, without_place
+from ..run.folder import BEST, LAST, RunFinished, RunNotFound, newest_run
 from ..run.log import Log
+
+if TYPE_CHECKING:  # the checks before torch is loaded need find_last
+    from .assemble import Run
+    from .trainer import Trainer
 
 MAY_CHANGE = frozenset(
     (
@@ -40,6 +46,8 @@ def find_last(resume: bool | str, project: str) -> Path:
     path = Path(resume)
     if path.is_dir():
         path = path / LAST
+    elif len(path.parents) < 2:  # last.pt of the folder above
+        path = path.absolute()
     if not path.is_file():
         raise RunNotFound(f"resume={resume}: there is no {path}; name a run folder or its {LAST}")
     return path
@@ -102,4 +110,54 @@ def resume_config(
     for name, value in sorted(changes.items()):
         if name != "resume":
             log.info(f"changed: {name}={asdict(before)[name]} -> {value}")
+    if "data" not in given and (place := read_place(path.parents[1])) is not None:
+        changes["data"] = place.word()
     return replace(before, **changes), state
+
+
+def compare_data(run: Run, state: Mapping[str, Any], folder: Path, named: bool, log: Log) -> None:
+    """Say which splits are not as the run knew them.
+
+    named: the user has typed ``data=``: then it is a warning.  Else UsageError is raised where
+    images or labels differ.  A run folder without data.json tells only of fingerprints, which
+    copying the files changes too.
+    """
+    place, scans = read_place(folder), (run.train, run.val)
+    if place is None:
+        known = state["meta"]["data"]
+        pairs = [(scan.split, *without_place(known, scan.split, scan)) for scan in scans]
+        changes = [f"{split} has another number of images" for split, sure, _ in pairs if sure]
+        touched = [split for split, sure, perhaps in pairs if perhaps and not sure]
+        if touched and not changes:
+            log.warn(
+                f"{' and '.join(touched)}: files have other names, sizes or times than when "
+                f"{folder} was trained"
+            )
+    else:
+        found = [place.change(scan.split, run.dataset, scan) for scan in scans]
+        changes = [change for change in found if change]
+    if not changes:
+        return
+    what = f"the data have changed since {folder} began: {'; '.join(changes)}"
+    if not named:
+        raise UsageError(f"{what}; to go on with them as they are, add data={run.config.data}")
+    log.warn(f"{what}; the run goes on with them")
+
+
+def check_best(trainer: Trainer, log: Log) -> None:
+    """Where the best weights of a run that continues are missing or damaged, say so now, and keep
+    the best of the epochs that follow."""
+    at, path, lost = trainer.at, trainer.folder / BEST, ""
+    if at.best_epoch < 0 or not trainer.config.save:
+        return
+    if trainer.ranks.first:
+        try:
+            load_weights(path)
+        except CheckpointError as error:
+            lost = str(error)
+    if lost := trainer.ranks.broadcast(lost):
+        log.warn(
+            f"{lost}: the best weights until now (epoch {at.best_epoch}) are lost; the best of the "
+            "epochs from here on are kept"
+        )
+        at.best_map, at.best_epoch, at.improved_epoch = -math.inf, -1, -1

@@ -121,9 +121,9 @@ def test_words_win_over_the_cfg_file_and_the_file_over_the_defaults(tmp_path) ->
     [
         ("epoch: 3\n", "unknown option 'epoch'"),
         ("epochs: [3]\n", "expected a whole number"),
-        ("epochs: 3\n  batch: {\n", "not readable YAML"),
+        ("epochs: 3\n  batch: {\n", "not valid YAML"),
         ("- 1\n", "found a list"),
-        ("\x00", "not readable YAML"),
+        ("\x00", "not valid YAML"),
     ],
 )
 def test_a_wrong_cfg_file_is_named(tmp_path, content: str, said: str) -> None:

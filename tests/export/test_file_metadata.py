@@ -17,11 +17,11 @@ import pytest
 import torch
 from exports import CLASS_NAMES, RUN_HERE, make_image, make_run, needs_onnx, run_export
 from yolodet.cli import main
-from yolodet.detector.export.export import staging
 from yolodet.detector.export.exported import about_file, open_exported
 from yolodet.detector.export.formats import checksum, tflite
 from yolodet.detector.export.formats.about import About
 from yolodet.detector.options.formats import FORMATS, ExportError
+from yolodet.files.staging import staging
 
 CPU = torch.device("cpu")
 
@@ -169,7 +169,7 @@ def test_every_field_has_a_rule(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from yolodet.detector.export.export import staging
+from yolodet.files.staging import staging
 with staging(Path(sys.argv[1])) as folder:
     (folder / "half").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -30,6 +30,7 @@ from yolodet.detector.train.trainer import Trainer
 from yolodet.weights.checkpoint import load_state, load_weights
 
 EPOCHS = 3
+CODES = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 USUAL = {"epochs": EPOCHS, "nbs": 3}
 
 pytestmark = pytest.mark.usefixtures("tiny_models")
@@ -229,7 +230,7 @@ def words_of(shapes: Path, project: Path, *more: str, epochs: int = EPOCHS) -> l
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), CODES)
 def test_a_signal_saves_says_how_to_go_on_and_ends_with_its_code(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], signum: int, code: int
 ) -> None:
@@ -276,11 +277,11 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("signum", "code"), CODES)
 def test_the_process_of_a_run_can_be_stopped_and_goes_on(
     shapes: Path, tmp_path: Path, signum: int, code: int
 ) -> None:
-    det = [sys.executable, "-m", "yolodet.cli"]
+    det = [sys.executable, "-m", "yolodet"]
     words = words_of(shapes, tmp_path / "runs", "save_steps=1", "val=False", epochs=200)
     process = subprocess.Popen([*det, *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
