@@ -13,14 +13,16 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...datasets.formats.record import Record
-from ...datasets.scan.scan import Scan
 from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import DatasetError, find_yaml
 from ..options.errors import UsageError
 from .files import write_json
+
+if TYPE_CHECKING:  # the checks before torch is loaded come through here
+    from ...datasets.formats.record import Record
+    from ...datasets.scan.scan import Scan
 
 DATA = "data.json"
 
