@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from made_data import make_records
+from yolodet.datasets.batches import loader as loader_module
+from yolodet.datasets.batches.dataset import DetectionDataset
+from yolodet.datasets.batches.loader import Loader
 from yolodet.files.limits import usable_cores
 
 
@@ -26,3 +31,18 @@ def test_cores_respect_the_quotas_of_control_groups(tmp_path: Path) -> None:
     (old / "cpu.cfs_period_us").write_text("100000\n")
     assert usable_cores(tmp_path, own) == 1
     assert usable_cores(tmp_path, tmp_path / "nowhere") == everything
+
+
+def test_few_open_files_mean_fewer_loader_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``ulimit -n 20`` ended in tracebacks of every process."""
+    dataset = DetectionDataset(make_records(tmp_path, 4), 64, augment=None)
+    monkeypatch.setattr(loader_module, "spare_files", lambda: 90)
+    two = Loader(dataset, 1, shuffle=True, workers=9)
+    assert two.workers == 2
+    told = "workers=9: 2 are used, more would open too many files (ulimit -n)"
+    assert two.fewer_workers == told
+    monkeypatch.setattr(loader_module, "spare_files", lambda: 0)
+    none = Loader(dataset, 1, shuffle=True, workers=9)
+    assert none.workers == 0 and len(list(none.epoch(0))) == len(none)

@@ -379,20 +379,6 @@ def test_little_shared_memory_means_fewer_processes(
     assert Loader(large, 16, shuffle=True, workers=9).workers == 0
 
 
-def test_few_open_files_mean_fewer_processes(
-    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``ulimit -n 20`` ended in tracebacks of every process."""
-    monkeypatch.setattr(loader_module, "spare_files", lambda: 90)
-    two = Loader(dataset, 1, shuffle=True, workers=9)
-    assert two.workers == 2
-    told = "workers=9: 2 are used, more would open too many files (ulimit -n)"
-    assert two.fewer_workers == told
-    monkeypatch.setattr(loader_module, "spare_files", lambda: 0)
-    none = Loader(dataset, 1, shuffle=True, workers=9)
-    assert none.workers == 0 and len(list(none.epoch(0))) == len(none)
-
-
 def test_more_processes_than_cores_are_started_without_torchs_advice(
     dataset: DetectionDataset, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
