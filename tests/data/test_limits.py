@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_data import make_records
+from scenes import make_records
 from yolodet.datasets.batches import loader as loader_module
 from yolodet.datasets.batches.dataset import DetectionDataset
 from yolodet.datasets.batches.loader import Loader
