@@ -13,10 +13,10 @@ import numpy as np
 import yaml
 
 from ...files.counted import counted
-from ..finding import Finding
 from ..formats.record import Record
 from ..scan.scan import Scan, scan_split
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from ..sets.locate import load_dataset
 from .folder import new_folder, place_file
 from .layout import place_records

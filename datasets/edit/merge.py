@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..finding import Finding
 from ..scan.scan import Scan, scan_split
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from .convert import NewDataset, write_dataset
 from .copies import group_images
 from .layout import Placed, free_name, place_records

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...files.regular import read_regular
-from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
 from .coco_images import ImageFinder, find_images
 from .coco_rows import plain_id, read_row

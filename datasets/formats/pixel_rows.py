@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..boxes import clip_boxes
-from ..finding import Finding
 from ..images.header import read_header
+from ..sets.finding import Finding
 from .reader import Annotation
 
 ROUNDING = 1e-3

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from ..sets.listing import Listing, Stamp, list_images
 
 if TYPE_CHECKING:  # a data set is found without loading NumPy

@@ -19,8 +19,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from ...files.regular import read_regular
-from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp, list_images
 from .keep import keep
 from .pixel_rows import Note, Row, join_rows, size_notes

@@ -24,8 +24,8 @@ import numpy as np
 from ...files.counted import counted
 from ...files.regular import read_regular
 from ..boxes import clip_boxes, polygon_to_box, xywhn_to_xyxy
-from ..finding import Finding
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from ..sets.listing import IMAGE_SUFFIXES, Stamp
 from .reader import Annotation, Reader, register, stamp_of
 from .yolo_mistakes import find_mistake, find_shifted_ids

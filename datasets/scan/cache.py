@@ -24,9 +24,9 @@ import numpy as np
 from ...files.atomic import write_atomically
 from ...files.errors import InputError
 from ...files.folders import cache_folder
-from ..finding import Finding
 from ..formats.reader import ABSENT, Reader, stamp_of
 from ..sets.dataset import Dataset
+from ..sets.finding import Finding
 from ..sets.listing import Listing
 
 VERSION = 3

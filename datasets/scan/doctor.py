@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ...files.counted import counted
-from ..finding import SEVERITIES, Finding
 from ..formats.reader import open_split
 from ..formats.record import Record
 from ..images.image import ImageError, dark_range, read_image
 from ..sets.copies import same_content
 from ..sets.dataset import Dataset, no_split
+from ..sets.finding import SEVERITIES, Finding
 from ..sets.locate import NEEDED
 from .scan import EmptyDatasetError, Scan, scan_split
 
@@ -306,7 +306,7 @@ def _tiny_boxes(records: Sequence[Record]) -> list[Finding]:
 
 def _unlabeled(scan: Scan) -> list[Finding]:
     return [
-        Finding("image-unlabeled", "info", path, 0, "no label file: taken as a background")
+        Finding("image-unlabelled", "info", path, 0, "no label file: taken as a background")
         for path in scan.unlabeled
     ]
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..finding import Finding
 from ..formats.reader import Reader
 from ..sets.dataset import Dataset
+from ..sets.finding import Finding
 from ..sets.kinds import KINDS
 from ..sets.survey import Group, Survey, look
 

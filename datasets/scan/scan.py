@@ -24,11 +24,11 @@ import numpy as np
 
 from ...files.counted import counted
 from ...files.text import one_line
-from ..finding import Finding
 from ..formats.reader import ABSENT, Reader, open_split
 from ..formats.record import Record
 from ..images.image import ImageError, image_size
 from ..sets.dataset import Dataset, DatasetError
+from ..sets.finding import Finding
 from ..sets.hold_out import part_of
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
 from .cache import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files.errors import InputError
-from ..finding import Finding
+from .finding import Finding
 
 
 class DatasetError(InputError):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ...files.counted import counted
 from ...files.regular import read_regular
-from ..finding import Finding
 from .dataset import Dataset
+from .finding import Finding
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NOT_DATA = "__MACOSX"

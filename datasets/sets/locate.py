@@ -25,11 +25,11 @@ from ...files.archive import extract_zip
 from ...files.download import DownloadError, Progress, check_url, download_file
 from ...files.folders import cache_folder
 from ...files.text import without_secrets
-from ..finding import Finding
 from ..formats.reader import find_reader
 from .by_content import open_by_content
 from .dataset import Dataset, DatasetError
 from .description import Description, Message, read_description
+from .finding import Finding
 from .listing import is_image_source
 from .source import DataSource, as_source
 

@@ -9,8 +9,8 @@ import cv2
 import made_data
 import numpy as np
 import pytest
-from yolodet.datasets.finding import Finding
 from yolodet.datasets.scan.doctor import Report, check_dataset, group_findings
+from yolodet.datasets.sets.finding import Finding
 from yolodet.datasets.sets.locate import Dataset
 
 ROW = "0 0.5 0.5 0.5 0.5\n"
@@ -122,7 +122,7 @@ def test_orphans_unlabeled_images_and_tiny_boxes(healthy: Dataset) -> None:
     broken.write_bytes(b"")  # its label file is no orphan
     report = check_dataset(healthy)
     assert ids(report) == {
-        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabeled": 1,
+        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabelled": 1,
     }  # fmt: skip
     assert [group.severity for group in report.groups] == ["error", "warning", "warning", "info"]
     assert example(report, "label-orphan").startswith("labels/train/gone.txt: no image of that na")

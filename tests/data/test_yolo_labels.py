@@ -11,11 +11,11 @@ import pytest
 from made_data import data_set
 from rows import each
 from yolodet.datasets import boxes as algebra
-from yolodet.datasets.finding import Finding
 from yolodet.datasets.formats import yolo
 from yolodet.datasets.formats.reader import ABSENT, open_split
 from yolodet.datasets.formats.yolo import read_labels
 from yolodet.datasets.sets.dataset import DatasetError
+from yolodet.datasets.sets.finding import Finding
 
 SIZE = (100, 200)  # height, width
 GOOD = "1 0.5 0.5 0.25 0.5"  # 75, 25 to 125, 75

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from coco_reference import NAMES, RECALLS, detections, pycocotools_numbers, random_boxes
 from made_data import add_image, describe
-from yolodet.datasets.finding import Finding
 from yolodet.datasets.formats import reader as formats
 from yolodet.datasets.formats.reader import Annotation, Reader, stamp_of
 from yolodet.datasets.nouns import Letterbox
 from yolodet.datasets.scan.doctor import check_dataset
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.dataset import Dataset, DatasetError
+from yolodet.datasets.sets.finding import Finding
 from yolodet.datasets.sets.listing import Listing
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.detector.evaluate import evaluator

@@ -7,8 +7,8 @@ import urllib.parse
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...finding import Finding
 from ...sets.dataset import DatasetError
+from ...sets.finding import Finding
 from ..pixel_rows import Note, Row
 from ..reader import register
 from .document import Document, ForeignReader, entries, hull, load_json, no_box, part
