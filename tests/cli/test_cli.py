@@ -29,10 +29,14 @@ from yolodet.detector.run.log import Log
 from yolodet.detector.train import check as train_check
 
 TRAINED = {
-    "metrics": {"map": 0.5, "map_50": 0.75, "precision": float("nan"), "recall": None},
-    "folder": "runs/train",
-    "best": "runs/train/weights/best.safetensors",
-}
+    "metrics": {
+        "map": 0.5, "map_50": 0.75, "precision": float("nan"), "recall": None, "best_conf": 0.2,
+    },
+    "best_epoch": 3,
+    "epochs": 5,
+    "folder": "/runs/train",
+    "best": "/runs/train/weights/best.safetensors",
+}  # fmt: skip
 
 
 class FakePipeline(ModuleType):
@@ -54,7 +58,9 @@ class FakePipeline(ModuleType):
 
     def predict(self, config, given, log: Log) -> dict:
         self.calls.append((config, given))
-        return {"folder": "runs/predict", "images": []}
+        return {
+            "folder": "runs/predict", "images": 0, "detections": 0, "best_score": None, "file": None,
+        }  # fmt: skip
 
     def stand_in(self, monkeypatch) -> None:
         for room in ("train", "predict"):
@@ -91,9 +97,14 @@ def test_stdout_has_the_result_and_stderr_the_talk(pipeline, capsys) -> None:
     assert main(["train"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        "AP 0.500, AP50 0.750, precision nan",
-        "best weights: runs/train/weights/best.safetensors",
-        "results: runs/train",
+        "AP 0.500, AP50 0.750: good",
+        "best epoch: 3 of 5",
+        "results: /runs/train",
+        "best weights: /runs/train/weights/best.safetensors",
+        "next:",
+        "  det val model=/runs/train",
+        "  det predict photo.jpg conf=0.2 model=/runs/train",
+        "  det export format=onnx model=/runs/train",
     ]
     for talk in ("talk", "beware", "a library prints"):
         assert talk in err
@@ -107,7 +118,7 @@ def test_json_prints_one_object_and_nothing_else(pipeline, capsys, flag: str) ->
     assert content["command"] == "train"
     assert content["warnings"] == ["beware"]
     assert content["result"]["metrics"] == {
-        "map": 0.5, "map_50": 0.75, "precision": None, "recall": None,
+        "map": 0.5, "map_50": 0.75, "precision": None, "recall": None, "best_conf": 0.2,
     }  # fmt: skip
 
 

@@ -198,5 +198,5 @@ REFUSED = [
     (f"export model={BEST} format=ncnn", "there is no format 'ncnn'"),
     ("train cfg=faults.yaml", "cutmix=0.5: det has no CutMix"),
     ("val model=yolo26n.pt", "no permissive pretrained weights"),
-    ("train resume=nope.pt", "there is no nope.pt"),
+    ("train resume=nope.pt", "nope.pt; name a run folder"),
 ]  # fmt: skip
