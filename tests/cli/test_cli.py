@@ -59,7 +59,8 @@ class FakePipeline(ModuleType):
     def predict(self, config, given, log: Log) -> dict:
         self.calls.append((config, given))
         return {
-            "folder": "runs/predict", "images": 0, "detections": 0, "best_score": None, "file": None,
+            "folder": "runs/predict", "images": 0, "detections": 0,
+            "best_score": None, "file": None,
         }  # fmt: skip
 
     def stand_in(self, monkeypatch) -> None:
