@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ...files.staging import staging
 from ..sets.dataset import DatasetError
 
 IMAGES = ("link", "copy", "none")
@@ -24,16 +24,13 @@ def new_folder(out: Path) -> Iterator[Path]:
     out = Path(os.path.abspath(out.expanduser()))
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise DatasetError(f"out: {out} exists; name a new or an empty folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staged = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
-    staged.mkdir()
-    try:
-        yield staged
+    with staging(out) as folder:
+        new = folder / "new"
+        new.mkdir()
+        yield new
         if out.is_dir():
             out.rmdir()
-        os.replace(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        os.replace(new, out)
 
 
 def place_file(source: Path, target: Path, *, copy: bool) -> bool:

@@ -90,6 +90,15 @@ def _bbox(corners: Sequence[Any], notes: list[Note]) -> list[Any] | None:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
+def from_sides(x: Any, y: Any, width: Any, height: Any) -> tuple[Any, Any, Any, Any]:
+    """Corners of a box by its top left corner and its sides; values that are no numbers are
+    returned as they are, and ``Document.box`` says so."""
+    try:
+        return x, y, x + width, y + height
+    except TypeError:
+        return x, y, width, height
+
+
 def hull(points: Iterable[Any]) -> Box | None:
     """The box around points; None where they are no points."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...sets.dataset import Dataset, DatasetError
 from ..reader import register
-from .document import Document, ForeignReader, entries, load_json, part
+from .document import Document, ForeignReader, entries, from_sides, load_json, part
 
 
 @register("createml")
@@ -33,7 +33,7 @@ class CreateMlReader(ForeignReader):
                     part(row, "coordinates", key) for key in ("x", "y", "width", "height")
                 )
                 try:
-                    box: Any = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+                    box = from_sides(x - width / 2, y - height / 2, width, height)
                 except TypeError:
                     box = (x, y, width, height)  # the finding says which is no number
                 document.box(image, part(row, "label"), box, where)
@@ -61,10 +61,7 @@ class VottReader(ForeignReader):
             for count, region in enumerate(entries(part(item, "regions"))):
                 keys = ("left", "top", "width", "height")
                 left, top, width, height = (part(region, "boundingBox", key) for key in keys)
-                try:
-                    box: Any = (left, top, left + width, top + height)
-                except TypeError:
-                    box = (left, top, width, height)
+                box = from_sides(left, top, width, height)
                 for tag in entries(part(region, "tags")) or [None]:
                     document.box(image, tag, box, f"{name} regions[{count}]")
         return document.to_coco()
@@ -95,10 +92,7 @@ class DatumaroReader(ForeignReader):
                 label = part(row, "label_id")
                 known = isinstance(label, int) and 0 <= label < len(names)
                 x, y, width, height = (part(row, "bbox", place) for place in range(4))
-                try:
-                    box: Any = (x, y, x + width, y + height)
-                except TypeError:
-                    box = (x, y, width, height)
+                box = from_sides(x, y, width, height)
                 where = f"items[{number}].annotations[{count}]"
                 document.box(image, names[label] if known else None, box, where)
         return document.to_coco()
@@ -138,10 +132,7 @@ class HuggingFaceReader(ForeignReader):
             labels = part(item, "objects", "categories") or part(item, "objects", "category")
             for count, row in enumerate(entries(part(item, "objects", "bbox"))):
                 x, y, width, height = (part(row, place) for place in range(4))
-                try:
-                    box: Any = (x, y, x + width, y + height)
-                except TypeError:
-                    box = (x, y, width, height)
+                box = from_sides(x, y, width, height)
                 document.box(image, part(labels, count), box, f"line {number} bbox[{count}]")
         return document.to_coco()
 
