@@ -17,13 +17,11 @@ import yolodet
 from rows import each
 from yolodet import __version__
 from yolodet.cli import main
-from yolodet.datasets.drawn.shapes import write_shapes
 from yolodet.detector.checkpoints import check as model_check
 from yolodet.detector.options.catalog import COMMANDS
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.run import machine
-from yolodet.detector.run.check import check_data
 from yolodet.detector.run.hardware import DeviceTraits, candidates
 from yolodet.detector.run.log import Log
 from yolodet.detector.train import check as train_check
@@ -240,16 +238,6 @@ def test_a_printed_config_trains_the_same(pipeline, tmp_path, capsys) -> None:
     assert pipeline.calls[0] == pipeline.calls[1]
 
 
-def test_shapes_are_drawn_where_told(tmp_path, capsys) -> None:
-    out = tmp_path / "drawn"
-    assert main(["data", "shapes", "n=3", "val=1", "imgsz=64", f"out={out}", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)["result"]
-    assert (result["train"], result["val"], result["test"]) == (2, 1, 0)
-    assert result["data"] == str(out / "data.yaml")
-    assert len(list((out / "images").rglob("*.jpg"))) == 3
-    check_data(result["data"])
-
-
 @each("command", COMMANDS)
 def test_help_of_a_command_names_all_its_options(command, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -353,33 +341,6 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     process.wait(timeout=300)
-
-
-@pytest.fixture
-def drawn(tmp_path):
-    """A small data set on disk."""
-    return write_shapes(tmp_path / "drawn", train=2, val=1, size=64)
-
-
-def test_data_check_of_a_sound_set_exits_with_0(drawn, capsys) -> None:
-    assert main(["data", "check", str(drawn)]) == 0
-    out = capsys.readouterr().out
-    assert "train: 2 of 2 images usable" in out
-    assert "0 errors" in out
-
-
-def test_data_check_names_file_and_line_and_exits_with_1(drawn, capsys) -> None:
-    label = sorted((drawn.parent / "labels" / "train").glob("*.txt"))[0]
-    label.write_text(label.read_text() + "999 0.5 0.5 0.1 0.1\n")
-    line = len(label.read_text().splitlines())
-    assert main(["data", "check", str(drawn), "--json"]) == 1
-    content = json.loads(capsys.readouterr().out)
-    assert content["ok"] is False, "ok says what the exit code says"
-    errors = [group for group in content["result"]["groups"] if group["severity"] == "error"]
-    assert errors[0]["count"] == 1
-    assert f"{label.name}:{line}" in errors[0]["examples"][0]
-    assert main(["data", "check", str(drawn)]) == 1
-    assert errors[0]["examples"][0] in capsys.readouterr().out
 
 
 @each(
