@@ -19,7 +19,7 @@ def as_yaml(command: Command, values: Mapping[str, Any], indent: str = "") -> st
         lines += ["", f"# {group}"]
         for option in members:
             assignment = f"{option.name}: {_scalar(values[option.name])}"
-            lines.append(f"{assignment:<28}# {_comment(option)}")
+            lines.append(f"{assignment:<27} # {_comment(option)}")
     return "\n".join(f"{indent}{line}".rstrip() for line in lines) + "\n"
 
 

@@ -18,7 +18,7 @@ WRONG = [
     ("trian data=coco8.yaml", "did you mean 'det train'?"),
     ("wibble", "choose from train, val, predict, export, data, info, weights"),
     ("data chek", "did you mean 'det data check'?"),
-    ("data n=3", "missing command: write det data and one of check, shapes before"),
+    ("data n=3", "missing command: write det data and one of check, convert, split, merge, stats, show, shapes before"),
     ("config data", "choose from train, val, predict"),
     # words that are no options
     ("train epoch=3", "did you mean 'epochs'?"),

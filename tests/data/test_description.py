@@ -49,7 +49,7 @@ BAD_YAML = [
     ("train: a\nnc: 0", "nc: expected a whole number of 1 or more, found int '0'"),
     ("train: a\nnc: true", "nc: expected a whole number of 1 or more, found bool 'True'"),
     ("train: a\nnc: 1000000000", "nc: 1000000000 classes are over the limit"),
-    (OK + "format: yola", "format: unknown format 'yola'; choose from coco, voc, yolo; did y"),
+    (OK + "format: yola", "format: unknown format 'yola'; choose from coco, createml, csv"),
     (OK + "formt: yolo", "unknown key 'formt'; did you mean 'format'?"),
     (OK + "channels: 1", "channels: 1 is not supported; images are read as RGB"),
     (OK + "download: [a]", "download: expected text, found a list"),
