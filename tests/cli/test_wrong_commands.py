@@ -18,7 +18,7 @@ WRONG = [
     ("trian data=coco8.yaml", "did you mean 'det train'?"),
     ("wibble", "choose from train, val, predict, export, data, info, weights"),
     ("data chek", "did you mean 'det data check'?"),
-    ("data n=3", "missing command: write det data and one of check, convert, split, merge, stats, show, shapes before"),
+    ("data n=3", "missing command: write det data and one of check, convert, split, merge, "),
     ("config data", "choose from train, val, predict"),
     # words that are no options
     ("train epoch=3", "did you mean 'epochs'?"),
@@ -74,7 +74,7 @@ WRONG = [
     ("data shapes n=2 val=2", "leaves no image for training"),
     # files that are not there or are something else
     ("train cfg=nope.yaml", "no such file (looked in"),
-    ("train cfg=broken.yaml", "is not readable YAML"),
+    ("train cfg=broken.yaml", "is not valid YAML"),
     ("train cfg=slip.yaml", "cfg=slip.yaml: unknown option 'epoch'"),
     ("train data=options.yaml", "is a file of options, not a data set: write cfg=options.yaml"),
     ("data check options.yaml", "is a file of options, not a data set: write cfg=options.yaml"),
