@@ -91,7 +91,7 @@ WRONG = [
     ("train model=yolo26", "did you mean yolo26n"),
     ("train model=nope.safetensors", "no such file (looked in"),
     ("train model=image.jpg", "expected a .safetensors checkpoint"),
-    ("train resume=nope", "there is no nope; name a run folder"),
+    ("train resume=nope", "nope; name a run folder"),
     ("train resume=empty", "there is no empty/weights/last.pt"),
     ("train resume=True", "no finished run"),
     ("val", "no finished run"),
