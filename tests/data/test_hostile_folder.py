@@ -11,7 +11,7 @@ import pytest
 from hostile import SOUND, write_hostile
 from yolodet.cli import main
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("tiny_models")]
+pytestmark = pytest.mark.usefixtures("tiny_models")
 EXPECTED = {
     "image-not-a-file", "image-missing", "image-unreadable", "image-damaged", "image-left-out",
     "image-dark", "label-columns", "label-encoding", "label-too-large", "label-unreadable",
