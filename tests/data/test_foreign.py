@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_data import DATA, add_image, describe
+from rows import each
 from yolodet.cli import main
 from yolodet.datasets.scan.scan import EmptyDatasetError, scan_split
 from yolodet.datasets.sets.dataset import Dataset, DatasetError
@@ -67,7 +68,7 @@ def found(dataset: Dataset) -> tuple[dict[str, list[Any]], Counter[str]]:
 
 
 @needs_specimens
-@pytest.mark.parametrize("name", SAID)
+@each("name", list(SAID))
 def test_what_tools_write_is_read_as_it_is_meant(place: Path, name: str) -> None:
     expected = json.loads((SPECIMENS / name / "expected.json").read_text())
     dataset = load_dataset(yaml_of(place, SPECIMENS / name / "files", SAID[name]))
@@ -111,7 +112,7 @@ def spoilt(data: bytes, random: np.random.Generator) -> bytes:
 
 
 @needs_specimens
-@pytest.mark.parametrize("name", SAID)
+@each("name", list(SAID))
 def test_spoilt_files_are_findings_or_one_line(place: Path, name: str) -> None:
     random = np.random.default_rng(list(name.encode()))
     for turn in range(10):
