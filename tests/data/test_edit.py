@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_data import DATA, add_image, describe, needs_real_data
+from made_data import add_image, describe
 from yolodet.cli import main
 from yolodet.datasets.edit import convert as convert_module
 from yolodet.datasets.edit.convert import convert
@@ -97,18 +97,6 @@ def test_boxes_survive_every_round_trip(tiny: Dataset, place: Path) -> None:
     assert contents(tiny.root) == before
     names = {path.name for path in (place / "new/yolo/images/val/part1").iterdir()}
     assert names == {"é 1.jpg", "é 3.jpg", "same.jpg", "same_2.png"}
-
-
-@needs_real_data
-@pytest.mark.parametrize("name", ["bccd", "rbc"])
-def test_real_data_survives_every_round_trip(place: Path, name: str) -> None:
-    file = DATA / "bccd/bccd.yaml"
-    if name == "rbc":
-        json = "train: test/_annotations.coco.json\nval: valid/_annotations.coco.json\n"
-        file = describe(place, f"path: {DATA}/rbc\nformat: coco\n{json}")
-    dataset = load_dataset(file)
-    few = {split: dataset.splits[split] for split in ("val",)}
-    round_trips(Dataset(**{**dataset.__dict__, "splits": few}), place / "new")
 
 
 def test_crowds_are_kept_by_coco_and_counted_elsewhere(place: Path) -> None:

@@ -129,19 +129,23 @@ def test_spoilt_files_are_findings_or_one_line(place: Path, name: str) -> None:
             assert all(np.isfinite(boxes).all() for _, boxes, _ in images.values())
 
 
-@needs_specimens
 def test_columns_that_do_not_say_what_they_are_are_refused(place: Path) -> None:
-    files = SPECIMENS / "csv/07-odd/files"
-    for table, said in (("ambiguous", "do not say what they are"), ("brackets", "holds a class")):
+    (place / "a.csv").write_text("image,x1,x2,x3,x4,label\na.jpg,10,5,30,25,cat\n")
+    (place / "b.csv").write_text('image,bbox\na.jpg,"[10, 5, 30, 25]"\n')
+    for table, said in (("a", "do not say what they are"), ("b", "holds a class")):
         with pytest.raises(DatasetError, match=said):
-            load_dataset(yaml_of(place, files, f"csv, train: {table}.csv"))
+            load_dataset(yaml_of(place, place, f"csv, train: {table}.csv"))
 
 
-@needs_specimens
 def test_a_split_without_a_usable_box_says_why(place: Path) -> None:
-    files = SPECIMENS / "vott/01-json/files"
+    add_image(place / "set/a.jpg", (10, 5), None)
+    box = {"left": 6, "top": 10.3, "width": 3.3, "height": 4.7}
+    regions = [{"tags": ["cat"], "boundingBox": box}]
+    asset = {"name": "a.jpg", "size": {"width": 5, "height": 10}}
+    content = {"tags": [{"name": "cat"}], "assets": {"1": {"asset": asset, "regions": regions}}}
+    (place / "set/train.json").write_text(json.dumps(content))
     with pytest.raises(EmptyDatasetError, match="the box lies outside the image"):
-        found(load_dataset(yaml_of(place, files, "vott, train: train-export.json")))
+        found(load_dataset(yaml_of(place, place / "set", "vott, train: train.json")))
 
 
 def test_kitti(place: Path) -> None:
