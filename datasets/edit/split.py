@@ -2,7 +2,7 @@
 
 Classes are divided evenly, the rarest first, by iterative stratification (Sechidis, Tsoumakas and
 Vlahavas, "On the Stratification of Multi-Label Data", 2011); what divides is a group of images that
-show the same picture, so that no split knows an image of another one.
+show the same picture, so that no two splits share an image.
 """
 
 from __future__ import annotations

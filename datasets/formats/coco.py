@@ -16,14 +16,12 @@ Crowds and areas go to COCO's evaluation.  Not supported: masks in run lengths w
 from __future__ import annotations
 
 import difflib
-import json
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...files.regular import read_regular
 from ..sets.dataset import Dataset, DatasetError
 from ..sets.finding import Finding
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
@@ -32,6 +30,7 @@ from .coco_rows import plain_id, read_row
 from .keep import keep
 from .pixel_rows import Row, join_rows, size_notes
 from .reader import Annotation, Reader, register, stamp_of
+from .texts import load_json
 
 
 @register("coco")
@@ -184,14 +183,7 @@ class CocoReader(Reader):
 
 def _read_json(file: Path) -> dict[str, Any]:
     """The content of a COCO file; raises DatasetError for anything else."""
-    try:
-        data = json.loads(read_regular(file).decode("utf-8-sig"))
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file}: is not UTF-8 text (byte {error.start})") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file}: is not valid JSON: {error}") from error
+    data = load_json(file)
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DatasetError(f"{file}: is no COCO annotation: expected a list under {key!r}")

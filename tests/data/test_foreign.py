@@ -148,6 +148,14 @@ def test_a_split_without_a_usable_box_says_why(place: Path) -> None:
         found(load_dataset(yaml_of(place, place / "set", "vott, train: train.json")))
 
 
+def test_a_file_that_is_no_text_is_refused_in_its_own_words(place: Path) -> None:
+    for name in ("via", "csv", "coco"):
+        table = place / f"a.{'csv' if name == 'csv' else 'json'}"
+        table.write_bytes(b"\xff\xfe{")
+        with pytest.raises(DatasetError, match=r"a\.\w+: is not UTF-8 text \(byte 0\)$"):
+            load_dataset(yaml_of(place, place, f"{name}, train: {table.name}"))
+
+
 def test_kitti(place: Path) -> None:
     add_image(place / "set/training/image_2/000001.png", (40, 60), None)
     labels = place / "set/training/label_2"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ...sets.dataset import DatasetError
 from ..pixel_rows import Row, join_rows
 from ..reader import Annotation, register
+from ..texts import read_text
 from .document import Document, ForeignReader
 
 _IMAGE = ("filename", "image", "imageid", "imagepath", "path", "filepath", "file", "img")
@@ -95,12 +96,7 @@ def _scaled(box: Sequence[float], width: int, height: int) -> tuple[float, ...]:
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row that is not empty."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file}: is not UTF-8 text (byte {error.start})") from error
+    text = read_text(file)
     head = text.partition("\n")[0]
     delimiter = max(";\t,", key=head.count)
     reader = csv.reader(text.splitlines(), delimiter=delimiter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -166,18 +165,6 @@ class FolderReader(ForeignReader):
     def label_file(self, image: Path) -> Path:
         """Where the labels of an image are: beside it, with the ending of the format."""
         return image.with_suffix(self.suffixes[0])
-
-
-def load_json(file: Path) -> Any:
-    """The content of a JSON file; raises DatasetError."""
-    try:
-        return json.loads(file.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{file}: is not UTF-8 text (byte {error.start})") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file}: is not valid JSON: {error}") from error
 
 
 def part(value: Any, *keys: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...sets.dataset import Dataset, DatasetError
 from ..reader import register
-from .document import Document, ForeignReader, entries, from_sides, load_json, part
+from ..texts import load_json
+from .document import Document, ForeignReader, entries, from_sides, part
 
 
 @register("createml")

@@ -11,7 +11,8 @@ from ...sets.dataset import DatasetError
 from ...sets.finding import Finding
 from ..pixel_rows import Note, Row
 from ..reader import register
-from .document import Document, ForeignReader, entries, hull, load_json, no_box, part
+from ..texts import load_json
+from .document import Document, ForeignReader, entries, hull, no_box, part
 
 _KEYS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse"}
 """Type of a result -> its shape; the labels stand under the same key."""

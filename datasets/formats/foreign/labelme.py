@@ -9,7 +9,8 @@ from typing import Any
 
 from ..pixel_rows import Note
 from ..reader import register
-from .document import Document, FolderReader, entries, hull, load_json, no_box, part
+from ..texts import load_json
+from .document import Document, FolderReader, entries, hull, no_box, part
 
 
 @register("labelme")

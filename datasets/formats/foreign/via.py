@@ -8,7 +8,8 @@ from typing import Any
 from ...sets.dataset import DatasetError
 from ..pixel_rows import Note
 from ..reader import register
-from .document import Document, ForeignReader, entries, hull, load_json, no_box, part
+from ..texts import load_json
+from .document import Document, ForeignReader, entries, hull, no_box, part
 
 _CLASS = ("class", "label", "name", "type", "category", "object")
 """Attributes that usually hold the class; VIA lets the user invent them."""
