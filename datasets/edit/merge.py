@@ -67,7 +67,7 @@ def merged_names(datasets: Sequence[Dataset]) -> tuple[str, ...]:
         if other != name:
             raise DatasetError(
                 f"the classes {other!r} and {name!r} differ only in upper and lower case:"
-                f" give them one spelling in the data sets' YAMLs"
+                f" make them one with names='{other},{name}->{name}'"
             )
     return tuple(names)
 

@@ -159,6 +159,11 @@ def _write_lists(
             f"{dataset.yaml}: lists of images can name YOLO labels only, and these are"
             f" {dataset.format}: use images=link or images=copy"
         )
+    if dataset.renumbering:
+        raise DatasetError(
+            "names= changes class numbers, and lists of images keep the label files as they are: use"
+            " images=link or images=copy"
+        )
     told = NewDataset(
         data=str(out / "data.yaml"), format="yolo", class_names=dataset.class_names,
         images={split: len(part) for split, part in parts.items()},

@@ -32,11 +32,21 @@ class Record:
 
     def only(self, classes: Collection[int]) -> Record:
         """The record with the boxes of some classes, whose numbers stay."""
-        keep = np.isin(self.labels, list(classes))
-        crowd = None if self.crowd is None else self.crowd[keep]
-        area = None if self.area is None else self.area[keep]
-        boxes, labels = self.boxes[keep], self.labels[keep]
-        return replace(self, boxes=boxes, labels=labels, crowd=crowd, area=area)
+        return self._rows(np.isin(self.labels, list(classes)))
+
+    def renumbered(self, numbers: np.ndarray) -> Record:
+        """The record with new class numbers.  numbers: [classes] int64, the new one of each.
+
+        Where this makes two equal boxes one class, one of them is kept.
+        """
+        labels = numbers[self.labels]
+        record = replace(self, labels=labels)
+        if len(set(labels.tolist())) == len(set(self.labels.tolist())):
+            return record
+        crowd = np.zeros(len(labels), bool) if self.crowd is None else self.crowd
+        rows = np.column_stack((labels, self.boxes, crowd))
+        first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
+        return record if len(first) == len(labels) else record._rows(first)
 
     def without_crowd(self) -> Record:
         """The record without the boxes around groups; itself if it has none."""
@@ -45,3 +55,10 @@ class Record:
         keep = ~self.crowd
         area = None if self.area is None else self.area[keep]
         return Record(self.path, self.size, self.boxes[keep], self.labels[keep], area=area)
+
+    def _rows(self, keep: np.ndarray) -> Record:
+        """The record with some of its boxes.  keep: [N] bool, or their numbers."""
+        crowd = None if self.crowd is None else self.crowd[keep]
+        area = None if self.area is None else self.area[keep]
+        boxes, labels = self.boxes[keep], self.labels[keep]
+        return replace(self, boxes=boxes, labels=labels, crowd=crowd, area=area)

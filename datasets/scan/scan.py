@@ -119,6 +119,7 @@ def scan_split(
     """
     if not 0 < fraction <= 1:
         raise DatasetError(f"fraction is {fraction:g}; expected more than 0 and at most 1")
+    renamed, dataset = dataset, dataset.as_in_files()
     reader = open_split(dataset, "train" if dataset.hold_out and split == "val" else split)
     file = cache_path(dataset, split, fraction) if cache else None
     table = load_table(file)
@@ -142,11 +143,15 @@ def scan_split(
         save_entries(file, images, stamps, entries, reader, listing)
     pairs = list(zip(images, source_stamps, strict=True))
     wrong = _wrong_layout(dataset, reader, images, sources, source_stamps, entries)
+    records = _records(images, entries)
+    if renamed.renumbering:
+        numbers = np.array(renamed.renumbering, np.int64)
+        records = [record.renumbered(numbers) for record in records]
     scan = Scan(
         split=split,
-        records=_records(images, entries),
+        records=records,
         findings=[*wrong, *listing.findings, *(f for entry in entries for f in entry.findings)],
-        fingerprint=_fingerprint(dataset, images, stamps),
+        fingerprint=_fingerprint(renamed, images, stamps),
         num_images=len(images),
         unlabeled=[Path(image) for image, stamp in pairs if stamp == ABSENT],
     )
@@ -255,6 +260,8 @@ def _fingerprint(dataset: Dataset, images: Sequence[str], stamps: np.ndarray) ->
         for image in images
     ]
     digest = hashlib.sha256(json.dumps(dataset.class_names).encode())
+    if dataset.renumbering:
+        digest.update(json.dumps(dataset.renumbering).encode())
     digest.update(os.fsencode("\0".join(inside)))
     digest.update(stamps.astype("<i8").tobytes())
     return digest.hexdigest()

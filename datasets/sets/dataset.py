@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ class Dataset:
     one stands in for, None for the real one.  license: what the description says about it.
     format: the label format.  options: values of the YAML keys that only this format reads.
     findings: what had to be assumed to find the files.  hold_out: which part of train is val; train
-    and val then have the same sources.
+    and val then have the same sources.  names_in_files, renumbering: where classes are renamed, the
+    names in the files, and the new number of each of them; both empty where none is.
     """
 
     name: str
@@ -47,10 +48,18 @@ class Dataset:
     options: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     hold_out: HoldOut | None = None
+    names_in_files: tuple[str, ...] = ()
+    renumbering: tuple[int, ...] = ()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def as_in_files(self) -> Dataset:
+        """The data set with the class names that its files have, which readers go by."""
+        if not self.renumbering:
+            return self
+        return replace(self, class_names=self.names_in_files, names_in_files=(), renumbering=())
 
     def sources(self, split: str) -> list[Path]:
         """The sources of a split; raises DatasetError that names the splits there are."""

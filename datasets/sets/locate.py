@@ -31,6 +31,7 @@ from .dataset import Dataset, DatasetError
 from .description import Description, Message, read_description
 from .finding import Finding
 from .listing import is_image_source
+from .rename import rename
 from .source import DataSource, as_source
 
 __all__ = [
@@ -62,13 +63,21 @@ def load_dataset(
     """Find, and where needed fetch or draw, the data set that ``data`` names.
 
     data: a YAML, a folder, a COCO JSON or a built-in name (coco8, shapes.yaml); a folder without a
-    YAML is read by what lies in it.  A DataSource also says images= and val=.  download: allow the
-    network where the files are not on disk.  on_message: takes remarks and warnings.  on_progress:
+    YAML is read by what lies in it.  A DataSource also says images=, val= and names=.  download:
+    allow the network where the files are not on disk.  on_message: takes remarks and warnings.  on_progress:
     (done, total) in bytes while downloading, in images while drawing.
     Raises DatasetError, and DownloadError if the archive cannot be downloaded.
     """
     say = on_message or _silent
     source = as_source(data)
+    found = _named(source, download, say, on_progress)
+    return found if source.names is None else rename(found, source.names, say)
+
+
+def _named(
+    source: DataSource, download: bool, say: Message, on_progress: Progress | None
+) -> Dataset:
+    """The data set with the classes that it has on disk."""
     by_content = open_by_content(source, say)
     if by_content is not None:
         return by_content

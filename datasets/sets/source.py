@@ -18,6 +18,7 @@ class DataSource:
     data: a YAML, a folder, an annotation file or a built-in name.  images: the folder of the images
     of COCO JSONs.  val: what to validate on: a folder, list or annotation file, or the share of
     train that is held out.  seed: of that share.  lone: the split of a file that is all there is.
+    names: rules that rename classes (rename.py).
     """
 
     data: str
@@ -25,6 +26,7 @@ class DataSource:
     val: str | None = None
     seed: int = 0
     lone: str = "train"
+    names: str | None = None
 
     @property
     def share(self) -> float | None:

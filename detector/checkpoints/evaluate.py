@@ -12,6 +12,7 @@ from ...datasets.batches.loader import Loader
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import load_dataset
+from ...datasets.sets.rename import as_trained
 from ...weights.checkpoint import Meta
 from ..evaluate.class_names import ClassNames, class_numbers, ground_truth, same_classes
 from ..evaluate.coco import image_numbers
@@ -38,7 +39,11 @@ def val(
         raise RunNotFound(
             f"{path} does not say what it was trained on: name the data with data=..."
         )
+    if config.names is not None:
+        source = replace(source, names=config.names)
     dataset = load_dataset(source, download=config.online, on_message=log.message)
+    if config.names is None:
+        dataset = as_trained(dataset, meta.config.get("names"), meta.class_names, log.info)
     scan = scan_split(dataset, config.split, strict=config.allow is None)
     for line in summarize_findings(scan):
         log.warn(line)

@@ -43,6 +43,13 @@ def _load(data: str | DataSource, config: Any, log: Log) -> Dataset:
         )
 
 
+def _source(config: Any) -> DataSource:
+    """The data set that ``data=`` names; ``images=`` means the images of the new one."""
+    from ...datasets.sets.source import DataSource
+
+    return DataSource(config.data, names=config.names)
+
+
 def _check(config: Any, log: Log) -> Outcome:
     from ...datasets.scan.doctor import check_dataset
 
@@ -57,7 +64,7 @@ def _check(config: Any, log: Log) -> Outcome:
 def _convert(config: Any, log: Log) -> Outcome:
     from ...datasets.edit.convert import convert
 
-    dataset = _load(config.data, config, log)
+    dataset = _load(_source(config), config, log)
     with log.progress("reading", 0) as update:
         told = convert(
             dataset, Path(config.out), config.format, images=config.images, on_progress=update,
@@ -69,7 +76,7 @@ def _convert(config: Any, log: Log) -> Outcome:
 def _split(config: Any, log: Log) -> Outcome:
     from ...datasets.edit.split import split_dataset
 
-    dataset = _load(config.data, config, log)
+    dataset = _load(_source(config), config, log)
     with log.progress("comparing images", 0) as update:
         told, leaks = split_dataset(
             dataset, Path(config.out), val=config.val, test=config.test, seed=config.seed,
@@ -80,11 +87,14 @@ def _split(config: Any, log: Log) -> Outcome:
 
 def _merge(config: Any, log: Log) -> Outcome:
     from ...datasets.edit.merge import merge
+    from ...datasets.sets.rename import rename_all
 
     words = [word.strip() for word in config.data.split(",") if word.strip()]
     if len(words) < 2:
         raise UsageError(f"data={config.data}: name two data sets or more: data=a.yaml,b.yaml")
     datasets = [_load(word, config, log) for word in words]
+    if config.names is not None:
+        datasets = rename_all(datasets, config.names)
     told, leaks = merge(
         datasets, Path(config.out), format=config.format, images=config.images,
         dry_run=config.dry_run,
@@ -116,7 +126,7 @@ def _stats(config: Any, log: Log) -> Outcome:
     from ...datasets.scan.scan import scan_split
     from ..examine.data_stats import data_stats, plot_stats
 
-    dataset = _load(config.data, config, log)
+    dataset = _load(config.data_source, config, log)
     with log.progress("reading", 0) as update:
         scans = [
             scan_split(dataset, split, on_progress=update, strict=False)
@@ -132,7 +142,7 @@ def _stats(config: Any, log: Log) -> Outcome:
 def _show(config: Any, log: Log) -> Outcome:
     from ..examine.data_pictures import write_pictures
 
-    dataset = _load(config.data, config, log)
+    dataset = _load(config.data_source, config, log)
     with log.progress("drawing", 0) as update:
         files = write_pictures(
             dataset, Path(config.out), split=config.split, index=config.index, cls=config.cls,

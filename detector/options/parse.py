@@ -183,6 +183,8 @@ def show(value: Any) -> str:
 
 
 def _text(option: Option, value: object) -> str | bool:
+    if isinstance(value, Mapping) and option.name == "names":
+        value = _rules(value)
     if isinstance(value, (list, tuple)) and option.name in LISTS:
         value = show(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):
@@ -193,6 +195,17 @@ def _text(option: Option, value: object) -> str | bool:
     if option.name in LISTS and text.startswith("[") and text.endswith("]"):
         text = ",".join(item.strip(" '\"") for item in text[1:-1].split(","))
     return _choice(option, text) if option.choices else text
+
+
+def _rules(value: Mapping[Any, Any]) -> str:
+    """``{car: vehicle, truck: vehicle}`` as the text of ``names=``.  Raises ValueError."""
+    for word in (*value, *value.values()):
+        if not isinstance(word, str | int) or "," in str(word) or "->" in str(word):
+            raise ValueError(
+                f"names: {word!r} cannot be part of a rule: expected OLD: NEW, class names without "
+                "a comma (an old class may be named by its number)"
+            )
+    return ",".join(f"{old}->{new}" for old, new in value.items())
 
 
 def _switch(value: object) -> bool | None:
@@ -280,7 +293,14 @@ def _load(path: Path) -> dict[Any, Any]:
 def is_data_description(content: Mapping[Any, Any]) -> bool:
     """Whether the content of a YAML file is a data set's: it names classes or a split's images."""
     splits = isinstance(content.get("train"), str | list) or isinstance(content.get("val"), str)
-    return "names" in content or (splits and "epochs" not in content)
+    return _lists_classes(content.get("names")) or (splits and "epochs" not in content)
+
+
+def _lists_classes(names: object) -> bool:
+    """Whether ``names:`` lists the classes of a data set; as an option it renames them."""
+    return isinstance(names, list) or (
+        isinstance(names, dict) and all(str(key).isdecimal() for key in names)
+    )
 
 
 def _section(config_class: type[Any], content: dict[Any, Any]) -> dict[Any, Any]:

@@ -102,6 +102,9 @@ class DownloadConfig:
     images: str | None = option(
         None, "Data", "Folder of the images of a COCO JSON. Default: beside it, or in the usual "
         "folders.")
+    names: str | None = option(
+        None, "Data", "Rename and merge classes, in quotes: 'car,truck->vehicle,bike->bicycle'. "
+        "The files stay as they are.")
     allow: str | None = option(
         None, "Data", "errors: go on although the labels look laid out wrongly (corners, pixels, "
         "ids from 1, labels elsewhere).", choices=("errors",))
@@ -115,7 +118,7 @@ class DownloadConfig:
         val, data = getattr(self, "val", None), getattr(self, "data", None)
         lone = getattr(self, "split", "train") if not hasattr(self, "epochs") else "train"
         held = None if isinstance(val, bool) else val
-        return DataSource(str(data), self.images, held, getattr(self, "seed", 0), lone)
+        return DataSource(str(data), self.images, held, getattr(self, "seed", 0), lone, self.names)
 
     @property
     def online(self) -> bool:

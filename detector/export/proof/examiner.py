@@ -19,6 +19,7 @@ from ....datasets.drawn.shapes import draw_scene
 from ....datasets.images.image import letterbox, read_usable
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
+from ....datasets.sets.rename import as_trained
 from ....files.counted import counted
 from ....weights.checkpoint import Meta
 from ...evaluate.class_names import ClassNames, GroundTruth, ground_truth
@@ -155,6 +156,8 @@ def _report_no_box(config: ExportConfig, count: int, log: Log) -> None:
 def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
     """``fraction`` of the images of ``data=``, evenly spread.  Warns of findings in the data."""
     dataset = load_dataset(config.data_source, download=config.online, on_message=log.message)
+    if config.names is None:
+        dataset = as_trained(dataset, meta.config.get("names"), meta.class_names, log.info)
     scan = scan_split(dataset, config.split, strict=config.allow is None)
     for line in summarize_findings(scan):
         log.warn(f"{config.split}: {line}")
