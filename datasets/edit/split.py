@@ -161,8 +161,8 @@ def _write_lists(
         )
     if dataset.renumbering:
         raise DatasetError(
-            "names= changes class numbers, and lists of images keep the label files as they are: use"
-            " images=link or images=copy"
+            "names= changes class numbers, and lists of images use the label files as they are:"
+            " write new ones with images=link or images=copy"
         )
     told = NewDataset(
         data=str(out / "data.yaml"), format="yolo", class_names=dataset.class_names,

@@ -64,8 +64,8 @@ def load_dataset(
 
     data: a YAML, a folder, a COCO JSON or a built-in name (coco8, shapes.yaml); a folder without a
     YAML is read by what lies in it.  A DataSource also says images=, val= and names=.  download:
-    allow the network where the files are not on disk.  on_message: takes remarks and warnings.  on_progress:
-    (done, total) in bytes while downloading, in images while drawing.
+    allow the network where the files are not on disk.  on_message: takes remarks and
+    warnings.  on_progress: (done, total) in bytes while downloading, in images while drawing.
     Raises DatasetError, and DownloadError if the archive cannot be downloaded.
     """
     say = on_message or _silent

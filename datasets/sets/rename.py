@@ -81,7 +81,7 @@ def as_trained(
         renamed = rename(dataset, text)
     except DatasetError:  # another data set: the comparison of class names says what differs
         return dataset
-    if set(renamed.class_names) != set(names):
+    if len(names) > 1 and set(renamed.class_names) != set(names):  # one name: of single_cls
         return dataset
     say(_told(f"names={text} of the checkpoint", renamed))
     return renamed

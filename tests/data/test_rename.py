@@ -106,13 +106,14 @@ def test_a_model_sees_the_data_as_it_was_trained() -> None:
     trained = rename(data, RULES)
     seen = as_trained(data, RULES, trained.class_names, said.append)
     assert seen == trained
-    assert said == [f"names={RULES} of the checkpoint: the classes are now 0 person, 1 vehicle, "
-                    "2 coach"]  # fmt: skip
+    classes = "0 person, 1 vehicle, 2 coach"
+    assert said == [f"names={RULES} of the checkpoint: the classes are now {classes}"]
     same = replace(data, class_names=trained.class_names)
     assert as_trained(same, RULES, trained.class_names, said.append) is same  # rewritten files
     other = replace(data, class_names=("cat",))
     assert as_trained(other, RULES, trained.class_names, said.append) is other
     assert as_trained(data, None, NAMES, said.append) is data
+    assert as_trained(data, RULES, ("object",), said.append) == trained  # single_cls=True
     assert as_trained(trained, RULES, trained.class_names, said.append) is trained
 
 
@@ -167,7 +168,7 @@ def test_a_mapping_says_the_same(place: Path) -> None:
     config, given = parse(TrainConfig, {"names": mapping})
     assert config.names == "car->vehicle,truck->vehicle" and given == {"names"}
     (place / "o.yaml").write_text("names: {car: vehicle, truck: vehicle}\n")
-    assert parse(TrainConfig, {"cfg": "o.yaml"})[0].names == config.names
+    assert parse(TrainConfig, {"cfg": str(place / "o.yaml")})[0].names == config.names
     with pytest.raises(UsageError, match="without a comma"):
         parse(TrainConfig, {"names": {"a,b": "c"}})
     for lists in (["a"], {0: "a"}):
