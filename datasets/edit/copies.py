@@ -6,7 +6,6 @@ Krawetz, "Kind of Like That", 2013) and confirmed on 32x32 gray pixels.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from ..sets.copies import picture_of
 
 BITS = 10
 """Bits of 256 by which the hashes of near-copies may differ."""
@@ -34,11 +35,11 @@ def group_images(paths: Sequence[Path], on_progress: Progress | None = None) -> 
     augments), or look alike.  An image that cannot be decoded is in a group of its own.
     """
     groups = _Groups(len(paths))
-    sources: dict[tuple[str, str], int] = {}
+    pictures: dict[str, int] = {}
     for number, path in enumerate(paths):
-        source = re.sub(r"\.rf\.[0-9a-zA-Z]+$", "", path.stem)
-        if source != path.stem:
-            groups.join(number, sources.setdefault(("", source), number))
+        picture = picture_of(path.name)
+        if picture is not None:
+            groups.join(number, pictures.setdefault(picture, number))
     with ThreadPoolExecutor(THREADS) as pool:
         looks = []
         for number, look in enumerate(pool.map(_look, paths), 1):

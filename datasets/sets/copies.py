@@ -1,9 +1,10 @@
-"""Files that are the same, byte by byte."""
+"""Files that are the same, byte by byte, or by their names versions of one picture."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,14 @@ from ...files.regular import open_regular
 
 ENDS_BYTES = 4096
 """Bytes at either end that are compared before whole files are."""
+_ROBOFLOW = re.compile(r"\.rf\.[0-9a-zA-Z]+\.[^./]+$")
+
+
+def picture_of(path: str) -> str | None:
+    """The path without what Roboflow adds to the name of each version that it makes of a picture
+    (``cat_jpg.rf.0a1b.jpg``); None for other names."""
+    found = _ROBOFLOW.search(path)
+    return path[: found.start()] if found else None
 
 
 def same_content(paths: list[Path]) -> list[list[Path]]:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from .copies import same_content
+from .copies import picture_of, same_content
 from .dataset import HoldOut
 from .listing import Stamp
 
@@ -41,10 +41,10 @@ def _number(hold_out: HoldOut, path: str, root: Path) -> bytes:
 def _groups(images: Mapping[str, Stamp]) -> list[list[str]]:
     """Images that must stay together, as sorted lists."""
     owner: dict[str, str] = {}
-    by_source: dict[str, str] = {}
+    by_picture: dict[str, str] = {}
     for path in sorted(images):
-        source, found, _ = path.rpartition(".rf.")
-        owner[path] = by_source.setdefault(source, path) if found else path
+        picture = picture_of(path)
+        owner[path] = path if picture is None else by_picture.setdefault(picture, path)
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path, (size, _) in images.items():
         by_size[size].append(Path(path))
