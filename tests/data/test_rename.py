@@ -147,11 +147,11 @@ def test_every_data_command_takes_names(
         words.append(f"out={place / 'out'}{'.png' * (command == 'stats')}")
     code = main(["data", command, *words, f"names={RULES}", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert code in (0, 1) and "error" not in told, told
+    assert code in (0, 1) and "result" in told, told
     if command in ("convert", "split", "merge"):
         assert loaded(place / "out/data.yaml").class_names == ("person", "vehicle", "coach")
     elif command == "show":
-        assert len(told["pictures"]) == 4
+        assert len(told["result"]["pictures"]) == 4
     else:
         assert "vehicle" in json.dumps(told)
 
