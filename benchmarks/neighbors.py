@@ -1,11 +1,11 @@
 """Training on a machine that is shared: two at once against one after the other, and one beside a
 busy loop on every core.
 
-    python benchmarks/neighbors.py --data bccd.yaml [--epochs 3 --rounds 3 --mask]
+    python benchmarks/neighbors.py --data bccd.yaml [--epochs 3 --rounds 3 --mask --spinning]
 
-OpenMP's threads sleep soon at barriers, as det sets it (files/threads.py), or spin as long as
-libgomp lets them by itself.  Whole programs are timed, start-up and validation included; images/s
-are those of the training steps.
+OpenMP's threads sleep soon at barriers, as det sets it (files/threads.py); with --spinning also as
+long as libgomp lets them by itself, which takes many times longer.  Whole programs are timed,
+start-up and validation included; images/s are those of the training steps.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ Results = dict[str, list[Any]]
 def main() -> None:
     options = read_options()
     found: dict[str, Results] = {
-        name: {"alone": [], "two at once": [], "beside a busy loop": []} for name in WAITING
+        name: {"alone": [], "two at once": [], "beside a busy loop": []}
+        for name in list(WAITING)[: 2 if options.spinning else 1]
     }
     for turn in range(options.rounds):
-        names = list(WAITING)
+        names = list(found)
         for name in names if turn % 2 == 0 else reversed(names):
             environment = WAITING[name] | (MASK if options.mask else {})
             measure(command(options), environment, found[name])
-            print(f"round {turn + 1}: {name}", file=sys.stderr, flush=True)
+            last = {when: results[-1] for when, results in found[name].items()}
+            print(f"round {turn + 1}: {name}: {last}", file=sys.stderr, flush=True)
     machine = hardware() + (", masked to AVX2" if options.mask else "")
     facts = {"data": Path(options.data).stem, "runs": found}
     write_page(options.out, "neighbors", options.model, machine, page(options, found), facts)
@@ -52,6 +54,7 @@ def read_options(words: Sequence[str] | None = None) -> argparse.Namespace:
     add_training(parser)
     parser.add_argument("--amp", default="false")
     parser.add_argument("--mask", action="store_true", help="as a processor with AVX2 only")
+    parser.add_argument("--spinning", action="store_true", help="also without det's setting")
     add_out(parser)
     return parser.parse_args(words)
 

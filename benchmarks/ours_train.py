@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yolodet  # noqa: F401  it says how threads wait, which torch reads when it is loaded
+
+# isort: split
 import torch
 from yolodet.detector.options.argv import read_words
 from yolodet.detector.options.parse import parse
