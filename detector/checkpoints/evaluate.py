@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..options.errors import UsageError
 from ..options.val import ValConfig
+from ..report.observer import Page
 from ..run.data_place import DataPlace, without_place
 from ..run.files import plain, write_json
 from ..run.folder import RunNotFound, new_run_folder
 from ..run.log import Log
+from ..run.observer import Finished, Observers
 from .load import Loaded, load_for_use, trained_on
 
 
@@ -88,7 +91,10 @@ def val(
             update,
         )
     metrics_table(log, evaluation, f"{dataset.name} {config.split}")
-    return save_evaluation(config, used, evaluation, dataset.name)
+    saved = save_evaluation(config, used, evaluation, dataset.name, summarize_findings(scan))
+    if config.report:
+        Observers([Page()], log.warn).finished(Finished(Path(saved["folder"]), saved, evaluation))
+    return saved
 
 
 def compare_data(
@@ -124,7 +130,7 @@ def compare_data(
 
 
 def save_evaluation(
-    config: ValConfig, used: Loaded, evaluation: Evaluation, data: str
+    config: ValConfig, used: Loaded, evaluation: Evaluation, data: str, findings: Sequence[str]
 ) -> dict[str, Any]:
     """Write what was measured into a new run folder.  Returns results.json's content and where it
     is."""
@@ -137,6 +143,7 @@ def save_evaluation(
             "split": config.split,
             "head": used.head(config.nms),
             "precision": used.precision.name,
+            "findings": list(findings),
             "metrics": evaluation.metrics.to_dict(),
             "speed_ms": evaluation.speed,
         }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .evaluator import Evaluation
-from .matching import match
+from .matching import match, pair_iou
 from .metrics import CURVE_IOU
 from .tables import BoxTable
 
@@ -17,7 +18,8 @@ class Checked:
     """Ground truth and detections of one image at a confidence, matched at IoU 0.5.
 
     missed: [G] bool, rows of ``truth``.  false: [D] bool, rows of ``found``.  Crowd boxes and
-    their detections are neither.
+    their detections are neither.  overlap: mean IoU of the detections with their true boxes, nan
+    where none has one.
     """
 
     truth: BoxTable
@@ -25,6 +27,7 @@ class Checked:
     missed: np.ndarray
     false: np.ndarray
     conf: float
+    overlap: float = math.nan
 
     @property
     def errors(self) -> int:
@@ -38,16 +41,24 @@ def check(found: BoxTable, truth: BoxTable, evaluation: Evaluation) -> Checked:
     owners = match(found, truth, CURVE_IOU)
     missed = ~truth.crowd
     missed[owners[owners >= 0]] = False
-    return Checked(truth, found, missed, owners < 0, conf)
+    hits = np.flatnonzero(owners >= 0)
+    hits = hits[~truth.crowd[owners[hits]]]
+    overlaps = pair_iou(found, truth, hits, owners[hits])
+    overlap = float(overlaps.mean()) if len(hits) else math.nan
+    return Checked(truth, found, missed, owners < 0, conf, overlap)
+
+
+def checked_images(evaluation: Evaluation) -> list[tuple[int, Checked]]:
+    """Place among the measured images, and boxes, of each image."""
+    return [
+        (place, check(found, truth, evaluation))
+        for place, (found, truth) in enumerate(evaluation.collector.tables())
+    ]
 
 
 def worst_images(evaluation: Evaluation) -> list[tuple[int, Checked]]:
     """Place among the measured images, and boxes, of each image with an error; the worst first."""
-    images = [
-        (place, check(found, truth, evaluation))
-        for place, (found, truth) in enumerate(evaluation.collector.tables())
-    ]
-    wrong = [(place, checked) for place, checked in images if checked.errors]
+    wrong = [(place, checked) for place, checked in checked_images(evaluation) if checked.errors]
     return sorted(wrong, key=lambda image: -image[1].errors)
 
 

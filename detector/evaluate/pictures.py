@@ -58,10 +58,20 @@ def plot_detections(evaluation: Evaluation, class_names: Sequence[str], path: Pa
 
 
 def plot_worst(evaluation: Evaluation, class_names: Sequence[str], path: Path) -> None:
-    """The measured images with the most misses and false alarms, drawn as by ``plot_detections``.
-    Nothing is written where no image has one, or their files are gone."""
+    """The measured images with the most misses and false alarms, drawn by ``plot_pairs``."""
+    plot_pairs(evaluation, worst_images(evaluation)[:MAX_PICTURES], class_names, path)
+
+
+def plot_pairs(
+    evaluation: Evaluation,
+    images: Sequence[tuple[int, Checked]],
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Measured images by their place, drawn as by ``plot_detections``.  Nothing is written where
+    there is none, or their files are gone."""
     pairs = []
-    for place, checked in worst_images(evaluation)[:MAX_PICTURES]:
+    for place, checked in images:
         file = evaluation.paths[place]
         try:
             image = read_image(file)

@@ -8,6 +8,7 @@ from ...files.counted import counted
 from ..run.log import Log
 from . import pictures, plots
 from .evaluator import Evaluation
+from .hardest import write_hardest
 from .metrics import ClassMetrics
 
 
@@ -36,10 +37,12 @@ def metrics_table(log: Log, evaluation: Evaluation, title: str) -> None:
 
 
 def evaluation_plots(folder: Path, evaluation: Evaluation) -> None:
-    """Curves, confusion matrix, and the first and the worst images with truth beside detections."""
+    """Curves, confusion matrix, and the first, the worst and the hardest images with truth beside
+    detections."""
     names = evaluation.metrics.class_names
     plots.plot_pr_curve(evaluation.metrics, folder / "pr_curve.png")
     plots.plot_confidence_curves(evaluation.metrics, folder / "confidence_curves.png")
     plots.plot_confusion_matrix(evaluation.metrics, names, folder / "confusion_matrix.png")
     pictures.plot_detections(evaluation, names, folder / "val_batch.jpg")
     pictures.plot_worst(evaluation, names, folder / "val_worst.jpg")
+    write_hardest(folder, evaluation)

@@ -22,6 +22,7 @@ from .data import (
 from .export import BenchExportConfig, ExportConfig
 from .fields import CFG, Option, option, options_of
 from .predict import PredictConfig
+from .report import ReportConfig
 from .shared import FlagsConfig
 from .train import TrainConfig
 from .val import ValConfig
@@ -104,6 +105,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("data", "stats"), StatsConfig, "det data stats data=my.yaml", _DATA),
     Command(("data", "show"), ShowConfig, "det data show data=my.yaml cls=cat", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
+    Command(("report",), ReportConfig, "det report runs/train", (("", "run"),)),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),
     Command(("weights", "list"), WeightsListConfig, "det weights list"),
     Command(("weights", "info"), WeightsInfoConfig, "det weights info best.safetensors", _MODEL),

@@ -166,6 +166,8 @@ class PlotsConfig:
     """Options of commands that draw their results."""
 
     plots: bool = option(True, "Output", "Write plots and sample images into the run folder.")
+    report: bool = option(
+        True, "Output", "Write report.html, the run on one page, into the run folder.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from ..evaluate.report import metrics_table
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision, choose_precision, resumed_precision
 from ..precision.precision import Precision
+from ..report.observer import Page
 from ..run.data_place import place_of, write_place
 from ..run.folder import BEST, LAST, new_run_folder
 from ..run.log import Log
@@ -80,8 +81,9 @@ def train(
             decision = decide_precision(run, state, log)
             check_memory(run, decision.precision)
             folder = begin(run, decision, folder, log, held)
-            plots = Plots(run) if config.plots else None
-            ours = [ResultsCsv(), Terminal(log), *([plots] if plots else [])]
+            drawn: list[Observer] = [Plots(run)] if config.plots else []
+            drawn += [Page()] if config.report else []
+            ours = [ResultsCsv(), Terminal(log), *drawn]
             told = Observers([*ours, *observers] if ranks.first else [], log.warn)
             trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:
@@ -95,7 +97,7 @@ def train(
                 return ranks.broadcast(finish(trainer))
             except Interrupted as error:
                 told.failed(str(error))
-                report_stopped(trainer, plots)
+                report_stopped(trainer, Observers(drawn, log.warn))
                 raise
             except BaseException as error:
                 told.failed(str(error) or type(error).__name__)
@@ -168,14 +170,13 @@ def example(run: Run) -> str | None:
     return next((str(record.path) for record in run.val.records if len(record.labels)), None)
 
 
-def report_stopped(trainer: Trainer, plots: Plots | None) -> None:
-    """After a signal: results.json and the pictures of what was measured so far."""
+def report_stopped(trainer: Trainer, drawn: Observers) -> None:
+    """After a signal: results.json, pictures and page of what was measured so far."""
     if not trainer.at.rows or not trainer.ranks.first:
         return
     measured = trainer.best_measured or Measured(math.nan, {})
     results = write_results(trainer, measured, stopped=True)
-    if plots is not None:
-        plots.finished(Finished(trainer.folder, results, measured.evaluation))
+    drawn.finished(Finished(trainer.folder, results, measured.evaluation))
 
 
 def finish(trainer: Trainer) -> dict[str, Any]:

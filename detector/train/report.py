@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...datasets.scan.scan import summarize_findings
 from ...files.atomic import remove_partials
 from ..evaluate.postprocess import head_in_use
 from ..precision.ladder import Decision, write_decision
@@ -61,6 +62,11 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
         "ranks": run.ranks.size,
         "data": describe_data(run),
         "lost_images": sorted({*run.train_loader.lost.values(), *run.val_loader.lost.values()}),
+        "findings": [
+            f"{scan.split}: {line}"
+            for scan in (run.train, run.val)
+            for line in summarize_findings(scan)
+        ],
         "metrics": dict(measured.metrics),
         "reasons": reasons(run, measured.metrics.get("map"), at.updates, at.rows)
         if measured.evaluation

@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # the checks before torch is loaded need find_last
 MAY_CHANGE = frozenset(
     (
         "epochs", "time", "patience", "device", "threads", "augment_device", "workers", "cache",
-        "offline", "accept_license", "save_period", "save_steps", "plots", "val", "verbose",
-        "download", "data", "resume", "project", "split", "max_det", "iou",
+        "offline", "accept_license", "save_period", "save_steps", "plots", "report", "val",
+        "verbose", "download", "data", "resume", "project", "split", "max_det", "iou",
     )
 )  # fmt: skip
 """Options that may differ after a resume: they do not change what the past steps meant."""

@@ -24,7 +24,7 @@ FLOORS = (
     {"detector/options"},
     {"detector/run"},
     {"detector/models"},
-    {"detector/losses", "detector/evaluate"},
+    {"detector/losses", "detector/evaluate", "detector/report"},
     {"detector/precision"},
     {"detector/export"},
     {"detector/checkpoints"},
