@@ -22,6 +22,14 @@ HARDNESS: dict[str, Callable[[Checked], float]] = {
 """Kind -> how hard an image is; 0 and nan: not at all."""
 
 
+SHEETS = {
+    "missed": "hardest_missed.jpg",
+    "false": "hardest_false.jpg",
+    "overlap": "hardest_overlap.jpg",
+}
+"""Kind -> its picture in the run folder."""
+
+
 def hardest_images(evaluation: Evaluation) -> dict[str, list[tuple[int, Checked]]]:
     """Place among the measured images, and boxes, of the hardest images of each kind."""
     images = checked_images(evaluation)
@@ -39,8 +47,7 @@ def write_hardest(folder: Path, evaluation: Evaluation) -> None:
     there is such an image."""
     hardest = hardest_images(evaluation)
     for kind, images in hardest.items():
-        file = folder / f"hardest_{kind}.jpg"
-        plot_pairs(evaluation, images, evaluation.metrics.class_names, file)
+        plot_pairs(evaluation, images, evaluation.metrics.class_names, folder / SHEETS[kind])
     told = {
         kind: [_numbers(evaluation.paths[place].name, checked) for place, checked in images]
         for kind, images in hardest.items()
