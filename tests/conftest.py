@@ -17,6 +17,7 @@ def cache_folder(
 ) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DET_CACHE", str(folder))
+    monkeypatch.delenv("DET_WEIGHTS", raising=False)  # det train takes weights that lie there
     return folder
 
 

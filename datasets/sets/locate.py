@@ -119,6 +119,14 @@ def _built_in_names() -> list[str]:
     return sorted(path.name for path in BUILT_IN.glob("*.yaml"))
 
 
+def is_built_in(data: str) -> bool:
+    """Whether the word names a data set of det, and not a file or folder of the user."""
+    try:
+        return find_yaml(data).parent == BUILT_IN
+    except DatasetError:
+        return False
+
+
 def find_yaml(data: str) -> Path:
     """The YAML that a word names; the current folder goes before the built-in ones.
 

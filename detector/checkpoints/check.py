@@ -18,6 +18,7 @@ from ..options.train import TrainConfig
 from ..options.val import ValConfig
 from ..run.folder import BEST, LAST, newest_run
 from ..run.log import Log
+from .choose import choose_start
 
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
@@ -100,8 +101,9 @@ def named_start(
 
     ``model=yolo26n.pt`` without such a file is the model of that name, ``resume=True
     model=last.pt`` continues the run of that file, and ``pretrained=True`` beside a checkpoint asks
-    for what it is.
+    for what it is.  Without ``model=``, and for ``model=auto``, it is chosen (choose.py).
     """
+    config, chosen = choose_start(config, given)
     if config.resume is True and config.model not in MODELS:
         resume = config.model if Path(config.model).exists() else config.resume
         return replace(config, resume=resume, model=MODELS[0]), given - {"model"}, []
@@ -109,7 +111,7 @@ def named_start(
     warns = bool(warning) and config.resume is None and not isinstance(config.pretrained, str)
     if config.pretrained is True and (warning or name not in MODELS):
         config = replace(config, pretrained=None)
-    return replace(config, model=name), given, [warning] * warns
+    return replace(config, model=name), given, [*chosen, *[warning] * warns]
 
 
 def say_newest(asked: str | None, found: str | None, log: Log) -> None:

@@ -12,6 +12,10 @@ MODELS = (
 """Names that can be trained from scratch."""
 
 
+AUTO = "auto"
+"""``model=`` of a training that shall choose it."""
+
+
 NMS_FREE = ("yolo26",)
 """Families with a one-to-one head.  The others always use NMS, whatever nms= says."""
 

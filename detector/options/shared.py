@@ -176,7 +176,8 @@ class StartConfig(LayoutConfig, DownloadConfig, PlotsConfig):
 
     model: str = option(
         MODELS[0], "Run", "A model name (yolo26n, yolo11s, yolov8m, yolov9s, yolox_tiny, ...) or a "
-        "checkpoint to start from.")
+        "checkpoint to start from. det train without it takes pretrained weights that are on disk; "
+        "auto downloads some where there are none.")
     data: str = built_in_data()
     batch: int = option(16, "Run", "Images per step, over all devices.", low=1)
     imgsz: int | None = option(

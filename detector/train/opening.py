@@ -24,6 +24,8 @@ def say_opening(run: Run, decision: Decision, folder: Path, log: Log) -> None:
         "precision": decision.line(),
         "length": _length(run),
     }
+    if run.transferred_names:
+        facts["rates"] = _rates(run)
     for name, text in facts.items():
         log.info(f"{name:<10} {text}")
     for line in _constants(run):
@@ -61,6 +63,15 @@ def _length(run: Run) -> str:
     return f"time={config.time:g}: the number of epochs ({steps} each) follows from the first steps"
 
 
+def _rates(run: Run) -> str:
+    """What transferred and new tensors learn at."""
+    share, rate = run.config.lr_transferred, choose_optimizer(run.config).lr0
+    return (
+        f"transferred tensors learn at {rate * share:g} (lr_transferred={share:g} of lr0), new "
+        f"ones at {rate:g}"
+    )
+
+
 def _constants(run: Run) -> list[str]:
     """Optimizer, schedule and learning rates."""
     config, length, choice = run.config, run.length, choose_optimizer(run.config)
@@ -71,12 +82,6 @@ def _constants(run: Run) -> list[str]:
         f"mosaic until epoch {close_epoch(length, config.close_mosaic)}"
         + (f", EMA decay {run.ema.decay:.4g}" if run.ema else "")
     ]
-    if run.transferred_names:
-        share = config.lr_transferred
-        lines.append(
-            f"transferred tensors learn at {choice.lr0 * share:g} (lr_transferred={share:g} of lr0)"
-            f", new ones at {choice.lr0:g}"
-        )
     if run.train_loader.fewer_workers:
         lines.append(run.train_loader.fewer_workers)
     return lines

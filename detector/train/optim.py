@@ -22,6 +22,8 @@ from ..run.ranks import ALONE, Ranks
 from .muon import MuSGD
 
 AUTO = "MuSGD"
+TRANSFERRED = ", transferred"
+"""How the names of their groups end."""
 MUON_SHARE = 0.5
 MUON_EVERY = 4
 """Updates between two orthogonalized steps of a matrix: docs/log.md."""
@@ -80,7 +82,7 @@ def parameter_groups(
     """
     kinds = ("matrices", "last", "plain")
     groups: dict[str, list[nn.Parameter]] = {
-        kind + suffix: [] for kind in kinds for suffix in ("", ", transferred")
+        kind + suffix: [] for kind in kinds for suffix in ("", TRANSFERRED)
     }
     for path, module in model.named_modules():
         predicts = isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None
@@ -90,7 +92,7 @@ def parameter_groups(
             weight = parameter.ndim >= 2 and name != "bias"
             kind = ("last" if predicts else "matrices") if weight else "plain"
             known = f"{path}.{name}".lstrip(".") in transferred
-            groups[f"{kind}, transferred" if known else kind].append(parameter)
+            groups[kind + TRANSFERRED if known else kind].append(parameter)
     return {name: members for name, members in groups.items() if members}
 
 
@@ -116,7 +118,7 @@ def build_optimizer(
             "name": name,
             "params": groups[name],
             "weight_decay": 0.0 if name.startswith("plain") else choice.weight_decay,
-            "lr": choice.lr0 * (transferred_lr if "transferred" in name else 1.0),
+            "lr": choice.lr0 * (transferred_lr if name.endswith(TRANSFERRED) else 1.0),
         }
         for name in groups
     ]
@@ -165,3 +167,14 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Every group's learning rate = its peak times ``factor``."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Columns of results.csv: ``lr``, and ``lr/transferred`` where tensors were transferred.
+
+    Where nothing is new, ``lr`` is the same as ``lr/transferred``.
+    """
+    groups = optimizer.param_groups
+    moved = [group["lr"] for group in groups if group.get("name", "").endswith(TRANSFERRED)]
+    rates = {"lr": max(group["lr"] for group in groups)}
+    return rates | ({"lr/transferred": moved[0]} if moved else {})

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...weights.checkpoint import CheckpointError, is_state
 from ..checkpoints.check import idle_nms
+from ..checkpoints.choose import better_start
 from ..checkpoints.rebuild import read_state_meta
 from ..checkpoints.restore import check_finite, restore
 from ..evaluate.postprocess import uses_nms
@@ -160,6 +161,9 @@ def begin(
         write_place(made, place_of(run.config.data, run.dataset, (run.train, run.val)))
         write_beginning(made, run, decision if folder is None else None, log)
         say_opening(run, decision, made, log)
+        fresh = folder is None and run.transferred is None
+        if fresh and (line := better_start(run.config, len(run.train.records))):
+            log.info(line)
     made = run.ranks.broadcast(made)
     assert made is not None
     return made

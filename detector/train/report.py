@@ -47,6 +47,7 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
     run, at = trainer.run, trainer.at
     results = {
         "model": run.model.name,
+        "start": dict(run.provenance),
         "epochs": len(at.rows),
         "best_epoch": at.best_epoch,
         "stopped": stopped,

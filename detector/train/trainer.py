@@ -41,7 +41,7 @@ from .feed import on_device
 from .freeze import frozen_parts
 from .guard import Failure, Guard, Rollback, find_failure, worst
 from .multi_scale import resized
-from .optim import set_learning_rate
+from .optim import learning_rates, set_learning_rate
 from .position import Position
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .step import TrainStep
@@ -270,7 +270,7 @@ class Trainer:
         row: dict[str, Any] = {"epoch": at.epoch + 1, "time": at.seconds}
         for name, loss in self._mean_losses().items():
             row[f"train/{name}_loss"] = loss
-        row["lr"] = max(group["lr"] for group in self.run.optimizer.param_groups)
+        row |= learning_rates(self.run.optimizer)
         row["images_per_s"] = at.sums["images"] / at.sums["seconds"]
         row["precision"] = self.precision.name
         row["loss_scale"] = self.step.scaler.get_scale()
