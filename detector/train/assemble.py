@@ -116,6 +116,8 @@ def assemble(
     model = begin.model
     ranks.broadcast_tensors(model.state_dict().values())
     config = replace(config, imgsz=choose_size(config, begin, log))
+    if resumed is None and begin.transferred is None:
+        config = replace(config, pretrained=False)  # args.yaml repeats the run, whatever lies here
     image_size = fit_size(model, config.imgsz, log)
     # gradients of the deployed head reach the backbone too: better by 0.025 AP (docs/log.md)
     model.detach_one_to_one = False

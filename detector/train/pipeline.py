@@ -82,6 +82,8 @@ def train(
             decision = decide_precision(run, state, log)
             check_memory(run, decision.precision)
             folder = begin(run, decision, folder, log, held)
+            if state is None:
+                advise(run, config, log)
             drawn: list[Observer] = [Plots(run)] if config.plots else []
             drawn += [Page()] if config.report else []
             ours = [ResultsCsv(), Terminal(log), *drawn]
@@ -103,6 +105,12 @@ def train(
             except BaseException as error:
                 told.failed(str(error) or type(error).__name__)
                 raise
+
+
+def advise(run: Run, config: TrainConfig, log: Log) -> None:
+    """Say what would be better than a start from scratch.  config: as the user gave it."""
+    if run.transferred is None and (line := better_start(config, len(run.train.records))):
+        log.info(line)
 
 
 def continue_from(trainer: Trainer, state: State, path: Path) -> None:
@@ -161,9 +169,6 @@ def begin(
         write_place(made, place_of(run.config.data, run.dataset, (run.train, run.val)))
         write_beginning(made, run, decision if folder is None else None, log)
         say_opening(run, decision, made, log)
-        fresh = folder is None and run.transferred is None
-        if fresh and (line := better_start(run.config, len(run.train.records))):
-            log.info(line)
     made = run.ranks.broadcast(made)
     assert made is not None
     return made

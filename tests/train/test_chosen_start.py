@@ -109,6 +109,19 @@ def test_what_the_user_named_stays_and_drawn_data_keep_their_model(folder: Path)
     assert set(chosen.values()) == {NAME, "yolo26n"}
 
 
+def test_the_options_of_a_run_repeat_it_whatever_weights_lie_here_now(
+    folder: Path, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    use_tiny_detector(monkeypatch)
+    data = write_tiny_data(tmp_path / "data")
+    assert main(["train", f"data={data}", *QUICK, "name=first"]) == 0
+    (folder / FILE).write_bytes(published)
+    capsys.readouterr()
+    assert main(["train", "cfg=runs/first/args.yaml", "name=second", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["model"] == "yolo26n"
+    assert main(["train", "cfg=runs/first/args.yaml", "resume=runs/first", "epochs=2"]) == 0
+
+
 def test_advice_ends_where_scratch_is_as_good() -> None:
     own = TrainConfig(data="mine.yaml")
     assert better_start(own, FEW_IMAGES - 1) and better_start(own, FEW_IMAGES) is None
