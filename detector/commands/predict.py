@@ -27,8 +27,8 @@ def execute(command: Command, config: PredictConfig, given: frozenset[str], log:
 
 def writes_files(config: PredictConfig) -> bool:
     """Whether a run folder is made."""
-    wanted = (config.save, config.save_txt, config.save_json, config.save_crop, config.save_frames)
-    return any(wanted)
+    pictures = config.save or config.save_frames or config.save_crop
+    return pictures or config.save_txt or config.save_json or config.save_labelstudio
 
 
 def check_predict(

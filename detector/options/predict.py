@@ -39,6 +39,9 @@ class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
         "save_conf=True).")
     save_conf: bool = option(False, "Output", "Add the score to the label files.")
     save_json: bool = option(False, "Output", "Write all detections as predictions.json.")
+    save_labelstudio: bool = option(
+        False, "Output", "Write labelstudio.json: the images as tasks for Label Studio, with the "
+        "detections as predictions to correct.")
     save_crop: bool = option(False, "Output", "Write a cropped image of each detection.")
     line_width: int | None = option(
         None, "Output", "Width of drawn lines in pixels. Default: depends on the image size.",

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...files.atomic import naming, temporary_name, write_bytes
 from ...files.text import fitting_name
+from . import labelstudio
 from .images import encode, folder_name, free_path
 from .results import Results
 from .video import CODECS, VideoError, VideoWriter
@@ -31,8 +32,9 @@ class Outputs:
     save_frames: these frames as ``NAME_frames/NUMBER.jpg``.
     save_txt: ``labels/NAME.txt``, YOLO rows, empty if nothing was found; of a video
     ``labels/NAME_FRAME.txt``.  save_conf: confidences in them.  save_crop:
-    ``crops/CLASS/NAME-1.jpg`` and so on.  save_json: ``predictions.json``.  line_width: of drawn
-    boxes in pixels; default by image size.  show_labels, show_conf, show_boxes: what is drawn.
+    ``crops/CLASS/NAME-1.jpg`` and so on.  save_json: ``predictions.json``.  save_labelstudio:
+    ``labelstudio.json``, without the frames of videos.  line_width: of drawn boxes in pixels;
+    default by image size.  show_labels, show_conf, show_boxes: what is drawn.
     """
 
     save: bool = True
@@ -40,6 +42,7 @@ class Outputs:
     save_txt: bool = False
     save_conf: bool = False
     save_json: bool = False
+    save_labelstudio: bool = False
     save_crop: bool = False
     line_width: int | None = None
     show_labels: bool = True
@@ -69,7 +72,7 @@ class ResultWriter:
         self._video: VideoWriter | None = None
         self._current: Results | None = None
         self._stem = ""
-        self._json: _JsonList | None = None
+        self._lists: dict[str, _JsonList] = {}
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -103,25 +106,27 @@ class ResultWriter:
                     path = self._free("crops", folder_name(class_name), f"{name}-{number}.jpg")
                     self._write_file(path, encode(crop, ".jpg"))
         if self._outputs.save_json:
-            self._write_json(result)
+            self._append("predictions.json", _described(result))
+        if self._outputs.save_labelstudio and result.frame is None:
+            self._append("labelstudio.json", labelstudio.task(result))
 
     def close(self) -> None:
-        """Finish the video and predictions.json, or remove what cannot be finished.  A second call
+        """Finish the video and the JSON files, or remove what cannot be finished.  A second call
         does nothing."""
         try:
             self._close_video()
-            if self._json is not None:
-                path = self._free("predictions.json")
-                self._json.close(path)
+            for name in list(self._lists):
+                path = self._free(name)
+                self._lists[name].close(path)
                 self.paths.append(path)
-                self._json = None
+                del self._lists[name]
         finally:
             self._discard()
 
     def _discard(self) -> None:
         """Remove what is not finished."""
-        unfinished = (self._video, self._json)
-        self._video = self._json = None
+        unfinished = (self._video, *self._lists.values())
+        self._video, self._lists = None, {}
         for part in unfinished:
             if part is not None:
                 part.discard()
@@ -169,25 +174,29 @@ class ResultWriter:
             self._video = VideoWriter(stem, fps=result.source.fps, size=result.orig_shape)
         self._video.write(self._outputs.drawn(result))
 
-    def _write_json(self, result: Results) -> None:
-        if self._json is None:
-            self._json = _JsonList(self._free("predictions.json"))
-        height, width = result.orig_shape
-        self._json.append(
-            {
-                "path": result.path,
-                "frame": result.frame,
-                "width": width,
-                "height": height,
-                "detections": result.summary(decimals=None),
-            }
-        )
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        """Add a row to the JSON list of this name."""
+        if name not in self._lists:
+            self._lists[name] = _JsonList(self._free(name))
+        self._lists[name].append(row)
 
     def _close_video(self) -> None:
         if self._video is not None:
             path = self._video.close()
             self.paths.append(path)
             self._video = None
+
+
+def _described(result: Results) -> dict[str, Any]:
+    """A row of predictions.json."""
+    height, width = result.orig_shape
+    return {
+        "path": result.path,
+        "frame": result.frame,
+        "width": width,
+        "height": height,
+        "detections": result.summary(decimals=None),
+    }
 
 
 class _JsonList:

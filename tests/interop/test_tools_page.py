@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ import cv2
 import numpy as np
 import pytest
 from exports import make_image, make_run
+from yolodet import YOLO
 
 PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
+CONFIG = """<View><Image name="image" value="$image"/>
+<RectangleLabels name="label" toName="image">{}</RectangleLabels></View>"""
 BEST = "runs/train/weights/best.safetensors"
 
 
@@ -97,3 +101,17 @@ def test_norfair_follows_the_boxes(folder: Path) -> None:
     assert names["objects"]
     for each in names["objects"]:
         assert np.abs(each.last_detection.points.reshape(4) - boxes).max(1).min() < 1e-3
+
+
+def test_label_studio_takes_the_tasks(folder: Path) -> None:
+    interface = pytest.importorskip("label_studio_sdk.label_interface")
+    model = YOLO(BEST)
+    model.predict("photo.png", conf=0.2, device="cpu", save_labelstudio=True, name="tasks")
+    labels = "".join(f'<Label value="{name}"/>' for name in model.names.values())
+    project = interface.LabelInterface(CONFIG.format(labels))
+    (task,) = json.loads(Path("runs/tasks/labelstudio.json").read_text())
+    (prediction,) = task["predictions"]
+    assert len(prediction["result"]) > 3
+    assert project.validate_prediction(prediction, return_errors=True) == []
+    prediction["result"][0]["value"]["rectanglelabels"] = ["no class"]
+    assert project.validate_prediction(prediction, return_errors=True) != []
