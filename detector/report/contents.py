@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from ...datasets.formats.texts import load_json, read_text
 from ...files.errors import InputError
@@ -65,9 +66,9 @@ def contents(folder: Path) -> dict[str, Any]:
     }
 
 
-def confused(metrics: Mapping[str, Any]) -> list[tuple[int, str, str]]:
-    """The most frequent errors: count, true class, predicted class; "nothing" is no box."""
-    names = [*(row["name"] for row in metrics.get("per_class") or ()), "nothing"]
+def confused(metrics: Mapping[str, Any]) -> list[tuple[int, str | None, str | None]]:
+    """The most frequent errors: count, true class, predicted class; None where there is no box."""
+    names = [*(row["name"] for row in metrics.get("per_class") or ()), None]
     cells = [
         (count, names[true], names[found])
         for true, row in enumerate(metrics.get("confusion") or ())
@@ -77,10 +78,11 @@ def confused(metrics: Mapping[str, Any]) -> list[tuple[int, str, str]]:
     return sorted(cells, key=lambda cell: -cell[0])[:MOST_CONFUSED]
 
 
-def picture(file: Path) -> str:
+def picture(file: Path) -> Markup:
     """A picture as an address that needs no file beside the page."""
     kind = "png" if file.suffix == ".png" else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    text = base64.b64encode(file.read_bytes()).decode()
+    return Markup(f"data:image/{kind};base64,{text}")  # nothing to escape in megabytes of base64
 
 
 def command(folder: Path, training: bool) -> str | None:

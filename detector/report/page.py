@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...files.errors import DetError
 from ...files.text import one_line
 from ..run.files import write_text
 from .contents import NoRun, contents
@@ -23,6 +24,8 @@ def write_report(folder: Path) -> Path:
     """
     try:
         text = render(contents(folder))
+    except DetError:  # some are a ValueError too
+        raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise NoRun(
             f"{folder}: its files are not those of a run of this version of det "

@@ -15,7 +15,7 @@ import yaml
 from tiny import train, use_tiny_detector, val, write_squares
 from yolodet.cli import main
 from yolodet.detector.report import page
-from yolodet.detector.report.contents import NoRun
+from yolodet.detector.report.contents import NoRun, confused
 from yolodet.detector.report.page import write_report
 
 pytestmark = pytest.mark.usefixtures("tiny_models")
@@ -101,6 +101,14 @@ def test_the_hardest_images_are_named_and_counted(run: Path) -> None:
     assert kinds["missed"] or kinds["false"]
 
 
+def test_frequent_errors_say_what_was_missed_found_and_mistaken() -> None:
+    metrics = {
+        "per_class": [{"name": "cat"}, {"name": "dog"}],
+        "confusion": [[9, 2, 5], [0, 8, 0], [0, 7, 0]],
+    }
+    assert confused(metrics) == [(7, None, "dog"), (5, "cat", None), (2, "cat", "dog")]
+
+
 def nasty(value: Any) -> Any:
     """Every text in a JSON file, made hostile."""
     if isinstance(value, dict):
@@ -112,6 +120,9 @@ def nasty(value: Any) -> Any:
 
 def test_what_others_wrote_is_shown_as_text(run: Path) -> None:
     tags = [tag for tag, _ in page_of(run).tags]
+    run = run.rename(run.with_name("<b>\"'\n\x1b[31m"))
+    args = yaml.safe_load((run / "args.yaml").read_text()) | {"data": "<b> $(x); " + NASTY}
+    (run / "args.yaml").write_text(yaml.safe_dump(args))
     for name in ("results.json", "hardest.json"):
         file = run / name
         content = nasty(json.loads(file.read_text()))
@@ -122,6 +133,7 @@ def test_what_others_wrote_is_shown_as_text(run: Path) -> None:
     assert [tag for tag, _ in shown.tags if tag not in ("li", "ul", "h3", "p")] == [
         tag for tag in tags if tag not in ("li", "ul", "h3", "p")
     ]
+    assert "'data=<b> $(x); " in shown.text  # quoted for the shell
     assert not any("onerror" in attrs for _, attrs in shown.tags)
     assert '<img src=x onerror="a()">' in shown.text and "{{ 7 * 7 }}" in shown.text
     assert "\x1b" not in shown.text and r"\x1b[31m" in shown.text
@@ -145,7 +157,8 @@ def test_a_folder_without_a_run_and_a_damaged_one_are_refused(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["report", str(tmp_path / "empty")]) == 2
-    assert "no results.json there" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "no results.json there" in told and "version of det" not in told
     for text in ("[]", "{}", '{"metrics": {"map": "x"}}', '{"metrics": {}, "train_seconds": 1}'):
         (run / "results.json").write_text(text)
         with pytest.raises(NoRun, match=r"expected|not those of a run"):
