@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...datasets.sets.locate import is_built_in
 from ...files.counted import counted
 from ...weights.shelf import is_here
 from ...weights.zoo import PERMISSIVE, ZOO
@@ -25,6 +24,12 @@ SMALL = sorted(
 """Names of the zoo that anyone may use, the smallest first."""
 
 
+def _is_built_in(data: str) -> bool:
+    from ...datasets.sets.locate import is_built_in  # with the network's modules
+
+    return is_built_in(data)
+
+
 def choose_start(config: TrainConfig, given: frozenset[str]) -> tuple[TrainConfig, list[str]]:
     """The config with a ``model=``, and a line that says what was chosen and why.
 
@@ -38,7 +43,7 @@ def choose_start(config: TrainConfig, given: frozenset[str]) -> tuple[TrainConfi
     plain = replace(config, model=MODELS[0])
     if config.resume is not None or config.pretrained not in (None, True):
         return plain, []
-    if not asked and (config.pretrained is True or is_built_in(config.data)):
+    if not asked and (config.pretrained is True or _is_built_in(config.data)):
         return plain, []
     here = [name for name in SMALL if is_here(name)]
     if not here and (not asked or config.offline):
@@ -58,7 +63,7 @@ def better_start(config: TrainConfig, images: int) -> str | None:
 
     config: of the run.  images: number of training images.
     """
-    if config.pretrained is False or images >= FEW_IMAGES or is_built_in(config.data):
+    if config.pretrained is False or images >= FEW_IMAGES or _is_built_in(config.data):
         return None
     name = SMALL[0]
     entry = ZOO[name]

@@ -7,7 +7,7 @@ Torch is imported only when tensors are needed: listing the weights and describi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from ..options.catalog import Command
 from ..options.errors import UsageError, nearest
 from ..options.formats import format_of
 from ..options.names import FOREIGN, MODELS
+from ..options.shared import DownloadConfig, RunsConfig
+from ..options.val import ValConfig
 from ..options.weights import (
     InfoConfig,
+    WeightsCheckConfig,
     WeightsConvertConfig,
     WeightsDownloadConfig,
     WeightsInfoConfig,
@@ -116,11 +119,7 @@ def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
 
 def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
     """Download and convert weights of the zoo.  Raises UsageError, LicenseError, DownloadError."""
-    name = _needed(config.model, "download NAME")
-    if name not in ZOO:
-        near = " or ".join(nearest(name, ZOO))
-        hint = f"did you mean {near}?" if near else f"choose from {', '.join(ZOO)}"
-        raise UsageError(f"no pretrained weights of {name} exist: {hint}")
+    name = _named(config.model, "download NAME")
     offline, accepted = config.offline, config.accept_license
     check_obtainable(name, offline=offline, accept_license=accepted)
     log.loading_torch()
@@ -137,6 +136,40 @@ def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:
     return describe_file(path) | {"path": str(path)}
 
 
+def check_published(config: WeightsCheckConfig, log: Log) -> dict[str, Any]:
+    """Measure weights of the zoo on COCO.  Raises UsageError, what ``fetch`` and ``det val`` raise,
+    and OtherThanPublished."""
+    from .val import check_val  # with the network's modules
+
+    usage = "check NAME data=COCO"
+    name = _named(config.model, usage)
+    if config.data is None:
+        raise UsageError(f"missing argument: det weights {usage}")
+    own = {field.name for field in fields(DownloadConfig) + fields(RunsConfig)}
+    words = {word: getattr(config, word) for word in (*own, "data", "batch", "device", "workers")}
+    found = check_val(ValConfig(model=name, name="weights-check", plots=False, **words))
+    path = fetch(WeightsDownloadConfig(**_of_download(config)), log)["path"]
+    from ..checkpoints.evaluate import val
+    from ..checkpoints.published import compare
+
+    measured = val(found, frozenset(), log)
+    return compare(ZOO[name], measured) | {"path": path, "folder": measured["folder"]}
+
+
+def _of_download(config: WeightsCheckConfig) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in fields(WeightsDownloadConfig)}
+
+
+def _named(word: str | None, usage: str) -> str:
+    """A name of the zoo.  Raises UsageError."""
+    name = _needed(word, usage)
+    if name not in ZOO:
+        near = " or ".join(nearest(name, ZOO))
+        hint = f"did you mean {near}?" if near else f"choose from {', '.join(ZOO)}"
+        raise UsageError(f"no pretrained weights of {name} exist: {hint}")
+    return name
+
+
 def _needed(word: str | None, usage: str) -> str:
     if word is None:
         raise UsageError(f"missing argument: det weights {usage}")
@@ -144,7 +177,7 @@ def _needed(word: str | None, usage: str) -> str:
 
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
-    """``det info`` and ``det weights list | info | convert | download``."""
+    """``det info`` and ``det weights list | info | convert | download | check``."""
     if command.path == ("weights", "list"):
         result = list_weights()
         return Outcome(result, as_table(result))
@@ -153,6 +186,7 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
         "weights info": info,
         "weights convert": convert_file,
         "weights download": fetch,
+        "weights check": check_published,
     }
     result = run[command.name](config, log)
     return Outcome(result, join(as_lines(result)))

@@ -28,6 +28,7 @@ from .train import TrainConfig
 from .val import ValConfig
 from .weights import (
     InfoConfig,
+    WeightsCheckConfig,
     WeightsConvertConfig,
     WeightsDownloadConfig,
     WeightsInfoConfig,
@@ -114,6 +115,9 @@ COMMANDS: tuple[Command, ...] = (
         "det weights convert theirs.pt ours.safetensors", (("", "file"), ("", "out")),
     ),
     Command(("weights", "download"), WeightsDownloadConfig, "det weights download yolov9s", _MODEL),
+    Command(
+        ("weights", "check"), WeightsCheckConfig, "det weights check yolov9s data=coco.yaml", _MODEL
+    ),
     Command(("config",), ConfigConfig, "det config train epochs=3 > options.yaml"),
     Command(("config", "train"), TrainConfig, "det config train epochs=3", _DATA, cfg=True),
     Command(("config", "val"), ValConfig, "det config val", _DATA, cfg=True),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import accept_license, offline
+from .shared import DownloadConfig, RunsConfig, accept_license, offline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +45,18 @@ class WeightsDownloadConfig:
     model: str | None = option(None, "Run", "A name from det weights list.")
     offline: bool = offline()
     accept_license: str | None = accept_license()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsCheckConfig(DownloadConfig, RunsConfig):
+    """det weights check: measure pretrained weights on COCO and compare with the published AP."""
+
+    model: str | None = option(None, "Run", "A name from det weights list.")
+    data: str | None = option(
+        None, "Data", "Data set with the images of COCO val2017 in its val split: YAML, folder or "
+        "COCO JSON.")
+    batch: int = option(16, "Run", "Images per step.", low=1)
+    device: str | None = option(
+        None, "Run", "Where to run: cpu, cuda, 0, 1 or mps. Default: the first GPU, or the CPU.")
+    workers: int | None = option(
+        None, "Data", "Number of loader processes. Default: chosen from the CPU cores.", low=0)
