@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import cv2
 import numpy as np
@@ -107,7 +108,7 @@ def test_label_studio_takes_the_tasks(folder: Path) -> None:
     interface = pytest.importorskip("label_studio_sdk.label_interface")
     model = YOLO(BEST)
     model.predict("photo.png", conf=0.2, device="cpu", save_labelstudio=True, name="tasks")
-    labels = "".join(f'<Label value="{name}"/>' for name in model.names.values())
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in model.names.values())
     project = interface.LabelInterface(CONFIG.format(labels))
     (task,) = json.loads(Path("runs/tasks/labelstudio.json").read_text())
     (prediction,) = task["predictions"]
