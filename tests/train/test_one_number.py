@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,15 @@ def of_predict(file: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def det(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Any:
+def det(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run a command of det on a tiny detector; returns its result."""
     use_tiny_detector(monkeypatch)
 
     def run(command: str, **words: Any) -> dict[str, Any]:
-        usual = {"device": "cpu", "project": tmp_path / "runs"}
-        if command != "predict":
+        usual: dict[str, Any] = {"device": "cpu"}
+        if command != "export":
+            usual["project"] = tmp_path / "runs"
+        if command in ("train", "val"):
             usual |= {"workers": 0, "plots": False}
         typed = [f"{name}={value}" for name, value in (usual | words).items()]
         assert main([command, *typed, "--json", "--quiet"]) == 0
@@ -119,6 +120,67 @@ def test_training_val_and_predict_give_one_number(tmp_path: Path, det: Any, nms:
         predicted = det("predict", model=best, source=source, batch=batch, **told)
         found = of_predict(Path(predicted["folder"]) / "predictions.json")
         assert plain(pycocotools_numbers(truth, found)) == same(expected), f"batch={batch}"
+
+
+def test_a_run_with_merged_classes_is_the_run_on_rewritten_files(tmp_path: Path, det: Any) -> None:
+    """names= through the whole course: train, resume, val, predict and the proof of an export."""
+    rewritten = write_rectangles(tmp_path / "rewritten")
+    data = write_rectangles(tmp_path / "data")
+    for file in sorted(data.parent.glob("labels/*/*1.txt")):
+        file.write_text(re.sub("^0 ", "2 ", file.read_text(), flags=re.MULTILINE))
+    data.write_text(data.read_text().replace("[bright, dark]", "[bright, dark, white]"))
+    rules = "bright,white->bright"
+
+    began = det("train", data=data, names=rules, **TRAIN | {"epochs": 1})
+    trained = det("train", resume=began["folder"], epochs=12)
+    plainly = det("train", data=rewritten, **TRAIN | {"epochs": 1})
+    plainly = det("train", resume=plainly["folder"], epochs=12)
+    expected = trained["metrics"]
+    assert 0.01 < expected["map"] == plainly["metrics"]["map"]
+
+    best = trained["best"]
+    exported = det("export", model=best, data=data, format="torchscript")
+    written = exported["exports"][0]
+    assert written["passed"] and written["about"]["names"] == ["bright", "dark"]
+    assert written["parity"]["ap"] == [pytest.approx(expected["map"], abs=1e-6)] * 2
+    for model, where in ((best, data), (best, rewritten), (written["file"], data)):
+        measured = det("val", model=model, data=where)
+        assert measured["metrics"]["map"] == pytest.approx(expected["map"], abs=1e-6), model
+        assert [row["name"] for row in measured["metrics"]["per_class"]] == ["bright", "dark"]
+    source = data.parent / "images" / "val"
+    predicted = det("predict", model=best, source=source, conf=0.001, save=False, save_json=True)
+    rows = json.loads((Path(predicted["folder"]) / "predictions.json").read_text())
+    named = {(each["class"], each["name"]) for row in rows for each in row["detections"]}
+    assert named == {(0, "bright"), (1, "dark")}
+
+
+def test_val_on_coco_json_with_crowds_and_areas_is_pycocotools(tmp_path: Path, det: Any) -> None:
+    data = write_rectangles(tmp_path / "data")
+    best = det("train", data=data, **TRAIN)["best"]
+    plainly = det("val", model=best, data=data)["metrics"]
+    truth = as_coco(data.parent)
+    rng = np.random.default_rng(0)
+    for row in truth["annotations"]:  # the area of a mask is not that of its box
+        row |= {"area": float(rng.uniform(100, 12000)), "ignore": int(rng.integers(2))}
+    for image in truth["images"]:
+        size = np.array((image["width"], image["height"]))
+        for label in (0, 0, 1):
+            low, sides = rng.uniform(0, 0.5, 2) * size, rng.uniform(0.2, 0.5, 2) * size
+            truth["annotations"].append({
+                "id": len(truth["annotations"]) + 1, "image_id": image["id"],
+                "category_id": label, "bbox": [*low, *sides], "area": float(sides.prod()) / 2,
+                "iscrowd": 1, "ignore": 0,
+            })  # fmt: skip
+    (data.parent / "val.json").write_text(json.dumps(truth))
+    yaml = data.parent / "coco.yaml"
+    yaml.write_text("format: coco\nimages: images/val\nval: val.json\n")
+
+    measured = det("val", model=best, data=yaml, save_json=True)
+    found = json.loads((Path(measured["folder"]) / "predictions.json").read_text())
+    expected = plain(pycocotools_numbers(truth, found))
+    assert {name: measured["metrics"][name] for name in expected} == same(expected)
+    for name in ("map", "map_small", "map_large"):  # crowds and areas count
+        assert expected[name] != pytest.approx(plainly[name], abs=1e-3), name
 
 
 def same(numbers: dict[str, float | None]) -> Any:
