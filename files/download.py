@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from .deadline import Deadline
 from .errors import DetError
+from .regular import read_regular
 
 if sys.platform != "win32":
     import fcntl
@@ -147,7 +148,7 @@ class _Transfer:
     def _known_tag(self) -> str | None:
         """The ETag noted for ``part``; None if it was downloaded from another address."""
         try:
-            note = json.loads(_note_of(self.part).read_text())
+            note = json.loads(read_regular(_note_of(self.part)))
             return str(note["etag"]) if note["url"] == _named(self.url) and note["etag"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

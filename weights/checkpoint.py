@@ -14,6 +14,7 @@ file exists at any time: the old one or the new one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import pickle
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from ..files.atomic import write_atomically
 from ..files.counted import counted
 from ..files.errors import DetError
+from ..files.regular import open_regular, read_regular
 from .architecture import MAX_CLASSES, Architecture, ArchitectureError
 
 if TYPE_CHECKING:  # reading a header needs no torch
@@ -173,7 +175,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Meta]:
     header = read_header(path)
     meta = Meta.from_dict(_json(header.get("det", ""), path), path)
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(read_regular(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): use another copy") from error
     if _digest(tensors) != header.get("sha256"):
@@ -186,13 +188,17 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Meta]:
 def read_header(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, read without torch and without loading a tensor."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = int.from_bytes(file.read(8), "little")
             if not 2 <= size <= HEADER_LIMIT:
                 raise CheckpointError(f"{path} is not a safetensors file")
             header = _json(file.read(size), path)
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path} does not exist") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not isinstance(metadata.get("det"), str):
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of det")
@@ -293,7 +299,7 @@ def is_state(path: Path) -> bool:
     Imports no torch and unpickles nothing; load_state verifies the rest.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             inside = [name for name in archive.namelist() if name.endswith("data.pkl")]
             return len(inside) == 1 and b"schema" in archive.open(inside[0]).read(64)
     except DAMAGE:

@@ -33,7 +33,7 @@ from ..augment.transforms import (
 )
 from ..formats.record import Record
 from ..images.cache import ImageCache
-from ..images.image import CENTER, ImageError, fit, letterbox_boxes, place, read_image, resize_to
+from ..images.image import CENTER, ImageError, fit, letterbox_boxes, place, read_scaled
 from ..nouns import Sample
 
 __all__ = ["Augment", "DetectionDataset", "Drawing", "Key", "LostImage", "Plan"]
@@ -168,20 +168,12 @@ class DetectionDataset:
         image = self.cache.get(index)
         if image is not None:
             return image
-        path = self._packed.path(index)
+        path, size = self.facts(index)
         try:
-            original = read_image(path, listen=not self._seen[index])
+            image = read_scaled(path, size, self.image_size, listen=not self._seen[index])
         except ImageError as error:
             raise LostImage(index, str(error)) from None
         self._seen[index] = True
-        height, width = self._packed.size(index)
-        if original.shape[:2] != (height, width):
-            raise LostImage(
-                index,
-                f"{path}: is {original.shape[1]} x {original.shape[0]} px, was {width} x {height} "
-                "when the data set was scanned; scan it again",
-            )
-        image = resize_to(original, self.image_size)
         self.cache.put(index, image)
         return image
 

@@ -13,6 +13,7 @@ from typing import Any
 from ...files.atomic import write_atomically
 from ...files.errors import InputError
 from ...files.folders import cache_folder
+from ...files.regular import read_regular
 from .reader import stamp_of
 
 
@@ -25,7 +26,7 @@ def keep(kind: str, files: Sequence[Path], make: Callable[[], Any]) -> Any:
     try:
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         path = cache_folder() / "facts" / f"{name}.json"
-        return json.loads(path.read_text())
+        return json.loads(read_regular(path))
     except InputError:  # there is no cache folder
         return make()
     except (OSError, ValueError):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...files.regular import open_regular
 from ..boxes import clip_boxes
 from ..images.header import read_header
 from ..sets.finding import Finding
@@ -110,7 +111,7 @@ def size_notes(image: str, recorded: tuple[Any, Any], size: tuple[int, int]) -> 
 def _is_sideways(image: str) -> bool:
     """Whether the EXIF orientation of an image swaps its sides."""
     try:
-        with open(image, "rb") as file:
+        with open_regular(image) as file:
             header = read_header(file)
     except OSError:
         return False

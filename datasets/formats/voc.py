@@ -25,6 +25,7 @@ from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp, list_images
 from .keep import keep
 from .pixel_rows import Note, Row, join_rows, size_notes
 from .reader import ABSENT, Annotation, Reader, open_split, register, stamp_of
+from .texts import read_text
 from .xml import UnusableXml, parse_xml
 
 IMAGE_FOLDERS = {"JPEGImages": "Annotations", "images": "annotations"}
@@ -41,7 +42,7 @@ class VocReader(Reader):
         """Those of labelmap.txt, else all that occur in any split, sorted."""
         labelmap = dataset.root / "labelmap.txt"
         if labelmap.is_file():
-            lines = labelmap.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_text(labelmap).splitlines()
             found = [line.split(":")[0].strip() for line in lines if not line.startswith("#")]
             names = tuple(name for name in found if name and name != "background")
         else:

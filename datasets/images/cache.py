@@ -32,7 +32,7 @@ from ..formats.record import Record
 from .image import scaled_size
 
 MODES = ("auto", "ram", "disk", "none")
-_LAYOUT = 1  # raise when the file's layout, or the way images are decoded and scaled, changes
+_LAYOUT = 2  # raise when the file's layout, or the way images are decoded and scaled, changes
 _PAGE = 4096
 _SHARE = 0.25  # of the available memory, unless a budget is given ...
 _RAM_SHARE = 0.75  # ... and with cache=ram

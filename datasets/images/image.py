@@ -25,7 +25,15 @@ from .header import Header, read_header, tiff_size
 
 MOST_PIXELS = 200_000_000
 """A larger image is refused before it is decoded: 600 MB, three times the largest cameras."""
-PRINTING = (b"\xff\xd8", b"II*\0", b"MM\0*")
+REDUCED_FROM = 50_000_000
+"""A JPEG with more pixels is decoded at a reduced size for training: 150 MB and more otherwise."""
+REDUCED = {
+    1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
+"""By how much smaller -> OpenCV's flag."""
+JPEG = b"\xff\xd8"
+PRINTING = (JPEG, b"II*\0", b"MM\0*")
 """How the formats begin whose decoders only print damage: JPEG and TIFF."""
 FILL = 114
 """Gray level around letterboxed and composed images."""
@@ -44,6 +52,29 @@ def read_image(path: Path, *, listen: bool = False) -> np.ndarray:
     prints, which allows one image at a time in the process.
     Raises ImageError for a file that is missing, empty, damaged, too large or not an image.
     """
+    return _read(path, listen, None)[0]
+
+
+def read_scaled(
+    path: Path, size: tuple[int, int], side: int, *, listen: bool = False
+) -> np.ndarray:
+    """The image as by ``read_image``, scaled so that its long side is ``side`` pixels.
+
+    size: (height, width) that it must have.  A JPEG of more than REDUCED_FROM pixels is decoded at
+    a reduced size (``_divisor``).  Raises ImageError, also for another size.
+    """
+    image, found = _read(path, listen, side)
+    if found != size:
+        raise ImageError(
+            f"{path}: is {found[1]} x {found[0]} px, was {size[1]} x {size[0]} when the data set "
+            "was scanned; scan it again"
+        )
+    return resize_to(image, side)
+
+
+def _read(path: Path, listen: bool, side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """The image, which may be decoded smaller where only ``side`` pixels are needed, and its whole
+    (height, width)."""
     try:
         data = read_regular(path)
     except OSError as error:
@@ -52,7 +83,8 @@ def read_image(path: Path, *, listen: bool = False) -> np.ndarray:
     _check_header(path, header)
     if header is None:
         _check_pixels(path, *tiff_size(data))
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
+    divisor = 1 if header is None or side is None else _divisor(data, header, side)
+    flags = REDUCED[divisor] | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
     if listen and data[:4].startswith(PRINTING):
         with hear() as heard:
             image = _decode(path, data, flags)
@@ -61,7 +93,23 @@ def read_image(path: Path, *, listen: bool = False) -> np.ndarray:
     else:
         image = _decode(path, data, flags)
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return orient(image, header.orientation) if header else image
+    if header is None:
+        return image, (image.shape[0], image.shape[1])
+    return orient(image, header.orientation), header.size
+
+
+def _divisor(data: bytes, header: Header, side: int) -> int:
+    """By how much a file may be decoded smaller: 8, 4, 2, or 1 for not at all.
+
+    Only a JPEG, whose decoder then never makes the whole image; only above REDUCED_FROM pixels;
+    only down to twice ``side``; and only by what divides both sides, so that every pixel is the
+    mean of a whole block and nothing moves.
+    """
+    height, width = header.height, header.width
+    if height * width <= REDUCED_FROM or not data.startswith(JPEG):
+        return 1
+    most = max(height, width) // (2 * side)
+    return max(by for by in REDUCED if by == 1 or (by <= most and not height % by | width % by))
 
 
 def read_usable(paths: Iterable[Path], say: Callable[[str], None]) -> Iterator[np.ndarray]:

@@ -24,6 +24,7 @@ import numpy as np
 from ...files.atomic import write_atomically
 from ...files.errors import InputError
 from ...files.folders import cache_folder
+from ...files.regular import open_regular
 from ..formats.reader import ABSENT, Reader, stamp_of
 from ..sets.dataset import Dataset
 from ..sets.finding import Finding
@@ -92,7 +93,7 @@ def load_table(file: Path | None) -> Table:
     try:
         if file is None:
             return {}
-        with np.load(file, allow_pickle=False) as stored:
+        with open_regular(file) as opened, np.load(opened, allow_pickle=False) as stored:
             table = {name: stored[name] for name in stored.files}
         written = table.pop("digest").tobytes()
         return table if written == _digest(table) else {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..formats.reader import find_reader
+from ..formats.texts import read_text
 from .dataset import Dataset, DatasetError
 from .kinds import KINDS, kind_of
 from .source import DataSource, given_path
@@ -192,6 +193,5 @@ def _yolo(place: Path, survey: Survey, groups: list[Group]) -> Candidate:
             f"{shlex.quote(str(place / 'data.yaml'))} with the lines {'; '.join(lines)}; "
             "names: [FIRST, SECOND] in the order of the ids"
         )
-    text = found[0].read_text("utf-8", errors="replace")
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    names = tuple(line.strip() for line in read_text(found[0]).splitlines() if line.strip())
     return Candidate("yolo", f"YOLO text, classes of {_short(found[0], place)}", splits, names)

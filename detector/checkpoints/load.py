@@ -211,7 +211,8 @@ def trained_on(path: Path, meta: Meta) -> tuple[DataSource | None, DataPlace | N
             )
         name = config["data"]
     if place is not None:
-        name = place.word()
+        config = {**config, **place.options(())}
+        name = config["data"]
     val, seed = config.get("val"), config.get("seed", 0)
     held = val if isinstance(val, str) else None
     source = DataSource(str(name), config.get("images"), held, int(seed)) if name else None

@@ -65,8 +65,10 @@ class MeasuredResults(dict[str, Any], Rows):
 
     @property
     def fitness(self) -> float:
-        """What the best checkpoint is chosen by: AP at IoU 0.50:0.95."""
-        return self.box.map
+        """What the best checkpoint is chosen by: AP at IoU 0.50:0.95, of all detections where an
+        image has more than 100 boxes of a class."""
+        metrics = self["metrics"]
+        return _number(metrics["map_all"]) if metrics.get("crowded") else self.box.map
 
     @property
     def results_dict(self) -> dict[str, float]:

@@ -98,6 +98,11 @@ class Metrics:
     crowded: int
 
     @property
+    def score(self) -> float:
+        """What chooses the best weights: AP, and AP of all detections where images are crowded."""
+        return self.map_all if self.crowded else self.map
+
+    @property
     def class_names(self) -> list[str]:
         return [row.name for row in self.per_class]
 

@@ -23,6 +23,7 @@ import numpy as np
 from ...datasets.images.image import FILL
 from ...files.atomic import sync
 from ...files.counted import counted
+from ...files.regular import read_regular
 from ...files.staging import staging
 from ...files.version import __version__
 from ...weights.checkpoint import Meta
@@ -229,7 +230,7 @@ def _is_ours(row: Format, path: Path) -> bool:
 def _check_report(report: Path) -> None:
     if report.exists():
         try:
-            ours = "parity" in json.loads(report.read_text())
+            ours = "parity" in json.loads(read_regular(report))
         except (OSError, ValueError, TypeError, RecursionError):
             ours = False
         if not ours:

@@ -136,6 +136,8 @@ def about_file(path: Path) -> About:
         raise ExportError(f"{path}: no format of det has this suffix")
     if not path.exists():
         raise ExportError(f"{path} does not exist")
+    if not path.is_file() and not path.is_dir():
+        raise ExportError(f"{path} is not a regular file (a pipe, device or socket)")
     require(row, to_run=True)
     about = About.from_texts(WRITERS[row.name].read_about(path), path)
     if about.format != row.name:

@@ -20,6 +20,7 @@ import torch
 
 from ...datasets.nouns import Batch
 from ...files.folders import cache_folder
+from ...files.regular import read_regular
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
 from ..options.errors import UsageError
@@ -278,7 +279,7 @@ def _digest(model: Detector) -> str:
 def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
     """Trials of an earlier check of ``names``; None if there is none or it cannot be read."""
     try:
-        rows = json.loads(path.read_text())
+        rows = json.loads(read_regular(path))
         trials = [
             Trial(**{**row, "stages": {k: StageError(**v) for k, v in row["stages"].items()}})
             for row in rows

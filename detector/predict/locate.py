@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from ...datasets.sets.kinds import kind_of
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
+from ...files.regular import read_regular
 from ...files.text import without_secrets
 from .arrays import SourceError, images_in, name_of
 
@@ -212,7 +213,7 @@ def _locate_glob(pattern: str, others: list[Path]) -> list[Item]:
 def _locate_list(path: Path) -> list[Item]:
     """One file or URL per line; a relative path starts at the list, or else at this folder."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read as a list of paths ({error})") from None
     named = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

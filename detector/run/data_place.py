@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import DatasetError, find_yaml
+from ...datasets.sets.source import DataSource, given_path
+from ...files.regular import read_regular
 from ..options.errors import UsageError
 from .files import write_json
 
@@ -39,12 +41,23 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class DataPlace:
-    """data: as it was typed.  yaml: the file or folder that it meant, absolute.  splits: by
-    name."""
+    """data: as it was typed.  yaml: the file or folder that it meant, absolute.  splits: by name.
+    images, val: the folder and the split that were typed beside it, absolute."""
 
     data: str
     yaml: str
     splits: dict[str, SplitFacts]
+    images: str | None = None
+    val: str | None = None
+
+    def options(self, given: Collection[str]) -> dict[str, str]:
+        """``data``, and ``images`` and ``val`` where they are paths, as options that mean the same
+        from every folder; without those that were typed (``given``).  Raises UsageError where the
+        data have gone."""
+        words = {"images": self.images, "val": self.val}
+        if "data" not in given:
+            words["data"] = self.word()
+        return {name: word for name, word in words.items() if word and name not in given}
 
     def word(self) -> str:
         """What ``data=`` has to be to mean the same again: the word of a built-in set, else the
@@ -82,8 +95,9 @@ def without_place(known: Mapping[str, Any], split: str, scan: Scan) -> tuple[boo
     return other and images not in (None, len(scan.records)), other
 
 
-def place_of(data: str, dataset: Dataset, scans: Iterable[Scan]) -> DataPlace:
+def place_of(source: DataSource, dataset: Dataset, scans: Iterable[Scan]) -> DataPlace:
     """What a run that starts now has to remember."""
+    data = source.data
     splits = {
         scan.split: SplitFacts(
             scan.fingerprint, content_of(dataset, scan.records), len(scan.records)
@@ -94,7 +108,9 @@ def place_of(data: str, dataset: Dataset, scans: Iterable[Scan]) -> DataPlace:
         place = str(find_yaml(data))
     except DatasetError:  # a folder without a YAML, or an index file
         place = os.path.abspath(os.path.expanduser(data))
-    return DataPlace(data, place, splits)
+    images = None if source.images is None else str(given_path(source.images))
+    val = None if source.val is None or source.share is not None else str(given_path(source.val))
+    return DataPlace(data, place, splits, images, val)
 
 
 def content_of(dataset: Dataset, records: Iterable[Record]) -> str:
@@ -116,10 +132,11 @@ def write_place(folder: Path, place: DataPlace) -> None:
 def read_place(folder: Path) -> DataPlace | None:
     """The data.json of a run folder; None where there is none that can be read."""
     try:
-        values: Any = json.loads((folder / DATA).read_text(encoding="utf-8"))
+        values: Any = json.loads(read_regular(folder / DATA))
         splits = {str(name): SplitFacts(**facts) for name, facts in values["splits"].items()}
-        place = DataPlace(values["data"], values["yaml"], splits)
+        place = DataPlace(**values | {"splits": splits})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    texts = isinstance(place.data, str) and isinstance(place.yaml, str)
-    return place if texts and "\0" not in place.data + place.yaml else None
+    words = (place.data, place.yaml, place.images or "", place.val or "")
+    usable = all(isinstance(word, str) and "\0" not in word for word in words)
+    return place if usable else None

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ...files.errors import InputError
+from ...files.regular import read_regular
 from ...files.text import one_line
 
 LOCK = ".owner.lock"
@@ -85,7 +86,7 @@ def _write(folder: Path) -> None:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        note = json.loads((folder / NOTE).read_text())
+        note = json.loads(read_regular(folder / NOTE))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

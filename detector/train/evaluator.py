@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from ...files.counted import counted
 from ..evaluate.class_names import GroundTruth, class_numbers
 from ..evaluate.evaluator import Evaluation, detect_images, join_detected
 from ..models.detector import Detector
@@ -57,7 +58,10 @@ class Evaluator(Protocol):
 
 
 class CocoEvaluator:
-    """AP and its relatives on the validation split, in the detection options of the run."""
+    """AP and its relatives on the validation split, in the detection options of the run.
+
+    The score is AP, and AP of all detections where an image has more than 100 boxes of a class.
+    """
 
     name = "AP"
     columns = ("map", "map_50", "map_75", "precision", "recall")
@@ -84,8 +88,14 @@ class CocoEvaluator:
         whole = join_detected(parts) if len(parts) > 1 else own
         evaluation = whole.measure()
         metrics = evaluation.metrics
+        if metrics.crowded:
+            crowded = counted(metrics.crowded, "image")
+            log.once(
+                [f"{crowded} to validate with more than 100 boxes of a class: the best weights are "
+                 "those with the highest AP of all detections (map_all)"]
+            )  # fmt: skip
         columns = {name: getattr(metrics, name) for name in self.columns}
-        return Measured(metrics.map, columns, metrics.to_dict(), evaluation, whole.mean_losses())
+        return Measured(metrics.score, columns, metrics.to_dict(), evaluation, whole.mean_losses())
 
 
 def _measured(config: TrainConfig, run: Run) -> tuple[int, ...] | None:

@@ -166,7 +166,7 @@ def begin(
             made = new_run_folder(run.config, "train")
             own(made, run.ranks, held)
         assert made is not None
-        write_place(made, place_of(run.config.data, run.dataset, (run.train, run.val)))
+        write_place(made, place_of(run.config.data_source, run.dataset, (run.train, run.val)))
         write_beginning(made, run, decision if folder is None else None, log)
         say_opening(run, decision, made, log)
     made = run.ranks.broadcast(made)

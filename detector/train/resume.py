@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.counted import counted
+from ...files.regular import read_regular
 from ...weights.checkpoint import CheckpointError, load_state, load_weights
 from ...weights.training_state import check_state
 from ..options.errors import UsageError
@@ -32,7 +33,7 @@ MAY_CHANGE = frozenset(
     (
         "epochs", "time", "patience", "device", "threads", "augment_device", "workers", "cache",
         "offline", "accept_license", "save_period", "save_steps", "plots", "report", "val",
-        "verbose", "download", "data", "resume", "project", "split", "max_det", "iou",
+        "verbose", "download", "data", "images", "resume", "project", "split", "max_det", "iou",
     )
 )  # fmt: skip
 """Options that may differ after a resume: they do not change what the past steps meant."""
@@ -64,7 +65,7 @@ def refuse_finished(
 
     longer: the options of LENGTH that were typed."""
     try:
-        report = json.loads((folder / "results.json").read_text())
+        report = json.loads(read_regular(folder / "results.json"))
     except (OSError, ValueError):
         return
     done = position["epoch"]
@@ -110,8 +111,8 @@ def resume_config(
     for name, value in sorted(changes.items()):
         if name != "resume":
             log.info(f"changed: {name}={asdict(before)[name]} -> {value}")
-    if "data" not in given and (place := read_place(path.parents[1])) is not None:
-        changes["data"] = place.word()
+    if (place := read_place(path.parents[1])) is not None:
+        changes |= place.options(given)
     return replace(before, **changes), state
 
 

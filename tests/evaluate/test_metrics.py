@@ -52,7 +52,7 @@ def test_a_crowded_image_has_a_second_ap_of_all_detections():
         found = detections(boxes.tolist(), np.linspace(0.5, 0.9, count).tolist(), [0] * count)
         add(collector, 1, (400, 400), boxes, np.zeros(count, np.int64), found)
         metrics = assert_coco(collector)
-        assert (metrics.crowded, metrics.map_all) == (crowded, 1.0)
+        assert (metrics.crowded, metrics.map_all, metrics.score) == (crowded, 1.0, 1.0)
         assert metrics.map == pytest.approx(1.0 if not crowded else 34 / 101, abs=1e-6)
 
 

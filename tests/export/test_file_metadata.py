@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,31 @@ def test_both_files_of_openvino_are_covered(tmp_path: Path) -> None:
         parts[broken].write_bytes(content[:2] + b"?" + content[3:])
         with pytest.raises(ExportError, match="does not match its checksum"):
             checksum.check(parts, digest)
+
+
+def test_every_part_of_a_folder_is_covered(tmp_path: Path) -> None:
+    """As a Core ML package is laid out: the text lies in one of its files."""
+    package = tmp_path / "best.mlpackage"
+    for name in ("Data/model.mlmodel", "Data/weights/weight.bin", "Manifest.json"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_bytes(name.encode() + bytes(50))
+    model = package / "Data/model.mlmodel"
+    model.write_bytes(b"about:unsealed" + b"." * 56 + b":end")
+    checksum.seal([package])
+    digest = model.read_bytes().split(b":")[1].decode()
+    assert digest == checksum.digest_of([package], digest)
+    copied = tmp_path / "copy.mlpackage"
+    shutil.copytree(package, copied)
+    checksum.check([copied], digest)
+    for part in (path for path in package.rglob("*") if path.is_file()):
+        good = part.read_bytes()
+        part.write_bytes(good[:3] + bytes([good[3] ^ 1]) + good[4:])
+        with pytest.raises(ExportError, match="does not match its checksum"):
+            checksum.check([package], digest)
+        part.unlink()
+        with pytest.raises(ExportError, match="does not match its checksum"):
+            checksum.check([package], digest)
+        part.write_bytes(good)
 
 
 @needs_onnx

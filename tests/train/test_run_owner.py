@@ -3,6 +3,7 @@ what has changed since."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,11 +11,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from alarms import alarm
+from rows import each
 from tiny import train, train_config, val
 from yolodet.detector.checkpoints.restore import restore
+from yolodet.detector.evaluate import metrics
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.run import owner, signals
 from yolodet.detector.run.data_place import DATA
@@ -23,6 +30,7 @@ from yolodet.detector.run.log import Log
 from yolodet.detector.run.owner import FolderInUse, owned
 from yolodet.detector.run.signals import sigterm_raises, stop_request
 from yolodet.detector.train import pipeline
+from yolodet.files.errors import DetError
 from yolodet.weights.checkpoint import (
     CheckpointError,
     load_state,
@@ -290,3 +298,84 @@ def test_ctrl_c_while_loading_is_one_line(module: str) -> None:
         assert "Traceback" not in run.stderr and run.returncode != 130
         return
     assert (run.returncode, run.stderr) == (130, "det: stopped by Ctrl-C\n")
+
+
+def coco_json(folder: Path, split: str) -> None:
+    """``SPLIT.json`` about the images of a split, a box in each."""
+    names = [path.name for path in sorted((folder / "images" / split).iterdir())]
+    sizes = [cv2.imread(str(folder / "images" / split / name)).shape for name in names]
+    images = [
+        {"id": i, "file_name": name, "height": size[0], "width": size[1]}
+        for i, (name, size) in enumerate(zip(names, sizes, strict=True))
+    ]
+    boxes = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [4, 4, 20, 20], "iscrowd": 0}
+        for i in range(len(names))
+    ]
+    document = {"images": images, "annotations": boxes}
+    document["categories"] = [{"id": 1, "name": "square"}]
+    (folder / f"{split}.json").write_text(json.dumps(document))
+
+
+@pytest.mark.usefixtures("tiny_models")
+def test_images_and_val_beside_data_are_those_of_the_start(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``images=`` and ``val=`` as typed mean other folders where the run is continued."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for folder in (ours, theirs):
+        shutil.copytree(shapes.parent, folder)
+        for split in ("train", "val"):
+            if folder == theirs:
+                next((folder / "images" / split).iterdir()).unlink()
+            coco_json(folder, split)
+            shutil.copytree(folder / "images" / split, folder / "pictures", dirs_exist_ok=True)
+    monkeypatch.chdir(ours)
+    beside = {"images": "pictures", "val": "val.json"}
+    train(Path("train.json"), tmp_path, epochs=1, **beside)
+    wanted = val(model=str(tmp_path / "train" / BEST), project=str(tmp_path))["metrics"]
+    for folder in (theirs, tmp_path):
+        monkeypatch.chdir(folder)
+        found = val(model=str(tmp_path / "train" / BEST), project=str(tmp_path))["metrics"]
+        assert found == wanted
+    result = train(Path("ignored"), tmp_path, resume=tmp_path / "train", epochs=2)
+    assert result["data"]["train_images"] == 12
+    place = json.loads((tmp_path / "train" / DATA).read_text())
+    assert (place["images"], place["val"]) == (str(ours / "pictures"), str(ours / "val.json"))
+
+
+@pytest.mark.usefixtures("tiny_models")
+@each("name", [DATA, owner.NOTE, "results.json", "args.yaml", BEST, LAST])
+def test_a_pipe_in_a_run_folder_is_not_waited_for(
+    name: str | Path, shapes: Path, tmp_path: Path
+) -> None:
+    train(shapes, tmp_path, epochs=1)
+    run = tmp_path / "train"
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    with alarm():
+        with contextlib.suppress(DetError):
+            train(Path("ignored"), tmp_path, resume=run, epochs=2)
+        for model in (run, run / BEST, run / LAST):
+            with contextlib.suppress(DetError, OSError):
+                val(model=str(model), project=str(tmp_path), data=str(shapes))
+
+
+@pytest.mark.usefixtures("tiny_models")
+def test_crowded_data_choose_the_best_weights_by_all_detections(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = metrics.precision_and_recall
+
+    def tables(truth: dict[str, Any], found: list[Any], most: int = 0) -> Any:
+        precision, recall = real(truth, found)
+        return np.where(np.isnan(precision) | (most == 0), precision, 0.5), recall
+
+    monkeypatch.setattr(metrics, "precision_and_recall", tables)
+    monkeypatch.setattr(metrics, "_crowded", lambda truth: 2)
+    train(shapes, tmp_path, epochs=2)
+    run = tmp_path / "train"
+    assert load_state(run / LAST)["position"]["best_map"] == 0.5
+    assert load_weights(run / BEST)[1].metrics["map"] < 0.5
+    said = "2 images to validate with more than 100 boxes of a class: the best weights are those"
+    assert (run / "log.txt").read_text().count(said) == 1

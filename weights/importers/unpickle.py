@@ -18,6 +18,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from ...files.regular import open_regular, read_regular
 from .errors import ImportFailed
 from .pickle_machine import Machine
 from .storages import Storages
@@ -40,7 +41,7 @@ def read_checkpoint(path: Path) -> Any:
     Raises RefusedPickle if the file asks for a call that is not part of rebuilding tensors, and
     ImportFailed if it is not a checkpoint, is damaged, or would unpack to more than its size.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         magic = file.read(4)
     try:
         return _read_archive(path) if magic == ZIP_MAGIC else _read_stream(path)
@@ -85,7 +86,7 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 def _read_stream(path: Path) -> Any:
     """The layout before torch 1.6: five pickles, then the numbers of each storage."""
-    data = path.read_bytes()
+    data = read_regular(path)
     stream = io.BytesIO(data)
     storages = Storages(path, None)
     machine = Machine(path, storages)

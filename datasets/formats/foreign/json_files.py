@@ -8,7 +8,7 @@ from typing import Any
 
 from ...sets.dataset import Dataset, DatasetError
 from ..reader import register
-from ..texts import load_json
+from ..texts import load_json, read_text
 from .document import Document, ForeignReader, entries, from_sides, part
 
 
@@ -121,8 +121,7 @@ class HuggingFaceReader(ForeignReader):
     def document(cls, file: Path, split: str) -> dict[str, Any]:
         """A line per image: ``{file_name, objects: {bbox: [...], categories: [...]}}``."""
         document = Document()
-        lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             if not line.strip():
                 continue
             try:

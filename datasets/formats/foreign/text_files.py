@@ -9,6 +9,7 @@ from typing import Any
 from ...sets.dataset import DatasetError
 from ...sets.listing import IMAGE_SUFFIXES
 from ..reader import register
+from ..texts import read_text
 from .document import Document, FolderReader, ForeignReader, hull
 
 
@@ -28,7 +29,7 @@ class _TextReader(FolderReader):
             image = path.parent.parent / images / path.stem
             found = next((image.with_name(image.name + s) for s in IMAGE_SUFFIXES
                           if image.with_name(image.name + s).is_file()), image)  # fmt: skip
-            text = path.read_text(encoding="utf-8-sig", errors="replace")
+            text = read_text(path)
             lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1)]
             place = path.relative_to(folder).as_posix()
             yield found.relative_to(folder).as_posix(), place, [row for row in lines if row[1]]
@@ -89,8 +90,7 @@ class WiderFaceReader(ForeignReader):
     def document(cls, file: Path, split: str) -> dict[str, Any]:
         """Faces that are marked invalid count neither way in the evaluation, as a crowd."""
         document = Document(["face"])
-        text = file.read_text(encoding="utf-8-sig", errors="replace")
-        lines = enumerate(text.splitlines(), 1)
+        lines = enumerate(read_text(file).splitlines(), 1)
         for _, line in lines:
             if not line.strip():
                 continue

@@ -2,7 +2,8 @@
 
 The metadata of a file hold UNSEALED until it is complete; then its SHA-256 takes that place, byte
 for byte, and whoever checks puts UNSEALED back.  That works wherever metadata lie in the file as
-they are (ONNX, OpenVINO, TensorRT).  Zip archives (torch, TFLite) have a CRC-32 of each entry
+they are (ONNX, OpenVINO, TensorRT, Core ML); it covers all parts of what is several files or a
+folder.  Zip archives (torch, TFLite) have a CRC-32 of each entry
 instead, which torch does not check by itself; what stands before the archive, the model of TFLite,
 is covered by an entry with its SHA-256.
 """
@@ -14,6 +15,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ....files.regular import read_regular
 from ...options.formats import ExportError
 from .about import UNSEALED
 from .tflite import FOLDER, MODEL_SHA256
@@ -24,8 +26,8 @@ PREFIX = f"{FOLDER}/{MODEL_SHA256}"
 
 def seal(files: Sequence[Path]) -> None:
     """Write the checksum of ``files`` into the one among them that holds the metadata."""
-    for path in files:
-        if path.is_dir() or zipfile.is_zipfile(path):
+    for path in parts_of(files):
+        if zipfile.is_zipfile(path):
             continue
         content = path.read_bytes()
         if content.count(UNSEALED.encode()) == 1:
@@ -33,11 +35,20 @@ def seal(files: Sequence[Path]) -> None:
             path.write_bytes(content.replace(UNSEALED.encode(), digest.encode()))
 
 
+def parts_of(files: Sequence[Path]) -> list[Path]:
+    """``files``, with what is in a folder in its place, by name."""
+    parts: list[Path] = []
+    for path in files:
+        inside = sorted(part for part in path.rglob("*") if part.is_file())
+        parts += inside if path.is_dir() else [path]
+    return parts
+
+
 def digest_of(files: Sequence[Path], sealed: str = UNSEALED) -> str:
     """SHA-256 of ``files``, in this order, with UNSEALED in place of ``sealed``."""
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes().replace(sealed.encode(), UNSEALED.encode()))
+    for path in parts_of(files):
+        digest.update(read_regular(path).replace(sealed.encode(), UNSEALED.encode()))
     return digest.hexdigest()
 
 
@@ -45,9 +56,7 @@ def check(files: Sequence[Path], checksum: str) -> None:
     """Raise ExportError where ``files`` have changed since they were sealed.  checksum: from their
     metadata."""
     main = files[-1]
-    if main.is_dir():
-        return
-    if zipfile.is_zipfile(main):
+    if main.is_file() and zipfile.is_zipfile(main):
         intact = archive_intact(main)
     else:
         intact = checksum in (UNSEALED, digest_of(files, checksum))
