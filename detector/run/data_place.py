@@ -134,7 +134,8 @@ def read_place(folder: Path) -> DataPlace | None:
     try:
         values: Any = json.loads(read_regular(folder / DATA))
         splits = {str(name): SplitFacts(**facts) for name, facts in values["splits"].items()}
-        place = DataPlace(**values | {"splits": splits})
+        beside = {name: values.get(name) for name in ("images", "val")}
+        place = DataPlace(values["data"], values["yaml"], splits, **beside)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     words = (place.data, place.yaml, place.images or "", place.val or "")

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ...files.atomic import write_atomically
 from ...files.errors import InputError
 from ...files.regular import read_regular
 from ...files.text import one_line
@@ -81,7 +82,7 @@ def _write(folder: Path) -> None:
     about = {"pid": os.getpid(), "host": socket.gethostname()}
     about["since"] = time.strftime("%Y-%m-%d %H:%M:%S")
     with contextlib.suppress(OSError):  # a full disk is reported where something is lost
-        (folder / NOTE).write_text(json.dumps(about))
+        write_atomically(folder / NOTE, lambda file: file.write(json.dumps(about).encode()))
 
 
 def _read(folder: Path) -> dict[str, Any]:
