@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 from alarms import alarm
-from rows import each
 from tiny import train, train_config, val
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.evaluate import metrics
@@ -132,9 +131,12 @@ def test_a_run_uses_its_own_data_from_any_folder(project: Path) -> None:
     assert Path(json.loads((run / DATA).read_text())["yaml"]) == project / "ours" / "data.yaml"
     assert str(project) not in json.dumps(load_weights(run / BEST)[1].data)
     images = val(model=str(run / BEST), project=str(project))["metrics"]
-    assert images == val(
-        model=str(run / BEST), project=str(project), data=str(project / "ours" / "data.yaml")
-    )["metrics"]
+    assert (
+        images
+        == val(
+            model=str(run / BEST), project=str(project), data=str(project / "ours" / "data.yaml")
+        )["metrics"]
+    )
 
 
 def test_data_that_are_gone_are_asked_for(project: Path) -> None:
@@ -328,6 +330,8 @@ def test_images_and_val_beside_data_are_those_of_the_start(
         for split in ("train", "val"):
             if folder == theirs:
                 next((folder / "images" / split).iterdir()).unlink()
+            for file in (folder / "images" / split).iterdir():
+                file.rename(file.with_name(f"{split}_{file.name}"))
             coco_json(folder, split)
             shutil.copytree(folder / "images" / split, folder / "pictures", dirs_exist_ok=True)
     monkeypatch.chdir(ours)
@@ -345,20 +349,18 @@ def test_images_and_val_beside_data_are_those_of_the_start(
 
 
 @pytest.mark.usefixtures("tiny_models")
-@each("name", [DATA, owner.NOTE, "results.json", "args.yaml", BEST, LAST])
-def test_a_pipe_in_a_run_folder_is_not_waited_for(
-    name: str | Path, shapes: Path, tmp_path: Path
-) -> None:
+def test_a_pipe_in_a_run_folder_is_not_waited_for(shapes: Path, tmp_path: Path) -> None:
     train(shapes, tmp_path, epochs=1)
-    run = tmp_path / "train"
-    (run / name).unlink(missing_ok=True)
-    os.mkfifo(run / name)
-    with alarm():
-        with contextlib.suppress(DetError):
-            train(Path("ignored"), tmp_path, resume=run, epochs=2)
-        for model in (run, run / BEST, run / LAST):
-            with contextlib.suppress(DetError, OSError):
-                val(model=str(model), project=str(tmp_path), data=str(shapes))
+    for name in (DATA, owner.NOTE, "results.json", "args.yaml", BEST, LAST):
+        run = Path(shutil.copytree(tmp_path / "train", tmp_path / Path(name).name))
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+        with alarm():
+            with contextlib.suppress(DetError):
+                train(Path("ignored"), tmp_path, resume=run, epochs=2)
+            for model in (run, run / BEST, run / LAST):
+                with contextlib.suppress(DetError, OSError):
+                    val(model=str(model), project=str(tmp_path), data=str(shapes))
 
 
 @pytest.mark.usefixtures("tiny_models")
