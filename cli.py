@@ -21,6 +21,7 @@ from .detector.options.catalog import Command
 from .detector.options.errors import UsageError
 from .detector.options.fields import options_of
 from .detector.options.parse import parse
+from .detector.options.project_file import project_defaults, used_defaults
 from .detector.options.shared import FlagsConfig
 from .files.text import excerpt, one_line
 from .files.version import __version__
@@ -76,18 +77,24 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
     if flags.quiet and not prints_config and "verbose" in command.options:
         _quieten(words)
     notes: list[str] = []
-    config, given = parse(command.config, words, notes)
+    defaults = project_defaults(command.config) if command.cfg and "resume" not in words else {}
+    config, given = parse(command.config, words, notes, defaults)
     from .detector.run.log import Log
     from .detector.run.rank_info import RankInfo, gpus_of, rank_info
     from .detector.run.signals import sigterm_raises
 
     trains = command.path == ("train",)
+    as_json = flags.json or (trains and _streams(config.log))
+    if as_json:
+        arguments.append("--json")  # an error's line too, and the ranks of a run
     here = rank_info() if trains else RankInfo()
     if trains and here.size == 1 and (gpus := gpus_of(config.device)):
         return _start_ranks(config, given, arguments, gpus)
     room = importlib.import_module(f"{__package__}.detector.commands.{command.module}")
-    log = Log(verbose=not flags.quiet and getattr(config, "verbose", True), bare=flags.json)
+    log = Log(verbose=not flags.quiet and getattr(config, "verbose", True), bare=as_json)
     if here.rank == 0:
+        if line := used_defaults(defaults, config, words):
+            log.info(line)
         log.once(notes)
     with (
         contextlib.nullcontext() if trains else sigterm_raises(),  # training saves first, by itself
@@ -96,7 +103,7 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
         outcome = room.execute(command, config, given, log)
     if here.rank:
         return outcome.code  # rank 0 prints the result
-    if flags.json:
+    if as_json:
         _print_json(
             ok=outcome.code == 0, command=command.name, result=outcome.result,
             warnings=log.warnings,
@@ -104,6 +111,15 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
     else:
         print("\n".join(map(one_line, outcome.text.split("\n"))), flush=True)
     return outcome.code
+
+
+def _streams(log_word: str | None) -> bool:
+    """Whether ``log=`` asks for events on stdout."""
+    if log_word is None:
+        return False
+    from .detector.record.tools import JSON, tools_of
+
+    return JSON in tools_of(log_word)
 
 
 def _quieten(words: dict[str, Any]) -> None:

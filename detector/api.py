@@ -23,6 +23,7 @@ from .checkpoints.load import Loaded, OpenModel, find_weights
 from .commands.export import bench_export, check_bench_export, check_export, export
 from .commands.predict import check_predict, writes_files
 from .commands.python_values import Exported, as_typed
+from .commands.tune import search
 from .commands.val import check_val
 from .evaluate.measured import MeasuredResults
 from .models.build import build
@@ -33,7 +34,9 @@ from .options.foreign_commands import ANSWERS
 from .options.names import MODELS
 from .options.parse import ConfigT, parse
 from .options.predict import PredictConfig
+from .options.spans import as_words
 from .options.train import TrainConfig
+from .options.tune import TuneConfig
 from .options.val import ValConfig
 from .predict.pipeline import predict_stream, writing
 from .predict.results import Results
@@ -227,10 +230,7 @@ class YOLO:
         """
         if words.get("resume") is True and self._state is not None:
             words["resume"] = self._state
-        words = self._given({**self._words, **words})
-        if words.get("resume"):  # the model is that of the run
-            del words["model"]
-        config, given = self._parse(TrainConfig, words)
+        config, given = self._parse(TrainConfig, self._given({**self._words, **words}))
         log = self._log(config)
         config, given, warnings = named_start(config, given)
         warns = self._warning and not isinstance(config.pretrained, str)
@@ -325,9 +325,12 @@ class YOLO:
         """Raises UsageError: det has no tracker."""
         raise UsageError(f"YOLO.track: {ANSWERS['track']}")
 
-    def tune(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises UsageError: det has no search for options."""
-        raise UsageError(f"YOLO.tune: {ANSWERS['tune']}")
+    def tune(self, *, space: Any = None, **words: Any) -> dict[str, Any]:
+        """Search for better training options (docs/tuning.md) and return what was found.  space: a
+        YAML file, or option -> range (``{"lr0": "log:1e-4..1e-1"}``)."""
+        words = self._given(self._words | words | as_words(space))
+        config, given = self._parse(TuneConfig, words)
+        return search(config, given, self._log(config))
 
     # -- callbacks -------------------------------------------------------------------------------
 
@@ -358,8 +361,7 @@ class YOLO:
         return opened.use(config, given)
 
     def _opened(self) -> OpenModel | None:
-        """The file that was read.  Weights of the zoo are downloaded if needed; None without
-        weights."""
+        """The file that was read; of the zoo, downloaded if needed.  None without weights."""
         if self._open is None and self.name in ZOO:
             config, given = parse(PredictConfig, self._given({}))
             self._use(check_predict(config, given), given, self.log)
@@ -375,8 +377,8 @@ class YOLO:
         return parsed
 
     def _given(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a call, with the model and device of this object."""
-        own: dict[str, Any] = {"model": self.ckpt_path or self.name}
+        """The options of a call, with the model (a resumed run has its own) and device."""
+        own: dict[str, Any] = {} if words.get("resume") else {"model": self.ckpt_path or self.name}
         if self._device is not None:
             own["device"] = self._device
         return {**own, **{name: as_typed(name, value) for name, value in words.items()}}

@@ -18,7 +18,7 @@ from ..options.train import TrainConfig
 from ..options.val import ValConfig
 from ..run.folder import BEST, LAST, newest_run
 from ..run.log import Log
-from .choose import choose_start
+from .choose import TrainT, choose_start
 
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
@@ -94,9 +94,7 @@ def named_model(text: str) -> tuple[str, str]:
     )
 
 
-def named_start(
-    config: TrainConfig, given: frozenset[str]
-) -> tuple[TrainConfig, frozenset[str], list[str]]:
+def named_start(config: TrainT, given: frozenset[str]) -> tuple[TrainT, frozenset[str], list[str]]:
     """The options of a training with what Ultralytics' words for its start mean, and warnings.
 
     ``model=yolo26n.pt`` without such a file is the model of that name, ``resume=True

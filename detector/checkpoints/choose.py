@@ -7,12 +7,15 @@ and more from COCO weights with 132 photographs).  Imports no torch.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from ...files.counted import counted
 from ...weights.shelf import is_here
 from ...weights.zoo import PERMISSIVE, ZOO
 from ..options.names import AUTO, MODELS
 from ..options.train import TrainConfig
+
+TrainT = TypeVar("TrainT", bound=TrainConfig)
 
 FEW_IMAGES = 10_000
 """From about as many images on, training from scratch catches up (He et al. 2019, Rethinking
@@ -30,7 +33,7 @@ def _is_built_in(data: str) -> bool:
     return is_built_in(data)
 
 
-def choose_start(config: TrainConfig, given: frozenset[str]) -> tuple[TrainConfig, list[str]]:
+def choose_start(config: TrainT, given: frozenset[str]) -> tuple[TrainT, list[str]]:
     """The config with a ``model=``, and a line that says what was chosen and why.
 
     Without ``model=`` the smallest weights on disk are taken, and nothing is asked of the network;

@@ -36,6 +36,19 @@ def val(
     """Measure a checkpoint on a data set and leave a run folder.  used: default what ``model=``
     names."""
     used = used or load_for_use(config, given, log)
+    evaluation, name, findings = measure(config, given, log, used)
+    metrics_table(log, evaluation, f"{name} {config.split}")
+    saved = save_evaluation(config, used, evaluation, name, findings)
+    if config.report:
+        Observers([Page()], log.warn).finished(Finished(Path(saved["folder"]), saved, evaluation))
+    return saved
+
+
+def measure(
+    config: ValConfig, given: frozenset[str], log: Log, used: Loaded
+) -> tuple[Evaluation, str, list[str]]:
+    """Measure what was loaded on a data set.  Returns the evaluation, the name of the data, and a
+    line per kind of fault that the scan found."""
     path, meta, model = used.path, used.meta, used.model
     source, place = (config.data_source, None) if config.data else trained_on(path, meta)
     if source is None:
@@ -48,7 +61,8 @@ def val(
     if config.names is None:
         dataset = as_trained(dataset, meta.config.get("names"), meta.class_names, log.info)
     scan = scan_split(dataset, config.split, strict=config.allow is None)
-    for line in summarize_findings(scan):
+    findings = summarize_findings(scan)
+    for line in findings:
         log.warn(line)
     if config.data is None:
         compare_data(path, meta, place, dataset, scan, log)
@@ -90,11 +104,7 @@ def val(
             used.forward_options(config.channels_last),
             update,
         )
-    metrics_table(log, evaluation, f"{dataset.name} {config.split}")
-    saved = save_evaluation(config, used, evaluation, dataset.name, summarize_findings(scan))
-    if config.report:
-        Observers([Page()], log.warn).finished(Finished(Path(saved["folder"]), saved, evaluation))
-    return saved
+    return evaluation, dataset.name, findings
 
 
 def compare_data(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .amp import AmpConfig, BenchAmpConfig
+from .compare import CompareConfig
 from .data import (
     ConvertConfig,
     DataCheckConfig,
@@ -25,6 +26,7 @@ from .predict import PredictConfig
 from .report import ReportConfig
 from .shared import FlagsConfig
 from .train import TrainConfig
+from .tune import TuneConfig
 from .val import ValConfig
 from .weights import (
     InfoConfig,
@@ -96,6 +98,13 @@ COMMANDS: tuple[Command, ...] = (
     Command(("val",), ValConfig, "det val data=coco8.yaml split=val", _DATA, cfg=True),
     Command(("predict",), PredictConfig, "det predict image.jpg conf=0.3", _SOURCE, cfg=True),
     Command(("export",), ExportConfig, "det export model=best.safetensors format=onnx", _MODEL),
+    Command(
+        ("tune",), TuneConfig, "det tune data=my.yaml epochs=30 trials=30 seeds=3", _DATA, cfg=True
+    ),
+    Command(
+        ("compare",), CompareConfig, "det compare runs/a runs/b data=my.yaml",
+        (*_DATA, ("", "a"), ("", "b")),
+    ),
     Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
     Command(
         ("data", "convert"), ConvertConfig, "det data convert data=my.yaml out=as-coco format=coco",

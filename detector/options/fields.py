@@ -149,8 +149,8 @@ def _read(name: str, hint: Any, entry: Any) -> Option:
     )
 
 
-HEADINGS = ("Run", "Data", "Model", "Precision", "Optimizer", "Loss", "Augmentation", "Detections",
-            "Output", "Terminal")  # fmt: skip
+HEADINGS = ("Run", "Search", "Statistics", "Data", "Model", "Precision", "Optimizer", "Loss",
+            "Augmentation", "Detections", "Output", "Terminal")  # fmt: skip
 """Groups of options, in order."""
 
 

@@ -67,7 +67,7 @@ def _folder(value: Any) -> Words | None:
     return {"project": parent or absolute, "name": name}
 
 
-COMMANDS = ("train", "val", "predict", "export", "bench export")
+COMMANDS = ("train", "val", "predict", "export", "bench export", "tune")
 """Those that Ultralytics has too."""
 
 _HALF = _map({True: {"amp": "fp16"}, 16: {"amp": "fp16"}})
@@ -114,6 +114,10 @@ ROWS = (
     Foreign("cls_remap", (True, None), idle="rows of the same class name are always transferred"),
     Foreign("distill_model", (None,), refused="det does not distill; leave it out"),
     Foreign("dis"),
+    # of the search
+    Foreign("iterations", (None,), _to("trials"), commands=("tune",)),
+    Foreign("use_ray", (False, None), commands=("tune",),
+            refused="several det tune on one run folder share a search; leave it out"),
     # of other tasks
     *(Foreign(name) for name in ("overlap_mask", "mask_ratio", "pose", "kobj", "rle", "angle",
                                  "retina_masks", "save_hybrid", "keras")),
@@ -156,7 +160,8 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 def foreign(name: str, command: str) -> Foreign | None:
     """The row of an option in a command of det; None for what is not theirs."""
     fitting = (row for row in ROWS if row.name == name and command in COMMANDS)
-    return next((row for row in fitting if command in (row.commands or (command,))), None)
+    same = (command, "train") if command == "tune" else (command,)
+    return next((row for row in fitting if {*same} & {*(row.commands or same)}), None)
 
 
 def plain(value: Any) -> Any:

@@ -24,7 +24,6 @@ ANSWERS = {
     "logout": "det has no account: everything runs on this machine",
     "hub": "det has no account: everything runs on this machine",
     "track": "det has no tracker; det predict source=video.mp4 finds the objects of each frame",
-    "tune": "det has no search for options; change them with cfg=options.yaml",
     "solutions": "det detects only; count or draw with the boxes of det predict save_json=True",
     "explorer": "det has no explorer; det data check data=data.yaml looks through a data set",
 }

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .catalog import MODEL_COMMANDS, command_of
@@ -19,6 +20,7 @@ from .errors import UsageError, did_you_mean
 from .fields import Option, options_of
 from .foreign import translate
 from .foreign_file import is_theirs, read_theirs
+from .spans import collected
 
 ConfigT = TypeVar("ConfigT")
 
@@ -32,8 +34,11 @@ SWITCH_WORDS: dict[str, dict[bool, str | float | None]] = {
 }
 """Options for which True or False stands for another value."""
 
-LISTS = ("classes", "device", "source", "format")
+LISTS = ("classes", "device", "source", "format", "log")
 """Texts of several values separated by commas; ``[0, 2]`` is understood too."""
+
+TIME = re.compile(r"(\d+\.?\d*|\.\d+) *(h|m|min)")
+"""``2h`` and ``30m`` as hours."""
 
 SHOWN = 100
 """Characters of a wrong value that a message shows."""
@@ -57,25 +62,30 @@ HINTS = {
 
 
 def parse(
-    config_class: type[ConfigT], words: Mapping[str, object], notes: list[str] | None = None
+    config_class: type[ConfigT],
+    words: Mapping[str, object],
+    notes: list[str] | None = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[ConfigT, frozenset[str]]:
     """``words`` (texts or objects) as a config, and the names that were given.
 
     A ``cfg`` word names a YAML file whose values count where no word is given.  A value there that
     equals the default does not count as given, so the output of ``det config`` can be used as it
     is.  Neither does None, which means: choose for me.  notes: gets a line on everything that was
-    given and has no effect.  Raises UsageError on anything unknown, ill-typed or out of range.
+    given and has no effect.  defaults: of the project (project_file.py), converted; they count
+    where neither a word nor the cfg file says anything.  Raises UsageError on anything unknown,
+    ill-typed or out of range.
     """
     known = options_of(config_class)
-    words = dict(words)
+    words = collected(words) if "ranges" in known else dict(words)
     file = words.pop("cfg", None)
     command = command_of(config_class)
     if command is not None:
         words, idle = translate(command.name, words, known)
         _note(notes, [f"{name}= has no effect: {why}" for name, why in idle.items()])
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(defaults)
     if file is not None:
-        values = _read_file(config_class, Path(str(file)).expanduser(), notes)
+        values |= _read_file(config_class, Path(str(file)).expanduser(), notes)
     named = {name for name, value in values.items() if value != known[name].default} | words.keys()
     for name, word in words.items():
         values[name] = convert(find_option(config_class, name), word)
@@ -142,6 +152,8 @@ def _boolean(option: Option, value: object) -> bool:
 def _number(option: Option, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise _wrong(option, value)
+    if option.name == "time" and (match := TIME.fullmatch(str(value).lower())):
+        return float(match[1]) / (1 if match[2] == "h" else 60)
     try:
         number = float(value)
     except (ValueError, OverflowError):
@@ -243,7 +255,7 @@ def _read_file(
     config_class: type[Any], path: Path, notes: list[str] | None = None
 ) -> dict[str, Any]:
     """The values of a cfg file, converted.  Of a file with sections, the one of this command."""
-    content = _section(config_class, _load(path))
+    content = section_of(config_class, _load(path))
     command, own = command_of(config_class), options_of(config_class)
     try:
         if command is not None and is_theirs(content):
@@ -303,7 +315,7 @@ def _lists_classes(names: object) -> bool:
     )
 
 
-def _section(config_class: type[Any], content: dict[Any, Any]) -> dict[Any, Any]:
+def section_of(config_class: type[Any], content: dict[Any, Any]) -> dict[Any, Any]:
     """The part of a cfg file for one command: its section where there are any, else all of it."""
     sections = {command.name for command in MODEL_COMMANDS}
     has_sections = all(isinstance(part, dict) for part in content.values())

@@ -23,6 +23,9 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
     patience: int = option(
         100, "Run", "Stop after this many epochs without a better AP. 0 never stops early.", low=0)
     deterministic: bool = option(True, "Run", "Use deterministic kernels where torch has them.")
+    log: str | None = option(
+        None, "Run", "Tools that record the run, separated by commas: tensorboard, wandb, mlflow "
+        "(each an extra), json (events on stdout).")
     resume: bool | str | None = option(
         None, "Run", "Continue a stopped run: True for the newest run in project=, or a run folder "
         "or its last.pt.")

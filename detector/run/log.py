@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +57,7 @@ class Log:
         self.warnings: list[str] = []
         """Every warning so far, for the machine-readable result."""
         self._lock = threading.RLock()
+        self._stdout = sys.stdout  # a command prints its result there, a library may not
         self._file: Path | None = None
         self._earlier: list[str] = []
         self._progress: Progress | None = None
@@ -109,6 +111,13 @@ class Log:
             self.warn(text.removeprefix("WARNING: "))
         else:
             self.info(text)
+
+    def event(self, facts: Mapping[str, Any]) -> None:
+        """One line of JSON on stdout, for programs (``log=json``)."""
+        from .files import plain
+
+        self._stdout.write(json.dumps(plain(facts), allow_nan=False) + "\n")
+        self._stdout.flush()
 
     def table(
         self,

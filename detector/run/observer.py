@@ -48,7 +48,8 @@ class Step:
 @dataclass(frozen=True)
 class Epoch:
     """An epoch was learned and measured.  row: its line of results.csv.  rows: all lines so far.
-    best: its weights are the best so far.  memory_gib: peak memory of the device."""
+    best: its weights are the best so far.  memory_gib: peak memory of the device.  per_class: name,
+    ap and more of each class; empty where the evaluator has none."""
 
     epoch: int
     epochs: int
@@ -56,6 +57,7 @@ class Epoch:
     rows: Sequence[Mapping[str, Any]]
     best: bool
     memory_gib: float
+    per_class: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ..checkpoints.check import check_model, check_start, start_of
 from ..options.errors import UsageError
 from ..options.names import MODELS
 from ..options.train import TrainConfig
+from ..record.tools import check_log
 from ..run.check import Pairs, check_common, check_data, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
 from .resume import find_last
@@ -18,6 +19,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
     of the options that were typed."""
     ranks = _check_ranks(config)
     check_common(config, writes=config.resume is None)
+    check_log(config.log)
     if config.resume is not None:  # the other options are those of the run that continues
         find_last(config.resume, config.project)
         if "data" in given:

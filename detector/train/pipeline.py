@@ -18,6 +18,7 @@ from ..evaluate.report import metrics_table
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision, choose_precision, resumed_precision
 from ..precision.precision import Precision
+from ..record.tools import check_log, recorders
 from ..report.observer import Page
 from ..run.data_place import place_of, write_place
 from ..run.folder import BEST, LAST, new_run_folder
@@ -70,6 +71,7 @@ def train(
                 own(last.parents[1], ranks, held)
             config, state = resume_config(config, given, last, log)
             folder = last.parents[1]
+            check_log(config.log)
         check_batch(config.batch, ranks.size)
         meta = read_state_meta(state, last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
@@ -86,8 +88,9 @@ def train(
                 advise(run, config, log)
             drawn: list[Observer] = [Plots(run)] if config.plots else []
             drawn += [Page()] if config.report else []
+            tools = recorders(run.config.log, log, offline=run.config.offline)
             ours = [ResultsCsv(), Terminal(log), *drawn]
-            told = Observers([*ours, *observers] if ranks.first else [], log.warn)
+            told = Observers([*ours, *tools, *observers] if ranks.first else [], log.warn)
             trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:
                 if trainer.budget:

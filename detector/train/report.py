@@ -11,6 +11,7 @@ from ...datasets.scan.scan import summarize_findings
 from ...files.atomic import remove_partials
 from ..evaluate.postprocess import head_in_use
 from ..precision.ladder import Decision, write_decision
+from ..record.tracker import IDENTITY
 from ..run.device import describe_device
 from ..run.files import write_args, write_csv, write_json, write_text
 from ..run.log import Log
@@ -37,6 +38,7 @@ def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log)
         write_text(folder / "transfer.txt", run.transferred.details())
     if decision is not None:
         write_decision(folder / "amp.json", decision)
+        (folder / IDENTITY).unlink(missing_ok=True)  # of another run, with exist_ok=True
 
 
 def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False) -> dict[str, Any]:

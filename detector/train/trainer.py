@@ -187,7 +187,8 @@ class Trainer:
             if self.writer.active:
                 self.writer.save_best(self.meta(dict(measured.metrics)))
         rows, memory = [dict(each) for each in at.rows], memory_in_use(self.run.device)
-        done = Epoch(at.epoch, self.length.epochs, dict(row), rows, best, memory)
+        per_class = measured.metrics.get("per_class", ()) if measured else ()
+        done = Epoch(at.epoch, self.length.epochs, dict(row), rows, best, memory, per_class)
         self.stop_reason = self.observers.epoch(done)
         self._save_last()
 

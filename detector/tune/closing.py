@@ -1,0 +1,93 @@
+"""The end of a search: the best setting and the defaults, trained again with new seeds.
+
+The best of many trials is partly the luckiest.  New seeds show what is left of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from ..run.log import Log
+from .training import Objective, Result, result_of
+
+SETTINGS = ("best", "defaults")
+SURE = 2.0
+"""Standard errors by which the mean difference has to differ from 0."""
+
+
+@dataclass(frozen=True)
+class Closing:
+    """AP by seed, of the best setting and of the defaults."""
+
+    best: Sequence[float]
+    defaults: Sequence[float]
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in one line."""
+        count = len(self.best)
+        if count < len(self.defaults) or not count:
+            return ""
+        seeds = "1 new seed" if count == 1 else f"{count} new seeds"
+        return (
+            f"trained again with {seeds}: best setting {_spread(self.best)}, defaults "
+            f"{_spread(self.defaults)}: {self._judged()}"
+        )
+
+    def _judged(self) -> str:
+        gains = [b - d for b, d in zip(self.best, self.defaults, strict=True)]
+        if not any(gains):
+            return "the same"
+        if len(gains) == 1:
+            return f"{gains[0]:+.3f}; one seed shows no spread, use seeds=3 to see it"
+        error = stdev(gains) / math.sqrt(len(gains))
+        if abs(mean(gains)) > SURE * error:
+            return f"the best setting is {'better' if mean(gains) > 0 else 'worse'} by " \
+                   f"{abs(mean(gains)):.3f}"  # fmt: skip
+        return "no difference that these seeds can show"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{mean(values):.3f} ± {stdev(values):.3f}"
+
+
+def train_again(
+    folder: Path,
+    best: Mapping[str, Any],
+    objective: Objective,
+    seeds: Sequence[int],
+    log: Log,
+) -> Closing:
+    """Train both settings with each of ``seeds``; trainings that are done are not repeated.  best:
+    the options of the best trial, {} where the defaults are the best."""
+    values: dict[str, list[float]] = {name: [] for name in SETTINGS}
+    for seed in seeds:
+        for name in SETTINGS:
+            if name == "best" and not best:
+                continue
+            words = {**(best if name == "best" else {}), "seed": seed}
+            result = _once(folder / "closing" / f"{name}-seed{seed}", words, objective)
+            log.info(f"seed {seed}, {name}: AP {result.value:.3f}")
+            values[name].append(result.value)
+    if not best:  # the same trainings
+        values["best"] = values["defaults"]
+    return Closing(values["best"], values["defaults"])
+
+
+def _once(folder: Path, words: Mapping[str, Any], objective: Objective) -> Result:
+    """The result of a training that may have been done before."""
+    try:
+        done = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        done = {"stopped": True}
+    if not done.get("stopped"):
+        return result_of(folder)
+    return objective(words, folder, lambda epoch, value: None)
