@@ -29,7 +29,7 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
         ),
         (
             config.raw and "max_det" in given,
-            f"max_det={config.max_det} has no effect with raw=True: leave one of them out",
+            f"max_det={config.max_det} has no effect with raw={config.raw}: leave one of them out",
         ),
         (
             "opset" in given and not {"onnx", "openvino", "tensorrt"} & set(names),
