@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,6 @@ class MLflow(Tracker):
     """The run is called by its folder, in the experiment of MLFLOW_EXPERIMENT_NAME or ``det``."""
 
     tool = "mlflow"
-
-    def __init__(self, say: Callable[[str], None], *, offline: bool = False) -> None:
-        super().__init__(say)
-        self._offline = offline
 
     def begin(self, run: Started, facts: Mapping[str, Any], identity: str | None) -> str:
         set_default("MLFLOW_DISABLE_TELEMETRY", "true")

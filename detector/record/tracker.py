@@ -37,13 +37,15 @@ class Tracker(Observer):
     """Passes a run on to one tool.  A subclass says how: ``begin``, ``scalars``, ``picture``,
     ``end``; each may raise whatever the tool raises.
 
-    say: prints one line, such as where the tool keeps the run.
+    say: prints one line, such as where the tool keeps the run.  offline: the tool may not use the
+    network.
     """
 
     tool = ""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], *, offline: bool = False) -> None:
         self.say = say
+        self._offline = offline
         self._run: Started | None = None
         self._begun = False
         self._known = 0  # epochs that the tool has had, or that wait for it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,10 +21,6 @@ class WeightsAndBiases(Tracker):
     """The run is called by its folder, in the project of WANDB_PROJECT or ``det``."""
 
     tool = "wandb"
-
-    def __init__(self, say: Callable[[str], None], *, offline: bool = False) -> None:
-        super().__init__(say)
-        self._offline = offline
 
     def begin(self, run: Started, facts: Mapping[str, Any], identity: str | None) -> str:
         import wandb
