@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, NoReturn, Self, overload
+from typing import Any, Literal, Self, overload
 
 import torch
 
@@ -23,6 +23,7 @@ from .checkpoints.load import Loaded, OpenModel, find_weights
 from .commands.export import bench_export, check_bench_export, check_export, export
 from .commands.predict import check_predict, writes_files
 from .commands.python_values import Exported, as_typed
+from .commands.track import NO_FILES, check_track
 from .commands.tune import search
 from .commands.val import check_val
 from .evaluate.measured import MeasuredResults
@@ -30,21 +31,22 @@ from .models.build import build
 from .models.detector import Detector
 from .options.errors import UsageError
 from .options.export import BenchExportConfig, ExportConfig
-from .options.foreign_commands import ANSWERS
 from .options.names import MODELS
 from .options.parse import ConfigT, parse
 from .options.predict import PredictConfig
 from .options.spans import as_words
+from .options.track import TrackConfig
 from .options.train import TrainConfig
 from .options.tune import TuneConfig
 from .options.val import ValConfig
-from .predict.pipeline import predict_stream, writing
+from .predict.pipeline import displayed, predict_stream, writing
 from .predict.results import Results
 from .run.callbacks import CallbackObserver, Callbacks
 from .run.device import pick_device
 from .run.log import Log
 from .run.observer import Observer
 from .run.process import settings_kept
+from .track.tracking import Tracking, continued
 from .train.check import check_train
 from .train.evaluator import Evaluator
 from .train.pipeline import train
@@ -78,6 +80,7 @@ class YOLO:
         self._state: str | None = None  # of a run that was stopped, for resume=True
         self._fresh: Detector | None = None
         self._open: OpenModel | None = None
+        self._tracking: Tracking | None = None
         self.name, self._warning = named_model(str(model))
         if self.name not in MODELS:
             self._open_file(self.name)
@@ -134,20 +137,17 @@ class YOLO:
 
         detailed: also log every layer.  verbose: log one line.
         """
-        model = self.model
         size = self.meta.image_size if self.meta else 640
-        about = model.describe(size)
-        layers = [module for module in model.modules() if not list(module.children())]
-        gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        counts = self.model.counts(size)
         if detailed:
-            for line in str(model).splitlines():
+            for line in str(self.model).splitlines():
                 self.log.info(line)
         if verbose:
             self.log.info(
-                f"{self.name}: {len(layers)} layers, {about['parameters']:,} parameters, "
-                f"{gradients:,} gradients, {about['gflops']:.1f} GFLOPs at {size} px"
+                f"{self.name}: {counts[0]} layers, {counts[1]:,} parameters, "
+                f"{counts[2]:,} gradients, {counts[3]:.1f} GFLOPs at {size} px"
             )
-        return len(layers), about["parameters"], gradients, about["gflops"]
+        return counts
 
     def __repr__(self) -> str:
         if self._open is None:
@@ -261,9 +261,7 @@ class YOLO:
     ) -> list[Results]: ...
 
     @overload
-    def predict(
-        self, source: Any, stream: Literal[True], *, rgb: bool = False, **words: Any
-    ) -> Iterator[Results]: ...
+    def predict(self, source: Any, stream: Literal[True], **words: Any) -> Iterator[Results]: ...
 
     def predict(
         self, source: Any, stream: bool = False, *, rgb: bool = False, **words: Any
@@ -281,27 +279,34 @@ class YOLO:
 
     def stream(self, source: Any, *, rgb: bool = False, **words: Any) -> Iterator[Results]:
         """``predict`` with ``stream=True``."""
-        config, given = self._parse(
-            PredictConfig, {"save": False, **self._precision, **self._given(words)}
-        )
+        words = {"save": False} | self._precision | self._given(words)
+        config, given = self._parse(PredictConfig, words)
         config = check_predict(config, given, loaded=self._loaded)
+        return self._results(config, given, source, rgb)
+
+    def track(self, source: Any, stream: bool = False, persist: bool = False, **words: Any) -> Any:
+        """``predict`` with the number of the track of every box in ``boxes.id`` (docs/tracking.md).
+
+        persist: go on with the tracks of the call before, for the single frames of one video.
+        """
+        rgb = words.pop("rgb", False)
+        words = NO_FILES | self._precision | self._given(words)
+        config, given = self._parse(TrackConfig, words)
+        config = check_track(config, given, loaded=self._loaded)
+        self._tracking = continued(self._tracking, config, persist)
+        results = self._results(config, given, source, rgb, self._tracking.follow)
+        return results if stream else list(results)
+
+    def _results(
+        self, config: PredictConfig, given: frozenset[str], source: Any, rgb: bool,
+        follow: Callable[[Iterator[Results]], Iterator[Results]] = iter,
+    ) -> Iterator[Results]:  # fmt: skip
         log = self._log(config)
-        used = self._use(config, given, log)
-        results = predict_stream(config, given, source, log, used, rgb)
+        found = predict_stream(config, given, source, log, self._use(config, given, log), rgb)
+        results = displayed(config, follow(found))
         if writes_files(config):
             results, _, _ = writing(config, results)
-        return self._told(results, config) if self._callbacks else results
-
-    def _told(self, results: Iterator[Results], config: PredictConfig) -> Iterator[Results]:
-        """The results; callbacks hear of each one as it is passed on."""
-        facts = SimpleNamespace(args=config, results=[])
-        self._callbacks.tell("on_predict_start", facts)
-        for result in results:
-            facts.results = [result]
-            for event in ("on_predict_postprocess_end", "on_predict_batch_end"):
-                self._callbacks.tell(event, facts)
-            yield from facts.results
-        self._callbacks.tell("on_predict_end", facts)
+        return self._callbacks.follow(results, config) if self._callbacks else results
 
     def export(self, **words: Any) -> Exported:
         """Write it for other runtimes.  Returns what was written, and how close its answers are;
@@ -320,10 +325,6 @@ class YOLO:
         config = check_bench_export(config, given)
         with settings_kept():
             return bench_export(config, given, self.log)
-
-    def track(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises UsageError: det has no tracker."""
-        raise UsageError(f"YOLO.track: {ANSWERS['track']}")
 
     def tune(self, *, space: Any = None, **words: Any) -> dict[str, Any]:
         """Search for better training options (docs/tuning.md) and return what was found.  space: a
@@ -391,9 +392,8 @@ class YOLO:
         return quiet
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: v for name, v in vars(self).items() if name not in ("log", "_lock", "_callbacks")
-        }
+        own = ("log", "_lock", "_callbacks")
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         log = Log(verbose=state["_verbose"])

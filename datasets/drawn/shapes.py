@@ -150,6 +150,11 @@ def _check_target(folder: Path, counts: dict[str, int]) -> None:
             raise ShapesError(f"shapes: {name}={count} images; expected 0 to {SPLIT_STRIDE}")
     if not counts:
         raise ShapesError("shapes: no images to draw; set train, val or test above 0")
+    check_empty(folder)
+
+
+def check_empty(folder: Path) -> None:
+    """Raise ShapesError where ``folder`` exists and is not an empty folder."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ShapesError(f"shapes: {folder} exists and is not an empty folder; "
                           "name another one or remove it first")

@@ -25,7 +25,7 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
     """Do what the second word says."""
     return {
         "check": _check, "convert": _convert, "split": _split, "merge": _merge,
-        "stats": _stats, "show": _show, "shapes": _shapes,
+        "stats": _stats, "show": _show, "shapes": _shapes, "videos": _videos,
     }[command.path[-1]](config, log)  # fmt: skip
 
 
@@ -167,3 +167,15 @@ def _shapes(config: Any, log: Log) -> Outcome:
         )  # fmt: skip
     result = {"data": str(path), "train": train, "val": val, "test": config.test}
     return Outcome(result, join([f"drawn: {path}", f"next: det train data={path}"]))
+
+
+def _videos(config: Any, log: Log) -> Outcome:
+    from ...datasets.drawn.videos import write_videos
+
+    with log.progress("drawing", config.n * config.frames, report=True) as update:
+        path = write_videos(
+            Path(config.out), count=config.n, frames=config.frames, seed=config.seed,
+            size=config.imgsz, objects=config.objects, on_progress=update,
+        )  # fmt: skip
+    result = {"data": str(path), "videos": config.n, "frames": config.frames}
+    return Outcome(result, join([f"drawn: {path}", f"next: det track data={path} boxes=gt"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..checkpoints.check import find_trained, say_newest
-from ..options.catalog import Command
+from ..options.catalog import Command, command_of
 from ..options.errors import UsageError
 from ..options.parse import show
 from ..options.predict import PredictConfig
@@ -25,10 +25,16 @@ def execute(command: Command, config: PredictConfig, given: frozenset[str], log:
     return Outcome(result, show_predictions(result))
 
 
+def _example(config: PredictConfig) -> str:
+    command = command_of(type(config))
+    return command.example if command else ""
+
+
 def writes_files(config: PredictConfig) -> bool:
     """Whether a run folder is made."""
-    pictures = config.save or config.save_frames or config.save_crop
-    return pictures or config.save_txt or config.save_json or config.save_labelstudio
+    names = ("save", "save_txt", "save_json", "save_labelstudio", "save_crop")
+    more = ("save_frames", "save_mot")
+    return any(getattr(config, name, False) for name in names + more)
 
 
 def check_predict(
@@ -57,7 +63,7 @@ def check_predict(
             (labels, "save_conf=True adds scores to label files: add save_txt=True"),
             (
                 source_needed and config.source is None,
-                "missing source: write det predict image.jpg (or a folder, video, camera, URL)",
+                f"missing source: write {_example(config)} (or a folder, video, camera, URL)",
             ),
         ]
     )

@@ -99,6 +99,21 @@ def draw_boxes(
     return canvas
 
 
+def draw_paths(
+    image: np.ndarray,
+    paths: Sequence[np.ndarray],
+    colors: Sequence[Color],
+    line_width: int | None = None,
+) -> np.ndarray:
+    """A copy of ``image`` [H,W,3] uint8 RGB with a line through the points [P,2] of each path."""
+    canvas = np.ascontiguousarray(image).copy()
+    width = line_width or default_line_width(image.shape)
+    for points, color in zip(paths, colors, strict=True):
+        line = points.round().astype(np.int32).reshape(-1, 1, 2)
+        cv2.polylines(canvas, [line], False, color, width, cv2.LINE_AA)
+    return canvas
+
+
 def default_line_width(shape: tuple[int, ...]) -> int:
     """Pixels for an image of ``shape`` (height, width, ...): 3 at 640, at least 1."""
     return max(1, round((shape[0] + shape[1]) / 2 / 220))

@@ -165,6 +165,13 @@ class Detector(nn.Module):
                 module.fuse()
         return self.eval()
 
+    def counts(self, image_size: int) -> tuple[int, int, int, float]:
+        """Layers, parameters, parameters with gradients, and GFLOPs for one image."""
+        about = self.describe(image_size)
+        layers = sum(1 for module in self.modules() if not list(module.children()))
+        gradients = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return layers, about["parameters"], gradients, about["gflops"]
+
     def describe(self, image_size: int = 640) -> dict[str, Any]:
         """Parameters and GFLOPs (2 per multiply-add, all branches) for one square image."""
         shadow = copy.deepcopy(self).to("meta").eval()  # the meta device computes only shapes

@@ -19,12 +19,14 @@ from .data import (
     ShowConfig,
     SplitConfig,
     StatsConfig,
+    VideosConfig,
 )
 from .export import BenchExportConfig, ExportConfig
 from .fields import CFG, Option, option, options_of
 from .predict import PredictConfig
 from .report import ReportConfig
 from .shared import FlagsConfig
+from .track import TrackConfig
 from .train import TrainConfig
 from .tune import TuneConfig
 from .val import ValConfig
@@ -97,6 +99,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("train",), TrainConfig, _TRAIN, _DATA, cfg=True),
     Command(("val",), ValConfig, "det val data=coco8.yaml split=val", _DATA, cfg=True),
     Command(("predict",), PredictConfig, "det predict image.jpg conf=0.3", _SOURCE, cfg=True),
+    Command(("track",), TrackConfig, "det track source=street.mp4", _SOURCE, cfg=True),
     Command(("export",), ExportConfig, "det export model=best.safetensors format=onnx", _MODEL),
     Command(
         ("tune",), TuneConfig, "det tune data=my.yaml epochs=30 trials=30 seeds=3", _DATA, cfg=True
@@ -116,6 +119,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("data", "show"), ShowConfig, "det data show data=my.yaml cls=cat", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
     Command(("report",), ReportConfig, "det report runs/train", (("", "run"),)),
+    Command(("data", "videos"), VideosConfig, "det data videos n=3 out=videos"),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),
     Command(("weights", "list"), WeightsListConfig, "det weights list"),
     Command(("weights", "info"), WeightsInfoConfig, "det weights info best.safetensors", _MODEL),
@@ -131,6 +135,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("config", "train"), TrainConfig, "det config train epochs=3", _DATA, cfg=True),
     Command(("config", "val"), ValConfig, "det config val", _DATA, cfg=True),
     Command(("config", "predict"), PredictConfig, "det config predict", _SOURCE, cfg=True),
+    Command(("config", "track"), TrackConfig, "det config track", _SOURCE, cfg=True),
     Command(("amp",), AmpConfig, "det amp yolo26n data=shapes.yaml", _PROBE),
     Command(("bench", "amp"), BenchAmpConfig, "det bench amp yolo26n imgsz=320", _PROBE),
     Command(
@@ -148,7 +153,7 @@ GROUPS = {
 }
 """First words that several commands share, and what those commands do."""
 
-MODEL_COMMANDS: tuple[Command, ...] = COMMANDS[:3]
+MODEL_COMMANDS: tuple[Command, ...] = COMMANDS[:4]
 """The commands that run a model: ``det config`` prints their options and ``cfg=`` reads them."""
 
 

@@ -6,8 +6,12 @@ from .catalog import COMMANDS, Command
 from .fields import Option
 from .formats import FORMATS
 from .names import MODELS
+from .track import TRACKERS
 
-VALUES = {"model": MODELS, "data": ("coco8.yaml", "shapes.yaml"), "format": tuple(FORMATS)}
+VALUES = {
+    "model": MODELS, "data": ("coco8.yaml", "shapes.yaml"), "format": tuple(FORMATS),
+    "tracker": TRACKERS,
+}  # fmt: skip
 """Built-in names; files are completed too."""
 
 SCRIPT = """\

@@ -41,6 +41,18 @@ class ShapesConfig:
     imgsz: int = option(640, "Data", "Longer side of the images in pixels.", low=64, high=4096)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideosConfig:
+    """det data videos: draw videos with known tracks, in MOT layout."""
+
+    out: str = option("videos", "Data", "Folder to write. It must be new or empty.")
+    n: int = option(3, "Data", "Number of videos.", low=1, high=1000)
+    frames: int = option(150, "Data", "Frames of each video.", low=1, high=100_000)
+    objects: int = option(8, "Data", "Objects in each video.", low=1, high=60)
+    seed: int = option(0, "Data", "Random seed. The same seed draws the same bytes.", low=0)
+    imgsz: int = option(320, "Data", "Width of the frames in pixels.", low=64, high=4096)
+
+
 _NEW = "Folder of the new data set. It must be new or empty."
 _PLAN = "Only say what would be written: counts, and the first images."
 

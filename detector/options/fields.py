@@ -150,7 +150,7 @@ def _read(name: str, hint: Any, entry: Any) -> Option:
 
 
 HEADINGS = ("Run", "Search", "Statistics", "Data", "Model", "Precision", "Optimizer", "Loss",
-            "Augmentation", "Detections", "Output", "Terminal")  # fmt: skip
+            "Augmentation", "Detections", "Tracks", "Output", "Terminal")  # fmt: skip
 """Groups of options, in order."""
 
 

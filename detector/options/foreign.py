@@ -67,13 +67,13 @@ def _folder(value: Any) -> Words | None:
     return {"project": parent or absolute, "name": name}
 
 
-COMMANDS = ("train", "val", "predict", "export", "bench export", "tune")
+COMMANDS = ("train", "val", "predict", "track", "export", "bench export", "tune")
 """Those that Ultralytics has too."""
 
 _HALF = _map({True: {"amp": "fp16"}, 16: {"amp": "fp16"}})
-_USING = ("val", "predict")
+_USING = ("val", "predict", "track")
 _TTA = "det looks at each image once (no test-time augmentation); leave it out"
-_DRAW = ("predict",)
+_DRAW = ("predict", "track")
 _BENCH = ("bench export",)
 
 ROWS = (
@@ -124,12 +124,12 @@ ROWS = (
     # of validation and prediction
     Foreign("augment", (False, None), refused=_TTA),
     Foreign("visualize", (False, None), refused="det draws no feature maps; leave it out",
-            commands=("predict",)),
+            commands=_DRAW),
     Foreign("visualize", (False, None), idle="plots=True draws the true boxes beside those found"),
     Foreign("embed", (None,), refused="det returns boxes, not features; leave it out"),
     Foreign("dnn", (False, None), idle="det runs ONNX files with ONNX Runtime"),
     Foreign("stream_buffer", (False, None),
-            idle="det reads every frame, one after the other", commands=("predict",)),
+            idle="det reads every frame, one after the other", commands=_DRAW),
     Foreign("compile", (False, None), idle="only det train compiles", commands=(*_USING, "export")),
     Foreign("fraction", (1,), refused="it belongs to det train; make a smaller data set",
             commands=("val",)),

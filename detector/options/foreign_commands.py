@@ -23,7 +23,6 @@ ANSWERS = {
     "login": "det has no account: everything runs on this machine",
     "logout": "det has no account: everything runs on this machine",
     "hub": "det has no account: everything runs on this machine",
-    "track": "det has no tracker; det predict source=video.mp4 finds the objects of each frame",
     "solutions": "det detects only; count or draw with the boxes of det predict save_json=True",
     "explorer": "det has no explorer; det data check data=data.yaml looks through a data set",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..checkpoints.load import Loaded, load_for_use
 from ..evaluate.class_names import class_numbers
+from ..options.catalog import command_of
 from ..options.errors import UsageError
 from ..options.predict import PredictConfig
 from ..run.folder import new_run_folder
@@ -26,7 +27,13 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
         raise UsageError(
             "det predict needs a source: source=image.jpg, a folder, a video, a URL or a webcam"
         )
-    results, folder, files = writing(config, predict_stream(config, given, config.source, log))
+    found = predict_stream(config, given, config.source, log)
+    return written(config, displayed(config, found), log)
+
+
+def written(config: PredictConfig, found: Iterator[Results], log: Log) -> dict[str, Any]:
+    """Write the files of results, log a line on each and say what was found."""
+    results, folder, files = writing(config, found)
     images = detections = 0
     best = 0.0
     for result in results:
@@ -49,7 +56,8 @@ def writing(
     """The results, each written into a new run folder as it is passed on; the folder; and the files
     that are complete so far."""
     first = next(results)  # fails before the folder is made if model or source are unusable
-    folder = new_run_folder(config, "predict")
+    command = command_of(type(config))
+    folder = new_run_folder(config, command.name if command else "predict")
     files: list[Path] = []
 
     def passing() -> Iterator[Results]:
@@ -64,7 +72,17 @@ def writing(
 
 def outputs_of(config: PredictConfig) -> Outputs:
     """What is written and drawn."""
-    return Outputs(**{field.name: getattr(config, field.name) for field in fields(Outputs)})
+    names = [field.name for field in fields(Outputs) if hasattr(config, field.name)]
+    return Outputs(**{name: getattr(config, name) for name in names})
+
+
+def displayed(config: PredictConfig, results: Iterator[Results]) -> Iterator[Results]:
+    """The results, each in a window as it is passed on where ``show=True``."""
+    if not config.show:
+        return results
+    from .window import shown
+
+    return shown(results, outputs_of(config))
 
 
 def predict_stream(
@@ -93,9 +111,4 @@ def predict_stream(
     )
     log.info(used.line(config.nms))
     log.once(used.idle_nms(config, given))
-    results = predictor.stream(frames)
-    if config.show:
-        from .window import shown
-
-        results = shown(results, outputs_of(config))
-    return results
+    return predictor.stream(frames)

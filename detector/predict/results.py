@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from ...datasets.boxes import xyxy_to_xywhn
 from ...files.atomic import append_whole, write_bytes
 from ...files.text import fitting_name, one_line
-from ..evaluate.draw import draw_detections
+from ..evaluate.draw import class_color, draw_boxes, draw_detections, draw_paths
 from ..evaluate.postprocess import Detections
 from ..evaluate.rows import Rows
 from .boxes import Boxes
@@ -32,7 +32,8 @@ class Results(Rows):
     best_score: the highest score in the image, where nothing reached the confidence; else None.
 
     Everything else is computed when it is asked for.  Indexing and iteration give Results with
-    fewer boxes.  ``masks``, ``keypoints``, ``probs`` and ``obb`` are None: det detects boxes.
+    fewer boxes.  trails: of tracks, id -> [P,2] centers of earlier boxes, which are drawn.
+    ``masks``, ``keypoints``, ``probs`` and ``obb`` are None: det detects boxes.
     """
 
     masks = keypoints = probs = obb = None
@@ -51,6 +52,7 @@ class Results(Rows):
         self.best_score = best_score
         self._detections = detections
         self._boxes: Boxes | None = None
+        self.trails: Mapping[int, np.ndarray] = {}
 
     @property
     def boxes(self) -> Boxes:
@@ -101,6 +103,12 @@ class Results(Rows):
         other._boxes = boxes
         return other
 
+    def with_tracks(self, boxes: Boxes, trails: Mapping[int, np.ndarray]) -> Results:
+        """The same image with the boxes of tracks [T,7], and their trails."""
+        other = self._with(boxes)
+        other.trails = trails
+        return other
+
     def numpy(self) -> Results:
         """The same with boxes as NumPy arrays."""
         return self._with(self.boxes.numpy())
@@ -122,9 +130,27 @@ class Results(Rows):
         boxes = self.boxes.numpy()
         names = [self.names[i] for i in sorted(self.names)] if labels else None
         scores = boxes.conf if conf else None
+        if boxes.is_track:
+            return self._draw_tracks(boxes, names, scores, line_width)
         return draw_detections(
             self.image, boxes.xyxy, boxes.cls.astype(np.int64), scores, names, line_width
         )
+
+    def _draw_tracks(
+        self, boxes: Boxes, names: list[str] | None, scores: Any, line_width: int | None
+    ) -> np.ndarray:
+        """``draw`` of tracks: a color for each id, which is in the tag, over their trails."""
+        ids = boxes.id.astype(int).tolist()
+        texts = None
+        if names is not None:
+            ends = [""] * len(ids) if scores is None else [f" {score:.2f}" for score in scores]
+            labels = [one_line(self.names[i]) for i in boxes.cls.astype(int).tolist()]
+            rows = zip(ids, labels, ends, strict=True)
+            texts = [f"id:{number} {label}{end}" for number, label, end in rows]
+        moved = [i for i in ids if i in self.trails]
+        paths = [self.trails[i] for i in moved]
+        image = draw_paths(self.image, paths, [class_color(i) for i in moved], line_width)
+        return draw_boxes(image, boxes.xyxy, texts, [class_color(i) for i in ids], line_width)
 
     def plot(
         self,
@@ -181,7 +207,8 @@ class Results(Rows):
             yield self.names[label], crop_box(image, box)[:, :, ::-1]
 
     def summary(self, normalize: bool = False, decimals: int | None = 5) -> list[dict[str, Any]]:
-        """One dict per detection: name, class, confidence, box (x1, y1, x2, y2).
+        """One dict per detection: name, class, confidence, box (x1, y1, x2, y2); of tracks also
+        track_id.
 
         normalize: boxes relative to the image instead of pixels.  decimals: of all numbers; None
         gives the shortest numbers that read back as the same float32.
@@ -189,24 +216,43 @@ class Results(Rows):
         found = self.boxes.numpy()
         boxes = _numbers(found.xyxyn if normalize else found.xyxy, decimals)
         rows = zip(boxes, _numbers(found.conf, decimals), found.cls.tolist(), strict=True)
+        ids = found.id.astype(int).tolist() if found.is_track else None
         return [
             {
                 "name": self.names[int(label)],
                 "class": int(label),
                 "confidence": score,
                 "box": dict(zip(CORNERS, box, strict=True)),
+                **({"track_id": ids[place]} if ids else {}),
             }
-            for box, score, label in rows
+            for place, (box, score, label) in enumerate(rows)
         ]
 
     def to_rows(self, with_scores: bool = False) -> list[str]:
-        """YOLO rows: class cx cy w h relative to the image; with_scores adds the confidence."""
+        """YOLO rows: class cx cy w h relative to the image; with_scores adds the confidence.
+        Of tracks the id is the last number."""
         found = self.boxes.numpy()
         boxes, scores = xyxy_to_xywhn(found.xyxy, self.orig_shape), found.conf[:, None]
         numbers = np.concatenate((boxes, scores), 1) if with_scores else boxes
+        ids = [[str(int(i))] for i in found.id] if found.is_track else [[]] * len(found)
         return [
-            " ".join((str(int(label)), *(f"{number:.6f}" for number in row)))
-            for label, row in zip(found.cls, numbers, strict=True)
+            " ".join((str(int(label)), *(f"{number:.6f}" for number in row), *last))
+            for label, row, last in zip(found.cls, numbers, ids, strict=True)
+        ]
+
+    def to_mot(self) -> list[str]:
+        """Rows of MOTChallenge: frame, id (-1 without tracks), left, top, width, height,
+        confidence, class, -1.  Frames and classes count from 1."""
+        found = self.boxes.numpy()
+        sizes = found.xyxy[:, 2:].astype(np.float64) - found.xyxy[:, :2]
+        corners = _numbers(found.xyxy[:, :2], None)
+        scores = _numbers(found.conf, None)
+        ids = found.id.astype(int).tolist() if found.is_track else [-1] * len(found)
+        frame = (self.frame or 0) + 1
+        rows = zip(ids, corners, sizes.tolist(), scores, found.cls.tolist(), strict=True)
+        return [
+            f"{frame},{number},{x:.10g},{y:.10g},{w:.10g},{h:.10g},{score},{int(label) + 1},-1"
+            for number, (x, y), (w, h), score, label in rows
         ]
 
     def verbose(self) -> str:

@@ -33,8 +33,9 @@ class Outputs:
     save_txt: ``labels/NAME.txt``, YOLO rows, empty if nothing was found; of a video
     ``labels/NAME_FRAME.txt``.  save_conf: confidences in them.  save_crop:
     ``crops/CLASS/NAME-1.jpg`` and so on.  save_json: ``predictions.json``.  save_labelstudio:
-    ``labelstudio.json``, without the frames of videos.  line_width: of drawn boxes in pixels;
-    default by image size.  show_labels, show_conf, show_boxes: what is drawn.
+    ``labelstudio.json``, without the frames of videos.  save_mot: ``mot/NAME.txt`` of every
+    video, rows of MOTChallenge.  line_width: of drawn boxes in pixels; default by image size.
+    show_labels, show_conf, show_boxes: what is drawn.
     """
 
     save: bool = True
@@ -44,6 +45,7 @@ class Outputs:
     save_json: bool = False
     save_labelstudio: bool = False
     save_crop: bool = False
+    save_mot: bool = False
     line_width: int | None = None
     show_labels: bool = True
     show_conf: bool = True
@@ -72,7 +74,8 @@ class ResultWriter:
         self._video: VideoWriter | None = None
         self._current: Results | None = None
         self._stem = ""
-        self._lists: dict[str, _JsonList] = {}
+        self._lists: dict[str, _Growing] = {}
+        self._mot: _Growing | None = None
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -89,6 +92,7 @@ class ResultWriter:
         """Write the files of one result; the frames of a video come in their order."""
         if not self._continues(result):
             self._close_video()
+            self._close_mot()
             self._stem = self._take_stem(fitting_name(result.source.path.stem))
         self._current = result
         name = self._stem if result.frame is None else f"{self._stem}_{result.frame}"
@@ -109,12 +113,15 @@ class ResultWriter:
             self._append("predictions.json", _described(result))
         if self._outputs.save_labelstudio and result.frame is None:
             self._append("labelstudio.json", labelstudio.task(result))
+        if self._outputs.save_mot:
+            self._write_mot(result)
 
     def close(self) -> None:
         """Finish the video and the JSON files, or remove what cannot be finished.  A second call
         does nothing."""
         try:
             self._close_video()
+            self._close_mot()
             for name in list(self._lists):
                 path = self._free(name)
                 self._lists[name].close(path)
@@ -125,8 +132,8 @@ class ResultWriter:
 
     def _discard(self) -> None:
         """Remove what is not finished."""
-        unfinished = (self._video, *self._lists.values())
-        self._video, self._lists = None, {}
+        unfinished = (self._video, self._mot, *self._lists.values())
+        self._video, self._mot, self._lists = None, None, {}
         for part in unfinished:
             if part is not None:
                 part.discard()
@@ -177,8 +184,23 @@ class ResultWriter:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to the JSON list of this name."""
         if name not in self._lists:
-            self._lists[name] = _JsonList(self._free(name))
-        self._lists[name].append(row)
+            self._lists[name] = _Growing(self._free(name), "[\n", ",\n", "\n]\n")
+        self._lists[name].append(json.dumps(row))
+
+    def _write_mot(self, result: Results) -> None:
+        if self._mot is None:
+            path = self._free("mot", f"{self._stem}.txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._mot = _Growing(path)
+        for row in result.to_mot():
+            self._mot.append(row + "\n")
+
+    def _close_mot(self) -> None:
+        if self._mot is not None:
+            path = self._free("mot", f"{self._stem}.txt")
+            self._mot.close(path)
+            self.paths.append(path)
+            self._mot = None
 
     def _close_video(self) -> None:
         if self._video is not None:
@@ -199,26 +221,27 @@ def _described(result: Results) -> dict[str, Any]:
     }
 
 
-class _JsonList:
-    """A JSON list that grows on disk row by row, so that memory stays flat."""
+class _Growing:
+    """A text that grows on disk row by row, so that memory stays flat."""
 
-    def __init__(self, path: Path) -> None:
-        """path: the name for messages; it may be taken when the list is finished."""
+    def __init__(self, path: Path, start: str = "", between: str = "", end: str = "") -> None:
+        """path: the name for messages; it may be taken when the text is finished.  start, between,
+        end: what is written before the first row, between two and after the last."""
         self._path = path
         self._part = temporary_name(path)
         with naming(path):
             self._file: IO[str] = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
-        self._separator = "[\n"
+        self._before, self._between, self._end = start, between, end
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: str) -> None:
         with naming(self._path):
-            self._file.write(self._separator + json.dumps(row))
-        self._separator = ",\n"
+            self._file.write(self._before + row)
+        self._before = self._between
 
     def close(self, path: Path) -> None:
-        """Finish the list and give it its name."""
+        """Finish the text and give it its name."""
         with naming(path):
-            self._file.write("\n]\n")
+            self._file.write(self._end)
             self._file.close()
             self._part.replace(path)
 

@@ -7,7 +7,7 @@ and never stops a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +53,18 @@ class Callbacks:
     def tell(self, event: str, facts: Any) -> None:
         for function in self._functions.get(event, ()):
             function(facts)
+
+    def follow(self, results: Iterator[Any], args: Any) -> Iterator[Any]:
+        """The results of a prediction; functions hear of each one as it is passed on.  args: the
+        options."""
+        facts = SimpleNamespace(args=args, results=[])
+        self.tell("on_predict_start", facts)
+        for result in results:
+            facts.results = [result]
+            for event in ("on_predict_postprocess_end", "on_predict_batch_end"):
+                self.tell(event, facts)
+            yield from facts.results
+        self.tell("on_predict_end", facts)
 
     def __bool__(self) -> bool:
         return bool(self._functions)

@@ -72,6 +72,7 @@ def ran(room: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     from yolodet.detector.commands import export
     from yolodet.detector.export import check
     from yolodet.detector.predict import pipeline as predicting
+    from yolodet.detector.track import pipeline as tracking
 
     monkeypatch.chdir(room)
     done = Ran()
@@ -83,6 +84,8 @@ def ran(room: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     monkeypatch.setattr(training, "train", note)
     monkeypatch.setattr(evaluate, "val", note)
     monkeypatch.setattr(predicting, "predict", note)
+    monkeypatch.setattr(tracking, "track", note)
+    monkeypatch.setattr("yolodet.detector.commands.track.find_spec", lambda name: name)
     monkeypatch.setattr(export, "export", note)
     monkeypatch.setattr(export, "bench_export", note)
     monkeypatch.setattr(check, "require", lambda row: None)  # whatever is installed here

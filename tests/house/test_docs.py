@@ -23,6 +23,7 @@ from yolodet.detector.options.fields import options_of
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.shared import FlagsConfig
+from yolodet.detector.options.track import TrackConfig
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.options.val import ValConfig
 from yolodet.detector.predict.boxes import Boxes
@@ -36,7 +37,10 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-CALLS = {"train": TrainConfig, "val": ValConfig, "predict": PredictConfig, "stream": PredictConfig}
+CALLS = {"train": TrainConfig, "val": ValConfig, "predict": PredictConfig, "stream": PredictConfig,
+         "track": TrackConfig}  # fmt: skip
+
+CALLS_OF_SOURCES = ("predict", "stream", "track")
 
 
 class Code(NamedTuple):
@@ -106,7 +110,7 @@ def test_python_uses_names_and_options_that_exist(code: Code) -> None:
             name = node.func.attr
             if name in CALLS and hasattr(YOLO, name):
                 words = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords}
-                own = {"rgb", "stream"} if name in ("predict", "stream") else set()
+                own = {"rgb", "stream", "persist"} if name in CALLS_OF_SOURCES else set()
                 parse(CALLS[name], {n: v for n, v in words.items() if n not in own})
 
 

@@ -29,6 +29,7 @@ FLOORS = (
     {"detector/export"},
     {"detector/checkpoints"},
     {"detector/train", "detector/predict"},
+    {"detector/track"},
     {"detector/examine", "detector/tune"},
     {"detector/commands"},
     {"detector/api.py"},

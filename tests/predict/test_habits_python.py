@@ -148,9 +148,7 @@ def test_a_source_that_fails_in_the_middle_is_skipped_or_stops(
             model(each, strict=True)
 
 
-def test_tracking_and_unknown_events_say_what_to_do_instead(names: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="det has no"):
-        names["model"].track("video.mp4")
+def test_unknown_events_say_what_to_do_instead(names: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="did you mean 'on_train_end'"):
         names["model"].add_callback("on_training_end", print)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 from exports import make_image, make_run, needs_onnx, write_data
+from tracks import needs_trackers
 
 BEST = "runs/train/weights/best.safetensors"
 SCRIPTS = {
@@ -105,6 +106,31 @@ for i, c in enumerate(metrics.box.ap_class_index):
     table[model.names[int(c)]] = ap
 assert set(table) == set(model.names.values()) and metrics.box.map > 0
 """,
+    "tracker with trails": """
+from collections import defaultdict
+model = YOLO(BEST)
+cap = cv2.VideoCapture("video.mp4")
+track_history = defaultdict(lambda: [])
+while cap.isOpened():
+    success, frame = cap.read()
+    if not success:
+        break
+    result = model.track(frame, persist=True, conf=0.2)[0]
+    if result.boxes and result.boxes.is_track:
+        boxes = result.boxes.xywh.cpu()
+        track_ids = result.boxes.id.int().cpu().tolist()
+        frame = result.plot()
+        for box, track_id in zip(boxes, track_ids):
+            x, y, w, h = box
+            track = track_history[track_id]
+            track.append((float(x), float(y)))
+            if len(track) > 30:
+                track.pop(0)
+            points = np.hstack(track).astype(np.int32).reshape((-1, 1, 2))
+            cv2.polylines(frame, [points], isClosed=False, color=(230, 230, 230), thickness=10)
+cap.release()
+assert track_history
+""",
     "draw and save": """
 from PIL import Image
 model = YOLO(BEST)
@@ -117,6 +143,7 @@ for i, r in enumerate(results):
 assert Path("drawn1.jpg").exists() and Path("labels1.txt").read_text()
 """,
 }  # fmt: skip
+NEEDS = {"export and run": needs_onnx, "tracker with trails": needs_trackers}
 HEAD = "import cv2, numpy as np\nfrom pathlib import Path\nfrom yolodet import YOLO\n"
 
 
@@ -136,7 +163,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=needs_onnx) if n == "export and run" else n for n in SCRIPTS],
+    [pytest.param(n, marks=NEEDS[n]) if n in NEEDS else n for n in SCRIPTS],
 )
 def test_a_script_runs_with_its_import_changed(folder: Path, name: str) -> None:
     exec(compile(HEAD + f"BEST = {BEST!r}\n" + SCRIPTS[name], name, "exec"), {})

@@ -36,8 +36,10 @@ SMALLER = {
     "train": {**MACHINE, **SMALL, "amp_check": "False"},
     "val": {**MACHINE, "batch": "2"},
     "predict": {"device": "cpu"},
+    "track": {"device": "cpu"},
     "export": {"imgsz": "128"},
     "data shapes": {"n": "10", "imgsz": "64"},
+    "data videos": {"frames": "4", "imgsz": "96"},
     "amp": {"imgsz": "64", "batch": "2", "plots": "False", "device": "cpu"},
     "bench amp": {"imgsz": "64", "batch": "2", "plots": "False", "device": "cpu", "steps": "2",
                   "rounds": "1"},
@@ -89,6 +91,8 @@ def languages_of(page: Path) -> set[str]:
 def reason_not_to_run(line: str) -> str | None:
     if "openvino" in line and importlib.util.find_spec("openvino") is None:
         return "the extra openvino is not installed"
+    if line.startswith("det track") and importlib.util.find_spec("trackers") is None:
+        return "the extra track is not installed"
     return next((reason for start, reason in NOT_RUN.items() if line.startswith(start)), None)
 
 
