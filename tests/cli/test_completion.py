@@ -15,7 +15,7 @@ from yolodet.cli import main
 @pytest.mark.parametrize(
     ("typed", "wanted"),
     [
-        ("det tr", {"train"}),
+        ("det tra", {"train", "track"}),
         ("det train epo", {"epochs="}),
         ("det train optimizer=Ad", {"AdamW", "Adam", "Adamax"}),
         ("det train epochs=3 amp=b", {"bf16"}),
