@@ -323,3 +323,45 @@ def test_neighbors_are_compared_with_one_alone() -> None:
         "beside a busy loop": [[(30.0, 4.0)], [(90.0, 1.0)]],
     }
     assert neighbors.shares(results) == ([10.0, 20.0], [0.95, 1.5], [0.5, 0.25])
+
+
+def test_each_start_is_typed_as_a_user_would_and_finished_runs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import finetune
+
+    typed: list[list[str]] = []
+
+    def answered(words: Sequence[str], environment: Any) -> dict[str, Any]:
+        """AP 0.5 of seed 0 and 0.7 of seed 1; the test split reads 0.01 less."""
+        typed.append([str(word) for word in words])
+        folder = Path(environment["DET_WEIGHTS"]).parent
+        (folder / "results.csv").write_text("epoch,metrics/map\n0,0.4\n")
+        tested = "val" in words
+        ap = 0.6 if tested else 0.5 + 0.2 * ("seed=1" in words)
+        return {"result": {
+            "metrics": {"map": ap - 0.01 * tested, "map_50": 0.8}, "folder": str(folder),
+            "best": "best.safetensors", "train_seconds": 1.0, "precision": {"name": "fp32"},
+            "model": "yolox_nano", "start": {"provenance": "a file"}, "best_epoch": 1,
+        }}  # fmt: skip
+
+    monkeypatch.setattr(finetune, "run", answered)
+    (tmp_path / "yolox_nano_coco.pth").write_bytes(b"published")
+    words = ["--data", "my.yaml fraction=0.5", "--start", "auto", "coco", "scratch", "--seeds", "0"]
+    words += ["1", "--weights", str(tmp_path), "--work", str(tmp_path / "work")]
+    words += ["--out", str(tmp_path / "pages"), "--recipe", "lr0=0.01"]
+    text = run_here(finetune, words, monkeypatch, capsys)
+    row = "(fp32) | 0.600 (0.500, 0.700) | 0.800 | 0.590 (0.590, 0.590) | 0.800 | -0.010 |"
+    assert all(f"| {start}, auto {row}" in text for start in ("auto", "coco", "scratch"))
+    assert "**my**, 15 epochs, imgsz of the weights, fraction=0.5 lr0=0.01:" in text
+    trainings = [words for words in typed if "train" in words]
+    assert len(trainings) == 6 == len(typed) / 2
+    started = {
+        tuple(word.partition("=")[0] for word in words if word.startswith(("model", "pretrained")))
+        for words in trainings
+    }
+    assert started == {(), ("model",), ("model", "pretrained")}
+    assert all("fraction=0.5" in words and "lr0=0.01" in words for words in trainings)
+    assert (tmp_path / "work" / "weights" / "yolox_nano.pth").read_bytes() == b"published"
+    run_here(finetune, words, monkeypatch, capsys)
+    assert len(typed) == 12
