@@ -305,7 +305,7 @@ class YOLO:
         found = predict_stream(config, given, source, log, self._use(config, given, log), rgb)
         results = displayed(config, follow(found))
         if writes_files(config):
-            results, _, _ = writing(config, results)
+            results, _, _ = writing(config, results, log)
         return self._callbacks.follow(results, config) if self._callbacks else results
 
     def export(self, **words: Any) -> Exported:

@@ -32,7 +32,7 @@ def _example(config: PredictConfig) -> str:
 
 def writes_files(config: PredictConfig) -> bool:
     """Whether a run folder is made."""
-    names = ("save", "save_txt", "save_json", "save_labelstudio", "save_crop")
+    names = ("save", "save_txt", "save_json", "save_coco", "save_labelstudio", "save_crop")
     more = ("save_frames", "save_mot")
     return any(getattr(config, name, False) for name in names + more)
 

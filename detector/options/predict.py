@@ -39,6 +39,9 @@ class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
         "save_conf=True).")
     save_conf: bool = option(False, "Output", "Add the score to the label files.")
     save_json: bool = option(False, "Output", "Write all detections as predictions.json.")
+    save_coco: bool = option(
+        False, "Output", "Write the detections in images as coco_predictions.json in COCO's "
+        "results format, and coco_images.json with the images and classes that it refers to.")
     save_labelstudio: bool = option(
         False, "Output", "Write labelstudio.json: the images as tasks for Label Studio, with the "
         "detections as predictions to correct.")

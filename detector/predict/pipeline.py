@@ -33,7 +33,7 @@ def predict(config: PredictConfig, given: frozenset[str], log: Log) -> dict[str,
 
 def written(config: PredictConfig, found: Iterator[Results], log: Log) -> dict[str, Any]:
     """Write the files of results, log a line on each and say what was found."""
-    results, folder, files = writing(config, found)
+    results, folder, files = writing(config, found, log)
     images = detections = 0
     best = 0.0
     for result in results:
@@ -51,7 +51,7 @@ def written(config: PredictConfig, found: Iterator[Results], log: Log) -> dict[s
 
 
 def writing(
-    config: PredictConfig, results: Iterator[Results]
+    config: PredictConfig, results: Iterator[Results], log: Log
 ) -> tuple[Iterator[Results], Path, list[Path]]:
     """The results, each written into a new run folder as it is passed on; the folder; and the files
     that are complete so far."""
@@ -66,6 +66,8 @@ def writing(
                 writer.write(result)
                 yield result
         files.extend(writer.paths)
+        if writer.frames_left_out:
+            log.warn("frames of videos are left out of files for COCO tools and Label Studio")
 
     return passing(), folder, files
 

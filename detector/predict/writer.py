@@ -7,18 +7,19 @@ gets its name when it is complete.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from ...files.atomic import naming, temporary_name, write_bytes
+from ...files.atomic import write_bytes
 from ...files.text import fitting_name
 from . import labelstudio
+from .coco_files import CocoFiles
+from .growing import GrowingFile
 from .images import encode, folder_name, free_path
 from .results import Results
 from .video import CODECS, VideoError, VideoWriter
@@ -33,9 +34,10 @@ class Outputs:
     save_txt: ``labels/NAME.txt``, YOLO rows, empty if nothing was found; of a video
     ``labels/NAME_FRAME.txt``.  save_conf: confidences in them.  save_crop:
     ``crops/CLASS/NAME-1.jpg`` and so on.  save_json: ``predictions.json``.  save_labelstudio:
-    ``labelstudio.json``, without the frames of videos.  save_mot: ``mot/NAME.txt`` of every
-    video, rows of MOTChallenge.  line_width: of drawn boxes in pixels; default by image size.
-    show_labels, show_conf, show_boxes: what is drawn.
+    ``labelstudio.json``.  save_coco: ``coco_predictions.json`` and ``coco_images.json``.  Both are
+    without the frames of videos.  save_mot: ``mot/NAME.txt`` of every video, rows of MOTChallenge.
+    line_width: of drawn boxes in pixels; default by image size.  show_labels, show_conf,
+    show_boxes: what is drawn.
     """
 
     save: bool = True
@@ -44,6 +46,7 @@ class Outputs:
     save_conf: bool = False
     save_json: bool = False
     save_labelstudio: bool = False
+    save_coco: bool = False
     save_crop: bool = False
     save_mot: bool = False
     line_width: int | None = None
@@ -61,21 +64,24 @@ class Outputs:
 class ResultWriter:
     """Writes results into ``folder``, one after the other; a context manager.
 
-    paths: the files that are complete so far.  The folder is made when the first file needs it.
+    paths: the files that are complete so far.  frames_left_out: whether frames of videos were given
+    for files that hold images alone.  The folder is made when the first file needs it.
     Raises OSError if writing fails, VideoError if no video codec works.
     """
 
     def __init__(self, folder: Path, outputs: Outputs) -> None:
         self.folder = Path(folder)
         self.paths: list[Path] = []
+        self.frames_left_out = False
         self._outputs = outputs
         self._stems: set[str] = set()
         self._numbers: dict[str, int] = {}
         self._video: VideoWriter | None = None
         self._current: Results | None = None
         self._stem = ""
-        self._lists: dict[str, _Growing] = {}
-        self._mot: _Growing | None = None
+        self._lists: dict[str, GrowingFile] = {}
+        self._mot: GrowingFile | None = None
+        self._coco: CocoFiles | None = None
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -111,10 +117,23 @@ class ResultWriter:
                     self._write_file(path, encode(crop, ".jpg"))
         if self._outputs.save_json:
             self._append("predictions.json", _described(result))
-        if self._outputs.save_labelstudio and result.frame is None:
-            self._append("labelstudio.json", labelstudio.task(result))
+        if self._outputs.save_labelstudio or self._outputs.save_coco:
+            self._write_for_tools(result)
         if self._outputs.save_mot:
             self._write_mot(result)
+
+    def _write_for_tools(self, result: Results) -> None:
+        """Files about images alone."""
+        if result.frame is not None:
+            self.frames_left_out = True
+            return
+        if self._outputs.save_labelstudio:
+            self._append("labelstudio.json", labelstudio.task(result))
+        if self._outputs.save_coco:
+            if self._coco is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._coco = CocoFiles(self.folder)
+            self._coco.add(result)
 
     def close(self) -> None:
         """Finish the video and the JSON files, or remove what cannot be finished.  A second call
@@ -127,13 +146,16 @@ class ResultWriter:
                 self._lists[name].close(path)
                 self.paths.append(path)
                 del self._lists[name]
+            if self._coco is not None:
+                self.paths += self._coco.close()
+                self._coco = None
         finally:
             self._discard()
 
     def _discard(self) -> None:
         """Remove what is not finished."""
-        unfinished = (self._video, self._mot, *self._lists.values())
-        self._video, self._mot, self._lists = None, None, {}
+        unfinished = (self._video, self._mot, self._coco, *self._lists.values())
+        self._video, self._mot, self._coco, self._lists = None, None, None, {}
         for part in unfinished:
             if part is not None:
                 part.discard()
@@ -184,14 +206,14 @@ class ResultWriter:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to the JSON list of this name."""
         if name not in self._lists:
-            self._lists[name] = _Growing(self._free(name), "[\n", ",\n", "\n]\n")
+            self._lists[name] = GrowingFile(self._free(name), "[\n", ",\n", "\n]\n")
         self._lists[name].append(json.dumps(row))
 
     def _write_mot(self, result: Results) -> None:
         if self._mot is None:
             path = self._free("mot", f"{self._stem}.txt")
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._mot = _Growing(path)
+            self._mot = GrowingFile(path)
         for row in result.to_mot():
             self._mot.append(row + "\n")
 
@@ -219,34 +241,3 @@ def _described(result: Results) -> dict[str, Any]:
         "height": height,
         "detections": result.summary(decimals=None),
     }
-
-
-class _Growing:
-    """A text that grows on disk row by row, so that memory stays flat."""
-
-    def __init__(self, path: Path, start: str = "", between: str = "", end: str = "") -> None:
-        """path: the name for messages; it may be taken when the text is finished.  start, between,
-        end: what is written before the first row, between two and after the last."""
-        self._path = path
-        self._part = temporary_name(path)
-        with naming(path):
-            self._file: IO[str] = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
-        self._before, self._between, self._end = start, between, end
-
-    def append(self, row: str) -> None:
-        with naming(self._path):
-            self._file.write(self._before + row)
-        self._before = self._between
-
-    def close(self, path: Path) -> None:
-        """Finish the text and give it its name."""
-        with naming(path):
-            self._file.write(self._end)
-            self._file.close()
-            self._part.replace(path)
-
-    def discard(self) -> None:
-        """Remove the file."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        self._part.unlink(missing_ok=True)
