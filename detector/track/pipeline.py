@@ -46,7 +46,7 @@ def measure_tracks(config: TrackConfig, given: frozenset[str], log: Log) -> dict
     if config.boxes != "model":
         parts = (_of_file(each, config.boxes) for each in sequences)
     followed = tracking.follow(itertools.chain.from_iterable(parts))
-    results, folder, files = writing(config, displayed(config, followed))
+    results, folder, files = writing(config, displayed(config, followed), log)
     frames = sum(1 for _ in results)
     tracks = [file for file in files if file.parent.name == "mot"]
     names = [each.name for each in sequences]
