@@ -145,6 +145,8 @@ class Source:
                 raise VideoError(f"{item.shown}: no frame can be decoded")
             if video.total and number + self._stride < 0.9 * video.total:
                 self._warn(f"{item.shown}: video ends after frame {number + 1} of {video.total}")
+            if item.kind == "stream":
+                self._warn(f"{item.shown}: the stream ended after frame {number + 1}")
 
 
 def open_source(

@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,10 @@ from ...files.atomic import naming, temporary_name
 from ...files.errors import DetError
 
 TIMEOUT_MS = 5000
-"""Limit for a network stream to open, and for each of its frames."""
+"""Limit for a network stream to open, and for each of its frames; a camera that is silent for so
+long has stalled."""
+MOST_DELAYED = 32
+"""Frames that a decoder may hold back."""
 CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
 """Containers and codecs in order of preference."""
 CHECK_FRAMES = 50
@@ -59,8 +63,11 @@ class VideoReader:
     def __init__(self, address: Path | str | int, *, shown: str | None = None) -> None:
         self.shown = shown or str(address)
         self._address = address
+        started = time.monotonic()
         with _quiet():
             self._capture = _open(address)
+        # seconds for each of the last frames: a decoder gives some more after the stream stalled
+        self._waits = deque([time.monotonic() - started], maxlen=MOST_DELAYED)
         if not self._capture.isOpened():
             self._capture.release()
             raise VideoError(f"{self.shown}: cannot be opened ({_why_closed(address)})")
@@ -84,13 +91,18 @@ class VideoReader:
         """Take the next frame; False at the end.  Raises VideoError where a camera or a stream has
         stopped giving frames, which OpenCV reports like an end."""
         started = time.monotonic()
-        if self._capture.grab():
-            return True
-        if isinstance(self._address, int):
+        with _quiet():
+            grabbed = self._capture.grab()
+        self._waits.append(time.monotonic() - started)
+        if grabbed or isinstance(self._address, Path):
+            return grabbed
+        waited = max(self._waits)
+        camera = isinstance(self._address, int)
+        if waited > 0.9 * TIMEOUT_MS / 1000:
+            thing = "camera" if camera else "stream"
+            raise VideoError(f"{self.shown}: the {thing} has stalled: no frame for {waited:.0f} s")
+        if camera:
             raise VideoError(f"{self.shown}: the camera gives no more frames; is it unplugged?")
-        waited = time.monotonic() - started
-        if isinstance(self._address, str) and waited > 0.9 * TIMEOUT_MS / 1000:
-            raise VideoError(f"{self.shown}: the stream has stalled: no frame for {waited:.0f} s")
         return False
 
     def close(self) -> None:
@@ -189,7 +201,6 @@ class VideoWriter:
             f"{self.path}: the video could not be written whole ({self._frames} frames): check the "
             "space and the limits of this disk, or use save=False"
         )
-
 
     def _last_frame_is_there(self) -> bool:
         with _quiet():

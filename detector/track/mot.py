@@ -59,13 +59,23 @@ def find_sequences(text: str) -> list[Sequence]:
         raise UsageError(f"data={text}: no such folder (looked in {Path().absolute()})")
     if (folder / TRUTH).is_file():
         return [sequence_of(folder.resolve())]
-    found = sorted(path.parents[1] for path in folder.glob(f"*/{TRUTH}"))
+    found = _inside(folder)
     if not found:
         raise UsageError(
             f"data={text}: no {TRUTH} in it or in the folders inside: expected a sequence in MOT "
             "layout or a folder of sequences"
         )
     return [sequence_of(path) for path in found]
+
+
+def is_mot_folder(text: str | None) -> bool:
+    """Whether ``data=`` names a sequence in MOT layout or a folder of sequences."""
+    folder = Path(text or "")
+    return text is not None and ((folder / TRUTH).is_file() or bool(_inside(folder)))
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path.parents[1] for path in folder.glob(f"*/{TRUTH}"))
 
 
 def sequence_of(folder: Path) -> Sequence:

@@ -49,8 +49,10 @@ def measure_tracks(config: TrackConfig, given: frozenset[str], log: Log) -> dict
     results, folder, files = writing(config, displayed(config, followed), log)
     frames = sum(1 for _ in results)
     tracks = [file for file in files if file.parent.name == "mot"]
-    names = [each.name for each in sequences]
-    measured = measure(sequences, dict(zip(names, tracks, strict=True)), config.rules)
+    if len(tracks) != len(sequences):
+        raise MotError(f"{config.data}: the images of a sequence must all have the same size")
+    named = {each.name: file for each, file in zip(sequences, tracks, strict=True)}
+    measured = measure(sequences, named, config.rules)
     write_json(folder / "metrics.json", measured)
     return {"folder": str(folder), "images": frames, "tracks": tracking.count, **measured}
 
@@ -79,8 +81,11 @@ def _of_file(sequence: Sequence, boxes: str) -> Iterator[Results]:
     last = int(rows[:, 0].max(initial=0))
     if images and last > len(images):
         raise MotError(f"{sequence.images}: {len(images)} images, but boxes in frame {last}")
+    frames = len(images) or sequence.length or last
+    if not frames:
+        raise MotError(f"{sequence.folder}: no images in {IMAGES}, no seqLength and no boxes")
     blank = np.zeros((*_size(sequence, rows), 3), np.uint8) if not images else None
-    for number in range(len(images) or sequence.length or last):
+    for number in range(frames):
         mine = rows[:, 0] == number + 1
         found = Detections(
             torch.from_numpy(corners_of(rows[mine]).astype(np.float32)),

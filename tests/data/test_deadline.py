@@ -110,6 +110,7 @@ class Capture:
     ("address", "waits", "said"),
     [
         (0, 0.0, "the camera gives no more frames"),
+        (0, 0.1, "the camera has stalled"),
         ("rtsp://host/1", 0.1, "the stream has stalled"),
         ("http://host/a.mp4", 0.0, None),
         (Path("a.mp4"), 0.1, None),
@@ -127,3 +128,34 @@ def test_a_camera_that_stalls_does_not_end_like_a_file(
         return
     with pytest.raises(VideoError, match=said):
         next(frames)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".ts"])  # a decoder of .ts gives frames after the wait
+@pytest.mark.parametrize(("stays", "said"), [(0, "ended after frame 12"), (5, "has stalled")])
+def test_a_stream_that_ends_and_one_that_stalls_are_said_differently(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str, stays: float, said: str
+) -> None:
+    monkeypatch.setattr("yolodet.detector.predict.video.TIMEOUT_MS", 500 if stays else 60_000)
+    path = tmp_path / f"sent{suffix}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MPEG"), 10, (64, 48))
+    for _ in range(12):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    over, heard, frames = threading.Event(), list[str](), 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def send() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(path.read_bytes())
+                over.wait(stays)
+
+        threading.Thread(target=send, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}/x"
+        try:
+            for _ in open_source(address, on_warning=heard.append):
+                frames += 1
+        except SourceError as error:
+            heard.append(str(error))
+        over.set()
+    assert frames == 12 and len(heard) == 1 and said in heard[0]

@@ -77,6 +77,34 @@ def test_a_model_is_measured_on_a_mot_folder(
     found = told(capsys, "data=seq")
     assert found["all"]["HOTA"] == pytest.approx(1, abs=1e-6) and found["all"]["IDSW"] == 0
     assert [p.name for p in Path(found["folder"]).iterdir()].count("mot") == 1
+    assert cli.main(["val", "data=seq", "device=cpu", "--json"]) == 0
+    val = json.loads(capsys.readouterr().out)["result"]
+    assert val["all"] == found["all"] and val["sequences"] == found["sequences"]
+    assert cli.main(["val", "data=seq", "split=test"]) == 2
+    assert "split= has no effect with data=seq, which has tracks" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="write det track data=seq"):
+        YOLO("runs/train/weights/best.safetensors", verbose=False).val(data="seq")
+
+
+@needs_trackers
+def test_sequences_that_cannot_be_measured_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty/gt").mkdir(parents=True)
+    Path("empty/gt/gt.txt").write_text("")
+    Path("seq/gt").mkdir()
+    Path("seq/gt/gt.txt").write_text("1,1,4,4,20,20\n9,1,4,4,20,20\n")
+    for typed, said in (
+        ("data=empty boxes=gt", "no images in img1, no seqLength and no boxes"),
+        ("data=empty device=cpu", "empty/img1"),
+        ("data=seq boxes=gt", "8 images, but boxes in frame 9"),
+        ("data=seq boxes=det", "det/det.txt: no such file"),
+    ):
+        assert cli.main(["track", *typed.split()]) == 2 and said in capsys.readouterr().err
+    cv2.imwrite("seq/img1/000008.png", make_image((48, 48), 8))
+    Path("seq/gt/gt.txt").write_text("1,1,4,4,20,20\n")
+    assert cli.main(["track", "data=seq", "boxes=gt"]) == 2
+    assert "images of a sequence must all have the same size" in capsys.readouterr().err
 
 
 def test_persist_keeps_the_tracker_between_single_frames(
