@@ -32,7 +32,7 @@ from ...files.counted import counted
 from ...files.deadline import Deadline
 from ...files.text import one_line
 from .arrays import SourceError
-from .locate import Item, locate
+from .locate import STREAM_SCHEMES, Item, locate
 from .pixels import to_rgb
 from .video import VideoError, VideoReader
 
@@ -145,7 +145,7 @@ class Source:
                 raise VideoError(f"{item.shown}: no frame can be decoded")
             if video.total and number + self._stride < 0.9 * video.total:
                 self._warn(f"{item.shown}: video ends after frame {number + 1} of {video.total}")
-            if item.kind == "stream":
+            if urlsplit(str(item.address)).scheme in STREAM_SCHEMES:
                 self._warn(f"{item.shown}: the stream ended after frame {number + 1}")
 
 

@@ -383,5 +383,7 @@ def test_user_and_password_in_an_address_are_used(here, server):
 
 def test_a_video_at_an_address_is_streamed(here, server):
     write_video(here / "clip.mp4", frames=4)
-    frames = list(open_source(f"{server}/clip.mp4"))
+    heard: list[str] = []
+    frames = list(open_source(f"{server}/clip.mp4", on_warning=heard.append))
+    assert not heard  # a file has an end
     assert [(f.frame, f.total) for f in frames] == [(k, None) for k in range(4)]
