@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,43 +33,6 @@ def result(
     image = np.full((48, 64, 3), 99, np.uint8)
     found = Detections(boxes, scores.float(), labels)
     return Results(Frame(image, Path(path), frame, 25.0), found, NAMES, {"inference": 1.0})
-
-
-BOTH = {"track_activation_threshold": 0.25, "high_conf_det_threshold": 0.25}
-DIRECT: dict[str, Callable[[float], Any]] = {
-    "bytetrack": lambda fps: _library("ByteTrackTracker", fps, **BOTH),
-    "botsort": lambda fps: _library("BoTSORTTracker", fps, **BOTH),
-    "cbiou": lambda fps: _library("CBIoUTracker", fps, **BOTH),
-    "ocsort": lambda fps: _library("OCSORTTracker", fps, high_conf_det_threshold=0.25),
-    "sort": lambda fps: _library("SORTTracker", fps, track_activation_threshold=0.25),
-}
-"""The library's trackers with the defaults of det; argument: frames per second."""
-
-
-def _library(name: str, fps: float, **words: float) -> Any:
-    import trackers
-
-    return getattr(trackers, name)(frame_rate=fps, **words)
-
-
-def direct_rows(
-    tracker: Any, frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], looks: bool = False
-) -> np.ndarray:
-    """Rows [N,9] of MOTChallenge that a tracker of the library gives by itself.
-
-    frames: boxes [N,4], scores [N] and RGB image of each frame.  looks: it takes the image.
-    """
-    import supervision
-
-    rows = []
-    for number, (boxes, scores, image) in enumerate(frames, 1):
-        given = supervision.Detections(xyxy=boxes.reshape(-1, 4), confidence=scores)
-        words = {"frame": image[:, :, ::-1].copy()} if looks else {}
-        found = tracker.update(given, **words)
-        kept = zip(found.xyxy, found.tracker_id, strict=True)
-        for (x1, y1, x2, y2), i in ((b.astype(np.float64), i) for b, i in kept if i >= 0):
-            rows.append((number, i, x1, y1, x2 - x1, y2 - y1, 1, 1, -1))
-    return np.array(rows, np.float64).reshape(-1, 9)
 
 
 class Counting:

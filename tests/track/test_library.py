@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from rows import each
-from tracks import DIRECT, direct_rows, needs_trackers, options, result
+from tracks import needs_trackers, options, result
 from yolodet import cli
-from yolodet.datasets.images.image import read_image
 from yolodet.detector.options.track import TRACKERS
 from yolodet.detector.track.measure import measure
-from yolodet.detector.track.mot import find_sequences, read_rows, xyxy_of
+from yolodet.detector.track.mot import find_sequences, read_rows
 from yolodet.detector.track.tracker import LibraryTracker
 from yolodet.detector.track.tracking import Tracking
 
 pytestmark = needs_trackers
-Box = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Boxes [N,4], scores [N] and the image of a frame."""
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @each(("name", "boxes"), [(name, boxes) for name in TRACKERS for boxes in ("gt", "det")])
@@ -34,6 +30,10 @@ def test_tracks_are_those_of_the_library_row_by_row(
     name: str,
     boxes: str,
 ) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import by_library
+    import tracking
+
     monkeypatch.chdir(tmp_path)
     assert cli.main(["track", f"data={noisy}", f"boxes={boxes}", f"tracker={name}", "--json"]) == 0
     ours = json.loads(capsys.readouterr().out)["result"]
@@ -41,9 +41,8 @@ def test_tracks_are_those_of_the_library_row_by_row(
     files = {}
     for sequence in sequences:
         found = read_rows(Path(ours["folder"], "mot", f"{sequence.name}.txt"))
-        theirs = direct_rows(
-            DIRECT[name](25.0), frames_of(sequence, boxes), looks=name == "botsort"
-        )
+        drive = by_library.tracker(name, 25.0, **by_library.VALUES[name])
+        theirs = drive(tracking.frames_of(sequence, boxes))
         assert numbered_from_one(found)
         np.testing.assert_allclose(in_order(found), in_order(theirs), 1e-7, 1e-6)
         files[sequence.name] = tmp_path / f"{sequence.name}.txt"
@@ -52,15 +51,6 @@ def test_tracks_are_those_of_the_library_row_by_row(
         assert ours["all"][metric] == pytest.approx(value, abs=1e-6), metric
     assert ours["all"]["HOTA"] > (0.5 if boxes == "gt" else 0.2) and ours["images"] == 120
     assert json.loads(Path(ours["folder"], "metrics.json").read_text())["all"] == ours["all"]
-
-
-def frames_of(sequence: Any, boxes: str) -> Iterator[Box]:
-    """The boxes that ``boxes=`` names, best first."""
-    rows = read_rows(sequence.truth if boxes == "gt" else sequence.folder / "det/det.txt")
-    rows = rows[rows[:, 6] != 0] if boxes == "gt" else rows[np.argsort(-rows[:, 6], kind="stable")]
-    for number, image in enumerate(sorted(sequence.images.iterdir()), 1):
-        mine = rows[rows[:, 0] == number]
-        yield xyxy_of(mine).astype(np.float32), mine[:, 6].astype(np.float32), read_image(image)
 
 
 def numbered_from_one(rows: np.ndarray) -> bool:
@@ -78,12 +68,12 @@ def in_order(rows: np.ndarray) -> np.ndarray:
 def test_per_class_tracks_never_change_their_class() -> None:
     still = [[10, 10, 30, 30]]
     for per_class, ids in ((False, {1}), (True, {1, 2})):
-        tracking = Tracking(options(per_class=per_class))
+        follow = Tracking(options(per_class=per_class))
         found = []
         for frame in range(12):
-            update = tracking.update(result(still, labels=[int(frame >= 6)], frame=frame))
+            update = follow.update(result(still, labels=[int(frame >= 6)], frame=frame))
             found += [(i, c) for i, c in zip(update.boxes.id, update.boxes.cls, strict=True)]
-        assert {int(i) for i, _ in found} == ids == set(range(1, tracking.count + 1))
+        assert {int(i) for i, _ in found} == ids == set(range(1, follow.count + 1))
         if per_class:
             assert len({(int(i), int(c)) for i, c in found}) == 2
 

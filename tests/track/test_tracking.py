@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_no_part_of_the_tracks(
     def full(self: object, row: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "a.txt")
 
-    monkeypatch.setattr("yolodet.detector.predict.writer._Growing.append", full)
+    monkeypatch.setattr("yolodet.detector.predict.growing.GrowingFile.append", full)
     with pytest.raises(OSError, match=r"a\.txt"):
         write(tmp_path, [tracking().update(result(TWO))])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
