@@ -178,18 +178,29 @@ def top_detections(predictions: Predictions, max_det: int) -> torch.Tensor:
     best = torch.where(has_area(boxes) & ~torch.isnan(best), best, -torch.inf)
     best, anchors = best.topk(min(max_det, num_anchors), dim=1)  # [B,K]
 
-    boxes = boxes.gather(1, anchors[..., None].expand(-1, -1, 4))  # [B,K,4]
-    scores = logits.gather(1, anchors[..., None].expand(-1, -1, num_classes)).sigmoid()  # [B,K,C]
+    boxes = rows_at(boxes, anchors)  # [B,K,4]
+    scores = rows_at(logits, anchors).sigmoid()  # [B,K,C]
     usable = (best > -torch.inf)[..., None]  # [B,K,1]
     boxes, scores = torch.where(usable, boxes, 0.0), torch.where(usable, scores, 0.0)
 
     num_pairs = min(max_det, scores.shape[1] * num_classes)
     top, pairs = scores.flatten(1).topk(num_pairs, dim=1)  # [B,P]
     rows = torch.div(pairs, num_classes, rounding_mode="floor")
-    boxes = boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+    boxes = rows_at(boxes, rows)
     labels = (pairs - rows * num_classes).float()
     found = torch.cat((boxes, top[..., None], labels[..., None]), -1)  # [B,P,6]
     return torch.nn.functional.pad(found, (0, 0, 0, max_det - num_pairs))
+
+
+def rows_at(table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows of each image: table [B,N,C] and index [B,K] -> [B,K,C].
+
+    It is one lookup of whole rows: in exported files, ``gather`` needs an index per number.
+    """
+    batch, rows, width = table.shape
+    first = torch.arange(batch, device=index.device)[:, None] * rows
+    found = table.reshape(-1, width).index_select(0, (index + first).flatten())
+    return found.reshape(batch, -1, width)
 
 
 def nms_detections(

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import torch
 
+from ..evaluate.postprocess import rows_at
+
 CANDIDATES = 1024
 """(anchor, class) pairs per image that enter NMS, those with the best scores."""
 ROUNDS = 16
@@ -27,14 +29,16 @@ def nms_rows(rows: torch.Tensor, *, iou: float, max_det: int, agnostic: bool) ->
     rivals = overlaps(boxes) > iou  # [B,K,K]
     if not agnostic:
         rivals = rivals & (labels[:, :, None] == labels[:, None, :])
-    # triu of a computed tensor: a constant mask would be folded into the file, all 4 MB of it
-    beats = rivals.float().triu(1)  # [B,K,K]: i beats j, so i < j
+    # places are counted from the scores: a constant mask [K,K] would be folded into the file
+    place = (scores >= 0).float().cumsum(1)  # [B,K]: 1, 2, 3 ...
+    better = place[:, :, None] < place[:, None, :]
+    beats = (rivals & better).float()  # [B,K,K]: i beats j, so i < j
     kept = torch.ones_like(scores)[:, None]  # [B,1,K]
     for _ in range(ROUNDS):
         kept = ((kept @ beats) < 0.5).float()
     scores = scores * kept[:, 0]
     best, order = scores.topk(min(max_det, rows.shape[1]), dim=1)  # [B,D]
-    rows = rows.gather(1, order[..., None].expand(-1, -1, 6))
+    rows = rows_at(rows, order)
     rows = torch.cat((rows[..., :4], best[..., None], rows[..., 5:]), -1)
     return torch.nn.functional.pad(rows, (0, 0, 0, max_det - rows.shape[1]))
 
