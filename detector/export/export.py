@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ...datasets.images.image import FILL
 from ...files.atomic import sync
@@ -38,6 +39,7 @@ from ..run.log import Log
 from .exported import open_exported
 from .formats.about import MARK, About
 from .formats.checksum import seal
+from .formats.foreign import METADATA, metadata_of
 from .formats.interface import Settings
 from .formats.writers import WRITERS
 from .graph import ExportGraph, Shape
@@ -154,7 +156,7 @@ def write_one(
     """Write, run, compare and place one file; returns its entry of the result."""
     with naming_full(target), staging(target) as folder:
         started = time.perf_counter()
-        draft = folder / target.name
+        draft = folder / file_name(row, target)
         report = {}
         if settings.precision in (FULL, WEIGHTS, DYNAMIC):
             quantized = quantizer.write(row, graph, draft, settings, about.texts())
@@ -165,8 +167,10 @@ def write_one(
             seconds = time.perf_counter() - started
             exported = open_exported(draft, graph.device)
             parity = examiner.compare(exported, TOLERANCES[settings.precision])
+        seal(row.files(draft))
+        if draft.name != target.name:
+            draft = packed(row.files(draft), folder / target.name, about)
         drafts = row.files(draft)
-        seal(drafts)
         size = sum(size_on_disk(file) for file in drafts)
         passed = not parity.faults
         ending = "" if passed else FAILED
@@ -187,6 +191,23 @@ def write_one(
     }
     write_json(report_of(placed), result)
     return result
+
+
+def file_name(row: Format, target: Path) -> str:
+    """Name of the file that is written for ``target``, which may be the folder around it."""
+    if row.folder is not None and target.name.endswith(row.folder):
+        return f"{target.name.removesuffix(row.folder) or 'model'}{row.suffix}"
+    return target.name
+
+
+def packed(files: Sequence[Path], folder: Path, about: About) -> Path:
+    """A new folder with the files, and metadata.yaml for other readers of such folders."""
+    folder.mkdir()
+    for file in files:
+        move(file, folder / file.name)
+    text = yaml.safe_dump(metadata_of(about), sort_keys=False, allow_unicode=True)
+    (folder / METADATA).write_text(text, encoding="utf-8")
+    return folder
 
 
 @contextlib.contextmanager
@@ -222,7 +243,7 @@ def check_place(row: Format, target: Path) -> None:
 def _is_ours(row: Format, path: Path) -> bool:
     """Whether a file has the metadata of det export."""
     try:
-        return MARK in WRITERS[row.name].read_about(path)
+        return MARK in WRITERS[row.name].read_about(row.main_file(path))
     except ExportError:
         return False
 

@@ -18,9 +18,10 @@ from torch import nn
 from ...files.errors import InputError
 from ..models.detector_like import fitting_size, sides_of
 from ..models.predictions import ONE_TO_ONE, Predictions
-from ..options.formats import ExportError, format_of, require
-from .formats.about import About
+from ..options.formats import FORMATS, ExportError, format_of, require
+from .formats.about import MARK, About
 from .formats.checksum import check
+from .formats.foreign import foreign_texts
 from .formats.interface import Runner
 from .formats.writers import WRITERS
 
@@ -128,8 +129,9 @@ def predictions_of(boxes: torch.Tensor, scores: torch.Tensor) -> Predictions:
 def about_file(path: Path) -> About:
     """The metadata of an exported file, whose checksum is verified.
 
-    Raises ExportError where it is damaged or not written by det, MissingPackage where its runtime
-    is not installed.
+    Files of Ultralytics are read by their own metadata (``foreign.py``); they have no checksum.
+    Raises ExportError where it is damaged or written by another program, MissingPackage where its
+    runtime is not installed.
     """
     row = format_of(path)
     if row is None:
@@ -139,10 +141,14 @@ def about_file(path: Path) -> About:
     if not path.is_file() and not path.is_dir():
         raise ExportError(f"{path} is not a regular file (a pipe, device or socket)")
     require(row, to_run=True)
-    about = About.from_texts(WRITERS[row.name].read_about(path), path)
+    main = row.main_file(path)
+    texts = WRITERS[row.name].read_about(main)
+    if MARK not in texts and (theirs := foreign_texts(row.name, main)):
+        return About.from_texts(theirs, path)
+    about = About.from_texts(texts, path)
     if about.format != row.name:
         raise ExportError(f"{path} says that it is a file of {about.format}: export it again")
-    check(row.files(path), about.checksum)
+    check(row.files(main), about.checksum)
     return about
 
 
@@ -152,7 +158,8 @@ def open_exported(path: Path, device: torch.device, threads: int | None = None) 
     Raises what ``about_file`` raises, and ExportError where the runtime cannot load it.
     """
     about = about_file(path)
-    runner = WRITERS[about.format].open_file(path, device, threads)
+    main = FORMATS[about.format].main_file(path)
+    runner = WRITERS[about.format].open_file(main, device, threads)
     return ExportedDetector(_named(runner, path, about), about)
 
 
@@ -173,6 +180,18 @@ def _named(runner: Runner, path: Path, about: About) -> Runner:
                 f"{path} has {len(found)} outputs, and its metadata say {about.output}: export it "
                 "again"
             )
+        _check_shape(found[0].shape, about, path)
         return found
 
     return run
+
+
+def _check_shape(shape: tuple[int, ...], about: About, path: Path) -> None:
+    """Raise ExportError where an output is not what the metadata promise."""
+    joined = 4 + about.num_classes
+    right = {"detections": shape[-1] == 6, "output0": len(shape) == 3 and shape[1] == joined}
+    if not right.get(about.output, True):
+        raise ExportError(
+            f"{path} returns an array of {shape}, and its metadata say {about.output}: export it "
+            "again"
+        )

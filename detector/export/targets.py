@@ -64,18 +64,21 @@ def target_path(config: ExportConfig, row: Format, checkpoint: Path, *, fetched:
     """Path of the file: ``output=``, or beside the checkpoint under its name.  fetched: the
     checkpoint lies in the cache, so the file goes to the current folder.  Raises UsageError."""
     precision = precision_of(config)
-    usual = f"{checkpoint.stem}{'' if precision == 'fp32' else f'-{precision}'}{row.suffix}"
+    ending = row.folder or row.suffix
+    usual = f"{checkpoint.stem}{'' if precision == 'fp32' else f'-{precision}'}{ending}"
     if config.output is None:
         return (Path() if fetched else checkpoint.parent) / usual
     output = Path(config.output)
+    if row.folder is not None and output.name.endswith(row.folder):
+        return output
     if output.is_dir() or len(formats_of(config)) > 1:
         if output.exists() and not output.is_dir():
             raise UsageError(f"output={output} is a file: several formats need a folder")
         return output / usual
     if output.suffix != row.suffix:
         raise UsageError(
-            f"output={output}: a file of format={row.name} ends in {row.suffix}, or name a folder "
-            "that exists"
+            f"output={output}: a file of format={row.name} ends in {row.suffix}"
+            f"{f' (a folder in {row.folder})' if row.folder else ''}, or name a folder that exists"
         )
     return output
 

@@ -35,14 +35,15 @@ class Format:
     """Facts of one format.
 
     runtime: what runs the file, for people.  suffix: of the file.  parts: suffixes of files that
-    belong to it and lie beside it under its name.  run_by: import names needed to read and run it;
-    written_by: what is needed beside them to write it; extra: what of yolodet installs all of them,
-    None where torch is enough.  half_on: kinds of device
-    for which half=True is right (docs/export.md says why).  int8: the kinds of quantization that it
-    can be written in; calibrations: how its ranges can be found.  dynamic: whether a file may take
-    any batch and size.  raw_only: its converter lacks what choosing detections needs.  system: the
-    one it can be run on, as sys.platform names it.  run_here: whether the tests of this project run
-    it.
+    belong to it and lie beside it under its name.  folder: ending of the name of a folder that
+    holds these files, which is how the format is written unless ``output=`` names a file.  run_by:
+    import names needed to read and run it; written_by: what is needed beside them to write it;
+    extra: what of yolodet installs all of them, None where torch is enough.  half_on: kinds of
+    device for which half=True is right (docs/export.md says why).  int8: the kinds of quantization
+    that it can be written in; calibrations: how its ranges can be found.  dynamic: whether a file
+    may take any batch and size.  raw_only: its converter lacks what choosing detections needs.
+    system: the one it can be run on, as sys.platform names it.  run_here: whether the tests of this
+    project run it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Format:
     written_by: tuple[str, ...] = ()
     extra: str | None = None
     parts: tuple[str, ...] = ()
+    folder: str | None = None
     half_on: tuple[str, ...] = ()
     int8: tuple[str, ...] = ()
     calibrations: tuple[str, ...] = (MINMAX, ENTROPY, PERCENTILE)
@@ -65,8 +67,25 @@ class Format:
         """What is needed to write it, which includes running it: each file is proven."""
         return (*self.run_by, *self.written_by)
 
+    def is_folder(self, path: Path) -> bool:
+        """Whether this is, or would be, the folder of such a file."""
+        return self.folder is not None and (path.name.endswith(self.folder) or path.is_dir())
+
+    def main_file(self, path: Path) -> Path:
+        """``path``, or the file in this folder.  Raises ExportError where it has not just one."""
+        if not self.is_folder(path):
+            return path
+        found = sorted(path.glob(f"*{self.suffix}"))
+        if len(found) != 1:
+            raise ExportError(
+                f"{path}: expected one {self.suffix} in this folder, not {len(found)}"
+            )
+        return found[0]
+
     def files(self, path: Path) -> list[Path]:
-        """What belongs to the file ``path``, itself last: it is placed when the rest is there."""
+        """What belongs to ``path``, itself last: it is placed when the rest is there."""
+        if self.is_folder(path):
+            return [path]
         return [*(path.with_suffix(part) for part in self.parts), path]
 
 
@@ -83,7 +102,7 @@ FORMATS = {
         Format("torch_export", "torch.export", ".pt2", half_on=("cuda",)),
         Format(
             "openvino", "OpenVINO", ".xml", ("openvino",), (*_ONNX, "onnxruntime"), "openvino",
-            parts=(".bin",), half_on=("cpu",), int8=(FULL,),
+            parts=(".bin",), folder="_openvino_model", half_on=("cpu",), int8=(FULL,),
         ),
         Format(
             "tflite", "LiteRT", ".tflite", ("ai_edge_litert",),
@@ -105,8 +124,12 @@ FORMATS = {
 
 
 def format_of(path: str | Path) -> Format | None:
-    """The format of an exported file by its name; None for checkpoints and all else."""
-    return next((row for row in FORMATS.values() if row.suffix == Path(path).suffix), None)
+    """The format of an exported file or folder by its name; None for checkpoints and all else."""
+    suffix, name = Path(path).suffix, Path(path).name
+    for row in FORMATS.values():
+        if suffix == row.suffix or (row.folder is not None and name.endswith(row.folder)):
+            return row
+    return None
 
 
 def missing_packages(row: Format, *, to_run: bool = False) -> list[str]:

@@ -62,9 +62,10 @@ def test_a_file_answers_as_the_detector_and_says_what_it_is(name: str, tmp_path:
     assert result["passed"]
     (entry,) = result["exports"]
     row = FORMATS[name]
-    assert entry["file"] == str(tmp_path / f"best{row.suffix}")
-    report = f"best{row.suffix}.json"
-    expected = {f"best{suffix}" for suffix in (row.suffix, *row.parts)} | {report}
+    ending = row.folder or row.suffix
+    assert entry["file"] == str(tmp_path / f"best{ending}")
+    parts = () if row.folder else row.parts
+    expected = {f"best{suffix}" for suffix in (ending, f"{ending}.json", *parts)}
     assert {path.name for path in tmp_path.iterdir()} == expected, "nothing else is left"
     assert json.loads((tmp_path / report).read_text())["parity"]["matched"] > 3
     model = opened(result)

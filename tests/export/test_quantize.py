@@ -239,8 +239,8 @@ def test_a_file_in_int8_says_so_and_answers_alike(tmp_path: Path, data: Path) ->
 @pytest.mark.skipif(bool(missing_packages(FORMATS["openvino"])), reason="needs openvino")
 def test_openvino_holds_int8_too(tmp_path: Path, data: Path) -> None:
     (entry,) = run_export(tmp_path, format="openvino", int8=True, data=str(data))["exports"]
-    assert entry["passed"] and entry["file"].endswith("best-int8.xml")
-    text = (tmp_path / "best-int8.xml").read_text()
+    assert entry["passed"] and entry["file"].endswith("best-int8_openvino_model")
+    text = (tmp_path / "best-int8_openvino_model" / "best-int8.xml").read_text()
     assert 'element_type="i8"' in text and "FakeQuantize" in text
 
 

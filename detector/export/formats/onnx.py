@@ -99,14 +99,23 @@ def store_half(model: Any) -> None:
 
 def read_about(path: Path) -> dict[str, str]:
     """The metadata.  Raises ExportError for a file that is not an ONNX model."""
+    return {pair.key: pair.value for pair in _load(path).metadata_props}
+
+
+def output_shape(path: Path) -> list[int]:
+    """The shape of the first output, 0 for a free side.  Raises ExportError as ``read_about``."""
+    outputs = _load(path).graph.output
+    return [dim.dim_value for dim in outputs[0].type.tensor_type.shape.dim] if outputs else []
+
+
+def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise ExportError(f"{path} is not a whole ONNX file: export it again") from error
-    return {pair.key: pair.value for pair in model.metadata_props}
 
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:

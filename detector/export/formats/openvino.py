@@ -1,4 +1,5 @@
-"""OpenVINO IR, for Intel's CPUs, GPUs and NPUs: ``NAME.xml`` and, beside it, ``NAME.bin``.
+"""OpenVINO IR, for Intel's CPUs, GPUs and NPUs: ``NAME.xml`` and, beside it, ``NAME.bin``; both in
+a folder ``NAME_openvino_model`` with ``metadata.yaml`` (``foreign.py``), unless a file was named.
 
 float16 is for storage; the CPU plugin computes in float32 unless told otherwise.  Metadata are
 ``rt_info`` of the model, under ``det``.
@@ -43,11 +44,22 @@ def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = 
 
 def read_about(path: Path) -> dict[str, str]:
     """The section of ``rt_info``.  Raises ExportError for a file that is not an OpenVINO IR."""
+    section = _parse(path).find(f"rt_info/{SECTION}")
+    return {entry.tag: entry.get("value", "") for entry in section} if section is not None else {}
+
+
+def output_shape(path: Path) -> list[int]:
+    """The shape of the first output, 0 for a free side.  Raises ExportError as ``read_about``."""
+    port = _parse(path).find("layers/layer[@type='Result']/input/port")
+    sides = [dim.text or "" for dim in port.findall("dim")] if port is not None else []
+    return [int(side) if side.isascii() and side.isdigit() else 0 for side in sides]
+
+
+def _parse(path: Path) -> ElementTree.Element:
     try:
-        section = ElementTree.parse(path).getroot().find(f"rt_info/{SECTION}")
+        return ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeDecodeError) as error:
         raise ExportError(f"{path} is not a whole OpenVINO file ({error})") from error
-    return {entry.tag: entry.get("value", "") for entry in section} if section is not None else {}
 
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
