@@ -67,7 +67,7 @@ def test_a_file_answers_as_the_detector_and_says_what_it_is(name: str, tmp_path:
     parts = () if row.folder else row.parts
     expected = {f"best{suffix}" for suffix in (ending, f"{ending}.json", *parts)}
     assert {path.name for path in tmp_path.iterdir()} == expected, "nothing else is left"
-    assert json.loads((tmp_path / report).read_text())["parity"]["matched"] > 3
+    assert json.loads(Path(f"{entry['file']}.json").read_text())["parity"]["matched"] > 3
     model = opened(result)
     about = model.about
     assert about.names == CLASS_NAMES and about.provenance == "made by a <test> & more"
