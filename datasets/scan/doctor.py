@@ -35,6 +35,8 @@ SMALL_PIXELS = 4.0
 """The same at the size of the network's input: half of the finest stride."""
 SMALL_SHARE = 0.05
 """Share of boxes that small from which it is a warning."""
+DECODED_PIXELS = 2_000_000_000
+"""Pixels that are decoded without being asked: half a minute of one processor core for JPEG."""
 MOST_LOOKED_AT = 20
 """Images of a split whose bit depth is looked at, at even distances."""
 MOST_COMPARED = 20_000
@@ -58,7 +60,7 @@ class SplitReport:
     """What a split holds.
 
     images: all, usable or not.  backgrounds: usable images without a box.  unlabeled: images
-    without a label file.  per_class: class name -> boxes.
+    without a label file.  per_class: class name -> boxes.  decoded: whether all its images were.
     """
 
     images: int
@@ -68,6 +70,7 @@ class SplitReport:
     unlabeled: int
     per_class: dict[str, int]
     fingerprint: str
+    decoded: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,20 @@ def check_dataset(
     dataset: Dataset,
     *,
     image_size: int = 640,
-    deep: bool = False,
+    deep: bool | None = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Examine all splits of a data set.
 
     image_size: side of the network's input, for objects that are tiny there.  deep: decode every
-    image.  on_progress: called with (images done, images) while a split is read.  An empty split is
-    a finding.  Raises DatasetError only for what makes looking impossible.
+    image; None: of the splits that fit into DECODED_PIXELS together.  on_progress: called with
+    (images done, images) while a split is read.  An empty split is a finding.  Raises DatasetError
+    only for what makes looking impossible.
     """
     scans: dict[str, Scan] = {}
     empty: dict[str, SplitReport] = {}
+    decoded: set[str] = set()
+    left = DECODED_PIXELS
     findings = [*dataset.findings, *_split_findings(dataset)]
     for split in dataset.splits:
         try:
@@ -115,8 +121,11 @@ def check_dataset(
             empty[split] = _empty_report(dataset, error.scan)
             findings.extend(error.scan.findings if error.scan else [])
             continue
-        if deep:
+        pixels = sum(height * width for height, width in (r.size for r in scans[split].records))
+        if deep or (deep is None and pixels <= left):
             scans[split] = _decoded(scans[split], on_progress)
+            decoded.add(split)
+            left -= pixels
         findings.extend(scans[split].findings)
         findings.extend(_tiny_boxes(scans[split].records))
         findings.extend(_small_boxes(dataset, scans[split], image_size))
@@ -133,7 +142,9 @@ def check_dataset(
         stand_in=dataset.stand_in,
         class_names=dataset.class_names,
         splits={
-            split: empty[split] if split in empty else _split_report(dataset, scans[split])
+            split: empty[split]
+            if split in empty
+            else replace(_split_report(dataset, scans[split]), decoded=split in decoded)
             for split in dataset.splits
         },
         groups=group_findings(findings, dataset.root),

@@ -56,8 +56,9 @@ def _check(config: Any, log: Log) -> Outcome:
     dataset = _load(config.data_source, config, log)
     with log.progress("checking", 0) as update:
         report = check_dataset(
-            dataset, image_size=config.imgsz, deep=config.deep, on_progress=update
-        )
+            dataset, image_size=config.imgsz, on_progress=update,
+            deep=None if config.deep == "auto" else config.deep,
+        )  # fmt: skip
     return Outcome(report.to_dict(), show_report(report), 1 if report.count("error") else 0)
 
 

@@ -92,6 +92,13 @@ def show_report(report: Any) -> str:
     for group in report.groups:
         lines.append(f"{group.severity}: {group.id} x {group.count}")
         lines += [f"  {example}" for example in group.examples]
+    unseen = [name for name, split in report.splits.items() if split.usable and not split.decoded]
+    if unseen:
+        images = counted(sum(report.splits[name].usable for name in unseen), "image")
+        lines.append(
+            f"not decoded: {images} of {', '.join(unseen)}; deep=True decodes them too and finds "
+            "damage in the middle of a file"
+        )
     counts = [counted(report.count(severity), severity) for severity in ("error", "warning")]
     return join([*lines, ", ".join(counts)])
 

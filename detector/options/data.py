@@ -22,8 +22,10 @@ class DataCheckConfig(DownloadConfig):
     imgsz: int = option(
         640, "Data", "Side of the network input in pixels, for objects that are small there.",
         low=32)
-    deep: bool = option(
-        False, "Data", "Decode every image, which finds damage in the middle of a file.")
+    deep: str | bool = option(
+        "auto", "Data", "Decode every image, which finds damage in the middle of a file. auto does "
+        "so for splits of up to 2,000 megapixels in all (about half a minute).",
+        choices=("auto", True, False))
 
 
 @dataclass(frozen=True, kw_only=True)

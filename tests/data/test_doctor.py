@@ -9,9 +9,12 @@ import cv2
 import made_data
 import numpy as np
 import pytest
+from rows import each
+from yolodet.datasets.scan import doctor
 from yolodet.datasets.scan.doctor import Report, check_dataset, group_findings
 from yolodet.datasets.sets.finding import Finding
 from yolodet.datasets.sets.locate import Dataset
+from yolodet.detector.commands.show import show_report
 
 ROW = "0 0.5 0.5 0.5 0.5\n"
 
@@ -41,7 +44,7 @@ def test_healthy_data_set(healthy: Dataset) -> None:
     done: list[tuple[int, int]] = []
     report = check_dataset(healthy, on_progress=lambda *step: done.append(step))
     assert report.groups == ()
-    assert done == [(2, 2), (1, 1)]
+    assert done == [(2, 2), (1, 2), (2, 2), (1, 1), (1, 1)], "headers, then pixels"
     assert report.splits["train"].per_class == {"cat": 2, "dog": 2}
     train = report.splits["train"]
     assert (train.images, train.usable, train.boxes, train.backgrounds) == (2, 2, 4, 0)
@@ -153,3 +156,39 @@ def test_groups_are_sorted_and_examples_few(tmp_path: Path) -> None:
     assert groups[0].examples == ("0.txt: told",)
     assert groups[1].examples[-1] == "4.txt:4: told"
     assert len(groups[1].examples) == 5
+
+
+def damage(path: Path) -> None:
+    """In the middle of a PNG, whose ends stay."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 20] = bytes(20)
+    path.write_bytes(data)
+
+
+@each(
+    ("deep", "pixels", "decoded", "found"),
+    [
+        (None, 10**9, {"train", "val"}, 2),
+        (None, 2 * 40 * 80, {"train"}, 1),
+        (None, 40 * 80, {"val"}, 1),
+        (False, 10**9, set(), 0),
+        (True, 0, {"train", "val"}, 2),
+    ],
+)
+def test_splits_are_decoded_up_to_a_number_of_pixels_and_the_report_says_which(
+    healthy: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    deep: bool | None,
+    pixels: int,
+    decoded: set[str],
+    found: int,
+) -> None:
+    for name in ("train/b.png", "val/a.png"):
+        damage(add_image(healthy.root, name, ROW + "1 .25 .25 .5 .5\n"))
+    monkeypatch.setattr(doctor, "DECODED_PIXELS", pixels)
+    report = check_dataset(healthy, deep=deep)
+    assert {name for name, split in report.splits.items() if split.decoded} == decoded
+    assert ids(report).get("image-damaged", 0) == found
+    unseen = [name for name in ("train", "val") if name not in decoded]
+    line = f"of {', '.join(unseen)}; deep=True decodes them too"
+    assert (line in show_report(report)) is bool(unseen)

@@ -24,8 +24,8 @@ from typing import Any
 Job = dict[str, Any]
 """arguments: after ``det``.  after: seconds until it is killed.  event: the write event at which it
 is killed.  share: how much of a checkpoint is written by then.  full: the disk is full at that
-event, and not that it is killed.  step: the training step in which it gets ``signal``.  log: a
-file."""
+event, and not that it is killed.  step: the training step in which it gets ``signal``.  group: the
+run has a process group of its own, all of which gets the signal.  log: a file."""
 
 
 class Killer:
@@ -44,7 +44,8 @@ class Killer:
         )
 
     def run(self, *arguments: str, log: Path, **job: Any) -> dict[str, Any]:
-        """Returns code (of the exit, or minus a signal), seconds and events (of writing)."""
+        """Returns code (of the exit, or minus a signal), seconds, events (of writing) and left
+        (whether a process of its group outlived it)."""
         assert self.process.stdin is not None and self.process.stdout is not None
         line = json.dumps({"arguments": arguments, "log": str(log), **job})
         self.process.stdin.write(line + "\n")
@@ -80,6 +81,7 @@ def serve() -> None:
             "code": os.waitstatus_to_exitcode(status),
             "seconds": time.monotonic() - started,
             "events": int(events.read_text()) if events.exists() else None,
+            "left": bool(job.get("group")) and lives(child),
         }
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -88,6 +90,17 @@ def serve() -> None:
 def kill(child: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
+
+
+def lives(group: int) -> bool:
+    """Whether a process of the group is there ten seconds after its first has ended."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def warm_up() -> None:
@@ -111,8 +124,10 @@ def run(job: Job, events: Path) -> None:
         os.dup2(log, stream)
     counter = Events(job.get("event"), job.get("share", 0.5), full=job.get("full", False))
     counter.install()
+    if job.get("group"):
+        os.setsid()
     if "step" in job:
-        signal_at(job["step"], job["signal"])
+        signal_at(job["step"], job["signal"], group=job.get("group", False))
     from yolodet.cli import main
 
     code = main(job["arguments"])
@@ -121,15 +136,15 @@ def run(job: Job, events: Path) -> None:
     os._exit(code)
 
 
-def signal_at(step: int, kind: int) -> None:
-    """Let this process get a signal in the middle of a training step."""
+def signal_at(step: int, kind: int, *, group: bool) -> None:
+    """Let this process, or its whole group, get a signal in the middle of a training step."""
     from yolodet.detector.losses.detection import DetectionLoss
 
     steps, learn = itertools.count(), DetectionLoss.__call__
 
     def interrupted(self: Any, outputs: Any, batch: Any) -> Any:
         if next(steps) == step:
-            os.kill(os.getpid(), kind)
+            os.killpg(0, kind) if group else os.kill(os.getpid(), kind)
         return learn(self, outputs, batch)
 
     DetectionLoss.__call__ = interrupted  # type: ignore[method-assign]
