@@ -22,7 +22,7 @@ class DataCheckConfig(DownloadConfig):
     imgsz: int = option(
         640, "Data", "Side of the network input in pixels, for objects that are small there.",
         low=32)
-    deep: str | bool = option(
+    deep: bool | str = option(
         "auto", "Data", "Decode every image, which finds damage in the middle of a file. auto does "
         "so for splits of up to 2,000 megapixels in all (about half a minute).",
         choices=("auto", True, False))
