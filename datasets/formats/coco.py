@@ -28,7 +28,7 @@ from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
 from .coco_images import ImageFinder, find_images
 from .coco_rows import plain_id, read_row
 from .keep import keep
-from .pixel_rows import Row, join_rows, size_notes
+from .pixel_rows import Note, Row, join_rows, size_notes
 from .reader import Annotation, Reader, register, stamp_of
 from .texts import load_json
 
@@ -57,6 +57,7 @@ class CocoReader(Reader):
         self._lock = threading.Lock()
         self._rows: dict[str, list[Row]] | None = None
         self._sizes: dict[str, tuple[Any, Any]] = {}
+        self._paths: dict[Any, str] = {}
         self._listing = Listing()
 
     @classmethod
@@ -67,23 +68,47 @@ class CocoReader(Reader):
     @classmethod
     def class_names(cls, dataset: Dataset) -> tuple[str, ...]:
         """The categories of all splits by ascending id, without a class that only groups."""
-        files = sorted({path for paths in dataset.splits.values() for path in paths})
-        summaries = [
-            keep(f"{cls.__name__}-classes", [file], partial(cls._summary, file)) for file in files
-        ]
-        categories = sorted({tuple(row) for summary in summaries for row in summary["classes"]})
-        used = {id for summary in summaries for id in summary["used"]}
-        if categories and _only_groups(categories, used):
-            del categories[0]
-        names = tuple(dict.fromkeys(name for _, name, _ in categories))
+        summaries = cls._summaries(dataset)
+        categories = _all_categories(summaries.values())
+        grouping = _grouping(categories, summaries.values())
+        names = tuple(dict.fromkeys(row[1] for row in categories if row is not grouping))
         if not names:
-            raise DatasetError(f"{files[0]}: categories is empty: there are no class names")
+            file, one = next(iter(summaries.items()))
+            why = one["notes"][0][2] if one["notes"] else "categories is empty"
+            raise DatasetError(f"{file}: {why}: there are no class names")
         return names
+
+    @classmethod
+    def class_findings(cls, dataset: Dataset) -> list[Finding]:
+        """Categories without a name, two with one name, and a class that only groups the others."""
+        summaries = cls._summaries(dataset)
+        categories = _all_categories(summaries.values())
+        first = next(iter(summaries))
+        notes = [(file, *note) for file, one in summaries.items() for note in one["notes"]]
+        grouping = _grouping(categories, summaries.values())
+        if grouping is not None and grouping[1] not in dataset.class_names:
+            told = f"class {grouping[0]} ({grouping[1]}) only groups the others and has no box"
+            notes.append((first, "class-grouping", "info", f"{told}: left out"))
+        owners: dict[str, int] = {}
+        for id, name, _ in categories:
+            if owners.setdefault(name, id) != id and (id, name) != (grouping or ())[:2]:
+                told = f"categories {owners[name]} and {id} are both called {name!r}: one class"
+                notes.append((first, "class-name-twice", "warning", told))
+        return [Finding(id, severity, file, 0, text) for file, id, severity, text in notes]
+
+    @classmethod
+    def _summaries(cls, dataset: Dataset) -> dict[Path, dict[str, Any]]:
+        """File -> its categories, those with a row, and what is wrong with them."""
+        files = sorted({path for paths in dataset.splits.values() for path in paths})
+        kind = f"{cls.__name__}-categories"
+        return {file: keep(kind, [file], partial(cls._summary, file)) for file in files}
 
     @classmethod
     def _summary(cls, file: Path) -> dict[str, Any]:
         data = cls.document(file, "")
-        return {"classes": _categories(file, data), "used": sorted(_used(data), key=str)}
+        notes: list[Note] = []
+        classes = _categories(file, data, notes)
+        return {"classes": classes, "used": sorted(_used(data), key=str), "notes": notes}
 
     @property
     def index_files(self) -> Sequence[Path]:
@@ -101,7 +126,8 @@ class CocoReader(Reader):
     def read(self, image: str, source: str, size: tuple[int, int]) -> Annotation:
         """The rows of an image, cut at its border."""
         rows = self._load()[image]
-        notes = size_notes(image, self._sizes[image], size) if self.records_sizes else []
+        sized = self.records_sizes or all(self._sizes[image])
+        notes = size_notes(image, self._sizes[image], size) if sized else []
         return join_rows(rows, size, self.file, notes)
 
     def _finding(self, id: str, severity: str, message: str) -> Finding:
@@ -115,10 +141,13 @@ class CocoReader(Reader):
 
     def _parse(self, data: dict[str, Any]) -> dict[str, list[Row]]:
         folder = self.dataset.options.get("images")
-        endings = IMAGE_SUFFIXES if data.get("bare_names") else ("",)
-        finder = ImageFinder(self.dataset.root, self.file, self.split, folder, endings)
+        endings = ("", *IMAGE_SUFFIXES) if data.get("bare_names") else ("",)
+        by_end = bool(data.get("by_end"))
+        finder = ImageFinder(self.dataset.root, self.file, self.split, folder, endings, by_end)
         found = find_images(data["images"], finder)
-        self._listing = Listing(findings=[self._finding(*note) for note in found.notes])
+        self._paths = found.paths
+        notes = (*data.get("notes", ()), *found.notes)
+        self._listing = Listing(findings=[self._finding(*note) for note in notes])
         self._listing.images = {path: stamp_of(path) for path in sorted(set(found.paths.values()))}
         rows: dict[str, list[Row]] = {path: [] for path in self._listing.images}
         for id, path in found.paths.items():
@@ -150,9 +179,10 @@ class CocoReader(Reader):
             told = str(row.get("image_id"))[:40]
             self._note("annotation-image", "error", f"{place}: there is no image with id {told}")
             return
-        if image != row["image_id"] or isinstance(row["image_id"], float):
-            message = f"{place}: image_id {row['image_id']!r} is read as {image}"
-            self._note("id-type", "info", message)
+        for key, read in (("image_id", image), ("category_id", row.get("category_id"))):
+            if isinstance(row.get(key), str | float) and (number := plain_id(read)) is not None:
+                message = f"{place}: {key} {str(row[key])[:40]!r} is read as {number}"
+                self._note("id-type", "info", message)
         if label is None:
             told = str(row.get("category_id"))[:40]
             notes = (("label-class-range", "error", f"there is no category with id {told}"),)
@@ -169,7 +199,7 @@ class CocoReader(Reader):
         places = {name: names.index(name) for name in names}
         used = _used(data)
         classes = {}
-        for id, name, _ in _categories(self.file, data):
+        for id, name, _ in _categories(self.file, data, []):
             if name in places:
                 classes[id] = places[name]
             elif id in used:
@@ -184,6 +214,8 @@ class CocoReader(Reader):
 def _read_json(file: Path) -> dict[str, Any]:
     """The content of a COCO file; raises DatasetError for anything else."""
     data = load_json(file)
+    if isinstance(data, dict) and data.get("categories"):
+        data.setdefault("annotations", [])  # images without boxes
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, dict) or not isinstance(data.get(key), list):
             raise DatasetError(f"{file}: is no COCO annotation: expected a list under {key!r}")
@@ -196,26 +228,43 @@ def _used(data: dict[str, Any]) -> set[Any]:
     return {plain_id(row.get("category_id")) for row in rows if isinstance(row, dict)}
 
 
-def _categories(file: Path, data: dict[str, Any]) -> list[tuple[int, str, str]]:
-    """Id, name and supercategory of each category; raises DatasetError for one that has none."""
+Category = tuple[int, str, str]
+"""Id, name and supercategory."""
+
+
+def _categories(file: Path, data: dict[str, Any], notes: list[Note]) -> list[Category]:
+    """The categories; one without an id or a name is a note.  Raises DatasetError for an id with
+    two names."""
     names: dict[int, str] = {}
     categories = []
     for number, row in enumerate(data["categories"]):
         id = plain_id(row.get("id")) if isinstance(row, dict) else None
         name = row.get("name") if isinstance(row, dict) else None
         if not isinstance(id, int) or not isinstance(name, str) or not name.strip():
-            raise DatasetError(f"{file}: categories[{number}]: expected a number id and a name")
+            message = (
+                f"categories[{number}]: expected a number id and a name; its boxes are dropped"
+            )
+            notes.append(("class-name", "error", message))
+            continue
         if names.setdefault(id, name) != name:
             raise DatasetError(f"{file}: category id {id} has two names: {names[id]!r}, {name!r}")
         categories.append((id, name.strip(), str(row.get("supercategory"))))
     return categories
 
 
-def _only_groups(categories: Sequence[tuple[int, str, str]], used: Iterable[Any]) -> bool:
-    """Whether the first category is only a group of the others."""
+def _all_categories(summaries: Iterable[dict[str, Any]]) -> list[Category]:
+    """The categories of all splits by ascending id."""
+    rows = {(id, name, above) for one in summaries for id, name, above in one["classes"]}
+    return sorted(rows)
+
+
+def _grouping(
+    categories: Sequence[Category], summaries: Iterable[dict[str, Any]]
+) -> Category | None:
+    """The first category, if it only groups the others."""
+    if not categories:
+        return None
     id, name, above = categories[0]
-    return (
-        above == "none"
-        and id not in used
-        and any(other[2] == name for other in categories[1:] if other[0] != id)
-    )
+    used = {number for one in summaries for number in one["used"]}
+    groups = any(other[2] == name for other in categories[1:] if other[0] != id)
+    return categories[0] if above == "none" and id not in used and groups else None

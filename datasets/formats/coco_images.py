@@ -33,7 +33,8 @@ class ImageFinder:
 
     root: that folder.  json: the file that names them, or the folder of such files.  folder: what
     they are relative to, if the user says it.  endings: put behind each name, for formats that
-    leave them out.
+    leave them out.  by_end: the names are addresses on another machine, of which only the last
+    parts say where a file lies.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class ImageFinder:
         split: str,
         folder: str | None,
         endings: tuple[str, ...] = ("",),
+        by_end: bool = False,
     ) -> None:
         self._endings = endings
+        self._by_end = by_end
         self._root = Path(os.path.realpath(root if folder is None else root / folder))
         part = json.stem.rpartition("_")[2]  # CVAT: instances_default.json for images/default
         usual = ("", "images", f"images/{split}", f"images/{part}", split, "data", "JPEGImages")
@@ -54,7 +57,7 @@ class ImageFinder:
 
     def find(self, name: str) -> tuple[str, str] | None:
         """Path of an image and what had to be assumed ("" for nothing), or None."""
-        for spelling, assumed in _spellings(name):
+        for spelling, assumed in _ends(name) if self._by_end else _spellings(name):
             for base, ending in itertools.product(self._bases, self._endings):
                 path = os.path.normpath(base / (spelling + ending))
                 if self._is_inside(path) and os.path.isfile(path):
@@ -90,6 +93,13 @@ def _last_part(name: str) -> str:
     return PurePosixPath(urllib.parse.unquote(path).replace("\\", "/")).name
 
 
+def _ends(name: str) -> Iterator[tuple[str, str]]:
+    """An address without more and more of its first folders."""
+    parts = PurePosixPath(name.replace("\\", "/").lstrip("/")).parts
+    for skipped in range(len(parts)):
+        yield "/".join(parts[skipped:]), ""
+
+
 def _spellings(name: str) -> Iterator[tuple[str, str]]:
     """Ways to read a file name, as it is first."""
     yield name, ""
@@ -116,6 +126,8 @@ def find_images(rows: list[Any], finder: ImageFinder) -> FoundImages:
             found.paths.pop(id, None)
             found.lost.add(id)
             continue
+        if not isinstance(row["id"], int):
+            found.notes.append(("id-type", "info", f"{place}: id {row['id']!r} is read as {id}"))
         name = row.get("file_name")
         if not isinstance(name, str) or not name.strip():
             name = "/".join(str(row.get("coco_url") or "").split("/")[-2:])

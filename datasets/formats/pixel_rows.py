@@ -83,7 +83,7 @@ def join_rows(
     return Annotation(
         array.astype(np.float32),
         np.array([box[0] for box in boxes], np.int64),
-        findings,
+        list(dict.fromkeys(findings)),  # a box with two classes has its findings once
         np.array([row.crowd for row in boxes.values()], bool),
         np.where(np.isnan(area), sides.prod(1), area).astype(np.float32),
     )
@@ -102,10 +102,12 @@ def size_notes(image: str, recorded: tuple[Any, Any], size: tuple[int, int]) -> 
     if noted == size:
         return []
     told = f"{image}: recorded {width} x {height}, the file has {size[1]} x {size[0]}"
+    left_out = "the image is left out"
     if noted == size[::-1] and _is_sideways(image):
-        message = f"{told} after its EXIF rotation; rotate the file, or record the upright size"
+        fix = "rotate the file, or record the upright size"
+        message = f"{told} after its EXIF rotation; {left_out}; {fix}"
         return [("size-unrotated", "error", message)]
-    return [("size-differs", "error", f"{told}: the boxes belong to another image")]
+    return [("size-differs", "error", f"{told}: the boxes belong to another image; {left_out}")]
 
 
 def _is_sideways(image: str) -> bool:

@@ -51,6 +51,10 @@ class Annotation(NamedTuple):
     area: np.ndarray | None = None
 
 
+class UnnamedClasses(DatasetError):
+    """Labels that number their classes and name them nowhere."""
+
+
 class Reader(ABC):
     """One split in one label format.
 
@@ -60,6 +64,8 @@ class Reader(ABC):
 
     keys: ClassVar[tuple[str, ...]] = ()
     """Keys of the YAML that only this format reads; the values are in ``Dataset.options``."""
+    splits_inside: ClassVar[bool] = False
+    """Whether a file says the split of each image, so that several splits may name one file."""
 
     def __init__(self, dataset: Dataset, split: str) -> None:
         """Opens a split.  Raises DatasetError for a split or an option that cannot be used."""
@@ -76,6 +82,11 @@ class Reader(ABC):
     def class_names(cls, dataset: Dataset) -> tuple[str, ...]:
         """The classes, in order, of a data set whose YAML does not name them."""
         raise DatasetError(f"{dataset.yaml}: names is missing: list the class names in order")
+
+    @classmethod
+    def class_findings(cls, dataset: Dataset) -> list[Finding]:
+        """What the doctor reports about the classes as the label files list them."""
+        return []
 
     @property
     def index_files(self) -> Sequence[Path]:

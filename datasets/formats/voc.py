@@ -30,6 +30,7 @@ from .xml import UnusableXml, parse_xml
 
 IMAGE_FOLDERS = {"JPEGImages": "Annotations", "images": "annotations"}
 IMAGE_ENDINGS = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
+LABELMAP, BACKGROUND = "labelmap.txt", "background"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -40,11 +41,9 @@ class VocReader(Reader):
     @classmethod
     def class_names(cls, dataset: Dataset) -> tuple[str, ...]:
         """Those of labelmap.txt, else all that occur in any split, sorted."""
-        labelmap = dataset.root / "labelmap.txt"
-        if labelmap.is_file():
-            lines = read_text(labelmap).splitlines()
-            found = [line.split(":")[0].strip() for line in lines if not line.startswith("#")]
-            names = tuple(name for name in found if name and name != "background")
+        listed = _labelmap(dataset)
+        if listed:
+            names = tuple(name for name in listed if name != BACKGROUND)
         else:
             readers = [open_split(dataset, split) for split in dataset.splits]
             sources = {
@@ -59,6 +58,14 @@ class VocReader(Reader):
         if not names:
             raise DatasetError(f"{dataset.yaml}: no class name in any XML of {dataset.root}")
         return names
+
+    @classmethod
+    def class_findings(cls, dataset: Dataset) -> list[Finding]:
+        """The class background of a labelmap, which no box has."""
+        if BACKGROUND not in _labelmap(dataset) or BACKGROUND in dataset.class_names:
+            return []
+        file, message = dataset.root / LABELMAP, f"{BACKGROUND} is no class of boxes: left out"
+        return [Finding("class-background", "info", file, 0, message)]
 
     def list_images(self) -> Listing:
         """The images of folders, and those that lists name with or without their ending."""
@@ -139,6 +146,14 @@ class VocReader(Reader):
         if box is not None and (element.findtext("difficult") or "").strip() in ("1", "true"):
             notes.append(("label-difficult", "info", "difficult; used"))
         return Row(place, label, box, False, math.nan, tuple(notes))
+
+
+def _labelmap(dataset: Dataset) -> list[str]:
+    """The names in the labelmap of CVAT and Datumaro, in order; empty without such a file."""
+    file = dataset.root / LABELMAP
+    lines = read_text(file).splitlines() if file.is_file() else []
+    names = (line.split(":")[0].strip() for line in lines if not line.startswith("#"))
+    return [name for name in names if name]
 
 
 def _corners(element: Element, notes: list[Note]) -> tuple[float, ...] | None:

@@ -37,6 +37,8 @@ CORNER_SLACK = 0.1
 """How far the corner of a polygon may leave 0..1: the box around it is cut at the border."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+OBB_COLUMNS = 9
+"""A class and four corners, as rotated boxes are written."""
 COLUMNS = ("class", "cx", "cy", "w", "h")
 
 SUSPICIOUS = {"label-columns", "label-encoding", "label-number", "label-coordinates",
@@ -193,6 +195,8 @@ def read_labels(
         if clean
         else _read_rows(path, data, size, num_classes, keypoint_columns)
     )
+    if not clean and not keypoint_columns:
+        return read._replace(findings=[*_rotated(path, data), *read.findings])
     widths = {len(row.split()) for row in data.split(b"\n")} if keypoint_columns else set()
     if 5 + keypoint_columns in widths:
         found = _finding(path, 0, "label-keypoints", "the keypoints are ignored", "info")
@@ -252,6 +256,17 @@ def _to_pixels(
     over: np.ndarray = np.any(np.abs(whole - boxes) > slack, axis=1)
     flat: np.ndarray = np.any(boxes[:, 2:] <= boxes[:, :2], axis=1)
     return boxes, over, flat
+
+
+def _rotated(path: Path, data: bytes) -> list[Finding]:
+    """A finding per row, where every row is a class and four corners and one box is rotated."""
+    rows = [(n, fields) for n, row in enumerate(data.splitlines(), 1) if (fields := row.split())]
+    sides = [(set(fields[1::2]), set(fields[2::2])) for _, fields in rows]
+    upright = all(len(xs) <= 2 and len(ys) <= 2 for xs, ys in sides)
+    if upright or {len(fields) for _, fields in rows} != {OBB_COLUMNS}:
+        return []
+    message = "four corners: the upright box around them is used"
+    return [_finding(path, number, "box-rotated", message, "info") for number, _ in rows]
 
 
 def _without_keypoints(row: list[bytes], columns: int) -> list[bytes]:

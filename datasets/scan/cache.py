@@ -30,7 +30,7 @@ from ..sets.dataset import Dataset
 from ..sets.finding import Finding
 from ..sets.listing import Listing
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same files would give other rows than before."""
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zlib.error,
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     @property
     def is_usable(self) -> bool:
         """Whether the image is one of the split: readable, and not without a usable annotation."""
-        return self.size is not None and not any(f.id == LEFT_OUT for f in self.findings)
+        return self.size is not None and not any(f.id in LEAVES_OUT for f in self.findings)
 
     @property
     def is_lasting(self) -> bool:
@@ -71,6 +71,8 @@ class Entry(NamedTuple):
 
 
 LEFT_OUT = "image-left-out"
+LEAVES_OUT = (LEFT_OUT, "size-differs", "size-unrotated")
+"""Findings that leave an image out of its split."""
 UNREADABLE = "label-unreadable"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...files.counted import counted
-from ..formats.reader import open_split
+from ..formats.reader import find_reader, open_split
 from ..formats.record import Record
 from ..images.image import ImageError, dark_range, read_image
 from ..sets.copies import same_content
@@ -112,7 +112,7 @@ def check_dataset(
     empty: dict[str, SplitReport] = {}
     decoded: set[str] = set()
     left = DECODED_PIXELS
-    findings = [*dataset.findings, *_split_findings(dataset)]
+    findings = [*dataset.findings, *_split_findings(dataset), *_name_findings(dataset)]
     for split in dataset.splits:
         try:
             scans[split] = scan_split(dataset, split, on_progress=on_progress, strict=False)
@@ -190,11 +190,27 @@ def _order(group: FindingGroup) -> tuple[int, bool, int, str]:
 def _split_findings(dataset: Dataset) -> list[Finding]:
     """Splits that are missing, and splits that read the same folder or list."""
     findings = [
-        Finding("split-missing", "error", dataset.yaml, 0, no_split(split, dataset.splits))
+        Finding("split-missing", "error", dataset.yaml, 0,
+                dataset.missing.get(split) or no_split(split, dataset.splits))
         for split in NEEDED
         if split not in dataset.splits
     ]
     return findings + _same_splits(dataset)
+
+
+def _name_findings(dataset: Dataset) -> list[Finding]:
+    """What is odd about the classes as the files list them, and names that differ only in case."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(dataset.class_names):
+        spellings[name.casefold()].append(name)
+    findings = [
+        Finding("class-name-case", "warning", dataset.yaml, 0,
+                f"{' and '.join(names)} are different classes; to merge them: "
+                f"names='{','.join(names)}->{names[-1]}'")
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+    return findings + find_reader(dataset.format).class_findings(dataset.as_in_files())
 
 
 def _same_splits(dataset: Dataset) -> list[Finding]:
@@ -208,8 +224,8 @@ def _same_splits(dataset: Dataset) -> list[Finding]:
 def _shared_sources(dataset: Dataset) -> dict[Path, list[str]]:
     """Sources of more than one split -> these splits."""
     users: dict[Path, list[str]] = defaultdict(list)
-    if dataset.hold_out is not None:  # train and val share their folders, and no image
-        return {}
+    if dataset.hold_out is not None or find_reader(dataset.format).splits_inside:
+        return {}  # the splits share their files, and no image
     for split, sources in dataset.splits.items():
         for source in {source.resolve() for source in sources}:
             users[source].append(split)

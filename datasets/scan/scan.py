@@ -32,6 +32,7 @@ from ..sets.finding import Finding
 from ..sets.hold_out import part_of
 from ..sets.listing import IMAGE_SUFFIXES, Listing, Stamp
 from .cache import (
+    LEAVES_OUT,
     LEFT_OUT,
     Entry,
     cache_path,
@@ -235,7 +236,7 @@ def _read(reader: Reader, image: str, source: str) -> Entry:
     annotation = reader.read(image, source, size)
     entry = Entry(size, *annotation)
     errors = sum(found.severity == "error" for found in entry.findings)
-    if not errors or len(entry.labels):
+    if not errors or len(entry.labels) or any(f.id in LEAVES_OUT for f in entry.findings):
         return entry
     message = (
         f"left out: no usable box and {counted(errors, 'error')}; fix the label file, or empty it "

@@ -32,6 +32,7 @@ class Dataset:
     back to.  yaml: where the data set is described.  stand_in: the name of the data set that this
     one stands in for, None for the real one.  license: what the description says about it.
     format: the label format.  options: values of the YAML keys that only this format reads.
+    missing: split -> why it was not found, though the description names it.
     findings: what had to be assumed to find the files.  hold_out: which part of train is val; train
     and val then have the same sources.  names_in_files, renumbering: where classes are renamed, the
     names in the files, and the new number of each of them; both empty where none is.
@@ -50,6 +51,7 @@ class Dataset:
     hold_out: HoldOut | None = None
     names_in_files: tuple[str, ...] = ()
     renumbering: tuple[int, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -64,7 +66,8 @@ class Dataset:
     def sources(self, split: str) -> list[Path]:
         """The sources of a split; raises DatasetError that names the splits there are."""
         if split not in self.splits:
-            raise DatasetError(f"{self.yaml}: {no_split(split, self.splits)}")
+            told = f"{self.yaml}: {no_split(split, self.splits)}"
+            raise DatasetError(self.missing.get(split, told))
         return self.splits[split]
 
 

@@ -19,6 +19,8 @@ from typing import Any
 from ...files.yaml_text import YamlError, read_yaml
 from ..formats.reader import DEFAULT, check_format, find_reader
 from .dataset import DatasetError
+from .families import image_folders, short
+from .survey import look
 from .yaml_slips import find_slip
 
 Message = Callable[[str], None]
@@ -71,7 +73,7 @@ def read_description(path: Path, say: Message) -> Description:
     shapes = _shapes(path, values)
     entries = {split: _entries(path, split, values[split]) for split in SPLITS if split in values}
     if shapes is None and not entries:
-        raise DatasetError(f"{path}: train and val are missing: name the folders of images")
+        entries = _entries_by_content(path, _text(path, values, "path") or "", say)
     _check_channels(path, values)
     return Description(
         yaml=path,
@@ -88,6 +90,19 @@ def read_description(path: Path, say: Message) -> Description:
         format=format,
         options=options,
     )
+
+
+def _entries_by_content(path: Path, root: str, say: Message) -> dict[str, list[str]]:
+    """The splits of a YAML that names none, as some tools write it: by the names of the folders
+    of images below it.  Raises DatasetError where there is none."""
+    place = path.parent / root
+    folders = image_folders(place, look(place)) if place.is_dir() else {}
+    if not folders:
+        raise DatasetError(f"{path}: train and val are missing: name the folders of images")
+    found = {split: [short(one, place) for one in some] for split, some in folders.items()}
+    listed = "; ".join(f"{split}: {', '.join(some)}" for split, some in found.items())
+    say(f"{path}: names no train and no val; by the names of the folders: {listed}")
+    return found
 
 
 def _format_options(

@@ -33,37 +33,56 @@ class Kind(NamedTuple):
     fix: str = ""
 
 
-_READ = (
-    "det reads it: write a YAML with the line format: {}, and its file or folder as train: and val:"
-)
+_AGAIN = "det does not read it: export COCO JSON, Pascal VOC or YOLO with the tool that wrote it"
+_READ = "name the folder itself (data=FOLDER), or write a YAML with the line format: {}"
+
+
+def _tool(title: str, format: str) -> Kind:
+    return Kind(title, format, True, _READ.format(format))
+
+
 KINDS = {
     "coco": Kind("COCO JSON", "coco", True),
     "voc": Kind("Pascal VOC XML", "voc", True),
     "yolo": Kind("YOLO text", "yolo", True),
-    "labelme": Kind("labelme JSON", "", True, _READ.format("labelme")),
-    "createml": Kind("CreateML JSON", "", True, _READ.format("createml")),
-    "labelstudio": Kind("Label Studio JSON", "", True, _READ.format("labelstudio")),
-    "via": Kind("VIA JSON", "", True, _READ.format("via")),
-    "vott": Kind("VoTT JSON", "", True, _READ.format("vott")),
-    "supervisely": Kind("Supervisely JSON", "", True, _READ.format("supervisely")),
-    "datumaro": Kind("Datumaro JSON", "", True, _READ.format("datumaro")),
-    "cvat": Kind("CVAT XML", "", True, _READ.format("cvat")),
-    "csv": Kind("a CSV table of boxes", "", True, _READ.format("csv")),
-    "dota": Kind("DOTA text", "", True, _READ.format("dota")),
+    "labelme": _tool("labelme JSON", "labelme"),
+    "createml": _tool("CreateML JSON", "createml"),
+    "labelstudio": _tool("Label Studio JSON", "labelstudio"),
+    "via": _tool("VIA JSON or CSV", "via"),
+    "vott": _tool("VoTT JSON", "vott"),
+    "supervisely": _tool("Supervisely JSON", "supervisely"),
+    "datumaro": _tool("Datumaro JSON", "datumaro"),
+    "cvat": _tool("CVAT XML", "cvat"),
+    "csv": _tool("a CSV table of boxes", "csv"),
+    "dota": _tool("DOTA text", "dota"),
+    "kitti": _tool("KITTI text", "kitti"),
+    "widerface": _tool("WIDER FACE text", "widerface"),
+    "huggingface": _tool("metadata.jsonl of Hugging Face", "huggingface"),
+    "vott-asset": Kind(
+        "one image of a VoTT project", fix="name its export, the JSON with all images"
+    ),
+    "tfrecord": Kind("a TFRecord", fix=_AGAIN),
+    "parquet": Kind("a Parquet table", fix=_AGAIN),
+    "bdd100k": Kind("BDD100K JSON", fix=_AGAIN),
+    "labelbox": Kind("Labelbox NDJSON", fix=_AGAIN),
+    "sagemaker": Kind("a SageMaker manifest", fix=_AGAIN),
+    "dlib": Kind("XML of dlib", fix=_AGAIN),
+    "vertex": Kind("a CSV of Vertex AI", fix=_AGAIN),
     "coco-results": Kind(
         "a list of detections, as COCO results are", fix="annotations are needed: instances_*.json"
     ),
     "coco-captions": Kind("COCO captions", fix="boxes are needed: instances_*.json"),
     "coco-panoptic": Kind("COCO panoptic", fix="boxes are needed: instances_*.json"),
+    "coco-images": Kind("COCO JSON without annotations", fix="boxes are needed: instances_*.json"),
+    "coco-labels": Kind("COCO JSON without boxes", fix="boxes are needed: instances_*.json"),
+    "coco-classless": Kind(
+        "COCO JSON without categories", fix="its class names are lost: export it again"
+    ),
     "json": Kind("JSON without annotations", fix="name the annotations, or the data set's YAML"),
     "json-cut": Kind("no whole JSON: it is cut short or broken", fix="copy or export it again"),
     "xml": Kind("XML without annotations", fix="name the data set's folder or YAML"),
     "table": Kind("a CSV table without boxes", fix="name the data set's folder or YAML"),
-    "darknet": Kind(
-        "obj.data of darknet",
-        fix="write a YAML with the same lists and names: train: train.txt, val: valid.txt, "
-        "names: [...] in the order of its .names file",
-    ),
+    "darknet": Kind("obj.data of darknet"),
     "list": Kind("a list of images", fix="write a YAML with the line train: {name}"),
     "utf16": Kind("text in UTF-16", fix="save it as UTF-8"),
     "archive": Kind("an archive", fix="unpack it, and name the folder"),
@@ -74,8 +93,22 @@ KINDS = {
 }
 
 IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")
+JSON_LINES = {
+    "huggingface": {"file_name"}, "labelbox": {"data_row"}, "sagemaker": {"source-ref"},
+}  # fmt: skip
+"""Kind -> the keys of its first line, for files with a JSON on every line."""
+LARGE = {
+    "coco": ("images", "annotations", "categories"), "labelme": ("shapes", "imagePath"),
+    "labelstudio": ("annotations", "original_width"), "via": ("region_attributes", "filename"),
+    "createml": ("annotations", "coordinates"), "vott": ("assets", "tags"),
+    "supervisely": ("objects", "geometryType"), "datumaro": ("items", "categories"),
+}  # fmt: skip
+"""Kind -> keys that a large JSON must hold, in the order in which they are looked for."""
 ARCHIVE_MAGIC = (b"PK\x03\x04", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"BZh")
-BOX_COLUMNS = {"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "width", "height"}
+KITTI_COLUMNS = (15, 16)
+"""Without and with a score."""
+BOX_COLUMNS = {"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "width", "height",
+               "bbox_x", "bbox_y"}  # fmt: skip
 
 
 def kind_of(path: Path) -> str:
@@ -85,11 +118,17 @@ def kind_of(path: Path) -> str:
         if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
             file.seek(0)
             data = file.read(WHOLE_JSON + 1)
+            if (kind := _kind_of_json_lines(data)) is not None:
+                return kind
             return kind_of_json(data) if len(data) <= WHOLE_JSON else _kind_of_large(file)
     if head.startswith(IMAGE_MAGIC) or head[8:12] == b"WEBP":
         return "image"
     if head.startswith(ARCHIVE_MAGIC):
         return "archive"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if path.suffix.lower() in (".tfrecord", ".tfrecords", ".record"):
+        return "tfrecord"
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf16"
     if b"\0" in head:
@@ -98,6 +137,16 @@ def kind_of(path: Path) -> str:
     if text.startswith("<"):
         return _kind_of_xml(text)
     return _kind_of_lines([line.strip() for line in text.splitlines() if line.strip()])
+
+
+def _kind_of_json_lines(head: bytes) -> str | None:
+    """The kind of a file whose first line is a JSON of its own, None for every other."""
+    try:
+        value = json.loads(head.partition(b"\n")[0].decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    keys = value.keys() if isinstance(value, dict) else set()
+    return next((kind for kind, needed in JSON_LINES.items() if needed <= keys), None)
 
 
 def kind_of_json(data: bytes) -> str:
@@ -109,7 +158,7 @@ def kind_of_json(data: bytes) -> str:
     if isinstance(value, list):
         return _kind_of_list(value)
     keys = value.keys() if isinstance(value, dict) else set()
-    if {"images", "annotations"} <= keys:
+    if "images" in keys and keys & {"annotations", "categories", "info", "licenses"}:
         return _kind_of_coco(value)
     for kind, needed in (
         ("labelme", {"shapes", "imagePath"}),
@@ -117,7 +166,7 @@ def kind_of_json(data: bytes) -> str:
         ("vott", {"assets", "tags"}),
         ("supervisely", {"objects", "size"}),
         ("datumaro", {"items", "categories"}),
-        ("vott", {"asset", "regions"}),
+        ("vott-asset", {"asset", "regions"}),
     ):
         if needed <= keys:
             return kind
@@ -126,13 +175,20 @@ def kind_of_json(data: bytes) -> str:
 
 
 def _kind_of_coco(value: dict[str, Any]) -> str:
-    rows = value["annotations"]
+    rows = value.get("annotations", [])
     row = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}
     if "caption" in row:
         return "coco-captions"
     if "segments_info" in row:
         return "coco-panoptic"
-    return "coco" if isinstance(value.get("categories"), list) else "json"
+    if "categories" not in value:
+        return "coco-classless"
+    if not rows and not value["categories"] and value["images"]:
+        return "coco-images"
+    lists = all(isinstance(some, list) for some in (value["images"], rows, value["categories"]))
+    if lists and row and not {"bbox", "segmentation"} & row.keys():
+        return "coco-labels"
+    return "coco" if lists else "json"
 
 
 def _kind_of_list(value: list[Any]) -> str:
@@ -141,15 +197,26 @@ def _kind_of_list(value: list[Any]) -> str:
         return "coco-results"
     if {"image", "annotations"} <= row.keys() or {"imagefilename", "annotation"} <= row.keys():
         return "createml"
-    return "labelstudio" if {"data"} < row.keys() else "json"
+    if {"name", "labels"} <= row.keys():
+        return "bdd100k"
+    if {"data"} < row.keys() or _is_minimal_task(row):
+        return "labelstudio"
+    return "json"
+
+
+def _is_minimal_task(row: dict[str, Any]) -> bool:
+    """Whether a row is a task of Label Studio's export "JSON-MIN"."""
+    shapes = [v[0] for v in row.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    sized = any({"original_width", "original_height"} <= shape.keys() for shape in shapes)
+    return sized or {"annotator", "annotation_id", "lead_time"} <= row.keys()
 
 
 def _kind_of_large(file: Any) -> str:
     """The kind of a JSON of any size, by the keys in it."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        needed = (b'"images"', b'"annotations"', b'"categories"')
-        if all(data.find(key) >= 0 for key in needed):
-            return "coco"
+        for kind, keys in LARGE.items():
+            if all(data.find(b'"%s"' % key.encode()) >= 0 for key in keys):
+                return kind
         if data[:1] == b"[" and data.find(b'"score"', 0, HEAD) >= 0:
             return "coco-results"
     return "json"
@@ -157,7 +224,8 @@ def _kind_of_large(file: Any) -> str:
 
 def _kind_of_xml(text: str) -> str:
     root = re.search(r"<([A-Za-z][\w.-]*)", text)
-    return {"annotation": "voc", "annotations": "cvat"}.get(root.group(1) if root else "", "xml")
+    kinds = {"annotation": "voc", "annotations": "cvat", "dataset": "dlib"}
+    return kinds.get(root.group(1) if root else "", "xml")
 
 
 def _kind_of_lines(lines: list[str]) -> str:
@@ -170,10 +238,18 @@ def _kind_of_lines(lines: list[str]) -> str:
         return "yolo"
     if any(_is_dota_row(row.split()) for row in rows):
         return "dota"
+    if all(_is_kitti_row(row.split()) for row in rows):
+        return "kitti"
     images = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+    if len(rows) >= 3 and rows[0].lower().endswith(images) and rows[1].isdecimal():
+        return "widerface"
     if all(row.lower().endswith(images) for row in rows):
         return "list"
     cells = [cell.strip().strip('"').lower() for cell in re.split("[,;\t]", rows[0])]
+    if "region_shape_attributes" in cells:
+        return "via"
+    if re.match(r"(train|validation|test|unassigned),gs://", rows[0], re.IGNORECASE):
+        return "vertex"
     if len(cells) >= 5:
         named = any(cell.endswith(images) for cell in cells)  # without a header: RetinaNet's
         return "csv" if named or len(BOX_COLUMNS & set(cells)) >= 2 else "table"
@@ -185,7 +261,13 @@ def _is_yolo_row(fields: list[str]) -> bool:
 
 
 def _is_dota_row(fields: list[str]) -> bool:
-    return len(fields) == 10 and all(map(_is_number, fields[:8])) and not _is_number(fields[8])
+    corners = len(fields) in (9, 10) and all(map(_is_number, fields[:8]))
+    return corners and not _is_number(fields[8])
+
+
+def _is_kitti_row(fields: list[str]) -> bool:
+    named = len(fields) in KITTI_COLUMNS and not _is_number(fields[0])
+    return named and all(map(_is_number, fields[1:]))
 
 
 def _is_number(field: str) -> bool:

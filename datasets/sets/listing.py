@@ -49,7 +49,8 @@ def list_images(dataset: Dataset, split: str, labels: str = ".txt") -> Listing:
         elif source.name.lower().endswith(IMAGE_SUFFIXES):
             _add_image(listing, str(source), os.stat(source), source, 0)
         else:
-            _add_list(listing, source, dataset.root)
+            prefix = str(dataset.options.get("list_prefix", ""))
+            _add_list(listing, source, dataset.root, prefix)
     if listing.others:
         _report_others(listing, sources[0])
     listing.images = dict(sorted(listing.images.items()))
@@ -102,8 +103,9 @@ def _add_file(listing: Listing, entry: os.DirEntry[str]) -> None:
     _add_image(listing, entry.path, status, entry.path, 0)
 
 
-def _add_list(listing: Listing, source: Path, root: Path) -> None:
-    """Add the images that the list file ``source`` names."""
+def _add_list(listing: Listing, source: Path, root: Path, prefix: str = "") -> None:
+    """Add the images that the list file ``source`` names.  prefix: a folder in front of each name
+    that is known not to exist."""
     try:
         lines = read_regular(source).removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
@@ -121,7 +123,7 @@ def _add_list(listing: Listing, source: Path, root: Path) -> None:
         for spelling, path in _candidates(name, bases):
             if (status := _file_status(path)) is None:
                 continue
-            if spelling != name:
+            if spelling not in (name, name.removeprefix(prefix)):
                 message = f"{name!r} does not exist; {spelling!r} does and is used"
                 listing.findings.append(Finding("image-path", "warning", source, number, message))
             _add_image(listing, path, status, source, number)

@@ -71,7 +71,9 @@ def load_dataset(
     say = on_message or _silent
     source = as_source(data)
     found = _named(source, download, say, on_progress)
-    return found if source.names is None else rename(found, source.names, say)
+    if source.names is None or found.class_names == source.listed_names:
+        return found
+    return rename(found, source.names, say)
 
 
 def _named(
@@ -98,7 +100,7 @@ def _described(
     if found is not None:
         return found
     if description.download is None:
-        raise DatasetError(_not_found(description))
+        return _without_val(description, say)
     try:
         _fetch(description, download, say, on_progress)
     except DownloadError as error:
@@ -109,6 +111,19 @@ def _described(
     if found is None:
         raise DatasetError(f"{description.download} holds other folders: {_not_found(description)}")
     return found
+
+
+def _without_val(description: Description, say: Message) -> Dataset:
+    """The data set of a YAML whose val is not on disk: a training stops, the other commands use
+    what is there.  Raises DatasetError where train is missing too."""
+    why = _not_found(description)
+    entries = {name: some for name, some in description.entries.items() if name != "val"}
+    found = None
+    if "train" in entries and len(entries) < len(description.entries):
+        found = locate(replace(description, entries=entries), say)
+    if found is None:
+        raise DatasetError(why)
+    return replace(found, missing={"val": why})
 
 
 def _silent(text: str) -> None:

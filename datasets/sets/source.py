@@ -9,6 +9,7 @@ from pathlib import Path
 from ..formats.reader import find_reader
 from .dataset import Dataset, DatasetError, HoldOut
 from .listing import is_image_source
+from .rename import ARROW
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class DataSource:
     data: a YAML, a folder, an annotation file or a built-in name.  images: the folder of the images
     of COCO JSONs.  val: what to validate on: a folder, list or annotation file, or the share of
     train that is held out.  seed: of that share.  lone: the split of a file that is all there is.
-    names: rules that rename classes (rename.py).
+    names: rules that rename classes (rename.py), or the classes of labels that only number them.
     """
 
     data: str
@@ -39,12 +40,18 @@ class DataSource:
             raise DatasetError(f"val={self.val}: expected a share of train between 0 and 1 (0.2)")
         return share
 
+    @property
+    def listed_names(self) -> tuple[str, ...]:
+        """``names=cat,dog``: the classes in the order of their ids.  Empty where names= renames."""
+        words = tuple(word.strip() for word in (self.names or "").split(","))
+        return words if all(words) and ARROW not in (self.names or "") else ()
+
     def applied(self, found: Dataset) -> Dataset:
         """The data set with ``val=`` and ``images=`` applied.  Raises DatasetError."""
         if self.images is not None and "images" not in find_reader(found.format).keys:
             raise DatasetError(
-                f"images={self.images}: only a COCO JSON needs it; {found.yaml} is read as "
-                f"{found.format}: leave it out"
+                f"images={self.images}: {found.yaml} is read as {found.format}, which "
+                f"does not need it: leave it out"
             )
         if self.images is not None:
             folder = given_path(self.images)

@@ -16,10 +16,11 @@ MOST_FILES = 200_000
 """A larger folder is looked at up to this many files."""
 SAMPLES = 3
 """Files of a group that are opened."""
-ANNOTATIONS = (".json", ".xml", ".csv", ".txt", ".tsv")
+ANNOTATIONS = (".json", ".jsonl", ".xml", ".csv", ".txt", ".tsv", ".data", ".ndjson", ".manifest",
+               ".tfrecord", ".tfrecords", ".record", ".parquet")  # fmt: skip
 NO_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt", "requirements.txt",
              "_classes.csv", "license.txt", "licence.txt", "notes.txt", "readme.dataset.txt",
-             "readme.roboflow.txt")  # fmt: skip
+             "readme.roboflow.txt", "labelmap.txt")  # fmt: skip
 """Text files that tools leave among labels, and that are none."""
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val",
                "validation": "val", "test": "test", "testing": "test"}  # fmt: skip

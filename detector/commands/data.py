@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.counted import counted
 from ..options.catalog import Command
+from ..options.data import IMAGE_WORDS
 from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log
@@ -43,11 +45,21 @@ def _load(data: str | DataSource, config: Any, log: Log) -> Dataset:
         )
 
 
-def _source(config: Any) -> DataSource:
-    """The data set that ``data=`` names; ``images=`` means the images of the new one."""
+def _old_and_new(config: Any) -> tuple[DataSource, str]:
+    """The data set that ``data=`` names, and what becomes of its images.
+
+    ``images=`` is link, copy or none, or the folder of the old images.  A folder that has the name
+    of one of these words is ``images=./link``.  Raises UsageError for two folders.
+    """
     from ...datasets.sets.source import DataSource
 
-    return DataSource(config.data, names=config.names)
+    images, folder = config.images, config.images_dir
+    if images not in IMAGE_WORDS:
+        if folder is not None:
+            raise UsageError(f"images={images} and images_dir={folder} are two folders: name one")
+        default = next(field.default for field in fields(config) if field.name == "images")
+        images, folder = str(default), images
+    return DataSource(config.data, folder, names=config.names), images
 
 
 def _check(config: Any, log: Log) -> Outcome:
@@ -65,10 +77,11 @@ def _check(config: Any, log: Log) -> Outcome:
 def _convert(config: Any, log: Log) -> Outcome:
     from ...datasets.edit.convert import convert
 
-    dataset = _load(_source(config), config, log)
+    source, images = _old_and_new(config)
+    dataset = _load(source, config, log)
     with log.progress("reading", 0) as update:
         told = convert(
-            dataset, Path(config.out), config.format, images=config.images, on_progress=update,
+            dataset, Path(config.out), config.format, images=images, on_progress=update,
             dry_run=config.dry_run, allow_errors=config.allow == "errors",
         )  # fmt: skip
     return _written(told, config.dry_run, [])
@@ -77,11 +90,12 @@ def _convert(config: Any, log: Log) -> Outcome:
 def _split(config: Any, log: Log) -> Outcome:
     from ...datasets.edit.split import split_dataset
 
-    dataset = _load(_source(config), config, log)
+    source, images = _old_and_new(config)
+    dataset = _load(source, config, log)
     with log.progress("comparing images", 0) as update:
         told, leaks = split_dataset(
             dataset, Path(config.out), val=config.val, test=config.test, seed=config.seed,
-            images=config.images, dry_run=config.dry_run, on_progress=update,
+            images=images, dry_run=config.dry_run, on_progress=update,
         )  # fmt: skip
     return _written(told, config.dry_run, leaks)
 
@@ -130,8 +144,7 @@ def _stats(config: Any, log: Log) -> Outcome:
     dataset = _load(config.data_source, config, log)
     with log.progress("reading", 0) as update:
         scans = [
-            scan_split(dataset, split, on_progress=update, strict=False)
-            for split in dataset.splits
+            scan_split(dataset, split, on_progress=update, strict=False) for split in dataset.splits
         ]
     numbers = data_stats(scans, dataset.class_names, config.imgsz)
     records = [record for scan in scans for record in scan.records]

@@ -55,6 +55,7 @@ class VideosConfig:
     imgsz: int = option(320, "Data", "Width of the frames in pixels.", low=64, high=4096)
 
 
+IMAGE_WORDS = ("link", "copy", "none")
 _NEW = "Folder of the new data set. It must be new or empty."
 _PLAN = "Only say what would be written: counts, and the first images."
 
@@ -62,8 +63,16 @@ _PLAN = "Only say what would be written: counts, and the first images."
 def images_option(default: str) -> Any:
     """``images=``"""
     return option(
-        default, "Data", "Images of the new data set: hard links to the old ones where the disk "
-        "allows them (no space is used), copies, or none.", choices=("link", "copy", "none"))
+        default, "Data", "Images of the new data set: link (hard links to the old ones where the "
+        "disk allows them, which use no space), copy, or none. A folder is taken as images_dir=.",
+        choices=IMAGE_WORDS, or_folder=True)
+
+
+def images_dir_option() -> Any:
+    """``images_dir=``"""
+    return option(
+        None, "Data", "Folder of the images of the old data set, where the labels are one file and "
+        "the images lie elsewhere. It is what images= is for det train.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +84,7 @@ class ConvertConfig(DownloadConfig):
     format: str = option(
         "yolo", "Data", "Label format to write.", choices=("yolo", "coco", "voc"))
     images: str = images_option("link")
+    images_dir: str | None = images_dir_option()
     allow: str | None = option(
         None, "Data", "allow=errors goes on where boxes or images with errors are left out.",
         choices=("errors",))
@@ -91,6 +101,7 @@ class SplitConfig(DownloadConfig):
     test: float = option(0.0, "Data", "Share of the images for testing.", low=0, high=0.9)
     seed: int = option(0, "Data", "Random seed. The same seed divides in the same way.", low=0)
     images: str = images_option("none")
+    images_dir: str | None = images_dir_option()
     dry_run: bool = option(False, "Data", _PLAN)
 
 
@@ -103,7 +114,9 @@ class MergeConfig(DownloadConfig):
     out: str = option("merged", "Data", _NEW)
     format: str = option(
         "yolo", "Data", "Label format to write.", choices=("yolo", "coco", "voc"))
-    images: str = images_option("link")
+    images: str = option(
+        "link", "Data", "Images of the new data set: link (hard links to the old ones where the "
+        "disk allows them, which use no space), copy, or none.", choices=IMAGE_WORDS)
     dry_run: bool = option(False, "Data", _PLAN)
 
 

@@ -21,7 +21,8 @@ class Option:
 
     kinds: the types of its values, of int, float, bool, str and tuple; item: the type of a tuple's
     items.  optional: whether None is a value.  low, high: inclusive range, None where open.
-    choices: the allowed values, empty where free.  doc: one or two sentences for the user.
+    choices: the allowed values, empty where free.  or_folder: whether a folder that exists may be
+    named instead of a choice.  doc: one or two sentences for the user.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Option:
     high: float | None = None
     choices: tuple[str | bool, ...] = ()
     item: type = str
+    or_folder: bool = False
 
     @property
     def is_switch(self) -> bool:
@@ -47,7 +49,8 @@ class Option:
         if self.kinds == (bool,):
             return "True or False"
         if self.choices:
-            return "one of " + ", ".join(map(str, self.choices))
+            folder = ", or a folder" if self.or_folder else ""
+            return "one of " + ", ".join(map(str, self.choices)) + folder
         if tuple in self.kinds:
             numbers = "a side or height,width"
             return numbers if self.item is int else "a whole number or names separated by commas"
@@ -83,7 +86,7 @@ class Option:
         """Raise ValueError where ``value``, of the right type, is outside the range or choices."""
         if value is None:
             return
-        if self.choices and value not in self.choices:
+        if self.choices and value not in self.choices and not self.or_folder:
             raise ValueError(f"{self.name}={value}: {self.wanted}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             return
@@ -108,10 +111,11 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str | bool, ...] = (),
+    or_folder: bool = False,
 ) -> Any:
     """A config field: its default, help group, documentation, inclusive range and choices."""
     metadata = {"group": group, "doc": doc, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={**metadata, "or_folder": or_folder})
 
 
 _READ: dict[type[Any], dict[str, Option]] = {}

@@ -230,6 +230,8 @@ def _choice(option: Option, text: str) -> str | bool:
     for word in option.choices:
         if str(word).lower() == text.lower():
             return word
+    if option.or_folder and Path(text).is_dir():
+        return text
     hint = did_you_mean(text, map(str, option.choices))
     raise ValueError(f"{option.name}={text}: expected {option.expected}{'; ' * bool(hint)}{hint}")
 

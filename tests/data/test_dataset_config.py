@@ -115,8 +115,10 @@ def test_missing_folder_names_every_place(place: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("DET_DATASETS", str(place / "data1"))
     make_folders(place / "here/mine", "images/train")
     file = describe(place / "yaml", OK + "path: mine")
+    dataset = load_dataset(file)
+    assert list(dataset.splits) == ["train"]
     with pytest.raises(DatasetError) as caught:
-        load_dataset(file)
+        dataset.sources("val")
     told = str(caught.value)
     assert f"{file}: val: 'images/val' was not found" in told
     for base in ("yaml", "here", "data1", "cache/datasets"):

@@ -178,7 +178,6 @@ def _darknet(place: Place) -> Path:
     place.draw("data", "data")
     place.label(where=lambda image: image.with_suffix(".txt"))
     (place.root / "train.txt").write_text("data/cell0-t.jpg\n")
-    (place.root / "obj.names").write_text("\n".join(NAMES))
     (place.root / "obj.data").write_text("classes = 3\ntrain = train.txt\nnames = obj.names\n")
     return place.root / "obj.data"
 
@@ -187,12 +186,6 @@ def _two_families(place: Place) -> Path:
     place.draw()
     place.label()
     (place.root / "instances.json").write_text(coco(place.boxes))
-    return place.root
-
-
-def _labelme_folder(place: Place) -> Path:
-    beside(labelme, ".json")(place)
-    (place.root / "data.yaml").unlink()
     return place.root
 
 
@@ -244,14 +237,13 @@ LAYOUTS: dict[str, Layout] = {
         "det train data=",
     ),
     "labelme-beside": Layout(beside(labelme, ".json"), "labels are labelme JSON", "line format: "),
-    "labelme-folder": Layout(_labelme_folder, "holds labelme JSON", "line format: "),
     "csv": Layout(one_file("annotations.csv", csv), "labels are a CSV table", "line format: "),
     "createml": Layout(
         one_file("images/train/_annotations.createml.json", createml),
         "labels are CreateML JSON",
         "line format: ",
     ),
-    "darknet": Layout(_darknet, "obj.data of darknet", "write a YAML"),
+    "darknet": Layout(_darknet, "obj.data of darknet", "put the file there"),
     "results": Layout(_results, "a list of detections", "instances_"),
     "two-families": Layout(
         _two_families, "holds COCO JSON (instances.json) and YOLO text", "data=FILE.json"

@@ -18,12 +18,16 @@ from ..reader import Annotation, register
 from ..texts import read_text
 from .document import Document, ForeignReader
 
-_IMAGE = ("filename", "image", "imageid", "imagepath", "path", "filepath", "file", "img")
+_IMAGE = ("filename", "image", "imageid", "imagepath", "imagename", "path", "filepath",
+          "file", "img")  # fmt: skip
 _CLASS = ("class", "label", "labelname", "classname", "category", "name", "object")
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"),
 )  # fmt: skip
-_SIDES = (("x", "y", "w", "h"), ("left", "top", "width", "height"), ("x", "y", "width", "height"))
+_SIDES = (
+    ("x", "y", "w", "h"), ("left", "top", "width", "height"), ("x", "y", "width", "height"),
+    ("bboxx", "bboxy", "bboxwidth", "bboxheight"),
+)  # fmt: skip
 _NO_HEADER = ("filename", "xmin", "ymin", "xmax", "ymax", "class")
 _DESCRIPTIONS = "*class-descriptions*.csv"
 """Where Open Images keeps the names of its machine ids: ``/m/01g317,Person``."""
@@ -122,7 +126,8 @@ def _columns(file: Path, head: Sequence[str]) -> tuple[_Columns, int]:
     label = _find(words, _CLASS)
     if label is None:
         raise DatasetError(f"{file}: no column holds a class; columns: {', '.join(head)[:120]}")
-    size = _all(words, ("width", "height")) if not sides else ()
+    names = [("imagewidth", "imageheight")] + ([] if sides else [("width", "height")])
+    size = next((places for name in names if (places := _all(words, name))), ())
     crowd = words.index("isgroupof") if "isgroupof" in words else None
     return _Columns(image, label, box, sides, size, crowd, words[0] == "imageid"), 1
 

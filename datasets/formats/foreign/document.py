@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...sets.dataset import Dataset, DatasetError
 from ...sets.listing import Stamp
 from ..coco import CocoReader
-from ..pixel_rows import Note
+from ..pixel_rows import Note, Row
 from ..reader import stamp_of
 
 Box = tuple[float, float, float, float]
@@ -27,14 +27,33 @@ class Document:
         self._images: list[dict[str, Any]] = []
         self._rows: list[dict[str, Any]] = []
         self._by_name: dict[str, int] = {}
+        self._notes: list[Note] = []
 
-    def image(self, name: str, size: tuple[Any, Any] = (None, None)) -> int:
-        """The id of an image; the same name is the same image.  size: width and height."""
+    def image(
+        self, name: str, size: tuple[Any, Any] = (None, None), labels: Path | None = None
+    ) -> int:
+        """The id of an image; the same name is the same image.  size: width and height.  labels:
+        the file that annotates it, where each image has one.
+
+        Raises DatasetError for an image that two files annotate.
+        """
         if name not in self._by_name:
             id = self._by_name[name] = len(self._images) + 1
-            width, height = size
-            self._images.append({"id": id, "file_name": name, "width": width, "height": height})
-        return self._by_name[name]
+            row = {"id": id, "file_name": name, "width": size[0], "height": size[1]}
+            self._images.append(row | ({"labels": labels} if labels else {}))
+        number = self._by_name[name]
+        first = self._images[number - 1].get("labels")
+        if first != labels:
+            raise DatasetError(f"{labels}: {first} annotates {name} too: move one of them away")
+        return number
+
+    def note(self, id: str, severity: str, message: str) -> None:
+        """A finding of the file as a whole."""
+        self._notes.append((id, severity, message))
+
+    def broken(self, error: DatasetError) -> None:
+        """A file of one image that cannot be read: the image is left out."""
+        self.note("label-unreadable", "error", f"{error}; its image is left out")
 
     def box(
         self,
@@ -68,7 +87,8 @@ class Document:
             for number, row in enumerate(self._rows, 1)
         ]
         categories = [{"id": id, "name": name} for name, id in ids.items()]
-        return {"images": self._images, "annotations": rows, "categories": categories}
+        content = {"images": self._images, "annotations": rows, "categories": categories}
+        return {**content, "notes": self._notes}
 
 
 def _bbox(corners: Sequence[Any], notes: list[Note]) -> list[Any] | None:
@@ -159,12 +179,16 @@ class FolderReader(ForeignReader):
 
     def sources(self, images: Sequence[str]) -> tuple[list[str], list[Stamp]]:
         """The label file of each image, and its stamp."""
-        files = [self.label_file(Path(image)) for image in images]
+        self._load()
+        beside = self.suffixes[0]
+        files = [self._labels.get(image) or Path(image).with_suffix(beside) for image in images]
         return [str(file) for file in files], [stamp_of(file) for file in files]
 
-    def label_file(self, image: Path) -> Path:
-        """Where the labels of an image are: beside it, with the ending of the format."""
-        return image.with_suffix(self.suffixes[0])
+    def _parse(self, data: dict[str, Any]) -> dict[str, list[Row]]:
+        rows = super()._parse(data)
+        labels = {row["id"]: row["labels"] for row in data["images"]}
+        self._labels = {path: labels[id] for id, path in self._paths.items()}
+        return rows
 
 
 def part(value: Any, *keys: Any) -> Any:

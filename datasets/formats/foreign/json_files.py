@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...sets.dataset import Dataset, DatasetError
-from ..reader import register
+from ..reader import UnnamedClasses, register
 from ..texts import load_json, read_text
 from .document import Document, ForeignReader, entries, from_sides, part
 
@@ -112,7 +112,7 @@ class HuggingFaceReader(ForeignReader):
         """The names in the files."""
         names = super().class_names(dataset)
         if all(name.isdecimal() for name in names):
-            raise DatasetError(
+            raise UnnamedClasses(
                 f"{dataset.yaml}: names is missing: the file has numbers of classes only"
             )
         return names
@@ -129,11 +129,9 @@ class HuggingFaceReader(ForeignReader):
             except (ValueError, RecursionError) as error:
                 raise DatasetError(f"{file}:{number}: is not valid JSON: {error}") from error
             image = document.image(str(part(item, "file_name") or f"line {number}"))
-            labels = part(item, "objects", "categories") or part(item, "objects", "category")
-            for count, row in enumerate(entries(part(item, "objects", "bbox"))):
-                x, y, width, height = (part(row, place) for place in range(4))
-                box = from_sides(x, y, width, height)
-                document.box(image, part(labels, count), box, f"line {number} bbox[{count}]")
+            for count, (row, label) in enumerate(_hugging_face_boxes(part(item, "objects"))):
+                box = from_sides(*(part(row, place) for place in range(4)))
+                document.box(image, label, box, f"line {number} bbox[{count}]")
         return document.to_coco()
 
     def _classes(self, data: dict[str, Any]) -> dict[Any, int]:
@@ -144,3 +142,17 @@ class HuggingFaceReader(ForeignReader):
             if number.isdecimal() and int(number) < len(names) and number not in names:
                 category["name"] = names[int(number)]
         return super()._classes(data)
+
+
+def _hugging_face_boxes(objects: Any) -> list[tuple[Any, Any]]:
+    """Box and class of each object: a mapping of lists, or a list of mappings."""
+    if isinstance(objects, list):
+        return [(part(row, "bbox"), _first(row)) for row in objects]
+    labels = _first(objects)
+    return [(row, part(labels, n)) for n, row in enumerate(entries(part(objects, "bbox")))]
+
+
+def _first(row: Any) -> Any:
+    """What stands under the first of the usual keys for classes."""
+    found = (part(row, key) for key in ("categories", "category", "category_id", "label", "labels"))
+    return next((value for value in found if value is not None), None)

@@ -1,15 +1,14 @@
-"""Label Studio's JSON: tasks with annotations, in percent of the image."""
+"""Label Studio's JSON and JSON-MIN: tasks with annotations, in percent of the image."""
 
 from __future__ import annotations
 
 import math
 import urllib.parse
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ...sets.dataset import DatasetError
-from ...sets.finding import Finding
-from ..pixel_rows import Note, Row
+from ..pixel_rows import Note
 from ..reader import register
 from ..texts import load_json
 from .document import Document, ForeignReader, entries, hull, no_box, part
@@ -21,7 +20,10 @@ _WITHOUT_BOX = ("keypointlabels", "brushlabels", "vectorlabels")
 
 @register("labelstudio")
 class LabelStudioReader(ForeignReader):
-    """The export "JSON".  A task that nobody annotated is left out: it is no background."""
+    """A task that nobody annotated is left out: it is no background.  Its shapes say how large an
+    image is, so one without shapes has no recorded size."""
+
+    records_sizes = False
 
     @classmethod
     def document(cls, file: Path, split: str) -> dict[str, Any]:
@@ -30,12 +32,15 @@ class LabelStudioReader(ForeignReader):
         if not isinstance(data, list):
             raise DatasetError(f"{file}: is no Label Studio export: expected a list of tasks")
         document = Document()
-        unannotated = []
-        for number, task in enumerate(data):
-            place = f"task {part(task, 'id') or number}"
+        newest = {str(part(task, "id") or number): task for number, task in enumerate(data)}
+        for number, task in newest.items():
+            place = f"task {number}"
+            if part(task, "data") is None:
+                task = _from_minimal(task)
             done = [a for a in entries(part(task, "annotations")) if not part(a, "was_cancelled")]
             if not done:
-                unannotated.append(place)
+                message = "no annotation: left out, not a background; predictions are no labels"
+                document.note("image-unannotated", "warning", f"{place}: {message}")
                 continue
             results = [r for r in entries(part(done[-1], "result")) if _is_shape(r)]
             sizes = [(part(r, "original_width"), part(r, "original_height")) for r in results]
@@ -46,21 +51,20 @@ class LabelStudioReader(ForeignReader):
                 box = _box(result, notes)
                 label = part(result, "value", str(part(result, "type")), 0)
                 document.box(image, label, box, f"{place} result[{count}]", notes=notes)
-        return {**document.to_coco(), "unannotated": unannotated}
+        return {**document.to_coco(), "by_end": True}
 
-    def _parse(self, data: dict[str, Any]) -> dict[str, list[Row]]:
-        rows = super()._parse(data)
-        message = "no annotation: left out, not a background; predictions are no labels"
-        self._listing.findings += [
-            Finding("image-unannotated", "warning", self.file, 0, f"{place}: {message}")
-            for place in data["unannotated"]
-        ]
-        return rows
 
-    @property
-    def records_sizes(self) -> bool:  # type: ignore[override]
-        """Only images with a shape have their size recorded."""
-        return False
+def _from_minimal(task: Any) -> dict[str, Any]:
+    """A task of JSON-MIN, which has its shapes beside the address of the image, as one of JSON."""
+    values = task if isinstance(task, dict) else {}
+    results = [
+        {**shape, "type": kind, "value": shape}
+        for value in values.values()
+        for shape in entries(value if isinstance(value, list) else None)
+        for kind in (*_KEYS, *_WITHOUT_BOX)
+        if isinstance(shape, dict) and kind in shape
+    ]
+    return {"data": values, "annotations": [{"result": results}]}
 
 
 def _is_shape(result: Any) -> bool:
@@ -69,13 +73,12 @@ def _is_shape(result: Any) -> bool:
 
 
 def _file_of(address: str) -> str:
-    """The file's name in an address: an upload, a local file, a bucket."""
+    """The path in an address: of an upload, a local file, a bucket."""
     parts = urllib.parse.urlsplit(address)
     inner = urllib.parse.parse_qs(parts.query).get("d", [""])[0]
     if inner:
         return inner
-    name = PurePosixPath(urllib.parse.unquote(parts.path)).name
-    return name or address
+    return urllib.parse.unquote(parts.path) or address
 
 
 def _box(result: Any, notes: list[Note]) -> Any:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from ...sets.dataset import DatasetError
+from ...sets.listing import IMAGE_SUFFIXES
 from ..pixel_rows import Note
 from ..reader import register
 from ..texts import load_json
@@ -22,12 +24,16 @@ class LabelmeReader(FolderReader):
         """Every JSON below a folder that has ``shapes``."""
         document = Document()
         for path in sorted(file.rglob("*.json")):
-            data = load_json(path)
+            try:
+                data = load_json(path)
+            except DatasetError as error:
+                document.broken(error)
+                continue
             if not isinstance(part(data, "shapes"), list):
                 continue
-            name = _image_of(path, str(part(data, "imagePath") or ""), file)
+            name = _image_of(path, str(part(data, "imagePath") or ""))
             size = (part(data, "imageWidth"), part(data, "imageHeight"))
-            image = document.image(name, size)
+            image = document.image(name, size, labels=path)
             for number, shape in enumerate(data["shapes"]):
                 notes: list[Note] = []
                 box = _box(shape, notes)
@@ -36,14 +42,15 @@ class LabelmeReader(FolderReader):
         return document.to_coco()
 
 
-def _image_of(path: Path, name: str, root: Path) -> str:
-    """The image of a JSON, relative to ``root``: as its ``imagePath`` says, or beside it."""
+def _image_of(path: Path, name: str) -> str:
+    """The image of a JSON: as its ``imagePath`` says, or beside it; else its name."""
     plain = PureWindowsPath(name).as_posix() if "\\" in name else name
-    for candidate in (path.parent / plain, path.parent / Path(plain).name):
-        inside = Path(os.path.normpath(candidate))
-        if name and inside.is_relative_to(root) and inside.is_file():
-            return inside.relative_to(root).as_posix()
-    return plain.removeprefix("../") or path.with_suffix(".jpg").name
+    beside = (path.parent / f"{path.stem}{suffix}" for suffix in IMAGE_SUFFIXES)
+    named = (path.parent / plain, path.parent / Path(plain).name) if name else ()
+    for candidate in (*named, *beside):
+        if candidate.is_file():
+            return os.path.normpath(candidate)
+    return Path(plain).name or path.with_suffix(".jpg").name
 
 
 def _box(shape: Any, notes: list[Note]) -> Any:
@@ -76,10 +83,14 @@ class SuperviselyReader(FolderReader):
         """All data sets below a folder; ``meta.json`` says the order of the classes."""
         document = Document(_titles(file))
         for path in sorted(file.rglob("ann/*.json")):
-            data = load_json(path)
-            image_path = path.parent.parent / "img" / path.name.removesuffix(".json")
+            try:
+                data = load_json(path)
+            except DatasetError as error:
+                document.broken(error)
+                continue
             size = (part(data, "size", "width"), part(data, "size", "height"))
-            image = document.image(image_path.relative_to(file).as_posix(), size)
+            image_path = path.parent.parent / "img" / path.name.removesuffix(".json")
+            image = document.image(str(image_path), size, labels=path)
             for number, shape in enumerate(entries(part(data, "objects"))):
                 notes: list[Note] = []
                 kind, points = part(shape, "geometryType"), part(shape, "points", "exterior")
@@ -90,13 +101,7 @@ class SuperviselyReader(FolderReader):
                     box = (box[0], box[1], box[2] + 1, box[3] + 1)
                 place = f"{path.relative_to(file).as_posix()} objects[{number}]"
                 document.box(image, part(shape, "classTitle"), box, place, notes=notes)
-        return document.to_coco()
-
-    def label_file(self, image: Path) -> Path:
-        """``ann/a.jpg.json`` beside the folder ``img``."""
-        return image.parent.parent / "ann" / f"{image.name}.json"
-
-
+        return {**document.to_coco(), "bare_names": True}  # older projects: img/a.png, ann/a.json
 
 
 def _titles(folder: Path) -> list[str]:

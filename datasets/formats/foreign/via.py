@@ -1,38 +1,47 @@
-"""VGG Image Annotator (VIA) 1 and 2: a project, or its export of annotations as JSON."""
+"""VGG Image Annotator (VIA) 1 and 2: a project, or its export of annotations as JSON or CSV."""
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
 from ...sets.dataset import DatasetError
 from ..pixel_rows import Note
 from ..reader import register
-from ..texts import load_json
+from ..texts import load_json, read_text
 from .document import Document, ForeignReader, entries, hull, no_box, part
 
 _CLASS = ("class", "label", "name", "type", "category", "object")
 """Attributes that usually hold the class; VIA lets the user invent them."""
 
+_ONLY_CLASS = "object"
 _NO_NUMBERS = ("label-number", "error", "expected numbers for the shape")
 
 
 @register("via")
 class ViaReader(ForeignReader):
-    """One JSON per split."""
+    """One JSON or CSV per split.  Where no region of a file has an attribute, all are one class."""
 
+    suffixes = (".json", ".csv")
     records_sizes = False
 
     @classmethod
     def document(cls, file: Path, split: str) -> dict[str, Any]:
         """``{key: {filename, regions: [{shape_attributes, region_attributes}]}}``."""
-        data = load_json(file)
+        data = _of_table(file) if file.suffix.lower() == ".csv" else load_json(file)
         images = part(data, "_via_img_metadata") or data
         if not isinstance(images, dict) or any(
             not isinstance(part(item, "filename"), str) for item in images.values()
         ):
             raise DatasetError(f"{file}: is no VIA file: expected a 'filename' for every image")
         document = Document()
+        regions = [region for item in images.values() for region in entries(part(item, "regions"))]
+        classless = bool(regions) and not any(part(r, "region_attributes") for r in regions)
+        if classless:
+            message = f"no region has an attribute: all are of the class {_ONLY_CLASS!r}"
+            document.note("class-none", "warning", message)
         for key, item in images.items():
             image = document.image(item["filename"])
             for number, region in enumerate(entries(part(item, "regions"))):
@@ -40,8 +49,25 @@ class ViaReader(ForeignReader):
                 shape = part(region, "shape_attributes")
                 box = _box(shape, notes)
                 place = f"{key} regions[{number}]"
-                document.box(image, _label(region), box, place, notes=notes)
+                label = _ONLY_CLASS if classless else _label(region)
+                document.box(image, label, box, place, notes=notes)
         return document.to_coco()
+
+
+def _of_table(file: Path) -> dict[str, Any]:
+    """The CSV, which has a row per region and JSON in its cells, as VIA's JSON."""
+    images: dict[str, Any] = {}
+    try:
+        for row in csv.DictReader(read_text(file).splitlines()):
+            name = row.get("filename") or row.get("#filename") or ""
+            item = images.setdefault(name, {"filename": name, "regions": []})
+            shape = json.loads(row.get("region_shape_attributes") or "{}")
+            if shape:  # an image without a region has a row too
+                attributes = json.loads(row.get("region_attributes") or "{}")
+                item["regions"].append({"shape_attributes": shape, "region_attributes": attributes})
+    except (csv.Error, ValueError, RecursionError) as error:
+        raise DatasetError(f"{file}: is no CSV of VIA: {error}") from error
+    return images
 
 
 def _label(region: Any) -> Any:
@@ -49,11 +75,18 @@ def _label(region: Any) -> Any:
     attributes = part(region, "region_attributes")
     if not isinstance(attributes, dict):
         return None
+    texts = {name: text for name, value in attributes.items() if (text := _text(value))}
     for name in _CLASS:
-        if isinstance(attributes.get(name), str) and attributes[name].strip():
-            return attributes[name]
-    texts = [value for value in attributes.values() if isinstance(value, str) and value.strip()]
-    return texts[0] if len(texts) == 1 else None
+        if name in texts:
+            return texts[name]
+    return next(iter(texts.values())) if len(texts) == 1 else None
+
+
+def _text(value: Any) -> str:
+    """The value of an attribute: a text, or the only checkbox that is ticked."""
+    ticked = [name for name, on in value.items() if on is True] if isinstance(value, dict) else []
+    text = ticked[0] if len(ticked) == 1 else value
+    return text.strip() if isinstance(text, str) else ""
 
 
 def _box(shape: Any, notes: list[Note]) -> Any:
