@@ -67,17 +67,21 @@ def convert(
 
 
 def _meta(found: ImportedWeights) -> Meta:
-    small = found.name in SMALL
     return Meta(
         model=found.name,
         class_names=found.class_names or default_names(found.num_classes),
-        image_size=SMALL_SIZE if small else DEFAULT_SIZE,
+        image_size=usual_size(found.name),
         strides=(8, 16, 32),
         precision="fp32",
         license=found.license,
         provenance=provenance_text(found.provenance),
         preprocess=dict(found.preprocess),
     )
+
+
+def usual_size(model: str) -> int:
+    """Side of the input that weights of this model were trained at, where a file does not say."""
+    return SMALL_SIZE if model in SMALL else DEFAULT_SIZE
 
 
 def default_names(num_classes: int) -> tuple[str, ...]:

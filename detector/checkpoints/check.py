@@ -11,7 +11,7 @@ from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
 from ..options.errors import UsageError, nearest
 from ..options.export import BenchExportConfig, ExportConfig
-from ..options.formats import format_of
+from ..options.formats import FORMATS, format_of
 from ..options.names import FOREIGN, MODELS
 from ..options.predict import PredictConfig
 from ..options.train import TrainConfig
@@ -133,6 +133,11 @@ def check_start(option: str, text: str) -> None:
                     "weights"
                 )
             return
+        if path.suffix == FORMATS["onnx"].suffix:
+            raise UsageError(
+                f"{option}={text}: an ONNX file becomes a checkpoint to start from with det "
+                f"weights convert {text} {path.with_suffix(SUFFIX).name}"
+            )
         if path.suffix != SUFFIX:
             others = f"or a {' or '.join(FOREIGN)} of another project"
             raise UsageError(f"{option}={text}: expected a {SUFFIX} checkpoint of det, {others}")

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ...files.version import __version__
+from ...weights.checkpoint import Meta
 from ...weights.describe import describe_file
 from ...weights.shelf import check_obtainable, converted, is_here, weights_folder
 from ...weights.zoo import ZOO, license_notice
 from ..options.catalog import Command
 from ..options.errors import UsageError, nearest
-from ..options.formats import format_of
+from ..options.formats import FORMATS, format_of, require
 from ..options.names import FOREIGN, MODELS
 from ..options.shared import DownloadConfig, RunsConfig
 from ..options.val import ValConfig
@@ -33,6 +34,7 @@ from .outcome import Outcome
 from .show import as_lines, join
 
 SUFFIX = ".safetensors"
+ONNX = FORMATS["onnx"].suffix
 COLUMNS = ("name", "task", "imgsz", "AP", "params M", "license", "trained on", "here", "source")
 
 
@@ -101,20 +103,39 @@ def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
     """Write a checkpoint of another project as one of det.  Raises UsageError, and what reading
     and writing raise."""
     usage = "convert IN.pt OUT.safetensors"
+    kinds = (*FOREIGN, ONNX)
     source, target = Path(_needed(config.file, usage)), Path(_needed(config.out, usage))
-    if not source.is_file() or source.suffix not in FOREIGN:
-        raise UsageError(f"{source}: expected a file that ends in {' or '.join(FOREIGN)}")
+    if not source.is_file() or source.suffix not in kinds:
+        raise UsageError(f"{source}: expected a file that ends in {', '.join(FOREIGN)} or {ONNX}")
     if target.suffix != SUFFIX:
         raise UsageError(f"out={target}: expected a name that ends in {SUFFIX}")
     if target.exists():
         raise UsageError(f"out={target} exists: choose another name, or remove it")
-    log.loading_torch()
-    from ..checkpoints.adopt import convert
+    if source.suffix == ONNX:
+        meta = _convert_onnx(source, target, config, log)
+    else:
+        for option in ("license", "origin", "data"):
+            if getattr(config, option) is not None:
+                raise UsageError(f"{option}= is for ONNX files and has no effect on {source}")
+        log.loading_torch()
+        from ..checkpoints.adopt import convert
 
-    meta = convert(source, target)
+        meta = convert(source, target)
     if notice := license_notice(source.name, meta.license, meta.provenance):
         log.warn(notice)
     return describe_file(target) | {"written": str(target)}
+
+
+def _convert_onnx(source: Path, target: Path, config: WeightsConvertConfig, log: Log) -> Meta:
+    """Convert an ONNX file.  Raises MissingPackage, and what ``convert_onnx`` raises."""
+    require(FORMATS["onnx"], to_run=True)
+    log.loading_torch()
+    from ..checkpoints.from_onnx import convert_onnx, images_to_measure
+
+    images = images_to_measure(config, log) if config.data is not None else []
+    return convert_onnx(
+        source, target, license=config.license, origin=config.origin, images=images, say=log.info
+    )
 
 
 def fetch(config: WeightsDownloadConfig, log: Log) -> dict[str, Any]:

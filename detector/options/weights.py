@@ -31,11 +31,22 @@ class WeightsInfoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightsConvertConfig:
-    """det weights convert: convert a checkpoint of another project to one of det."""
+class WeightsConvertConfig(DownloadConfig):
+    """det weights convert: convert a checkpoint or ONNX file of another project to one of det."""
 
-    file: str | None = option(None, "Run", "The .pt or .pth file to read. No code in it is run.")
+    file: str | None = option(
+        None, "Run", "The .pt, .pth or .onnx file to read. No code in it is run.")
     out: str | None = option(None, "Output", "The .safetensors file to write. It must not exist.")
+    license: str | None = option(
+        None, "Run", "License of the weights in an ONNX file, as their publisher states it "
+        "(Apache-2.0). Needed where the file does not say it.")
+    origin: str | None = option(
+        None, "Run", "Where an ONNX file comes from, such as its address. It is kept in the "
+        "checkpoint.")
+    data: str | None = option(
+        None, "Data", "Data set on whose training images the batch norms of an ONNX file are "
+        "measured. Default: det train measures them when it begins.")
+    offline: bool = offline()
 
 
 @dataclass(frozen=True, kw_only=True)

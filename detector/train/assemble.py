@@ -24,6 +24,7 @@ from ...datasets.sets.locate import Dataset, load_dataset
 from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
+from ..checkpoints.statistics import restore_statistics
 from ..evaluate.class_names import class_numbers
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
@@ -50,7 +51,6 @@ from .schedule import (
     warmup_steps,
 )
 from .start import choose_size, fit_size, start, start_again
-from .statistics import restore_statistics
 
 
 @dataclass

@@ -17,10 +17,10 @@ from tiny import (
     write_tiny_data,
 )
 from torch import Tensor, nn
+from yolodet.detector.checkpoints import statistics
+from yolodet.detector.checkpoints.statistics import measure_norms, unmeasured_norms
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
-from yolodet.detector.train import statistics
-from yolodet.detector.train.statistics import measure_norms, unmeasured_norms
 from yolodet.weights.importers.imported import unfuse
 
 SIZE = 64
@@ -69,7 +69,7 @@ def test_the_function_stays_and_the_first_step_keeps_it() -> None:
     before, left_alone = outputs(model), copy.deepcopy(model)
     norms = unmeasured_norms(model, model.state_dict())
     assert len(norms) == sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
-    batches = [make_batch(16, SIZE, seed=seed) for seed in range(20)]
+    batches = [make_batch(16, SIZE, seed=seed).images for seed in range(20)]
     assert measure_norms(model, norms.values(), batches) == 128
     torch.testing.assert_close(outputs(model), before, atol=1e-4, rtol=0)
     assert not unmeasured_norms(model, model.state_dict())

@@ -70,7 +70,7 @@ def unfuse(tensors: Tensors) -> Tensors:
     """Replace the bias of each fused convolution by a batch norm that adds only this bias.
 
     So a file with folded norms loads into the same model as any other.  Before training, the norms
-    need statistics (``detector/train/statistics.py``).
+    need statistics (``detector/checkpoints/statistics.py``).
     """
     whole: Tensors = {}
     for name, tensor in tensors.items():

@@ -118,8 +118,11 @@ def _load(path: Path) -> Any:
         raise ExportError(f"{path} is not a whole ONNX file: export it again") from error
 
 
-def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
-    """An ONNX Runtime session on the CPU or CUDA.  Raises ExportError."""
+def open_file(
+    path: Path, device: torch.device, threads: int | None = None, *, images: str = "images"
+) -> Runner:
+    """An ONNX Runtime session on the CPU or CUDA.  images: name of the input.  Raises
+    ExportError."""
     import onnxruntime as ort
 
     providers = ["CPUExecutionProvider"]
@@ -141,9 +144,9 @@ def open_file(path: Path, device: torch.device, threads: int | None = None) -> R
     except refusals as error:
         raise ExportError(f"{path}: ONNX Runtime cannot load it ({error})") from error
 
-    def run(images: np.ndarray) -> list[np.ndarray]:
+    def run(given: np.ndarray) -> list[np.ndarray]:
         try:
-            return session.run(None, {"images": images})
+            return session.run(None, {images: given})
         except refusals as error:
             raise ExportError(f"{path}: ONNX Runtime cannot run it ({error})") from error
 

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from ...datasets.batches.loader import Loader
-from ...datasets.nouns import Batch
 from ...files.counted import counted
 from ..models.detector import Detector
 from ..run.log import Log
@@ -31,7 +30,7 @@ def restore_statistics(
 ) -> None:
     """Measure batch norms that have no statistics; the result is the same on all ranks."""
     if norms := unmeasured_norms(model, transferred):
-        seen = measure_norms(model, norms.values(), loader.epoch(0))
+        seen = measure_norms(model, norms.values(), (batch.images for batch in loader.epoch(0)))
         ranks.broadcast_tensors(model.state_dict().values())
         log.info(
             f"the weights have no batch-norm statistics: {counted(len(norms), 'norm')} measured on "
@@ -54,10 +53,11 @@ def unmeasured_norms(model: nn.Module, transferred: Container[str]) -> dict[str,
 
 @torch.no_grad()
 def measure_norms(
-    model: Detector, norms: Collection[nn.BatchNorm2d], batches: Iterable[Batch]
+    model: Detector, norms: Collection[nn.BatchNorm2d], batches: Iterable[torch.Tensor]
 ) -> int:
     """Give ``norms`` the statistics of their inputs on the first IMAGES images, in place.
 
+    batches: of images [B,3,H,W] as ``Detector.forward`` takes them.
     The outputs in evaluation mode stay the same up to rounding.  Returns the number of
     images.
     """
@@ -77,8 +77,8 @@ def measure_norms(
     model.eval()
     try:
         for batch in batches:
-            model(batch.images.to(device))
-            images += len(batch.images)
+            model(batch.to(device))
+            images += len(batch)
             if images >= IMAGES:
                 break
     finally:
