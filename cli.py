@@ -62,7 +62,7 @@ def _start_ranks(
     from .detector.run.launch import launch
     from .detector.train.check import check_train
 
-    check_train(*named_start(config, given)[:2])
+    check_train(*named_start(config, given))
     from .detector.run.device import pick_device
 
     for gpu in gpus:  # one error now instead of one per process

@@ -31,7 +31,7 @@ from .models.build import build
 from .models.detector import Detector
 from .options.errors import UsageError
 from .options.export import BenchExportConfig, ExportConfig
-from .options.names import MODELS
+from .options.names import AUTO, MODELS
 from .options.parse import ConfigT, parse
 from .options.predict import PredictConfig
 from .options.spans import as_words
@@ -59,7 +59,8 @@ class YOLO:
     """A detector: a name (``yolo26n``), a checkpoint or an exported file.
 
     A file is read once, here; later changes of the file or of the current folder have no effect on
-    answers.  A name stands for weights of the zoo (``det weights list``) or for an untrained model.
+    answers.  A name stands for weights of the zoo (``det weights list``) or for an untrained model,
+    ``auto`` for what the first training chooses.
     ``yolo26n.pt`` without such a file is the model of that name; ``yolo26n.yaml`` always is.
     One object may predict in many threads.  Raises UsageError for what is neither file nor name.
     """
@@ -82,7 +83,7 @@ class YOLO:
         self._open: OpenModel | None = None
         self._tracking: Tracking | None = None
         self.name, self._warning = named_model(str(model))
-        if self.name not in MODELS:
+        if self.name not in (*MODELS, AUTO):
             self._open_file(self.name)
 
     def _open_file(self, text: str) -> None:
@@ -115,6 +116,11 @@ class YOLO:
             if opened.detector is None:
                 raise UsageError(f"{opened.path} is an exported file: it has no torch module")
             return opened.detector
+        if self.name == AUTO:
+            raise UsageError(
+                "the model of YOLO('auto') is chosen when train() begins: train it first, or name "
+                "a model"
+            )
         if self._fresh is None:
             self._fresh = build(self.name, COCO_CLASSES)
         return self._fresh
@@ -232,9 +238,9 @@ class YOLO:
             words["resume"] = self._state
         config, given = self._parse(TrainConfig, self._given({**self._words, **words}))
         log = self._log(config)
-        config, given, warnings = named_start(config, given)
-        warns = self._warning and not isinstance(config.pretrained, str)
-        log.once([*warnings, *([self._warning] if warns else [])])
+        config, given = named_start(config, given, log)
+        if self._warning and not isinstance(config.pretrained, str):
+            log.once([self._warning])
         check_train(config, given)
         with settings_kept():
             told = [*observers, *([CallbackObserver(self._callbacks)] if self._callbacks else [])]

@@ -12,7 +12,7 @@ from ...weights.zoo import ZOO
 from ..options.errors import UsageError, nearest
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import FORMATS, format_of
-from ..options.names import FOREIGN, MODELS
+from ..options.names import AUTO, FOREIGN, MODELS
 from ..options.predict import PredictConfig
 from ..options.train import TrainConfig
 from ..options.val import ValConfig
@@ -60,7 +60,7 @@ def find_trained(config: UsingT) -> UsingT:
             raise UsageError(_no_model("model", Path(model)))
     elif model in ZOO:
         check_obtainable(model, offline=config.offline, accept_license=config.accept_license)
-    elif model in MODELS:
+    elif model in MODELS or model == AUTO:
         fix = f"name a checkpoint such as runs/train/{BEST}, or leave out model= for the newest run"
         raise UsageError(f"model={model} has not been trained: {fix}")
     else:
@@ -94,9 +94,12 @@ def named_model(text: str) -> tuple[str, str]:
     )
 
 
-def named_start(config: TrainT, given: frozenset[str]) -> tuple[TrainT, frozenset[str], list[str]]:
-    """The options of a training with what Ultralytics' words for its start mean, and warnings.
+def named_start(
+    config: TrainT, given: frozenset[str], log: Log | None = None
+) -> tuple[TrainT, frozenset[str]]:
+    """The options of a training with what Ultralytics' words for its start mean.
 
+    log: is told what was chosen, and what is doubtful.
     ``model=yolo26n.pt`` without such a file is the model of that name, ``resume=True
     model=last.pt`` continues the run of that file, and ``pretrained=True`` beside a checkpoint asks
     for what it is.  Without ``model=``, and for ``model=auto``, it is chosen (choose.py).
@@ -104,12 +107,16 @@ def named_start(config: TrainT, given: frozenset[str]) -> tuple[TrainT, frozense
     config, chosen = choose_start(config, given)
     if config.resume is True and config.model not in MODELS:
         resume = config.model if Path(config.model).exists() else config.resume
-        return replace(config, resume=resume, model=MODELS[0]), given - {"model"}, []
+        return replace(config, resume=resume, model=MODELS[0]), given - {"model"}
     name, warning = named_model(config.model)
     warns = bool(warning) and config.resume is None and not isinstance(config.pretrained, str)
     if config.pretrained is True and (warning or name not in MODELS):
         config = replace(config, pretrained=None)
-    return replace(config, model=name), given, [*chosen, *[warning] * warns]
+    if log is not None:
+        for line in chosen:
+            log.info(line)
+        log.once([warning] * warns)
+    return replace(config, model=name), given
 
 
 def say_newest(asked: str | None, found: str | None, log: Log) -> None:
@@ -173,7 +180,7 @@ def _no_model(option: str, path: Path) -> str:
 def start_of(config: TrainConfig) -> str | None:
     """The weights that a training starts from: a path or a name of the zoo; None for none."""
     if config.model not in MODELS:
-        return config.model
+        return config.model if config.model != AUTO else None
     if config.pretrained is False:
         return None
     if isinstance(config.pretrained, str):

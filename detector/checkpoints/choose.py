@@ -37,8 +37,9 @@ def choose_start(config: TrainT, given: frozenset[str]) -> tuple[TrainT, list[st
     """The config with a ``model=``, and a line that says what was chosen and why.
 
     Without ``model=`` the smallest weights on disk are taken, and nothing is asked of the network;
-    data sets of det stay with the default model.  ``model=auto`` takes weights for every data set,
-    and names weights to download where none are on disk, unless ``offline=True``.
+    data sets of det stay with the default model.  ``model=auto`` takes weights for every data set.
+    Where none are on disk it stays ``auto`` unless ``offline=True``: the run downloads some when it
+    begins (``fetch.py``).
     """
     asked = config.model == AUTO
     if "model" in given and not asked:
@@ -48,16 +49,19 @@ def choose_start(config: TrainT, given: frozenset[str]) -> tuple[TrainT, list[st
         return plain, []
     if not asked and (config.pretrained is True or _is_built_in(config.data)):
         return plain, []
-    here = [name for name in SMALL if is_here(name)]
-    if not here and (not asked or config.offline):
-        return plain, []
-    name = (here or SMALL)[0]
+    name = next((name for name in SMALL if is_here(name)), None)
+    if name is None:
+        return (config if asked and not config.offline else plain), []
+    return replace(config, model=name), [chosen_line(name, "are on disk")]
+
+
+def chosen_line(name: str, where: str) -> str:
+    """What was chosen, under which license, and what to type for a start from scratch."""
     entry = ZOO[name]
-    where = "are on disk" if here else "are downloaded"
-    return replace(config, model=name), [
+    return (
         f"model={name} is chosen: its {entry.trained_on} weights ({entry.license}) {where}; "
         f"model={MODELS[0]} trains from scratch"
-    ]
+    )
 
 
 def better_start(config: TrainConfig, images: int) -> str | None:

@@ -12,9 +12,12 @@ from pathlib import Path
 from ...files.download import DownloadError, Progress, download_file, sha256_of
 from ...weights.checkpoint import CheckpointError
 from ...weights.importers import ImportFailed
-from ...weights.shelf import check_obtainable, converted
+from ...weights.shelf import check_obtainable, converted, is_here
 from ...weights.zoo import ZOO, ZooEntry
+from ..options.names import MODELS
+from ..run.log import Log
 from .adopt import convert
+from .choose import SMALL, chosen_line
 
 
 def obtain(
@@ -53,6 +56,30 @@ def obtain(
     if not by_hand:
         original.unlink()
     return target
+
+
+def settle(
+    *, offline: bool, log: Log, on_progress: Progress | None = None
+) -> tuple[str, Path | None]:
+    """What ``model=auto`` means: the name of a model, and the checkpoint to start from.
+
+    Weights on disk come first, then the smallest that can be downloaded.  Where that fails, and
+    with ``offline``, it is the default model without weights.
+    """
+    name = next((name for name in SMALL if is_here(name)), None)
+    where = "are on disk"
+    if name is None and not offline:
+        name, where = SMALL[0], "are downloaded"
+    if name is None:
+        log.info(f"no pretrained weights are on disk: model={MODELS[0]} from scratch")
+        return MODELS[0], None
+    try:
+        path = obtain(name, on_message=log.message, on_progress=on_progress)
+    except DownloadError as error:
+        log.warn(f"the start is from scratch with model={MODELS[0]}: {error}")
+        return MODELS[0], None
+    log.info(chosen_line(name, where))
+    return name, path
 
 
 def _fetch(entry: ZooEntry, original: Path, on_progress: Progress | None) -> None:

@@ -22,12 +22,13 @@ from ...datasets.sets.locate import load_dataset
 from ...files.counted import counted
 from ...files.download import sha256_of
 from ...files.errors import InputError
+from ...weights.architecture import Architecture
 from ...weights.checkpoint import MAX_SIDE, Meta, save_weights
 from ...weights.importers.errors import ImportFailed
 from ...weights.importers.imported import NORM_EPS, Tensors, unfuse
 from ...weights.importers.onnx_graph import OnnxNetwork, read_network
 from ..export.exported import about_file
-from ..export.formats.about import MARK
+from ..export.formats.about import MARK, About
 from ..export.formats.onnx import open_file
 from ..export.proof.examiner import letterboxed
 from ..models.build import architecture_of
@@ -64,7 +65,8 @@ def convert_onnx(
     the file, ImageError where no image can be read, OSError where ``target`` cannot be written.
     """
     network = read_network(source)
-    meta = _own_meta(source, network)
+    about = _own_description(source, network)
+    meta = about.meta if about else None
     if meta is not None and license is not None:
         raise InputError(f"license= has no effect: {source} says {meta.license} of itself")
     if meta is None and license is None:
@@ -72,7 +74,8 @@ def convert_onnx(
             f"{source} does not say its license: add license= as the publisher states it (such as "
             "license=Apache-2.0), and origin= with its address"
         )
-    model, places = recognize(network, source, meta.architecture if meta else None)
+    known = with_branch(meta.architecture, about.head) if about and meta.architecture else None
+    model, places = recognize(network, source, known)
     model.load_state_dict(tensors_of(network, places))
     model.eval()
     prove(model, network, places, source)
@@ -109,11 +112,22 @@ def _about_norms(count: int, seen: int) -> str:
     )
 
 
-def _own_meta(path: Path, network: OnnxNetwork) -> Meta | None:
-    """What a file of det export says of its checkpoint; None for other files."""
+def _own_description(path: Path, network: OnnxNetwork) -> About | None:
+    """What a file of det export says of itself; None for other files."""
     if not any(pair.key == MARK for pair in network.model.metadata_props):
         return None
-    return about_file(path).meta
+    return about_file(path)
+
+
+def with_branch(architecture: Architecture, branch: str) -> Architecture:
+    """The architecture with this head branch only."""
+    others = tuple(f"head.{other}." for other in architecture.branches if other != branch)
+    widths = {
+        path: width
+        for path, width in architecture.widths.items()
+        if not path.startswith((*others, "auxiliary."))
+    }
+    return replace(architecture, branches=(branch,), widths=widths)
 
 
 def _previous(meta: Meta) -> str:

@@ -22,6 +22,9 @@ from ...weights.importers.onnx_graph import INPUT, OnnxNetwork
 from ..models.build import NAMES, architecture_of, build, build_from
 from ..models.detector import Detector
 
+KNOWN = [name for name, (family, _) in NAMES.items() if family in ("yolox", "yolov8", "yolo11")]
+"""Models that a file without a description may hold.  Of two alike branches (yolo26) nobody knows
+which one it is, and yolov9 adds convolutions up for inference, which cannot be undone."""
 SIDE = 64
 """Pixels of the images that a model is traced with; nothing is computed on them."""
 MAX_CLASSES = 10_000
@@ -45,8 +48,8 @@ def recognize(
     """A model with the layers of ``network`` and random weights, and which convolution of the file
     each of its own is: our path -> number.
 
-    path: of the file, for messages.  known: of the checkpoint that it was exported from.  Raises
-    ImportFailed where no model of det has these layers.
+    path: of the file, for messages.  known: the architecture, with the only branch, where the file
+    says it.  Raises ImportFailed where no model of det has these layers.
     """
     theirs = [
         Site((*each.weight.shape, each.stride, each.groups), each.before)
@@ -61,35 +64,29 @@ def recognize(
             return build_from(architecture_of(model)), {ours[a].path: b for a, b in pairs.items()}
     raise ImportFailed(
         f"{path} has {len(theirs)} convolutions that are not those of any model of det: known are "
-        f"{', '.join(NAMES)}, as their projects and det export them, with their usual widths"
+        f"{', '.join(KNOWN)} with their usual widths, and what det export wrote"
     )
 
 
 def _candidates(
     theirs: Sequence[Site], needed: Counter[Signature], known: Architecture | None
 ) -> Iterator[Detector]:
-    """Models that the file may hold, on the meta device, with one head branch each."""
+    """Models that the file may hold, on the meta device."""
     if known is not None:
-        for branch in known.branches:
-            yield _on_meta(lambda: build_from(known), branch)
+        yield _on_meta(partial(build_from, known))
         return
     read = frozenset().union(*(site.before for site in theirs))
     last = {site.signature[0] for number, site in enumerate(theirs) if number not in read}
-    for name in NAMES:
-        usual = _on_meta(partial(build, name, 80))
-        if not _signatures(usual.backbone) <= needed:
-            continue
-        for count in sorted(count for count in last if count <= MAX_CLASSES):
-            for branch in usual.branches:
-                yield _on_meta(partial(build, name, count), branch)
+    for name in KNOWN:
+        if _signatures(_on_meta(partial(build, name, 80)).backbone) <= needed:
+            for count in sorted(count for count in last if count <= MAX_CLASSES):
+                yield _on_meta(partial(build, name, count))
 
 
-def _on_meta(make: Callable[[], Detector], branch: str | None = None) -> Detector:
-    """A model without memory for its weights; branch: the only one that it keeps."""
+def _on_meta(make: Callable[[], Detector]) -> Detector:
+    """A model without memory for its weights."""
     with torch.device("meta"):
-        model = make()
-    model.drop(other for other in model.branches if branch not in (None, other))
-    return model
+        return make()
 
 
 def _signatures(module: nn.Module) -> Counter[Signature]:

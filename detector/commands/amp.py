@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from ..checkpoints.check import check_model
 from ..options.amp import AmpConfig, BenchAmpConfig, ProbeConfig
 from ..options.catalog import Command
-from ..options.names import PRECISIONS
+from ..options.names import AUTO, PRECISIONS
 from ..run.check import check_common, check_data, refuse
 from ..run.log import Log
 from .outcome import Outcome
 from .show import show_measured
+
+ProbeT = TypeVar("ProbeT", bound=ProbeConfig)
 
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
@@ -19,12 +22,14 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
     if command.path[0] == "bench":
         check_bench_amp(config)
         log.loading_torch()
+        config = _settled(config, log)
         from ..examine.amp_bench import bench_amp
 
         result = bench_amp(config, log)
         return Outcome(result, show_measured(result))
     check_amp(config)
     log.loading_torch()
+    config = _settled(config, log)
     from ..examine.amp_report import examine
 
     result = examine(config, log)
@@ -46,7 +51,19 @@ def check_bench_amp(config: BenchAmpConfig) -> None:
         refuse([(name not in PRECISIONS, f"precisions={config.precisions}: {hint}")])
 
 
+def _settled(config: ProbeT, log: Log) -> ProbeT:
+    """The config with what ``model=auto`` means: a checkpoint, as a training starts from it."""
+    if config.model != AUTO:
+        return config
+    from ..checkpoints.fetch import settle
+
+    with log.progress("weights", 0) as update:
+        name, path = settle(offline=config.offline, log=log, on_progress=update)
+    return replace(config, model=name if path is None else str(path))
+
+
 def _check_probe(config: ProbeConfig) -> None:
     check_common(config)
-    check_model(config.model)
+    if config.model != AUTO:
+        check_model(config.model)
     check_data(config.data_source, online=config.online)

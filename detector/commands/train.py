@@ -14,12 +14,11 @@ from .outcome import Outcome
 
 def execute(command: Command, config: TrainConfig, given: frozenset[str], log: Log) -> Outcome:
     """Check the options, train, and show how good the result is."""
-    config, given, warnings = named_start(config, given)
     here = rank_info()
+    config, given = named_start(config, given, log if here.rank == 0 else None)
     if here.size == 1:  # several ranks check later, when rank 0 can report for all of them
         check_train(config, given)
     if here.rank == 0:
-        log.once(warnings)
         log.loading_torch()
     from ..train.pipeline import train
 

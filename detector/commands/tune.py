@@ -19,8 +19,7 @@ from .show import absolute, join
 def execute(command: Command, config: TuneConfig, given: frozenset[str], log: Log) -> Outcome:
     """Check, search, and show what was found."""
     if config.resume is None:
-        config, given, warnings = named_start(config, given)
-        log.once(warnings)
+        config, given = named_start(config, given, log)
     result = search(config, given, log)
     return Outcome(result, show_search(result))
 

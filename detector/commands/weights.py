@@ -14,6 +14,7 @@ from typing import Any
 from ...files.version import __version__
 from ...weights.checkpoint import Meta
 from ...weights.describe import describe_file
+from ...weights.noted import note, read_notes
 from ...weights.shelf import check_obtainable, converted, is_here, weights_folder
 from ...weights.zoo import ZOO, license_notice
 from ..options.catalog import Command
@@ -35,7 +36,10 @@ from .show import as_lines, join
 
 SUFFIX = ".safetensors"
 ONNX = FORMATS["onnx"].suffix
-COLUMNS = ("name", "task", "imgsz", "AP", "params M", "license", "trained on", "here", "source")
+COLUMNS = (
+    *("name", "task", "imgsz", "AP", "AP here", "params M", "GFLOPs", "license", "trained on"),
+    *("here", "source"),
+)
 
 
 def describe(model: str, log: Log) -> dict[str, Any]:
@@ -61,20 +65,39 @@ def _describe_path(path: Path, log: Log) -> dict[str, Any]:
     return describe_file(path)
 
 
-def list_weights() -> dict[str, Any]:
-    """All weights of the zoo, and whether each is on disk."""
+def list_weights(bench: bool = False, log: Log | None = None) -> dict[str, Any]:
+    """All weights of the zoo, whether each is on disk, and what was measured with it here.
+
+    bench: with the milliseconds per image, measured now where they are not known.
+    """
+    notes = read_notes()
     rows = [
-        asdict(entry) | {"url": entry.url, "downloaded": is_here(name)}
+        asdict(entry)
+        | {"url": entry.url, "license_text": entry.license_text, "downloaded": is_here(name)}
+        | {"ap_here": notes.get(name, {}).get("ap")}
         for name, entry in ZOO.items()
     ]
-    return {"folder": str(weights_folder()), "weights": rows}
+    listing: dict[str, Any] = {"folder": str(weights_folder()), "weights": rows}
+    if bench and log is not None:
+        log.loading_torch()
+        from ..examine.zoo_speed import milliseconds
+
+        with log.progress("measuring models", len(ZOO)) as update:
+            listing["device"], times = milliseconds(ZOO.values(), update)
+        for row in rows:
+            row["ms"] = times[row["name"]]
+    return listing
 
 
 def as_table(listing: dict[str, Any]) -> str:
-    """``list_weights`` for people: AP is COCO val 0.50:0.95 as published."""
-    rows = [COLUMNS]
+    """``list_weights`` for people: AP is COCO val 0.50:0.95 as published; ``AP here`` what det
+    weights check found, and on how many images."""
+    timed = "device" in listing
+    rows = [(*COLUMNS[:7], *(["ms"] if timed else []), *COLUMNS[7:])]
     for row in listing["weights"]:
-        numbers = (str(row["image_size"]), f"{row['ap']:.1f}", f"{row['parameters']:g}")
+        numbers = [str(row["image_size"]), f"{row['ap']:.1f}", _reached(row["ap_here"])]
+        numbers += [f"{row['parameters']:g}", f"{row['gflops']:g}"]
+        numbers += [f"{row['ms']:.1f}"] if timed else []
         here = "yes" if row["downloaded"] else "no"
         facts = (row["license"], row["trained_on"], here, row["url"])
         rows.append((row["name"], row["task"], *numbers, *facts))
@@ -83,8 +106,18 @@ def as_table(listing: dict[str, Any]) -> str:
         "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    note = f"folder: {listing['folder']}\nnext: det train model=yolov9s data=..."
-    return "\n".join([*lines, note])
+    if timed:
+        lines.append(f"ms: one image in float32 without NMS on {listing['device']}")
+    lines.append(f"folder: {listing['folder']}\nnext: det train model=yolov9s data=...")
+    return "\n".join(lines)
+
+
+def _reached(noted: Any) -> str:
+    """AP that was found here, in percent, and the number of images."""
+    match noted:
+        case {"ap": float(ap), "images": int(images)}:
+            return f"{100 * ap:.1f} ({images})"
+    return "-"
 
 
 def info(config: WeightsInfoConfig, log: Log) -> dict[str, Any]:
@@ -92,7 +125,7 @@ def info(config: WeightsInfoConfig, log: Log) -> dict[str, Any]:
     word = _needed(config.model, "info FILE")
     if word in ZOO:
         path = converted(word)
-        entry = asdict(ZOO[word]) | {"url": ZOO[word].url}
+        entry = asdict(ZOO[word]) | {"url": ZOO[word].url, "license_text": ZOO[word].license_text}
         return describe_file(path) if path.is_file() else entry | {"downloaded": is_here(word)}
     if word in MODELS:
         raise UsageError(f"{word} has no pretrained weights: det info {word} describes the model")
@@ -174,6 +207,9 @@ def check_published(config: WeightsCheckConfig, log: Log) -> dict[str, Any]:
     from ..checkpoints.published import compare
 
     measured = val(found, frozenset(), log)
+    metrics = measured["metrics"]
+    if metrics["map"] is not None:
+        note(name, "ap", {"ap": float(metrics["map"]), "images": int(metrics["num_images"])})
     return compare(ZOO[name], measured) | {"path": path, "folder": measured["folder"]}
 
 
@@ -200,7 +236,7 @@ def _needed(word: str | None, usage: str) -> str:
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
     """``det info`` and ``det weights list | info | convert | download | check``."""
     if command.path == ("weights", "list"):
-        result = list_weights()
+        result = list_weights(config.bench, log)
         return Outcome(result, as_table(result))
     run: dict[str, Callable[[Any, Log], dict[str, Any]]] = {
         "info": _machine_or_model,

@@ -15,7 +15,8 @@ class ProbeConfig(StartConfig, CommonConfig):
     """A model, data and a batch that are examined in a few steps, without a training run."""
 
     model: str = option(
-        MODELS[0], "Run", "A model name (random weights, no download) or a checkpoint.")
+        MODELS[0], "Run", "A model name (random weights, no download), a checkpoint, or auto: "
+        "the weights that det train would start from.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,10 @@ class InfoConfig:
 class WeightsListConfig:
     """det weights list: list the pretrained weights that can be downloaded."""
 
+    bench: bool = option(
+        False, "Run", "Measure the milliseconds per image of every model on this machine. They are "
+        "kept in the weights folder.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsInfoConfig:

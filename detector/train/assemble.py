@@ -50,7 +50,7 @@ from .schedule import (
     run_length,
     warmup_steps,
 )
-from .start import choose_size, fit_size, start, start_again
+from .start import choose_size, fit_size, settle_model, start, start_again
 
 
 @dataclass
@@ -104,6 +104,7 @@ def assemble(
     CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError,
     ValueError; writes nothing but caches."""
     device = prepare_device(config, ranks)
+    config = settle_model(config, log, ranks)
     if resumed is None:
         refuse_precision(config, traits_of(device), ranks)
     with ranks.rank0_first():

@@ -6,7 +6,7 @@ from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
 from ..checkpoints.check import check_model, check_start, start_of
 from ..options.errors import UsageError
-from ..options.names import MODELS
+from ..options.names import AUTO, MODELS
 from ..options.train import TrainConfig
 from ..record.tools import check_log
 from ..run.check import Pairs, check_common, check_data, refuse
@@ -27,8 +27,9 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         return
     refuse(_train_pairs(config, given))
     check_batch(config.batch, ranks)
-    check_model(config.model)
-    _check_start(config)
+    if config.model != AUTO:  # it is chosen when the run begins
+        check_model(config.model)
+        _check_start(config)
     check_data(config.data_source, config.split, online=config.online)
 
 

@@ -15,6 +15,7 @@ from ..checkpoints.rebuild import read_state_meta
 from ..checkpoints.restore import check_finite, restore
 from ..evaluate.postprocess import uses_nms
 from ..evaluate.report import metrics_table
+from ..options.names import AUTO
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision, choose_precision, resumed_precision
 from ..precision.precision import Precision
@@ -112,7 +113,9 @@ def train(
 
 def advise(run: Run, config: TrainConfig, log: Log) -> None:
     """Say what would be better than a start from scratch.  config: as the user gave it."""
-    if run.transferred is None and (line := better_start(config, len(run.train.records))):
+    if run.transferred is not None or config.model == AUTO:  # of auto it has been said
+        return
+    if line := better_start(config, len(run.train.records)):
         log.info(line)
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer, transfer
 from ...weights.zoo import license_notice
 from ..checkpoints.check import start_of
-from ..checkpoints.fetch import obtain
+from ..checkpoints.fetch import obtain, settle
 from ..checkpoints.restore import letterbox_of, restore
 from ..evaluate.class_names import ClassNames, first_difference
 from ..models.build import architecture_of, build, build_from, with_classes
 from ..models.detector import Detector
 from ..options.errors import UsageError
-from ..options.names import MODELS
+from ..options.names import AUTO, MODELS
 from ..options.train import TrainConfig
 from ..run.folder import BEST
 from ..run.log import Log
+from ..run.ranks import Ranks
 
 USUAL_SIZE = 640
 """Side of the input if neither the user nor the weights give one."""
@@ -79,6 +80,17 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
     return Start(model, meta.license, f"{path.name} ({meta.provenance})", moved, meta.image_size)
+
+
+def settle_model(config: TrainConfig, log: Log, ranks: Ranks) -> TrainConfig:
+    """The config with a name in place of ``model=auto``, the same on all ranks."""
+    if config.model != AUTO:
+        return config
+    name = None
+    if ranks.first:
+        with log.progress("weights", 0) as update:
+            name, _ = settle(offline=config.offline, log=log, on_progress=update)
+    return replace(config, model=str(ranks.broadcast(name)))
 
 
 def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:

@@ -13,9 +13,13 @@ from foreign_files import renamed
 from local_server import serve
 from tiny import keep_threads, use_tiny_detector, write_tiny_data
 from yolodet.cli import main
+from yolodet.detector.api import YOLO
 from yolodet.detector.checkpoints.choose import FEW_IMAGES, better_start, choose_start
 from yolodet.detector.models.build import build
+from yolodet.detector.options.amp import AmpConfig
+from yolodet.detector.options.errors import UsageError
 from yolodet.detector.options.train import TrainConfig
+from yolodet.detector.run.log import Log
 from yolodet.weights.zoo import ZOO
 
 NAME, FILE = "yolox_nano", "yolox_nano.pth"
@@ -53,6 +57,7 @@ def test_weights_on_disk_are_taken_where_no_model_is_named(
     result = json.loads(told.out)["result"]
     assert result["model"] == NAME and result["start"]["license"] == "Apache-2.0"
     assert f"model={NAME} is chosen: its COCO 2017 weights (Apache-2.0) are on disk" in told.err
+    assert "WARNING" not in told.err.partition("is chosen")[0]  # it is no cause for concern
     assert "transferred tensors learn at 0.005" in told.err
     written = json.loads((Path(result["folder"]) / "results.json").read_text())
     assert written["start"] == result["start"]
@@ -88,6 +93,46 @@ def test_auto_downloads_weights_and_offline_does_without(
         told = capsys.readouterr()
         assert json.loads(told.out)["result"]["model"] == NAME and site.asked == [f"/{FILE}"]
         assert "weights (Apache-2.0) are downloaded" in told.err
+
+
+def test_a_download_that_fails_leaves_a_start_from_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """One line says so, with the reason and what to do."""
+    use_tiny_detector(monkeypatch)
+    data = write_tiny_data(tmp_path / "data")
+    with serve({}) as site:
+        monkeypatch.setitem(ZOO, NAME, replace(ZOO[NAME], base=f"{site.url}/"))
+        assert main(["train", "model=auto", f"data={data}", *QUICK, "--json"]) == 0
+    told = capsys.readouterr()
+    result = json.loads(told.out)["result"]
+    assert result["model"] == "yolo26n" and site.asked == [f"/{FILE}"]
+    warned = [line for line in told.err.splitlines() if line.startswith("WARNING: ")]
+    said = next(line for line in warned if "from scratch" in line)
+    assert "model=yolo26n" in said and "404" in said and f"put {FILE} into" in said
+    args = (Path(result["folder"]) / "args.yaml").read_text()
+    assert "model: yolo26n" in args and "pretrained: false" in args
+
+
+def test_auto_is_examined_and_used_in_python(
+    folder: Path, published: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """det amp model=auto examines what a training would start from; YOLO("auto") trains."""
+    from yolodet.detector.commands import amp
+
+    (folder / FILE).write_bytes(published)
+    log = Log(verbose=False)
+    config = amp._settled(AmpConfig(model="auto"), log)
+    assert Path(config.model).name == f"{NAME}.safetensors" and Path(config.model).is_file()
+    assert amp._settled(AmpConfig(model=NAME), log).model == NAME
+    model = YOLO("auto")
+    with pytest.raises(UsageError, match=r"chosen when train\(\) begins"):
+        model.info()
+    with pytest.raises(UsageError, match="model=auto has not been trained"):
+        model.predict("image.jpg")
+    words = dict(word.split("=") for word in QUICK)
+    model.train(data=str(write_tiny_data(tmp_path / "data")), **words)
+    assert model.name == NAME and str(model.ckpt_path).endswith("best.safetensors")
 
 
 def test_what_the_user_named_stays_and_drawn_data_keep_their_model(folder: Path) -> None:

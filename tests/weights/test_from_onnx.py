@@ -42,8 +42,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def nano() -> Detector:
-    """A YOLOX with lively norms and 5 classes."""
-    return enliven(build("yolox_nano", 5)).eval()
+    """A YOLOX with lively norms and 5 classes, and boxes of some strides."""
+    model = enliven(build("yolox_nano", 5)).eval()
+    with torch.no_grad():
+        for tower in model.head.one_to_many.boxes:
+            tower[-1].weight.mul_(0.02)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +92,19 @@ def test_a_file_in_the_layout_of_its_project_gives_the_same_detections(
     images = make_images(2, (SIDE, SIDE), seed=9)
     theirs = torch.cat([their_rows(Path("nano.onnx"), image[None]) for image in images])
     assert theirs[..., 4:].std() > 0.01
-    torch.testing.assert_close(our_rows(model, images), theirs, atol=1e-4, rtol=1e-4)
+    ours = our_rows(model, images)
+    assert (ours - theirs)[..., :4].abs().max() < 0.02  # of a pixel
+    assert (ours - theirs)[..., 4:].abs().max() < 1e-3
     assert (meta.model, meta.num_classes, meta.image_size) == ("yolox_nano", 5, SIDE)
     assert meta.license == "Apache-2.0" and meta.provenance.startswith("https://example.org/nano")
     assert meta.preprocess["channels"] == "bgr" and "sha256" in meta.provenance
     assert not unmeasured_norms(model, model.state_dict())
     assert ("104 batch norms measured on 6 images" in meta.provenance) == folded
     if not folded:  # they are those that training left
-        ours, original = dict(model.named_buffers()), dict(nano.named_buffers())
+        buffers, original = dict(model.named_buffers()), dict(nano.named_buffers())
         for name in original:
             if name.endswith("running_mean"):
-                torch.testing.assert_close(ours[name], original[name])
+                torch.testing.assert_close(buffers[name], original[name])
 
 
 def test_a_file_of_det_keeps_what_it_says_of_itself(
@@ -172,7 +178,7 @@ def changed(data: bytes, how: str) -> bytes:
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     elif how == "computed":
         node = next(node for node in graph.node if node.op_type == "Conv")
-        node.input[1] = graph.node[0].output[0]
+        node.input[1] = graph.input[0].name
     elif how == "shorter":
         node = next(node for node in graph.node if node.op_type == "Conv")
         del graph.node[:]

@@ -103,7 +103,7 @@ def test_the_whole_path_after_a_download_that_was_cut_off(
     result = json.loads(capsys.readouterr().out)["result"]
     assert result["images"] == IMAGES and result["ap"] > result["ap_lowest"] > 0.05
     assert result["ap_published"] == 0.258 and result["license"] == "Apache-2.0"
-    assert [path.name for path in folder.iterdir()] == [f"{NAME}.safetensors"]
+    assert {path.name for path in folder.iterdir()} == {f"{NAME}.safetensors", "measured.json"}
     data = write_tiny_data(tmp_path / "data")
     quick = ("epochs=1", "batch=4", "imgsz=64", "amp=False", "workers=0", "plots=False")
     assert main(["train", f"data={data}", "device=cpu", *quick, "--json"]) == 0

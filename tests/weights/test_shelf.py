@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from yolodet.cli import main
 from yolodet.detector.models.build import build
 from yolodet.detector.run.folder import BEST, LAST
 from yolodet.weights.checkpoint import Meta, load_weights, save_weights
+from yolodet.weights.noted import note, read_notes
 from yolodet.weights.zoo import ZOO
 
 
@@ -110,7 +112,38 @@ def test_the_list_is_a_table(capsys) -> None:
     assert [line.split()[0] for line in lines[1 : len(ZOO) + 1]] == list(ZOO)
     listed = printed(capsys, "weights", "list")["weights"]
     assert {row["name"]: row["license"] for row in listed}["yolov9s"] == "MIT"
+    assert all(row["license_text"].startswith("https://github.com/") for row in listed)
+    assert not any("ms" in row or row["ap_here"] for row in listed)
     assert printed(capsys, "weights", "info", "yolov9s")["downloaded"] is False
+
+
+def test_models_are_timed_once_and_the_ap_found_here_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """bench=True measures; equal hardware and torch are not measured again."""
+    from yolodet.detector.commands import weights
+    from yolodet.detector.examine import zoo_speed
+
+    monkeypatch.setenv("DET_WEIGHTS", str(folder / "shelf"))
+    monkeypatch.setattr(weights, "ZOO", {"yolox_nano": replace(ZOO["yolox_nano"], image_size=64)})
+    note("yolox_nano", "ap", {"ap": 0.3435, "images": 128})
+    (row,) = printed(capsys, "weights", "list", "bench=True")["weights"]
+    assert row["ms"] > 0 and row["ap_here"] == {"ap": 0.3435, "images": 128}
+    monkeypatch.setattr(zoo_speed, "build", None)
+    assert main(["weights", "list", "bench=True"]) == 0
+    heads, line, unit, *_ = capsys.readouterr().out.splitlines()
+    assert "34.4 (128)" in line and f"{row['ms']:.1f}" in line.split()
+    assert "GFLOPs  ms" in heads and "without NMS on" in unit
+    (folder / "shelf" / "measured.json").write_text("[")
+    assert read_notes() == {}
+
+
+def test_published_costs_are_those_of_the_models() -> None:
+    """Within 4 %: publishers count in different ways."""
+    for name in ("yolox_nano", "yolox_tiny"):
+        found = build(name, 80).describe(ZOO[name].image_size)
+        assert found["gflops"] == pytest.approx(ZOO[name].gflops, rel=0.04)
+        assert found["parameters"] / 1e6 == pytest.approx(ZOO[name].parameters, rel=0.01)
 
 
 def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
@@ -139,7 +172,7 @@ def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
         ("weights download", "missing argument: det weights download NAME"),
         ("weights convert", "missing argument: det weights convert IN.pt OUT.safetensors"),
         ("weights convert a.pt", "missing argument"),
-        ("weights convert a.pt b.safetensors", "expected a file that ends in .pt or .pth"),
+        ("weights convert a.pt b.safetensors", "expected a file that ends in .pt, .pth or .onnx"),
         ("weights convert here.pt b.onnx", "expected a name that ends in .safetensors"),
         ("weights convert here.pt b.safetensors c.safetensors", "out is given twice"),
         ("weights download yolov9", "did you mean yolov9t or yolov9s?"),
