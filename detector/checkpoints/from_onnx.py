@@ -66,7 +66,10 @@ def convert_onnx(
     """
     network = read_network(source)
     about = _own_description(source, network)
-    meta = about.meta if about else None
+    meta, known = None, None
+    if about is not None:
+        meta = about.meta
+        known = with_branch(meta.architecture, about.head) if meta.architecture else None
     if meta is not None and license is not None:
         raise InputError(f"license= has no effect: {source} says {meta.license} of itself")
     if meta is None and license is None:
@@ -74,7 +77,6 @@ def convert_onnx(
             f"{source} does not say its license: add license= as the publisher states it (such as "
             "license=Apache-2.0), and origin= with its address"
         )
-    known = with_branch(meta.architecture, about.head) if about and meta.architecture else None
     model, places = recognize(network, source, known)
     model.load_state_dict(tensors_of(network, places))
     model.eval()
@@ -244,7 +246,7 @@ def _run(network: OnnxNetwork, images: torch.Tensor, names: list[str]) -> list[t
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "watched.onnx"
         file.write_bytes(watched.SerializeToString())
-        run = open_file(file, torch.device("cpu"), images=network.images)
+        run = open_file(file, torch.device("cpu"), name=network.images)
         return [torch.from_numpy(value.astype(np.float32)) for value in run(given)]
 
 

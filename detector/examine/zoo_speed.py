@@ -51,7 +51,7 @@ def _times(noted: dict[str, Any]) -> dict[str, float]:
 @torch.inference_mode()
 def _measure(entry: ZooEntry, device: torch.device) -> float:
     model = build(entry.name, CLASSES)
-    model = model.fuse(model.branches[:1]).to(device, memory_format=torch.channels_last)
+    model.fuse(model.branches[:1]).to(device).to(memory_format=torch.channels_last)
     images = torch.rand(1, 3, entry.image_size, entry.image_size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     seconds = []

@@ -160,13 +160,7 @@ def _convolution(
     users = uses.get(node.output[0], [])
     norm, result = None, node.output[0]
     if len(users) == 1 and users[0].op_type == "BatchNormalization":
-        names = ("weight", "bias", "mean", "variance")
-        values = [
-            constants.array(name, f"the {kind} of the norm behind {what}", 1)
-            for name, kind in zip(users[0].input[1:5], names, strict=True)
-        ]
-        own = {each.name: each.f for each in users[0].attribute}
-        norm, result = Norm(*values, own.get("epsilon", 1e-5)), users[0].output[0]
+        norm, result = _norm(users[0], f"the norm behind {what}", constants), users[0].output[0]
     return Convolution(
         weight=weight,
         bias=constants.array(node.input[2], f"the bias of {what}", 1) if biased else None,
@@ -176,3 +170,9 @@ def _convolution(
         result=result,
         before=before,
     )
+
+
+def _norm(node: Any, what: str, constants: _Constants) -> Norm:
+    weight, bias, mean, variance = (constants.array(name, what, 1) for name in node.input[1:5])
+    own = {each.name: each.f for each in node.attribute}
+    return Norm(weight, bias, mean, variance, own.get("epsilon", 1e-5))

@@ -119,9 +119,9 @@ def _load(path: Path) -> Any:
 
 
 def open_file(
-    path: Path, device: torch.device, threads: int | None = None, *, images: str = "images"
+    path: Path, device: torch.device, threads: int | None = None, *, name: str = "images"
 ) -> Runner:
-    """An ONNX Runtime session on the CPU or CUDA.  images: name of the input.  Raises
+    """An ONNX Runtime session on the CPU or CUDA.  name: of the input.  Raises
     ExportError."""
     import onnxruntime as ort
 
@@ -144,9 +144,9 @@ def open_file(
     except refusals as error:
         raise ExportError(f"{path}: ONNX Runtime cannot load it ({error})") from error
 
-    def run(given: np.ndarray) -> list[np.ndarray]:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         try:
-            return session.run(None, {images: given})
+            return session.run(None, {name: images})
         except refusals as error:
             raise ExportError(f"{path}: ONNX Runtime cannot run it ({error})") from error
 
