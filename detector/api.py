@@ -59,8 +59,7 @@ class YOLO:
     """A detector: a name (``yolo26n``), a checkpoint or an exported file.
 
     A file is read once, here; later changes of the file or of the current folder have no effect on
-    answers.  A name stands for weights of the zoo (``det weights list``) or for an untrained model,
-    ``auto`` for what the first training chooses.
+    answers.  A name stands for weights of the zoo (``det weights list``) or for an untrained model.
     ``yolo26n.pt`` without such a file is the model of that name; ``yolo26n.yaml`` always is.
     One object may predict in many threads.  Raises UsageError for what is neither file nor name.
     """
@@ -117,12 +116,8 @@ class YOLO:
                 raise UsageError(f"{opened.path} is an exported file: it has no torch module")
             return opened.detector
         if self.name == AUTO:
-            raise UsageError(
-                "the model of YOLO('auto') is chosen when train() begins: train it first, or name "
-                "a model"
-            )
-        if self._fresh is None:
-            self._fresh = build(self.name, COCO_CLASSES)
+            raise UsageError("YOLO('auto') is chosen when train() begins: train it first")
+        self._fresh = self._fresh or build(self.name, COCO_CLASSES)
         return self._fresh
 
     @property
@@ -239,8 +234,7 @@ class YOLO:
         config, given = self._parse(TrainConfig, self._given({**self._words, **words}))
         log = self._log(config)
         config, given = named_start(config, given, log)
-        if self._warning and not isinstance(config.pretrained, str):
-            log.once([self._warning])
+        log.once([self._warning] * bool(self._warning and not isinstance(config.pretrained, str)))
         check_train(config, given)
         with settings_kept():
             told = [*observers, *([CallbackObserver(self._callbacks)] if self._callbacks else [])]
