@@ -88,6 +88,8 @@ class DetectionDataset:
     records: the images.  augment: None letterboxes (validation).  cache: decoded images, made for
     the same records and image_size; without one every image is decoded whenever it is needed.
     align: where a letterboxed image lies (image.CENTER, image.CORNER).
+    weights: [N] how often each image is drawn for training, relative to the others, also as a
+    partner in mosaic and mixup; None: equally often.
     Raises ValueError for an empty list of records or a cache made for something else.
     """
 
@@ -100,6 +102,7 @@ class DetectionDataset:
         seed: int = 0,
         cache: ImageCache | None = None,
         align: str = CENTER,
+        weights: np.ndarray | None = None,
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
@@ -114,6 +117,8 @@ class DetectionDataset:
         self.seed = seed
         self.cache = cache
         self.align = align
+        self.weights = weights
+        self._weight_ends = None if weights is None else np.cumsum(weights) / np.cumsum(weights)[-1]
         self.lost: dict[int, str] = {}
         self._seen = np.zeros(len(records), bool)
         self._packed = _PackedRecords([record.without_crowd() for record in records])
@@ -190,7 +195,7 @@ class DetectionDataset:
         placements = self._placements(rng, index, flips, closed)
         if closed or rng.random() >= augment.mixup:
             return Plan(placements, color, [], 1.0)
-        partner = int(rng.integers(len(self)))
+        (partner,) = self._partners(rng, 1)
         share = float(rng.beta(32.0, 32.0))
         return Plan(placements, color, self._placements(rng, partner, flips, closed), share)
 
@@ -224,12 +229,17 @@ class DetectionDataset:
         if closed or rng.random() >= augment.mosaic:
             matrix = random_affine(rng, augment, size, size, flips)
             return [place_single(index, self.cache.size(index), size, matrix)]
-        others = rng.integers(len(self), size=3).tolist()
-        indices = [index, *(self._usable(other) for other in others)]
+        indices = [index, *(self._usable(other) for other in self._partners(rng, 3))]
         x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
         matrix = random_affine(rng, augment, 2 * size, size, flips)
         sizes = [self.cache.size(i) for i in indices]
         return place_mosaic(indices, sizes, (int(x), int(y)), 2 * size, matrix)
+
+    def _partners(self, rng: np.random.Generator, count: int) -> list[int]:
+        """Random images, by the weights."""
+        if self._weight_ends is None:
+            return rng.integers(len(self), size=count).tolist()
+        return np.searchsorted(self._weight_ends, rng.random(count), side="right").tolist()
 
     def _scale_boxes(self) -> np.ndarray:
         """[M,4] all boxes in pixels of the images as kept in the cache."""

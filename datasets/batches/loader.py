@@ -11,7 +11,9 @@ batch together when it is needed: nothing competes with a model on the same core
 If a painter holds the images on a device, processes and threads only plan; the painter draws the
 planned batch when it is needed.
 
-Not supported: weighted sampling, and batches of several sizes.
+If the data set has weights (balance.py), an epoch of the same length draws images by them.
+
+Not supported: batches of several sizes.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import torch
 
 from ...files.limits import spare_files, usable_cores
 from ..nouns import Batch
+from .balance import draw_epoch, occurrences
 from .dataset import DetectionDataset, Key
 from .device_draw import DevicePainter
 from .device_plan import Layout, PlannedBatch, plan_batch
@@ -147,8 +150,16 @@ class Loader:
             self._pool = None
 
     def _keys(self, epoch: int) -> list[Key]:
-        """Every sample of the epoch in order, of all ranks: each repeat is a pass of its own."""
-        count = len(self.dataset)
+        """Every sample of the epoch in order, of all ranks: each repeat is a pass of its own.
+
+        With weights, one draw fills the epoch, and copies of an image are numbered as repeats.
+        """
+        count, weights = len(self.dataset), self.dataset.weights
+        if self._shuffle and weights is not None:
+            rng = np.random.default_rng((self._seed, epoch, 0, 0, 1))
+            drawn = draw_epoch(rng, weights, count * self._repeats)
+            numbers = occurrences(drawn)
+            return [(epoch, *pair) for pair in zip(drawn.tolist(), numbers.tolist(), strict=True)]
         keys: list[Key] = []
         for repeat in range(self._repeats):
             order = np.arange(count)

@@ -4,7 +4,8 @@ For one branch, with the target score w of a positive point (assign.py) and S = 
 the batch, 1):
 
 - cls: binary cross-entropy of all points and classes against w at the positive's class, / S.
-  Written as ``softplus(x) - x * w``, so no dense target is ever built.
+  Written as ``softplus(x) - x * w``, so no dense target is ever built.  With class weights the
+  terms of a class, positive and negative, are multiplied by its weight; S stays.
 - box: sum of ``w * (1 - CIoU)`` / S.
 - dfl: the distances.  With R = 1, L1 of the four sides as a share of the image size (YOLO26); with
   R > 1 the distribution focal loss (Li et al. 2020, arXiv 2006.04388, equation 6).  Mean of the
@@ -70,8 +71,11 @@ class DetectionLoss:
         *,
         assigners: Mapping[str, Assigner] | None = None,
         ranks: Ranks = ALONE,
+        class_weights: Tensor | None = None,
     ) -> None:
+        """class_weights: [C] float32 on the device of the model; None: all are 1."""
         self.gains = gains
+        self.class_weights = class_weights
         self.ranks = ranks
         self.assigners = assigners or {
             ONE_TO_MANY: Assigner(topk=10),
@@ -144,12 +148,19 @@ class DetectionLoss:
         ]
         chosen = torch.cat([decoded[found.image, found.point] for _, decoded, found in heads])
         distance = self._distance_loss(heads, true_boxes, batch)
-        rows = [target * (1 - matched_ciou(chosen, true_boxes)), torch.cat(picked) * target,
-                target * distance]  # fmt: skip
+        scored = torch.cat(picked) * target
+        if self.class_weights is not None:
+            scored = scored * self.class_weights[batch.labels[box]]
+        rows = [target * (1 - matched_ciou(chosen, true_boxes)), scored, target * distance]
         sums = torch.stack([part.sum(1) for part in torch.stack(rows).split(sizes, 1)])  # [H,3]
-        cls = torch.stack([F.softplus(scores).sum() for scores in logits]) - sums[:, 1]
+        cls = torch.stack([self._softplus(scores).sum() for scores in logits]) - sums[:, 1]
         gains = self.gains
         return torch.stack([gains.box * sums[:, 0], gains.cls * cls, gains.dfl * sums[:, 2]], 1)
+
+    def _softplus(self, logits: Tensor) -> Tensor:
+        """softplus of logits [B,A,C], times the weight of each class."""
+        scores = F.softplus(logits)
+        return scores if self.class_weights is None else scores * self.class_weights
 
     def _assign(
         self, outputs: Mapping[str, Predictions], boxes: Mapping[str, Tensor], batch: Batch

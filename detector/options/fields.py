@@ -55,6 +55,7 @@ class Option:
             numbers = "a side or height,width"
             return numbers if self.item is int else "a whole number or names separated by commas"
         kind = {int: "a whole number", float: "a number", str: "text"}[self.kinds[-1]]
+        kind = f"True, False or {kind}" if bool in self.kinds and float in self.kinds else kind
         return kind + self.limits + (" or none" if self.optional and kind != "text" else "")
 
     @property

@@ -110,7 +110,7 @@ ROWS = (
     Foreign("dropout", (0,), idle="detection models have no dropout"),
     Foreign("warmup_momentum", (0.8,), idle="the momentum is not warmed up"),
     Foreign("warmup_bias_lr", (0.1,), idle="biases are warmed up like all weights"),
-    Foreign("cls_pw", (0,), refused="det does not weight classes by their number; leave it out"),
+    Foreign("cls_pw", (0,), refused="use class_weights=balanced: weights by the number of boxes"),
     Foreign("cls_remap", (True, None), idle="rows of the same class name are always transferred"),
     Foreign("distill_model", (None,), refused="det does not distill; leave it out"),
     Foreign("dis"),

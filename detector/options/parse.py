@@ -197,6 +197,8 @@ def show(value: Any) -> str:
 def _text(option: Option, value: object) -> str | bool:
     if isinstance(value, Mapping) and option.name == "names":
         value = _rules(value)
+    if isinstance(value, Mapping) and option.name == "class_weights":
+        value = ",".join(f"{name}:{weight}" for name, weight in value.items())
     if isinstance(value, (list, tuple)) and option.name in LISTS:
         value = show(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Path)):

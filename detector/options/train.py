@@ -63,6 +63,10 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
         "auto", "Data", "Where decoded images are kept: ram, disk (a memory-mapped file in the "
         "cache folder) or none. auto chooses by their size.",
         choices=("auto", "ram", "disk", "none"))
+    balance: bool | float = option(
+        False, "Data", "Draw images of rare classes more often (repeat-factor sampling). A number "
+        "is the share of the images below which a class is rare; True takes the median of the "
+        "classes.", low=0.0, high=1.0)
     fraction: float = option(
         1.0, "Data", "Share of the training images to use, evenly spread.", low=0.0, high=1.0)
 
@@ -114,6 +118,10 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
     dfl: float = option(
         1.5, "Loss", "Gain of the distance loss: L1, or the distribution focal loss where the "
         "model has one.", low=0.0)
+
+    class_weights: str | None = option(
+        None, "Loss", "Weights of classes in the classification loss: balanced, or names with "
+        "numbers (rare:2,common:0.5; others have 1). balanced weights by the number of boxes.")
 
     hsv_h: float = option(
         0.015, "Augmentation", "Maximum shift of the hue, as a share of the color circle.",

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
+import numpy as np
 import torch
 
+from ...datasets.batches.balance import Balance, balance_of
 from ...datasets.batches.dataset import Augment, DetectionDataset
 from ...datasets.batches.device_draw import DevicePainter, choose_device
 from ...datasets.batches.device_plan import Layout
@@ -36,6 +38,7 @@ from ..run.hardware import traits_of
 from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
+from .class_weights import class_weights, describe_weights
 from .ema import ModelEma
 from .freeze import freeze
 from .optim import build_optimizer, choose_optimizer
@@ -78,6 +81,7 @@ class Run:
     transferred: Transfer | None
     transferred_names: frozenset[str]
     ranks: Ranks
+    balance: Balance | None
 
     @property
     def deployed(self) -> Detector:
@@ -128,9 +132,11 @@ def assemble(
         model = model.to(memory_format=torch.channels_last)
 
     repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
+    balance = choose_balance(config, scans[0].records, class_names, log)
     train_loader, val_loader = make_loaders(
-        config, scans, image_size, repeats, device, log, align=model.letterbox, ranks=ranks
-    )
+        config, scans, image_size, repeats, device, log,
+        align=model.letterbox, ranks=ranks, weights=balance.factors if balance else None,
+    )  # fmt: skip
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
     restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
@@ -152,7 +158,7 @@ def assemble(
         model=model,
         train_loader=train_loader,
         val_loader=val_loader,
-        criterion=DetectionLoss(Gains(config.box, config.cls, config.dfl), ranks=ranks),
+        criterion=make_loss(config, scans[0].records, class_names, device, log, ranks=ranks),
         optimizer=optimizer,
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         repeats=repeats,
@@ -163,6 +169,7 @@ def assemble(
         transferred=begin.transferred,
         transferred_names=names,
         ranks=ranks,
+        balance=balance,
     )
     return run
 
@@ -232,6 +239,40 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     return dataset, (scans[0], scans[1])
 
 
+def choose_balance(
+    config: TrainConfig, records: Sequence[Record], class_names: Sequence[str], log: Log
+) -> Balance | None:
+    """How often each training image is drawn; None: equally often."""
+    if config.balance == 0:
+        return None
+    named = None if isinstance(config.balance, bool) else config.balance
+    balance = balance_of(records, len(class_names), named)
+    if balance is None:
+        log.info(f"balance={config.balance} has no effect: no class is rarer than that")
+    else:
+        log.info(f"balance={config.balance}: {balance.line(class_names)}")
+    return balance
+
+
+def make_loss(
+    config: TrainConfig,
+    records: Sequence[Record],
+    class_names: Sequence[str],
+    device: torch.device,
+    log: Log,
+    *,
+    ranks: Ranks,
+) -> DetectionLoss:
+    """The loss with the gains and the class weights of the run.  Raises UsageError."""
+    weights = class_weights(config.class_weights, class_names, records)
+    if weights is not None:
+        said = describe_weights(weights, class_names)
+        log.info(f"class_weights={config.class_weights}: {said}")
+    on_device = None if weights is None else torch.from_numpy(weights).to(device)
+    gains = Gains(config.box, config.cls, config.dfl)
+    return DetectionLoss(gains, ranks=ranks, class_weights=on_device)
+
+
 def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: int) -> None:
     """Raise UsageError if batch norm would get one value per channel, which it cannot normalize:
     the coarsest features of one image that is as small as the stride.  images: of the smallest
@@ -254,9 +295,11 @@ def make_loaders(
     *,
     align: str,
     ranks: Ranks = ALONE,
+    weights: np.ndarray | None = None,
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images and of plain validation images; each rank gets its
-    share of both.  align: where a validation image lies in the input."""
+    share of both.  align: where a validation image lies in the input.  weights: of the training
+    images (DetectionDataset)."""
     local_ranks = rank_info().local_size
     steps = batches_per_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
@@ -297,6 +340,7 @@ def make_loaders(
             seed=config.seed,
             cache=cache,
             align=align,
+            weights=weights if augmentation else None,
         )
         loaders.append(
             Loader(

@@ -11,6 +11,7 @@ from ..options.train import TrainConfig
 from ..record.tools import check_log
 from ..run.check import Pairs, check_common, check_data, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
+from .class_weights import parse_class_weights
 from .resume import find_last
 
 
@@ -26,6 +27,8 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
             check_data(config.data_source, config.split)
         return
     refuse(_train_pairs(config, given))
+    if config.class_weights is not None:
+        parse_class_weights(config.class_weights)
     check_batch(config.batch, ranks)
     if config.model != AUTO:  # it is chosen when the run begins
         check_model(config.model)
@@ -102,6 +105,14 @@ def idle_words(config: TrainConfig, given: frozenset[str]) -> list[str]:
 def _run_pairs(config: TrainConfig) -> Pairs:
     checkpoint = config.model not in MODELS
     return [
+        (
+            config.single_cls and config.balance != 0,
+            "balance has no effect with single_cls=True: leave one of them out",
+        ),
+        (
+            config.single_cls and config.class_weights is not None,
+            "class_weights has no effect with single_cls=True: leave one of them out",
+        ),
         (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
         (
             not config.save and config.save_period > 0,

@@ -48,8 +48,15 @@ def versions() -> dict[str, str]:
 
 
 def describe_data(run: Run) -> dict[str, Any]:
-    """Name, size and fingerprint of the data of a run; no path of the machine."""
+    """Name, size and fingerprint of the data of a run, and how its classes are balanced; no path of
+    the machine."""
+    balanced: dict[str, Any] = {}
+    if run.balance is not None:
+        balanced["balance_threshold"] = run.balance.threshold
+    if (weights := run.criterion.class_weights) is not None:
+        balanced["class_weights"] = weights.tolist()
     return {
+        **balanced,
         "name": run.dataset.name,
         "yaml": None if Path(run.config.data).is_absolute() else run.config.data,
         "stand_in_for": run.dataset.stand_in,

@@ -1,6 +1,7 @@
 """Losses and assignment against slow, obvious references."""
 
 import math
+from itertools import cycle
 
 import pytest
 import torch
@@ -18,7 +19,12 @@ from yolodet.detector.losses.assign import (
     sort_by_group,
     top_k_per_group,
 )
-from yolodet.detector.losses.detection import DetectionLoss, Gains, distribution_focal_loss
+from yolodet.detector.losses.detection import (
+    DetectionLoss,
+    Gains,
+    LossOutput,
+    distribution_focal_loss,
+)
 from yolodet.detector.losses.iou import matched_ciou
 from yolodet.detector.models.head import decode_boxes, make_points
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
@@ -242,6 +248,46 @@ def test_loss_equals_a_dense_reference() -> None:
         one, batch, Assigner(7, 1), Gains()
     )
     assert output.total.item() / len(batch) == pytest.approx(expected.item(), rel=1e-4)
+
+
+def weighted_loss(
+    weights: list[float] | None, second: str | None, reg_max: int
+) -> tuple[LossOutput, list[torch.Tensor]]:
+    """The loss of one batch with class weights; the gradients of logits and distances."""
+    batch = make_batch(3, boxes=30)
+    branches = [make_predictions(batch, reg_max=reg_max, seed=seed) for seed in (1, 2)]
+    names = (ONE_TO_MANY, second) if second else (ONE_TO_MANY,)
+    outputs = dict(zip(names, branches, strict=False))
+    leaves = [x.requires_grad_() for b in outputs.values() for x in (b.logits, b.distances)]
+    factors = None if weights is None else torch.tensor(weights)
+    output = DetectionLoss(Gains(), class_weights=factors)(outputs, batch)
+    output.total.backward()
+    return output, [leaf.grad for leaf in leaves]
+
+
+@each(("second", "reg_max"), [(ONE_TO_ONE, 1), (AUXILIARY, 16), (None, 16)])
+@each("passes", ["one", "each"])
+def test_a_class_of_weight_two_counts_twice(
+    monkeypatch: pytest.MonkeyPatch, second: str | None, reg_max: int, passes: str
+) -> None:
+    """In every family's combination of branches.  Weights of 1 change no bit."""
+    if passes == "one":  # as on a GPU
+        monkeypatch.setattr(detection, "branch_groups", lambda outputs, _: [list(outputs)])
+    plain, gradients = weighted_loss(None, second, reg_max)
+    ones, same = weighted_loss([1.0] * 4, second, reg_max)
+    assert torch.equal(plain.total, ones.total)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, same, strict=True))
+    twice, changed = weighted_loss([1.0, 1.0, 2.0, 1.0], second, reg_max)
+    without, _ = weighted_loss([1.0, 1.0, 1e-30, 1.0], second, reg_max)
+    own = plain.parts["cls"] - without.parts["cls"]  # the terms of class 2
+    assert own > 0 and torch.allclose(twice.parts["cls"], plain.parts["cls"] + own, rtol=1e-5)
+    assert twice.parts["box"] == plain.parts["box"] and twice.parts["dfl"] == plain.parts["dfl"]
+    pairs = zip(gradients, changed, strict=True)
+    for (before, after), logits in zip(pairs, cycle((True, False)), strict=False):
+        expected = before.clone()
+        if logits:
+            expected[..., 2] *= 2
+        assert torch.allclose(after, expected, rtol=1e-6, atol=0)
 
 
 @each("second", [ONE_TO_ONE, AUXILIARY])
