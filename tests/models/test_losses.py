@@ -1,7 +1,6 @@
 """Losses and assignment against slow, obvious references."""
 
 import math
-from itertools import cycle
 
 import pytest
 import torch
@@ -19,12 +18,7 @@ from yolodet.detector.losses.assign import (
     sort_by_group,
     top_k_per_group,
 )
-from yolodet.detector.losses.detection import (
-    DetectionLoss,
-    Gains,
-    LossOutput,
-    distribution_focal_loss,
-)
+from yolodet.detector.losses.detection import DetectionLoss, Gains, LossOutput
 from yolodet.detector.losses.iou import matched_ciou
 from yolodet.detector.models.head import decode_boxes, make_points
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
@@ -255,9 +249,8 @@ def weighted_loss(
 ) -> tuple[LossOutput, list[torch.Tensor]]:
     """The loss of one batch with class weights; the gradients of logits and distances."""
     batch = make_batch(3, boxes=30)
-    branches = [make_predictions(batch, reg_max=reg_max, seed=seed) for seed in (1, 2)]
     names = (ONE_TO_MANY, second) if second else (ONE_TO_MANY,)
-    outputs = dict(zip(names, branches, strict=False))
+    outputs = {name: make_predictions(batch, reg_max=reg_max, seed=len(name)) for name in names}
     leaves = [x.requires_grad_() for b in outputs.values() for x in (b.logits, b.distances)]
     factors = None if weights is None else torch.tensor(weights)
     output = DetectionLoss(Gains(), class_weights=factors)(outputs, batch)
@@ -279,15 +272,14 @@ def test_a_class_of_weight_two_counts_twice(
     assert all(torch.equal(a, b) for a, b in zip(gradients, same, strict=True))
     twice, changed = weighted_loss([1.0, 1.0, 2.0, 1.0], second, reg_max)
     without, _ = weighted_loss([1.0, 1.0, 1e-30, 1.0], second, reg_max)
-    own = plain.parts["cls"] - without.parts["cls"]  # the terms of class 2
-    assert own > 0 and torch.allclose(twice.parts["cls"], plain.parts["cls"] + own, rtol=1e-5)
-    assert twice.parts["box"] == plain.parts["box"] and twice.parts["dfl"] == plain.parts["dfl"]
-    pairs = zip(gradients, changed, strict=True)
-    for (before, after), logits in zip(pairs, cycle((True, False)), strict=False):
-        expected = before.clone()
-        if logits:
-            expected[..., 2] *= 2
-        assert torch.allclose(after, expected, rtol=1e-6, atol=0)
+    one, two, none = (output.parts for output in (plain, twice, without))
+    own = one["cls"] - none["cls"]  # the terms of class 2
+    assert own > 0 and torch.allclose(two["cls"], one["cls"] + own, rtol=1e-5)
+    assert two["box"] == one["box"] and two["dfl"] == one["dfl"]
+    for number, gradient in enumerate(gradients):  # of logits and distances in turn
+        if number % 2 == 0:
+            gradient[..., 2] *= 2
+        assert torch.allclose(changed[number], gradient, rtol=1e-6, atol=0)
 
 
 @each("second", [ONE_TO_ONE, AUXILIARY])
@@ -396,11 +388,13 @@ def test_two_copies_of_a_batch_have_the_mean_loss_of_one() -> None:
 def test_distribution_focal_loss_by_hand() -> None:
     logits = torch.zeros(1, 4, 16)
     target = torch.tensor([[0.0, 3.25, 7.0, 99.0]])
-    loss = distribution_focal_loss(logits, target)
+    loss = detection.distribution_focal_loss(logits, target)
     assert torch.allclose(
         loss, torch.full((1, 4), math.log(16)), atol=1e-5
     )  # uniform: log R whatever the target
     sharp = torch.full((1, 4, 16), -30.0)
     sharp[0, 1, 3], sharp[0, 1, 4] = math.log(0.75), math.log(0.25)
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert distribution_focal_loss(sharp, target)[0, 1].item() == pytest.approx(entropy, abs=1e-4)
+    assert detection.distribution_focal_loss(sharp, target)[0, 1].item() == pytest.approx(
+        entropy, abs=1e-4
+    )

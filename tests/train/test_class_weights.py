@@ -75,9 +75,9 @@ def test_a_run_says_and_keeps_how_it_balances_its_classes(shapes: Path, tmp_path
     folder = Path(results["folder"])
 
     def said() -> list[str]:
-        text = (folder / "log.txt").read_text()
-        return [line[line.index(word) :] for line in text.splitlines()
-                for word in ("balance=0.9: ", "class_weights=balanced: ") if word in line]  # fmt: skip
+        lines = (folder / "log.txt").read_text().splitlines()
+        words = ("balance=0.9: ", "class_weights=balanced: ")
+        return [line[line.index(w) :] for line in lines for w in words if w in line]
 
     lines = said()
     assert lines[0].startswith("balance=0.9: images of classes in less than 90 % of the training ")
