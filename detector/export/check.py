@@ -67,6 +67,10 @@ def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple
         (full and config.fraction == 0, "fraction=0 leaves no image to calibrate with"),
         (full and not square, f"int8=True is judged by its AP, which is measured on square inputs: "
          f"use one side instead of imgsz={show(config.imgsz)}"),
+        (
+            any_kind and config.opset < 13,
+            f"opset={config.opset}: int8= needs operator set 13: use opset=13",
+        ),
         (any_kind and config.half, "half=True and int8= are two precisions: leave one of them out"),
         (
             any_kind and config.device not in (None, "cpu"),

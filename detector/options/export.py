@@ -54,8 +54,8 @@ class ExportConfig(QuantizeConfig, DetectConfig, RunsConfig):
         False, "Run", "Accept any batch, and any size that is a multiple of the stride.")
     uint8: bool = option(False, "Run", "Take images as uint8 in 0..255 instead of float32 in 0..1.")
     opset: int = option(
-        18, "Run", "ONNX operator set (onnx, and openvino and tensorrt, which are made from it).",
-        low=18, high=23)
+        18, "Run", "ONNX operator set (onnx, and openvino and tensorrt, which are made from it). "
+        "Below 18 for older runtimes; int8=True needs 13.", low=12, high=23)
     raw: bool | str = option(
         False, "Detections", "Return the boxes and scores of every anchor point instead of "
         "finished detections. output0 returns them as one tensor output0 [B,4+C,A] (center, width "

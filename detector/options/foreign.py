@@ -213,11 +213,6 @@ def _own(name: str, known: Any, value: Any) -> Any:
         return True
     if name == "format" and isinstance(known, str):
         return ",".join(FORMATS.get(part.strip().lower(), part) for part in known.split(","))
-    if name == "opset" and isinstance(known, int) and known < 18:
-        raise UsageError(
-            f"opset={value}: det writes ONNX from operator set 18 on; leave it out (OpenCV 5 and "
-            "ONNX Runtime from 1.14 on read it)"
-        )
     if name == "batch" and isinstance(known, float | int) and (known < 0 or known % 1):
         raise UsageError(
             f"batch={value}: det does not choose the batch by the memory of the device: name a "

@@ -20,6 +20,7 @@ import torch
 from ...options.formats import ExportError
 from ..graph import ExportGraph
 from .interface import Runner, Settings
+from .lower_opset import NATIVE, lower
 
 LARGE = 256
 """Smaller tensors (biases, constants) stay in float32: they would save nothing."""
@@ -41,7 +42,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
             (),
             input_names=["images"],
             output_names=list(graph.outputs),
-            opset_version=settings.opset,
+            opset_version=max(settings.opset, NATIVE),
             dynamo=True,
             verbose=False,
         )
@@ -50,6 +51,8 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
         model = program.model_proto
     _tidy(model)
     _name_sides(model, settings)
+    if settings.opset < NATIVE:
+        lower(model, settings.opset)
     if settings.precision == "fp16" and graph.dtype == torch.float32:
         store_half(model)
     onnx.helper.set_model_props(model, dict(texts))
