@@ -59,6 +59,7 @@ class TimedEvaluator(CocoEvaluator):
     """An evaluator with a clock."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seconds: list[float] = []
         self.speed: dict[str, float] = {}
 

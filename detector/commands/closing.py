@@ -14,7 +14,8 @@ def show_training(result: Mapping[str, Any]) -> str:
     lines = show_metrics(result.get("metrics") or {})
     best, epochs = result["best_epoch"], result["epochs"]
     if best >= 0:
-        lines.append(f"best epoch: {best} of {epochs}")
+        by = result.get("best_by", "AP")
+        lines.append(f"best epoch: {best} of {epochs}" + ("" if by == "AP" else f", by {by}"))
     lines += [f"likely reason: {reason}" for reason in result.get("reasons", ())]
     lines.append(f"results: {absolute(result['folder'])}")
     if result.get("best"):

@@ -65,8 +65,8 @@ class MeasuredResults(dict[str, Any], Rows):
 
     @property
     def fitness(self) -> float:
-        """What the best checkpoint is chosen by: AP at IoU 0.50:0.95, of all detections where an
-        image has more than 100 boxes of a class."""
+        """AP at IoU 0.50:0.95, of all detections where an image has more than 100 boxes of a class:
+        what chooses the best checkpoint, unless ``best=`` names another metric."""
         metrics = self["metrics"]
         return _number(metrics["map_all"]) if metrics.get("crowded") else self.box.map
 

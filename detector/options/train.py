@@ -21,7 +21,11 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
     time: float | None = option(
         None, "Run", "Time limit in hours; det chooses the number of epochs to fit it.", low=0.0)
     patience: int = option(
-        100, "Run", "Stop after this many epochs without a better AP. 0 never stops early.", low=0)
+        100, "Run", "Stop after this many epochs without better best weights (see best=). 0 never "
+        "stops early.", low=0)
+    best: str = option(
+        "map", "Run", "Metric that chooses the best weights: map (AP), map50, map75, precision, "
+        "recall, f1, or class:NAME (AP of one class).")
     deterministic: bool = option(True, "Run", "Use deterministic kernels where torch has them.")
     log: str | None = option(
         None, "Run", "Tools that record the run, separated by commas: tensorboard, wandb, mlflow "

@@ -27,7 +27,7 @@ from ...files.folders import cache_folder
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer
 from ..checkpoints.statistics import restore_statistics
-from ..evaluate.class_names import class_numbers
+from ..evaluate.class_names import SINGLE_CLASS, class_numbers
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
 from ..options.errors import UsageError
@@ -38,6 +38,7 @@ from ..run.hardware import traits_of
 from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
+from .best import check_class
 from .class_weights import class_weights, describe_weights
 from .ema import ModelEma
 from .freeze import freeze
@@ -233,6 +234,8 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
             f"val={config.val}: {held} of {held + len(scans[0].records)} training images are held "
             f"out to validate on (seed={config.seed}; listed in the run's folder split)"
         )
+    names = SINGLE_CLASS if config.single_cls else dataset.class_names
+    check_class(config.best, names, scans[1].records)
     by_name = {scan.split: scan for scan in scans}
     for line in compare_splits(dataset, by_name, config.imgsz or 640):
         log.warn(line)

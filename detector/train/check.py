@@ -11,6 +11,7 @@ from ..options.train import TrainConfig
 from ..record.tools import check_log
 from ..run.check import Pairs, check_common, check_data, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
+from .best import check_metric
 from .class_weights import parse_class_weights
 from .resume import find_last
 
@@ -21,6 +22,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
     ranks = _check_ranks(config)
     check_common(config, writes=config.resume is None)
     check_log(config.log)
+    check_metric(config.best)
     if config.resume is not None:  # the other options are those of the run that continues
         find_last(config.resume, config.project)
         if "data" in given:

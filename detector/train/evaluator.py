@@ -20,6 +20,7 @@ from ..options.train import TrainConfig
 from ..precision.precision import Precision
 from ..run.log import Log
 from .assemble import Run
+from .best import name_of, score_of
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,21 @@ class Evaluator(Protocol):
 class CocoEvaluator:
     """AP and its relatives on the validation split, in the detection options of the run.
 
-    The score is AP, and AP of all detections where an image has more than 100 boxes of a class.
+    best: which of them is the score, as in the option ``best=``.  ``map`` is AP, and AP of all
+    detections where an image has more than 100 boxes of a class.
     """
 
-    name = "AP"
     columns = ("map", "map_50", "map_75", "precision", "recall")
     titles: Mapping[str, str] = MappingProxyType(
         {"P": "precision", "R": "recall", "AP50": "map_50", "AP": "map"}
     )
+
+    def __init__(self, best: str = "map") -> None:
+        self.best = best
+
+    @property
+    def name(self) -> str:
+        return name_of(self.best)
 
     def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
         config, loader = run.config, run.val_loader
@@ -88,14 +96,15 @@ class CocoEvaluator:
         whole = join_detected(parts) if len(parts) > 1 else own
         evaluation = whole.measure()
         metrics = evaluation.metrics
-        if metrics.crowded:
+        if metrics.crowded and self.best == "map":
             crowded = counted(metrics.crowded, "image")
             log.once(
                 [f"{crowded} to validate with more than 100 boxes of a class: the best weights are "
                  "those with the highest AP of all detections (map_all)"]
             )  # fmt: skip
         columns = {name: getattr(metrics, name) for name in self.columns}
-        return Measured(metrics.score, columns, metrics.to_dict(), evaluation, whole.mean_losses())
+        score = score_of(self.best, metrics)
+        return Measured(score, columns, metrics.to_dict(), evaluation, whole.mean_losses())
 
 
 def _measured(config: TrainConfig, run: Run) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from ..checkpoints.rebuild import read_state_meta
 from ..checkpoints.restore import check_finite, restore
 from ..evaluate.postprocess import uses_nms
 from ..evaluate.report import metrics_table
+from ..options.errors import UsageError
 from ..options.names import AUTO
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision, choose_precision, resumed_precision
@@ -61,6 +62,8 @@ def train(
     torchrun started is one rank of the run: rank 0 writes, prints and has the observers, and all
     return the same.  Returns the content of results.json, and the paths of the run.
     """
+    if evaluator is not None and "best" in given:
+        raise UsageError(f"best={config.best}: the score of evaluator= chooses; leave best= out")
     with join(config.device) as ranks, contextlib.ExitStack() as held:
         log.mute = not ranks.first
         if ranks.size > 1:

@@ -52,6 +52,7 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
         "start": dict(run.provenance),
         "epochs": len(at.rows),
         "best_epoch": at.best_epoch,
+        "best_by": trainer.evaluator.name,
         "stopped": stopped,
         "head": head_in_use(run.config.nms, run.model.branches),
         "precision": {

@@ -65,7 +65,7 @@ class Trainer:
         self.run, self.folder, self.log = run, folder, log
         self.config, self.ranks = run.config, run.ranks
         self.observers = observers or Observers((), log.warn)
-        self.evaluator: Evaluator = evaluator or CocoEvaluator()
+        self.evaluator: Evaluator = evaluator or CocoEvaluator(self.config.best)
         self.writer = CheckpointWriter(run, folder, self.observers)
         self.precision, self.rungs = decision.precision, list(decision.rungs)
         self.length = run.length
