@@ -2,6 +2,7 @@
 directly, and memory over a long stream.
 
     python benchmarks/tracking.py [--videos 3 --frames 150] [--model runs/train] [--stream 50000]
+        [--picture docs/images/tracks.jpg]
 
 The videos have known tracks that cross and hide each other.  Tracked are the true boxes, and the
 detections of a model on the same frames.  Without --model a yolo26n is trained for it, on frames of
@@ -27,10 +28,11 @@ import numpy as np
 import torch
 from children import memory
 from pages import add_out, hardware, table, write_page
-from yolodet import cli
+from yolodet import YOLO, cli
 from yolodet.datasets.drawn.shapes import EASY_CLASSES
 from yolodet.datasets.drawn.videos import SEEN, draw_video, write_videos
 from yolodet.datasets.images.image import read_image
+from yolodet.detector.evaluate.draw import tile_images
 from yolodet.detector.evaluate.postprocess import Detections
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.track import TRACKERS, TrackConfig
@@ -55,6 +57,8 @@ def main() -> None:
         model = options.model or train(work, options)
         detect(find_sequences(str(videos)), model, work)
         found = {boxes: compare(videos, boxes, work) for boxes in SOURCES}
+        if options.picture:
+            draw(model, options.picture)
         whole = det("track", data=videos, model=model, save=False, device="cpu", project=work)
     end_to_end = {name: whole["all"][name] for name in SHOWN}
     resident = watch(options.stream)
@@ -81,6 +85,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--stream", type=int, default=50_000, help="frames of the long stream")
+    parser.add_argument("--picture", type=Path, help="also draw two frames with tracks into it")
     add_out(parser)
     return parser.parse_args()
 
@@ -183,6 +188,16 @@ def frames_of(
         yield xyxy_of(mine).astype(np.float32), mine[:, 6].astype(np.float32), read_image(image)
 
 
+def draw(model: str, path: Path) -> None:
+    """Two frames of a video as ``det track`` draws them."""
+    frames = [frame.image for frame in draw_video(0, 0, 80, 2 * SIZE, OBJECTS)]
+    results = YOLO(model).track(
+        frames, stream=True, rgb=True, trail=30, device="cpu", conf=CONF, verbose=False
+    )
+    drawn = [result.draw() for result in results]
+    cv2.imwrite(str(path), tile_images([drawn[40], drawn[79]], 2, 2 * SIZE)[:, :, ::-1])
+
+
 def watch(frames: int) -> list[float]:
     """Resident MiB after each tenth of a stream of ``frames`` with ever new objects."""
     tracking = Tracking(parse(TrackConfig, {})[0])
@@ -212,7 +227,7 @@ def page(options: argparse.Namespace, facts: dict[str, Any]) -> list[str]:
         "# Trackers on drawn videos",
         f"{options.videos} videos of {options.frames} frames ({SIZE} pixels wide, {OBJECTS} "
         "objects that cross and go behind each other and two pillars), all together. "
-        "det: `det track data=`. library: the package trackers called directly with the values "
+        "det: `det track data=videos`. library: the package trackers called directly with the values "
         "that det gives it; its own values: with what it has where nothing is said.",
     ]
     for boxes, every in facts["metrics"].items():
@@ -224,8 +239,8 @@ def page(options: argparse.Namespace, facts: dict[str, Any]) -> list[str]:
         parts += [f"Tracked: {SOURCES[boxes]}.", table(("", *SHOWN), rows)]
     resident = facts["resident_mib"]
     parts += [
-        f"The model is {trained}; detections from a score of {CONF} on. `det track data= model=` "
-        "gives the numbers of the first row.",
+        f"The model is {trained}; detections from a score of {CONF} on. `det track data=videos model=best.safetensors`, "
+        "from images to metrics, gives the numbers of bytetrack.",
         f"Memory: bytetrack with trails over {options.stream:,} frames, {options.stream // 25:,} "
         f"tracks: {resident[0]:.1f} MiB resident after a tenth, {resident[-1]:.1f} at the end, "
         f"{max(resident):.1f} at most.",

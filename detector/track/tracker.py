@@ -1,7 +1,7 @@
 """The seam to trackers: boxes of a frame in, numbers of tracks out.
 
 ``LibraryTracker`` stands on the package ``trackers`` (Roboflow, Apache-2.0), which is imported only
-here and where tracks are measured.  Another library is another ``Tracker``.
+here and where tracks are measured.  Another library is another ``ObjectTracker``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEEDS_IMAGE = ("botsort",)
 """Trackers that look at the image, for the motion of the camera."""
 
 
-class Tracker(Protocol):
+class ObjectTracker(Protocol):
     """Follows the objects of one video."""
 
     count: int
@@ -35,7 +35,7 @@ class Tracker(Protocol):
         """
 
 
-MakeTracker = Callable[[TrackConfig, float | None], Tracker]
+MakeTracker = Callable[[TrackConfig, float | None], ObjectTracker]
 """Options and frames per second (None if unknown) -> a tracker for a new video."""
 
 

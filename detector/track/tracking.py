@@ -13,7 +13,7 @@ import torch
 from ..options.track import TrackConfig
 from ..predict.boxes import Boxes
 from ..predict.results import Results
-from .tracker import LibraryTracker, MakeTracker, Tracker
+from .tracker import LibraryTracker, MakeTracker, ObjectTracker
 
 Key = tuple[str, tuple[int, int]]
 
@@ -35,7 +35,7 @@ class Tracking:
         self.config = config
         self.persist = persist
         self._make = make
-        self._tracker: Tracker | None = None
+        self._tracker: ObjectTracker | None = None
         self._key: Key | None = None
         self._frame = -1
         self._earlier = 0
@@ -62,7 +62,7 @@ class Tracking:
         tracks = Boxes(torch.cat((data[:, :4], numbers, data[:, 4:]), 1), result.orig_shape)
         return result.with_tracks(tracks, self._trails.add(ids[rows], found.xyxy[rows]))
 
-    def _tracker_for(self, result: Results) -> Tracker:
+    def _tracker_for(self, result: Results) -> ObjectTracker:
         """The tracker of this video; a new one where another video begins."""
         path = result.source.path
         name = str(path.parent if result.frame is None else path)
