@@ -227,8 +227,8 @@ def page(options: argparse.Namespace, facts: dict[str, Any]) -> list[str]:
         "# Trackers on drawn videos",
         f"{options.videos} videos of {options.frames} frames ({SIZE} pixels wide, {OBJECTS} "
         "objects that cross and go behind each other and two pillars), all together. "
-        "det: `det track data=videos`. library: the package trackers called directly with the values "
-        "that det gives it; its own values: with what it has where nothing is said.",
+        "det: `det track data=videos`. library: the package trackers called directly with the "
+        "values that det gives it; its own values: with what it has where nothing is said.",
     ]
     for boxes, every in facts["metrics"].items():
         rows = [
@@ -239,8 +239,9 @@ def page(options: argparse.Namespace, facts: dict[str, Any]) -> list[str]:
         parts += [f"Tracked: {SOURCES[boxes]}.", table(("", *SHOWN), rows)]
     resident = facts["resident_mib"]
     parts += [
-        f"The model is {trained}; detections from a score of {CONF} on. `det track data=videos model=best.safetensors`, "
-        "from images to metrics, gives the numbers of bytetrack.",
+        f"The model is {trained}; detections from a score of {CONF} on. "
+        "`det track data=videos model=best.safetensors`, from images to metrics, gives the "
+        "numbers of bytetrack.",
         f"Memory: bytetrack with trails over {options.stream:,} frames, {options.stream // 25:,} "
         f"tracks: {resident[0]:.1f} MiB resident after a tenth, {resident[-1]:.1f} at the end, "
         f"{max(resident):.1f} at most.",
