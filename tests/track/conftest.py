@@ -19,11 +19,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def noisy(videos: Path) -> Path:
-    """The same with det/det.txt: true boxes that are moved, missed and scored at random, and false
-    ones."""
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of 40 frames, with det/det.txt: true boxes that are moved, missed and scored at random,
+    and false ones."""
+    from yolodet.datasets.drawn.videos import write_videos
+
+    folder = tmp_path_factory.mktemp("drawn") / "videos"
     rng = np.random.default_rng(0)
-    for sequence in find_sequences(str(videos)):
+    write_videos(folder, count=1, frames=40, size=160, objects=6)
+    for sequence in find_sequences(str(folder)):
         rows = read_rows(sequence.truth)
         rows = rows[(rows[:, 6] != 0) & (rng.random(len(rows)) > 0.1)]
         false = rows[rng.random(len(rows)) < 0.05]
@@ -33,4 +37,4 @@ def noisy(videos: Path) -> Path:
         rows[:, 6] = rng.uniform(0.1, 1, len(rows))
         (sequence.folder / "det").mkdir()
         np.savetxt(sequence.folder / "det/det.txt", rows, "%.9g", ",")
-    return videos
+    return folder
