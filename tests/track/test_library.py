@@ -104,3 +104,14 @@ def test_memory_of_a_tracker_is_bounded_over_hours(name: str) -> None:
     assert tracker.count >= 75 and len(tracker._ids) < 15
     assert sum(len(each.tracks) for each in tracker._trackers.values()) < 15
     assert max(sizes[1:]) < 1.05 * sizes[0], sizes
+
+
+def test_a_lost_track_is_kept_as_long_in_seconds_at_any_frame_rate() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    box, label = np.array([[10, 10, 30, 30]], np.float32), np.array([0])
+    for fps, tracks in ((30.0, 1), (10.0, 2), (None, 1)):  # hidden for 15 frames: 0.5 and 1.5 s
+        tracker = LibraryTracker(options(), fps)
+        for seen in (True,) * 5 + (False,) * 15 + (True,) * 5:
+            rows = slice(0, int(seen))
+            tracker.update(box[rows], np.array([0.9])[rows], label[rows], image)
+        assert tracker.count == tracks, fps
