@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -35,6 +36,8 @@ REDUCED = {
 JPEG = b"\xff\xd8"
 PRINTING = (JPEG, b"II*\0", b"MM\0*")
 """How the formats begin whose decoders only print damage: JPEG and TIFF."""
+HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
+"""How the files of phones begin, after their first four bytes."""
 FILL = 114
 """Gray level around letterboxed and composed images."""
 CENTER, CORNER = "center", "top-left"
@@ -170,9 +173,29 @@ def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise ImageError(f"{path}: cannot be decoded ({error.err})") from None
+    if image is None and data[4:12] in HEIC:
+        return _decode_heic(path, data)
     if image is None:
         raise ImageError(f"{path}: not an image that OpenCV can decode ({len(data)} bytes)")
     return image
+
+
+def _decode_heic(path: Path, data: bytes) -> np.ndarray:
+    """[H,W,3] BGR of a photograph of a phone, turned by the decoder."""
+    if find_spec("pillow_heif") is None:
+        raise ImageError(
+            f"{path}: a HEIC image needs the package pillow-heif, which is not installed: "
+            "pip install 'yolodet[heic]', or convert it to JPEG"
+        )
+    import pillow_heif
+
+    try:
+        image = pillow_heif.read_heif(io.BytesIO(data), bgr_mode=True)
+        _check_pixels(path, image.size[1], image.size[0])
+        pixels = np.asarray(image)
+    except (ValueError, OSError, EOFError) as error:
+        raise ImageError(f"{path}: cannot be decoded ({error})") from None
+    return np.ascontiguousarray(pixels[:, :, :3])
 
 
 def dark_range(path: Path) -> int | None:

@@ -29,5 +29,7 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
     elif config.options:
         text = pages.option_list()
     elif config.completion:
-        text = completion.as_bash()
+        text = completion.script(
+            "bash" if config.completion is True else str(config.completion)
+        )
     return Outcome(defaults, text.rstrip())

@@ -68,7 +68,7 @@ def check_predict(
         ]
     )
     if config.source is not None:
-        locate(config.source)
+        locate(config.source, recursive=config.recursive)
     if loaded is None:
         config = find_trained(config)
     return config

@@ -46,8 +46,9 @@ class ConfigConfig:
 
     markdown: bool = option(False, "Output", "Print the page docs/configuration.md instead.")
     options: bool = option(False, "Output", "Print a list of all options instead, one per line.")
-    completion: bool = option(
-        False, "Output", "Print the completion script for bash instead.")
+    completion: bool | str = option(
+        False, "Output", "Print the completion script for a shell instead. True: bash.",
+        choices=(False, True, "bash", "zsh", "fish"))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
 
     source: str | None = option(
         None, "Data", "Image, folder, glob pattern, list file (.txt, .csv, .streams), "
-        "video, webcam number or URL; "
+        "video, webcam number, URL or screen; "
         "several are separated by commas.")
+    recursive: bool = option(False, "Data", "Search the folders inside a folder, too.")
     strict: bool = option(
         False, "Data", "Stop at the first of several sources that cannot be read. False reports it "
         "and goes on.")

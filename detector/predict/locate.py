@@ -11,7 +11,7 @@ import glob
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -22,7 +22,9 @@ from ...files.counted import counted
 from ...files.regular import read_regular
 from ...files.text import without_secrets
 from .arrays import SourceError, images_in, name_of
+from .screen import check_screen, is_screen
 
+PICTURE_SUFFIXES = tuple(sorted((*IMAGE_SUFFIXES, ".avif", ".heic", ".heif", ".jp2")))
 VIDEO_SUFFIXES = (
     *(".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"),
 )
@@ -31,10 +33,10 @@ STREAM_SCHEMES = ("rtmp", "rtmps", "rtp", "rtsp", "rtsps", "tcp", "udp")
 LIST_SUFFIXES = (".txt", ".csv", ".streams")
 NO_LISTS = ("yolo", "dota", "csv", "table", "empty", "utf16", "binary")
 """Kinds of text files that are no list of sources."""
-KNOWN = " ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+KNOWN = " ".join((*PICTURE_SUFFIXES, *VIDEO_SUFFIXES))
 EXPECTED = (
     "expected an image, folder, glob pattern, list file (.txt, .csv, .streams), video, camera "
-    "number or URL"
+    "number, URL or screen"
 )
 
 
@@ -56,15 +58,27 @@ class Item:
         return without_secrets(self.address) if isinstance(self.address, str) else str(self.path)
 
 
-def locate(source: Any, say: Callable[[str], None] | None = None) -> list[Item]:
+@dataclass
+class Look:
+    """How to look: recursive also in folders inside a folder.  others: the files passed over."""
+
+    recursive: bool = False
+    others: list[Path] = field(default_factory=list)
+
+
+def locate(
+    source: Any, say: Callable[[str], None] | None = None, recursive: bool = False
+) -> list[Item]:
     """Everything that ``source`` names, in order, at least one item.
 
-    say: is told which files of a folder, a pattern or several words are passed over.
+    recursive: folders inside a folder are searched, too.  say: is told which files of a
+    folder, a pattern or several words are passed over.
 
     Raises SourceError if it does not exist, holds no image or is no source.
     """
-    others: list[Path] = []
-    items = _locate(source, others)
+    look = Look(recursive)
+    items = _locate(source, look)
+    others = look.others
     if others and say is not None:
         shown = ", ".join(path.name for path in others[:5])
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
@@ -77,45 +91,47 @@ def locate(source: Any, say: Callable[[str], None] | None = None) -> list[Item]:
     return items
 
 
-def _locate(source: Any, others: list[Path]) -> list[Item]:
-    """others: gets the files that are passed over."""
+def _locate(source: Any, look: Look) -> list[Item]:
     if isinstance(source, str):
-        return _locate_text(source.strip(), others)
+        return _locate_text(source.strip(), look)
     if isinstance(source, Path):
-        return _locate_path(_expand(str(source)), others)
+        return _locate_path(_expand(str(source)), look)
     if (images := images_in(source)) is not None:
         return [Item("array", image, Path()) for image in images]
     if isinstance(source, int) and not isinstance(source, bool) and source >= 0:
         return [Item("stream", source, Path(f"camera-{source}"))]
     if isinstance(source, list | tuple):
-        return [item for part in source for item in _locate(part, others)]
+        return [item for part in source for item in _locate(part, look)]
     shown = source if isinstance(source, int | float | None) else f"a {type(source).__name__}"
     raise SourceError(
         f"source is {shown}: {EXPECTED}, a NumPy array, a PIL image, a tensor, or a list of those"
     )
 
 
-def _locate_text(text: str, others: list[Path]) -> list[Item]:
+def _locate_text(text: str, look: Look) -> list[Item]:
     path = _expand(text)
     is_number = text.isascii() and text.isdigit()
     if text and not is_number and _exists(path):
-        return _locate_path(path, others)
+        return _locate_path(path, look)
     if "," in text:
         parts = [part.strip() for part in text.split(",") if part.strip()]
         named = [part for part in parts if len(parts) == 1 or not _is_sidecar(_expand(part))]
         if named:  # what a shell makes of folder/* may hold other files
-            others += [_expand(part) for part in parts if part not in named]
+            look.others += [_expand(part) for part in parts if part not in named]
             parts = named
-        return [item for part in parts for item in _locate_text(part, others)]
+        return [item for part in parts for item in _locate_text(part, look)]
     if not text:
         return []
     if is_number:
-        return _locate(int(text), others)
+        return _locate(int(text), look)
+    if is_screen(text):
+        check_screen()
+        return [Item("stream", text, Path("screen"))]
     if "://" in text:
         return [_url_item(text)]
     if glob.has_magic(text):
-        return _locate_glob(str(path), others)
-    return _locate_path(path, others)
+        return _locate_glob(str(path), look)
+    return _locate_path(path, look)
 
 
 def _expand(text: str) -> Path:
@@ -144,11 +160,11 @@ def _is_sidecar(path: Path) -> bool:
     return _file_item(path) is None
 
 
-def _locate_path(path: Path, others: list[Path]) -> list[Item]:
+def _locate_path(path: Path, look: Look) -> list[Item]:
     if not _exists(path):
         raise SourceError(_missing(path))
     if path.is_dir():
-        return _locate_folder(path, others)
+        return _locate_folder(path, look)
     if path.suffix.lower() in LIST_SUFFIXES:
         return _locate_list(path)
     item = _file_item(path)
@@ -172,36 +188,43 @@ def _missing(path: Path) -> str:
 
 def _file_item(path: Path) -> Item | None:
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in PICTURE_SUFFIXES:
         return Item("image", path, path)
     return Item("video", path, path) if suffix in VIDEO_SUFFIXES else None
 
 
-def _locate_folder(folder: Path, others: list[Path]) -> list[Item]:
+def _locate_folder(folder: Path, look: Look) -> list[Item]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
         raise SourceError(f"{folder}: the folder cannot be read ({error.strerror})") from None
+    if look.recursive:
+        found = folder.rglob("*")
+        entries = sorted(p for p in found if not _is_hidden(p.relative_to(folder)))
     files = [path for path in entries if not path.name.startswith(".") and path.is_file()]
-    items = _items_of(files, others)
+    items = _items_of(files, look)
     if not items:
         raise SourceError(
             f"{folder}: no image or video in this folder; known are {KNOWN} "
-            f"(folders inside are not searched; a pattern such as '{folder}/**/*.jpg' does that)"
+            + ("" if look.recursive else "(folders inside are searched with recursive=True)")
         )
     return items
 
 
-def _items_of(files: list[Path], others: list[Path]) -> list[Item]:
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _items_of(files: list[Path], look: Look) -> list[Item]:
     items = [_file_item(file) for file in files]
-    others += [file for file, item in zip(files, items, strict=True) if item is None]
+    look.others += [file for file, item in zip(files, items, strict=True) if item is None]
     return [item for item in items if item is not None]
 
 
-def _locate_glob(pattern: str, others: list[Path]) -> list[Item]:
+def _locate_glob(pattern: str, look: Look) -> list[Item]:
     paths = map(Path, sorted(glob.glob(pattern, recursive=True)))
     files = [path for path in paths if path.is_file()]
-    items = _items_of(files, others)
+    items = _items_of(files, look)
     if not items:
         what = f"{counted(len(files), 'file')}, none an image or video; known are {KNOWN}"
         raise SourceError(

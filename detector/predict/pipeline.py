@@ -100,8 +100,9 @@ def predict_stream(
     used: default what ``model=`` names.  rgb: NumPy arrays are RGB, not BGR.
     """
     frames = open_source(
-        source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict
-    )
+        source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict,
+        recursive=config.recursive,
+    )  # fmt: skip
     used = used or load_for_use(config, given, log)
     predictor = Predictor(
         used.model,

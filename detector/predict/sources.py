@@ -1,8 +1,8 @@
 """Images to predict on: one ``Source`` of Frames for everything that a user can name.
 
 A string is, in this order: a file or folder that exists, several sources separated by commas, a
-camera number, a URL, a glob pattern.  (A comma inside a URL is written %2C, a folder called 0 is
-written ./0.)  A .txt file lists one image, video or URL per line.  Python callers may also pass
+camera number, the screen, a URL, a glob pattern.  (A comma inside a URL is written %2C, a folder
+called 0 is written ./0.)  A .txt file lists one image, video or URL per line.  Python callers may also pass
 images in memory (``arrays.py``), and lists of all of these.
 
 Sources are looked up at once (``locate.py``); images and frames are decoded one at a time while
@@ -34,6 +34,7 @@ from ...files.text import one_line
 from .arrays import SourceError
 from .locate import STREAM_SCHEMES, Item, locate
 from .pixels import to_rgb
+from .screen import ScreenReader, is_screen
 from .video import VideoError, VideoReader
 
 __all__ = ["Frame", "Source", "SourceError", "open_source"]
@@ -136,7 +137,9 @@ class Source:
             yield from self._video(item)
 
     def _video(self, item: Item) -> Iterator[Frame]:
-        with VideoReader(item.address, shown=item.shown) as video:
+        is_shown = item.kind == "stream" and is_screen(item.address)
+        reader: type[ScreenReader | VideoReader] = ScreenReader if is_shown else VideoReader
+        with reader(item.address, shown=item.shown) as video:
             fps = video.fps / self._stride if video.fps else None
             number = -1
             for number, image in video.frames(self._stride):
@@ -156,12 +159,14 @@ def open_source(
     on_warning: Callable[[str], None] | None = None,
     rgb: bool = False,
     strict: bool = False,
+    recursive: bool = False,
 ) -> Iterable[Frame]:
     """Look up everything that ``source`` names; the docstring of this file says what it may be.
 
     vid_stride: use every n-th frame of videos.  on_warning: gets a text for every source that is
     skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.  strict: a source that
-    cannot be read is an error, also among several.  An iterator is read as it goes, once.
+    cannot be read is an error, also among several.  recursive: folders inside a folder are
+    searched, too.  An iterator is read as it goes, once.
     Raises SourceError if a source does not exist, holds no image or is of an unknown type.
     """
     if vid_stride < 1:
@@ -169,7 +174,7 @@ def open_source(
     warn = on_warning or _python_warning
     if isinstance(source, Iterator):
         return _one_by_one(source, vid_stride, warn, rgb, strict)
-    return Source(locate(source, warn), vid_stride, warn, rgb, strict)
+    return Source(locate(source, warn, recursive), vid_stride, warn, rgb, strict)
 
 
 def _one_by_one(

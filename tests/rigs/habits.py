@@ -198,7 +198,6 @@ REFUSED = [
     (f"val model={BEST} augment=True", "no test-time augmentation"),
     (f"predict model={BEST} source=image.png embed=[1]", "det returns boxes"),
     (f"predict model={BEST} source=image.png visualize=True", "no feature maps"),
-    (f"predict model={BEST} source=screen", "no such source: screen"),
     (f"export model={BEST} format=onnx opset=11", "expected a whole number from 12 to 23"),
     (f"export model={BEST} format=ncnn", "there is no format 'ncnn'"),
     ("train cfg=faults.yaml", "cutmix=0.5: det has no CutMix"),
