@@ -1,7 +1,7 @@
 """The screen as a source, read by the package mss.
 
-``screen`` is all of it, ``screen 1`` one of several, ``screen 1 100 100 512 256`` a part: left, top,
-width, height.
+``screen`` is all of it, ``screen 1`` one of several, ``screen 1 100 100 512 256`` a part: left,
+top, width, height.
 """
 
 from __future__ import annotations

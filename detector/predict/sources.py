@@ -2,8 +2,8 @@
 
 A string is, in this order: a file or folder that exists, several sources separated by commas, a
 camera number, the screen, a URL, a glob pattern.  (A comma inside a URL is written %2C, a folder
-called 0 is written ./0.)  A .txt file lists one image, video or URL per line.  Python callers may also pass
-images in memory (``arrays.py``), and lists of all of these.
+called 0 is written ./0.)  A .txt file lists one image, video or URL per line.  Python callers may
+also pass images in memory (``arrays.py``), and lists of all of these.
 
 Sources are looked up at once (``locate.py``); images and frames are decoded one at a time while
 iterating.  A single source that cannot be read is an error; among several it is reported to
