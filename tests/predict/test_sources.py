@@ -250,7 +250,7 @@ WRONG = [
     ("phot.png", "no such source: phot.png (looked in {here}); did you mean photo.png?"),
     ("no/where.jpg", "no such source: no/where.jpg (there is no folder {here}/no)"),
     ("photo.png,missing.jpg", "no such source: missing.jpg"),
-    ("empty", "empty: no image or video in this folder; known are .avif .bmp .heic .heif .jp2 .jpeg .jpg .png"),
+    ("empty", "empty: no image or video in this folder; known are .avif .bmp .heic"),
     ("*.tif", "*.tif: matches nothing (looked from {here})"),
     ("*.dat", "*.dat: matches 1 file, none an image or video"),
     ("thing.dat", "thing.dat: unknown type of file; known are .bmp"),
