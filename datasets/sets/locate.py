@@ -46,6 +46,12 @@ WAIT_SECONDS = 5.0
 UNPACKED = 4
 """An archive may unpack to this many times its download limit."""
 
+PUBLIC = (
+    "coco", "coco128", "voc", "lvis", "objects365", "visdrone", "xview", "argoverse", "sku-110k",
+    "globalwheat2020", "open-images-v7", "homeobjects-3k", "kitti", "crowdhuman",
+)  # fmt: skip
+"""Public data sets by their usual names: no misspelled names of what is built in."""
+
 
 def dataset_folders() -> list[Path]:
     """The folders in DET_DATASETS, separated as in PATH."""
@@ -166,8 +172,11 @@ def find_yaml(data: str) -> Path:
             raise DatasetError(f"data: the folder {given} {_which_yaml(inside)}")
     if built_in is not None:
         return built_in
-    close = difflib.get_close_matches(name, _built_in_names(), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    if name.removesuffix(".yaml").lower() in PUBLIC:
+        hint = "; det does not download this one: write a YAML file with the paths of your copy"
+    else:
+        close = difflib.get_close_matches(name, _built_in_names(), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
     names = ", ".join(_built_in_names())
     raise DatasetError(f"data: {given} does not exist; built in are {names}{hint}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,10 @@ from .choose import TrainT, choose_start
 
 SUFFIX = BEST.suffix
 """Of checkpoints that hold a model to use."""
+OTHER_FAMILIES = re.compile(
+    r"yolov?(3|4|5|6|7|10|12|13)[a-z_-]*|rt-?detr\S*|yolo_nas\S*", re.IGNORECASE
+)
+"""Names of models that det does not have: no misspelled names of its own."""
 SUGGESTED = ("yolox_nano", "yolov9s")
 """Small models with COCO weights under a permissive license."""
 
@@ -172,7 +177,7 @@ def _no_model(option: str, path: Path) -> str:
         return f"{option}={text}: no such file; model={stem} trains from scratch"
     if path.suffix or path.parent != Path():
         return f"{option}={text}: no such file (looked in {path.parent.absolute()})"
-    close = nearest(text, MODELS)
+    close = [] if OTHER_FAMILIES.fullmatch(text) else nearest(text, MODELS)
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"{option}={text}: {hint}expected one of {', '.join(MODELS)}, or {checkpoint}"
 

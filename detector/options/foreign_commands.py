@@ -19,14 +19,22 @@ RENAMED = {
 
 ANSWERS = {
     "copy-cfg": "write det config train > options.yaml, change it, then det train cfg=options.yaml",
-    "settings": "det has no settings file: options are typed, or come from cfg=options.yaml",
+    "settings": "det has no settings file: options are typed, or come from cfg=options.yaml; "
+    "log=tensorboard,wandb,mlflow,json keeps a run in these tools",
     "login": "det has no account: everything runs on this machine",
     "logout": "det has no account: everything runs on this machine",
     "hub": "det has no account: everything runs on this machine",
     "solutions": "det detects only; count or draw with the boxes of det predict save_json=True",
-    "explorer": "det has no explorer; det data check data=data.yaml looks through a data set",
+    **dict.fromkeys(
+        ("explorer", "explore"),
+        "det has no explorer; det data check data=data.yaml looks through a data set",
+    ),
+    "test": "write det val, with split=test for the images of that split",
+    **dict.fromkeys(("infer", "inference"), "write det predict"),
+    "convert": "write det data convert for data sets, det weights convert for checkpoints, or det "
+    "export",
 }
-"""Their command -> what to do in det."""
+"""Commands of theirs and of other trainers -> what to do in det."""
 
 _WORD = re.compile(r"(?:--)?(task|mode)=(.*)")
 

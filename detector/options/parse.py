@@ -56,6 +56,9 @@ HINTS = {
     "iou_thres": "use iou=",
     "license": "use accept_license=",
     "hyp": "use cfg=",
+    "cache_images": "use cache=",
+    "evolve": "write det tune",
+    "include": "use format=",
     "config": "use cfg=",
 }
 """Options of other trainers that det does not have or names differently."""

@@ -55,6 +55,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(folder / name), np.zeros((64, 64, 3), np.uint8))
     (folder / "data/labels/0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (folder / "data/data.yaml").write_text("train: images\nval: images\nnames: [a, b, c]\n")
+    (folder / "yolo26n_openvino_model").mkdir()
     (folder / "list.txt").write_text("image.png\n")
     (folder / "list.csv").write_text("image.png\n")
     (folder / "cameras.streams").write_text("rtsp://one/a\nrtsp://two/b\n")
@@ -88,6 +89,7 @@ def ran(room: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     monkeypatch.setattr("yolodet.detector.commands.track.find_spec", lambda name: name)
     monkeypatch.setattr(export, "export", note)
     monkeypatch.setattr(export, "bench_export", note)
+    monkeypatch.setattr("yolodet.detector.commands.tune.search", note)
     monkeypatch.setattr(check, "require", lambda row: None)  # whatever is installed here
     return done
 
