@@ -31,6 +31,7 @@ from .dataset import Dataset, DatasetError
 from .description import Description, Message, read_description
 from .finding import Finding
 from .listing import is_image_source
+from .public_names import is_public
 from .rename import rename
 from .source import DataSource, as_source
 
@@ -45,12 +46,6 @@ WAIT_SECONDS = 5.0
 """How long to wait for a server before the stand-in is taken."""
 UNPACKED = 4
 """An archive may unpack to this many times its download limit."""
-
-PUBLIC = (
-    "coco", "coco128", "voc", "lvis", "objects365", "visdrone", "xview", "argoverse", "sku-110k",
-    "globalwheat2020", "open-images-v7", "homeobjects-3k", "kitti", "crowdhuman",
-)  # fmt: skip
-"""Public data sets by their usual names: no misspelled names of what is built in."""
 
 
 def dataset_folders() -> list[Path]:
@@ -172,7 +167,7 @@ def find_yaml(data: str) -> Path:
             raise DatasetError(f"data: the folder {given} {_which_yaml(inside)}")
     if built_in is not None:
         return built_in
-    if name.removesuffix(".yaml").lower() in PUBLIC:
+    if is_public(name):
         hint = "; det does not download this one: write a YAML file with the paths of your copy"
     else:
         close = difflib.get_close_matches(name, _built_in_names(), n=1)
