@@ -13,7 +13,6 @@ Nothing heavy is imported, so that a command can check its data set before it lo
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import urllib.parse
@@ -31,7 +30,7 @@ from .dataset import Dataset, DatasetError
 from .description import Description, Message, read_description
 from .finding import Finding
 from .listing import is_image_source
-from .public_names import is_public
+from .public_names import hint_for
 from .rename import rename
 from .source import DataSource, as_source
 
@@ -167,13 +166,9 @@ def find_yaml(data: str) -> Path:
             raise DatasetError(f"data: the folder {given} {_which_yaml(inside)}")
     if built_in is not None:
         return built_in
-    if is_public(name):
-        hint = "; det does not download this one: write a YAML file with the paths of your copy"
-    else:
-        close = difflib.get_close_matches(name, _built_in_names(), n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-    names = ", ".join(_built_in_names())
-    raise DatasetError(f"data: {given} does not exist; built in are {names}{hint}")
+    names = _built_in_names()
+    known = f"built in are {', '.join(names)}{hint_for(name, names)}"
+    raise DatasetError(f"data: {given} does not exist; {known}")
 
 
 def _which_yaml(inside: list[Path]) -> str:
