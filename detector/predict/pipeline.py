@@ -101,7 +101,7 @@ def predict_stream(
     """
     frames = open_source(
         source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict,
-        recursive=config.recursive,
+        recursive=config.recursive, at_once=type(config) is PredictConfig,
     )  # fmt: skip
     used = used or load_for_use(config, given, log)
     predictor = Predictor(

@@ -13,12 +13,13 @@ iterating.  A single source that cannot be read is an error; among several it is
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import tempfile
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,18 @@ URL_LIMIT = 64 * 2**20
 """Largest image to download, in bytes."""
 
 
+READING = (ImageError, VideoError, SourceError)
+"""What a source that cannot be read raises."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """One image to predict on.
 
     image: [H,W,3] uint8 RGB.  path: the file, or a name for a source without a file.  frame: number
     in the video from 0, None for images.  fps: frames per second after ``vid_stride``, None if
-    unknown.  total: frames in the video, None if unknown.
+    unknown.  total: frames in the video, None if unknown.  in_turn: frames of other streams come
+    between those of this one.
     """
 
     image: np.ndarray
@@ -61,6 +67,7 @@ class Frame:
     frame: int | None = None
     fps: float | None = None
     total: int | None = None
+    in_turn: bool = False
 
 
 class Source:
@@ -77,8 +84,10 @@ class Source:
         on_warning: Callable[[str], None],
         rgb: bool,
         strict: bool = False,
+        at_once: bool = True,
     ) -> None:
         self._items = items
+        self._at_once = at_once
         self._stride = vid_stride
         self._rgb = rgb
         self._warn = on_warning
@@ -103,17 +112,47 @@ class Source:
     def __iter__(self) -> Iterator[Frame]:
         """Raises SourceError if a single source, or none of many, can be read."""
         read = 0
-        for item in self._items:
-            try:
-                for frame in self._frames(item):
-                    read += 1
-                    yield frame
-            except (ImageError, VideoError, SourceError) as error:
-                if self._strict or len(self._items) == 1:
-                    raise SourceError(str(error)) from error
-                self._warn(f"skipped: {error}")
+        for frame in self._turns() if self._takes_turns() else self._one_after_another():
+            read += 1
+            yield frame
         if not read:
             raise SourceError(f"none of the {counted(len(self._items), 'source')} can be read")
+
+    def _one_after_another(self) -> Iterator[Frame]:
+        for item in self._items:
+            try:
+                yield from self._frames(item)
+            except READING as error:
+                self._skip(error)
+
+    def _takes_turns(self) -> bool:
+        """Several cameras and streams have no end: the second one would never be seen."""
+        return self._at_once and len(self._items) > 1 and all(
+            item.kind == "stream" for item in self._items
+        )
+
+    def _turns(self) -> Iterator[Frame]:
+        """One frame of each stream in turn; what ends or fails is left out from then on."""
+        names: set[str] = set()
+        streams = [self._frames(replace(item, path=_distinct(item.path, names)))
+                   for item in self._items]  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            for stream in streams:
+                stack.enter_context(contextlib.closing(stream))
+            while streams:
+                for stream in list(streams):
+                    try:
+                        yield replace(next(stream), in_turn=True)
+                    except StopIteration:
+                        streams.remove(stream)
+                    except READING as error:
+                        self._skip(error)
+                        streams.remove(stream)
+
+    def _skip(self, error: Exception) -> None:
+        if self._strict or len(self._items) == 1:
+            raise SourceError(str(error)) from error
+        self._warn(f"skipped: {error}")
 
     def _count(self, item: Item) -> int | None:
         if item.kind in ("image", "array"):
@@ -126,7 +165,7 @@ class Source:
         except VideoError:  # reported when the video is read
             return 0
 
-    def _frames(self, item: Item) -> Iterator[Frame]:
+    def _frames(self, item: Item) -> Generator[Frame]:
         if item.kind == "image":
             yield Frame(read_image(item.address, listen=True), item.path)
         elif item.kind == "array":
@@ -160,13 +199,15 @@ def open_source(
     rgb: bool = False,
     strict: bool = False,
     recursive: bool = False,
+    at_once: bool = True,
 ) -> Iterable[Frame]:
     """Look up everything that ``source`` names; the docstring of this file says what it may be.
 
     vid_stride: use every n-th frame of videos.  on_warning: gets a text for every source that is
     skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.  strict: a source that
     cannot be read is an error, also among several.  recursive: folders inside a folder are
-    searched, too.  An iterator is read as it goes, once.
+    searched, too.  at_once: frames of several cameras and streams come in turn, not one
+    stream after the other.  An iterator is read as it goes, once.
     Raises SourceError if a source does not exist, holds no image or is of an unknown type.
     """
     if vid_stride < 1:
@@ -174,7 +215,7 @@ def open_source(
     warn = on_warning or _python_warning
     if isinstance(source, Iterator):
         return _one_by_one(source, vid_stride, warn, rgb, strict)
-    return Source(locate(source, warn, recursive), vid_stride, warn, rgb, strict)
+    return Source(locate(source, warn, recursive), vid_stride, warn, rgb, strict, at_once)
 
 
 def _one_by_one(
@@ -190,6 +231,16 @@ def _one_by_one(
             if strict:
                 raise
             warn(f"skipped: {error}")
+
+
+def _distinct(path: Path, taken: set[str]) -> Path:
+    """``path``, or with -2, -3, ...: streams of two hosts may have one name."""
+    free, number = path, 1
+    while free.name in taken:
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    taken.add(free.name)
+    return free
 
 
 def _python_warning(message: str) -> None:

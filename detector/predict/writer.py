@@ -24,6 +24,9 @@ from .images import encode, folder_name, free_path
 from .results import Results
 from .video import CODECS, VideoError, VideoWriter
 
+_Stream = tuple[Results | None, str, VideoWriter | None, GrowingFile | None]
+"""Of one stream: its last result, its name, and its files that are not finished."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -82,6 +85,7 @@ class ResultWriter:
         self._lists: dict[str, GrowingFile] = {}
         self._mot: GrowingFile | None = None
         self._coco: CocoFiles | None = None
+        self._aside: dict[str, _Stream] = {}
 
     def __enter__(self) -> ResultWriter:
         return self
@@ -96,6 +100,8 @@ class ResultWriter:
 
     def write(self, result: Results) -> None:
         """Write the files of one result; the frames of a video come in their order."""
+        if result.source.in_turn:
+            self._turn_to(result.path)
         if not self._continues(result):
             self._close_video()
             self._close_mot()
@@ -122,6 +128,13 @@ class ResultWriter:
         if self._outputs.save_mot:
             self._write_mot(result)
 
+    def _turn_to(self, path: str) -> None:
+        """Put the open video of one stream aside and take up that of another."""
+        if self._current is not None:
+            self._aside[self._current.path] = (self._current, self._stem, self._video, self._mot)
+        state = self._aside.pop(path, (None, "", None, None))
+        self._current, self._stem, self._video, self._mot = state
+
     def _write_for_tools(self, result: Results) -> None:
         """Files about images alone."""
         if result.frame is not None:
@@ -141,6 +154,11 @@ class ResultWriter:
         try:
             self._close_video()
             self._close_mot()
+            for path in list(self._aside):
+                self._turn_to(path)
+                self._close_video()
+                self._close_mot()
+                self._current = None
             for name in list(self._lists):
                 path = self._free(name)
                 self._lists[name].close(path)
@@ -154,7 +172,9 @@ class ResultWriter:
 
     def _discard(self) -> None:
         """Remove what is not finished."""
-        unfinished = (self._video, self._mot, self._coco, *self._lists.values())
+        aside = [part for state in self._aside.values() for part in state[2:]]
+        self._aside = {}
+        unfinished = (*aside, self._video, self._mot, self._coco, *self._lists.values())
         self._video, self._mot, self._coco, self._lists = None, None, None, {}
         for part in unfinished:
             if part is not None:

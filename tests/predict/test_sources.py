@@ -253,7 +253,7 @@ WRONG = [
     ("empty", "empty: no image or video in this folder; known are .avif .bmp .heic"),
     ("*.tif", "*.tif: matches nothing (looked from {here})"),
     ("*.dat", "*.dat: matches 1 file, none an image or video"),
-    ("thing.dat", "thing.dat: unknown type of file; known are .bmp"),
+    ("thing.dat", "thing.dat: unknown type of file; known are .avif"),
     ("blank.txt", "blank.txt: the list is empty; expected one image or video per line"),
     ("list.txt", "list.txt line 2: no such file: gone.png (looked in {here})"),
     ("list2.txt", "list2.txt line 1: thing.dat is no image or video"),
