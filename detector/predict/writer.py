@@ -154,8 +154,8 @@ class ResultWriter:
         try:
             self._close_video()
             self._close_mot()
-            for path in list(self._aside):
-                self._turn_to(path)
+            for stream in list(self._aside):
+                self._turn_to(stream)
                 self._close_video()
                 self._close_mot()
                 self._current = None
