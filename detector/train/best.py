@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...datasets.formats.record import Record
 from ..options.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:  # the checks before torch is loaded need check_metric
+    from ...datasets.formats.record import Record
     from ..evaluate.metrics import Metrics
 
 NAMES = {

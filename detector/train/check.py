@@ -12,7 +12,6 @@ from ..record.tools import check_log
 from ..run.check import Pairs, check_common, check_data, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
 from .best import check_metric
-from .class_weights import parse_class_weights
 from .resume import find_last
 
 
@@ -30,6 +29,8 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         return
     refuse(_train_pairs(config, given))
     if config.class_weights is not None:
+        from .class_weights import parse_class_weights  # with NumPy
+
         parse_class_weights(config.class_weights)
     check_batch(config.batch, ranks)
     if config.model != AUTO:  # it is chosen when the run begins

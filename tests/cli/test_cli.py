@@ -227,7 +227,7 @@ def test_config_shows_the_resulting_values_and_checks_them(capsys) -> None:
 
 def test_config_alone_prints_every_command(capsys) -> None:
     assert main(["config"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out).keys() == {"train", "val", "predict"}
+    assert yaml.safe_load(capsys.readouterr().out).keys() == {"train", "val", "predict", "track"}
 
 
 def test_a_printed_config_trains_the_same(pipeline, tmp_path, capsys) -> None:
