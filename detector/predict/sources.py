@@ -35,7 +35,8 @@ from ...files.text import one_line
 from .arrays import SourceError
 from .locate import STREAM_SCHEMES, Item, locate
 from .pixels import to_rgb
-from .screen import ScreenReader, is_screen
+from .screen import is_screen
+from .screen_reader import ScreenReader
 from .video import VideoError, VideoReader
 
 __all__ = ["Frame", "Source", "SourceError", "open_source"]
