@@ -10,11 +10,13 @@ from __future__ import annotations
 import configparser
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ...files.errors import InputError
 from ..options.errors import UsageError
+
+if TYPE_CHECKING:  # det val asks whether a folder is one before NumPy is loaded
+    import numpy as np
 
 IMAGES, TRUTH, DETECTIONS, ABOUT = "img1", "gt/gt.txt", "det/det.txt", "seqinfo.ini"
 COLUMNS = 9
@@ -100,6 +102,8 @@ def sequence_of(folder: Path) -> Sequence:
 
 def read_rows(path: Path) -> np.ndarray:
     """The rows [N,9] float64 of a file, in its order.  Raises MotError."""
+    import numpy as np
+
     if not path.is_file():
         raise MotError(f"{path}: no such file")
     rows = []
@@ -120,4 +124,6 @@ def read_rows(path: Path) -> np.ndarray:
 
 def xyxy_of(rows: np.ndarray) -> np.ndarray:
     """Corners [N,4] of rows."""
+    import numpy as np
+
     return np.concatenate((rows[:, 2:4], rows[:, 2:4] + rows[:, 4:6]), 1)
