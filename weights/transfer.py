@@ -164,10 +164,10 @@ def _class_rows(
             f"both models have {len(names_to)} classes but their names differ: "
             "give class_keys, the patterns of the tensors with one row per class"
         )
-    return _ClassRows(len(names_from), len(names_to), keys, _equal_classes(names_from, names_to))
+    return _ClassRows(len(names_from), len(names_to), keys, equal_classes(names_from, names_to))
 
 
-def _equal_classes(names_from: list[str], names_to: list[str]) -> list[tuple[int, int]]:
+def equal_classes(names_from: list[str], names_to: list[str]) -> list[tuple[int, int]]:
     """(old id, new id) of classes with equal names: exactly, else ignoring case, else with VOC's
     and COCO's spellings of a class taken as equal."""
     exact = {name: index for index, name in enumerate(names_from)}

@@ -90,6 +90,8 @@ class DetectionDataset:
     align: where a letterboxed image lies (image.CENTER, image.CORNER).
     weights: [N] how often each image is drawn for training, relative to the others, also as a
     partner in mosaic and mixup; None: equally often.
+    border: index of the first image of a second group; images of two groups are never drawn into
+    one.
     Raises ValueError for an empty list of records or a cache made for something else.
     """
 
@@ -103,6 +105,7 @@ class DetectionDataset:
         cache: ImageCache | None = None,
         align: str = CENTER,
         weights: np.ndarray | None = None,
+        border: int | None = None,
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
@@ -119,6 +122,7 @@ class DetectionDataset:
         self.align = align
         self.weights = weights
         self._weight_ends = None if weights is None else np.cumsum(weights) / np.cumsum(weights)[-1]
+        self.border = border
         self.lost: dict[int, str] = {}
         self._seen = np.zeros(len(records), bool)
         self._packed = _PackedRecords([record.without_crowd() for record in records])
@@ -159,10 +163,20 @@ class DetectionDataset:
             raise ImageError(str(error))
 
     def _usable(self, index: int) -> int:
-        """The image itself, or the next one that is not lost."""
+        """The image itself, or the next one that is not lost, of its group while one is left."""
+        low, high = self._group(index)
+        for step in range(high - low):
+            if (near := low + (index - low + step) % (high - low)) not in self.lost:
+                return near
         while index in self.lost:
             index = (index + 1) % len(self)
         return index
+
+    def _group(self, index: int) -> tuple[int, int]:
+        """First and last index + 1 of the images that may be drawn beside an image."""
+        if self.border is None:
+            return 0, len(self)
+        return (0, self.border) if index < self.border else (self.border, len(self))
 
     def read(self, index: int) -> np.ndarray:
         """[H,W,3] uint8 RGB with its long side image_size pixels; do not write to it.
@@ -195,7 +209,7 @@ class DetectionDataset:
         placements = self._placements(rng, index, flips, closed)
         if closed or rng.random() >= augment.mixup:
             return Plan(placements, color, [], 1.0)
-        (partner,) = self._partners(rng, 1)
+        (partner,) = self._partners(rng, index, 1)
         share = float(rng.beta(32.0, 32.0))
         return Plan(placements, color, self._placements(rng, partner, flips, closed), share)
 
@@ -229,17 +243,20 @@ class DetectionDataset:
         if closed or rng.random() >= augment.mosaic:
             matrix = random_affine(rng, augment, size, size, flips)
             return [place_single(index, self.cache.size(index), size, matrix)]
-        indices = [index, *(self._usable(other) for other in self._partners(rng, 3))]
+        indices = [index, *(self._usable(other) for other in self._partners(rng, index, 3))]
         x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
         matrix = random_affine(rng, augment, 2 * size, size, flips)
         sizes = [self.cache.size(i) for i in indices]
         return place_mosaic(indices, sizes, (int(x), int(y)), 2 * size, matrix)
 
-    def _partners(self, rng: np.random.Generator, count: int) -> list[int]:
-        """Random images, by the weights."""
+    def _partners(self, rng: np.random.Generator, index: int, count: int) -> list[int]:
+        """Random images of the group of an image, by the weights."""
+        low, high = self._group(index)
         if self._weight_ends is None:
-            return rng.integers(len(self), size=count).tolist()
-        return np.searchsorted(self._weight_ends, rng.random(count), side="right").tolist()
+            return rng.integers(low, high, size=count).tolist()
+        begin = self._weight_ends[low - 1] if low else 0.0
+        places = begin + rng.random(count) * (self._weight_ends[high - 1] - begin)
+        return np.searchsorted(self._weight_ends, places, side="right").tolist()
 
     def _scale_boxes(self) -> np.ndarray:
         """[M,4] all boxes in pixels of the images as kept in the cache."""

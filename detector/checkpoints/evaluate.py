@@ -120,6 +120,8 @@ def compare_data(
     place: what its run folder knows of them; without it, they were looked for here by name.
     Raises UsageError where another data set of that name was found.
     """
+    if meta.config.get("keep_classes"):
+        return  # the run numbered the classes of the data anew
     if place is not None:
         if meta.config.get("single_cls"):
             scan = replace(scan, records=[record.single_class() for record in scan.records])

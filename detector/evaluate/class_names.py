@@ -50,7 +50,8 @@ def ground_truth(
 ) -> GroundTruth:
     """The ``records`` of a data set as the ground truth for a model.
 
-    If both list the same names in another order, labels are matched by name.  If the same number of
+    If both list the same names in another order, or the model knows more classes than the data, all
+    of theirs among them, labels are matched by name.  If the same number of
     names differ in spelling, numbers are compared.  Both cases are passed to ``warn``.
     Raises UsageError if the numbers of classes differ.
     """
@@ -58,6 +59,9 @@ def ground_truth(
         names = model.names if len(model.names) == 1 else SINGLE_CLASS
         return GroundTruth([record.single_class() for record in records], names, single_cls=True)
     difference = first_difference(data, model)
+    if set(data.names) < set(model.names) and len(set(data.names)) == len(data.names):
+        warn(f"{difference}: labels are matched by name, and the other classes are not measured")
+        return GroundTruth(_by_name(records, data, model), model.names)
     if len(data.names) != len(model.names):
         raise UsageError(f"{difference}: use the data set that the model was trained on")
     if not difference:
@@ -66,9 +70,13 @@ def ground_truth(
         warn(f"{difference}: classes are compared by number; check that this is the right data set")
         return GroundTruth(records, model.names)
     warn(f"{difference}: the names are the same in another order; labels are matched by name")
+    return GroundTruth(_by_name(records, data, model), model.names)
+
+
+def _by_name(records: Sequence[Record], data: ClassNames, model: ClassNames) -> list[Record]:
+    """The records with the class numbers of the model."""
     numbers = np.array([list(model.names).index(name) for name in data.names], np.int64)
-    matched = [replace(record, labels=numbers[record.labels]) for record in records]
-    return GroundTruth(matched, model.names)
+    return [replace(record, labels=numbers[record.labels]) for record in records]
 
 
 def first_difference(data: ClassNames, model: ClassNames) -> str:

@@ -37,6 +37,7 @@ from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 from ..run.ranks import ALONE, Ranks
 from .assign import Assigner, Assignment, assign, candidate_pairs
 from .iou import matched_ciou
+from .labelled import LabelledClasses
 
 AUXILIARY_SHARE = 0.25
 Head = tuple[Predictions, Tensor, Assignment]
@@ -83,6 +84,8 @@ class DetectionLoss:
             AUXILIARY: Assigner(topk=10),
         }
         self.progress = 0.0
+        self.labelled: LabelledClasses | None = None
+        """Which classes are labeled in which image; None: all in all."""
         self.frozen: dict[str, Assignment] | None = None
         """If not None, the first assignment of each branch is stored here and used again, so that
         two passes over one batch can be compared although ties might be assigned differently."""
@@ -153,14 +156,27 @@ class DetectionLoss:
             scored = scored * self.class_weights[batch.labels[box]]
         rows = [target * (1 - matched_ciou(chosen, true_boxes)), scored, target * distance]
         sums = torch.stack([part.sum(1) for part in torch.stack(rows).split(sizes, 1)])  # [H,3]
-        cls = torch.stack([self._softplus(scores).sum() for scores in logits]) - sums[:, 1]
+        whole = [
+            self._softplus(scores, found, batch).sum()
+            for scores, (_, _, found) in zip(logits, heads, strict=True)
+        ]
+        cls = torch.stack(whole) - sums[:, 1]
         gains = self.gains
         return torch.stack([gains.box * sums[:, 0], gains.cls * cls, gains.dfl * sums[:, 2]], 1)
 
-    def _softplus(self, logits: Tensor) -> Tensor:
-        """softplus of logits [B,A,C], times the weight of each class."""
+    def _softplus(self, logits: Tensor, found: Assignment, batch: Batch) -> Tensor:
+        """softplus of logits [B,A,C], times the weight of each class; 0 where it is not known that
+        a class without a label is background (labelled.py)."""
         scores = F.softplus(logits)
-        return scores if self.class_weights is None else scores * self.class_weights
+        if self.class_weights is not None:
+            scores = scores * self.class_weights
+        if self.labelled is None:
+            return scores
+        assigned = torch.zeros_like(scores[..., 0])  # [B,A]
+        place = (found.image, found.point)  # rows that are not positive may repeat a point
+        assigned.index_put_(place, found.positive.to(assigned.dtype), accumulate=True)
+        counts = self.labelled.of(batch)[:, None] | (assigned > 0)[..., None]  # [B,A,C]
+        return scores * counts
 
     def _assign(
         self, outputs: Mapping[str, Predictions], boxes: Mapping[str, Tensor], batch: Batch

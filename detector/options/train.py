@@ -78,6 +78,12 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
         None, "Model", "Weights to start from, as far as they fit: a checkpoint or a name from det "
         "weights list. False starts from random weights. Default: the weights of the model's name, "
         "if listed.")
+    keep_classes: bool = option(
+        False, "Model", "Keep the classes of the weights beside those of data=: the detector knows "
+        "both.")
+    replay: str | None = option(
+        None, "Model", "With keep_classes=True, data with the old classes to train on too, so that "
+        "they are not forgotten: a small sample is enough.")
     freeze: int | tuple[str, ...] | None = option(
         None, "Model", "What to freeze, separated by commas: names of stages (backbone, neck), or "
         "numbers of layers as Ultralytics counts them; one number N means the first N layers.")

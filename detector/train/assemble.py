@@ -42,6 +42,7 @@ from .best import check_class
 from .class_weights import class_weights, describe_weights
 from .ema import ModelEma
 from .freeze import freeze
+from .kept_classes import keep
 from .optim import build_optimizer, choose_optimizer
 from .schedule import (
     RunLength,
@@ -114,12 +115,14 @@ def assemble(
         refuse_precision(config, traits_of(device), ranks)
     with ranks.rank0_first():
         dataset, scans = load_data(config, log)
-        class_names = ("object",) if config.single_cls else dataset.class_names
+        own_names = ("object",) if config.single_cls else dataset.class_names
         if resumed:
-            begin = start_again(resumed, class_names, config.data)
+            begin = start_again(resumed, own_names, config)
         else:
-            begin = start(config, class_names, log)
-    model = begin.model
+            begin = start(config, own_names, log)
+        kept = keep(config, scans, own_names, begin.class_names, log)
+        scans = kept.scans
+    model, class_names = begin.model, begin.class_names
     ranks.broadcast_tensors(model.state_dict().values())
     config = replace(config, imgsz=choose_size(config, begin, log))
     if resumed is None and begin.transferred is None:
@@ -137,6 +140,7 @@ def assemble(
     train_loader, val_loader = make_loaders(
         config, scans, image_size, repeats, device, log,
         align=model.letterbox, ranks=ranks, weights=balance.factors if balance else None,
+        border=kept.border,
     )  # fmt: skip
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
@@ -148,6 +152,8 @@ def assemble(
     names = transferred or begin.transferred_names
     choice, rate = choose_optimizer(config), config.lr_transferred
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
+    criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
+    criterion.labelled = kept.labelled
     run = Run(
         config=config,
         device=device,
@@ -159,7 +165,7 @@ def assemble(
         model=model,
         train_loader=train_loader,
         val_loader=val_loader,
-        criterion=make_loss(config, scans[0].records, class_names, device, log, ranks=ranks),
+        criterion=criterion,
         optimizer=optimizer,
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         repeats=repeats,
@@ -299,10 +305,11 @@ def make_loaders(
     align: str,
     ranks: Ranks = ALONE,
     weights: np.ndarray | None = None,
+    border: int | None = None,
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images and of plain validation images; each rank gets its
     share of both.  align: where a validation image lies in the input.  weights: of the training
-    images (DetectionDataset)."""
+    images, border: index of the first replayed one (DetectionDataset)."""
     local_ranks = rank_info().local_size
     steps = batches_per_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
@@ -344,6 +351,7 @@ def make_loaders(
             cache=cache,
             align=align,
             weights=weights if augmentation else None,
+            border=border if augmentation else None,
         )
         loaders.append(
             Loader(

@@ -135,6 +135,19 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             "give one checkpoint",
         ),
         (
+            config.replay is not None and not config.keep_classes,
+            f"replay={config.replay} has no effect without keep_classes=True",
+        ),
+        (
+            config.keep_classes and (config.single_cls or config.classes is not None),
+            "keep_classes=True keeps all classes: leave out single_cls= and classes=",
+        ),
+        (
+            config.keep_classes and config.model != AUTO and start_of(config) is None,
+            f"keep_classes=True needs weights, and model={config.model} starts from scratch: name "
+            "a checkpoint, or weights of det weights list",
+        ),
+        (
             checkpoint and config.pretrained is False,
             f"model={config.model} is a checkpoint, and pretrained=False wants none: "
             "name a model, e.g. model=yolo26n",

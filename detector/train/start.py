@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...files.counted import counted
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer, transfer
 from ...weights.zoo import license_notice
@@ -20,6 +21,7 @@ from ..options.train import TrainConfig
 from ..run.folder import BEST
 from ..run.log import Log
 from ..run.ranks import Ranks
+from .kept_classes import joined_names
 
 USUAL_SIZE = 640
 """Side of the input if neither the user nor the weights give one."""
@@ -29,13 +31,14 @@ USUAL_SIZE = 640
 class Start:
     """model: to be trained.  license, provenance: of the weights that it starts from.
     transferred: the transferred tensors, None for a random model.
-    image_size: that the weights were trained at."""
+    image_size: that the weights were trained at.  class_names: of the model."""
 
     model: Detector
     license: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     transferred: Transfer | None = None
     image_size: int | None = None
+    class_names: tuple[str, ...] = ()
 
     @property
     def transferred_names(self) -> frozenset[str]:
@@ -52,7 +55,7 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     """
     word = start_of(config)
     if word is None:
-        return Start(build(config.model, len(class_names)))
+        return Start(build(config.model, len(class_names)), class_names=tuple(class_names))
     with log.progress("weights", 0) as update:
         path = obtain(
             word,
@@ -62,6 +65,13 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
             on_progress=update,
         )
     source, meta = restore(path)
+    if config.keep_classes:
+        class_names = joined_names(meta.class_names, class_names)
+        added = class_names[len(meta.class_names) :]
+        log.info(
+            f"keep_classes: {counted(len(meta.class_names), 'class')} of the weights, and new: "
+            f"{', '.join(added) or 'none'}"
+        )
     name = config.model if config.model in MODELS else meta.model
     if name == meta.model:  # with the checkpoint's widths, so that all of it fits
         model = build_from(with_classes(architecture_of(source), len(class_names)))
@@ -79,7 +89,8 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     log.info(f"weights from {word} ({meta.license}): {moved.report()}")
     if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
-    return Start(model, meta.license, f"{path.name} ({meta.provenance})", moved, meta.image_size)
+    about = f"{path.name} ({meta.provenance})"
+    return Start(model, meta.license, about, moved, meta.image_size, tuple(class_names))
 
 
 def settle_model(config: TrainConfig, log: Log, ranks: Ranks) -> TrainConfig:
@@ -93,12 +104,14 @@ def settle_model(config: TrainConfig, log: Log, ranks: Ranks) -> TrainConfig:
     return replace(config, model=str(ranks.broadcast(name)))
 
 
-def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
+def start_again(meta: Meta, class_names: Sequence[str], config: TrainConfig) -> Start:
     """The detector of a resumed run, before its state is loaded.
 
-    Raises UsageError if ``data`` has other classes than the run.
+    class_names: of the data, which may be some of them with ``keep_classes``.  Raises UsageError if
+    the data have other classes than the run.
     """
-    ours, theirs = ClassNames(f"data={data}", class_names), ClassNames("the run", meta.class_names)
+    names = meta.class_names if config.keep_classes else class_names
+    ours, theirs = ClassNames(f"data={config.data}", names), ClassNames("the run", meta.class_names)
     if wrong := first_difference(ours, theirs):
         raise UsageError(
             f"{wrong}: continue with data of the same classes, or start a new run from its weights "
@@ -107,7 +120,7 @@ def start_again(meta: Meta, class_names: Sequence[str], data: str) -> Start:
     assert meta.architecture is not None
     model = build_from(meta.architecture)
     model.letterbox = letterbox_of(meta, model.letterbox)
-    return Start(model, meta.license, meta.provenance)
+    return Start(model, meta.license, meta.provenance, class_names=meta.class_names)
 
 
 def choose_size(config: TrainConfig, begin: Start, log: Log) -> int:
