@@ -116,10 +116,8 @@ def assemble(
     with ranks.rank0_first():
         dataset, scans = load_data(config, log)
         own_names = ("object",) if config.single_cls else dataset.class_names
-        if resumed:
-            begin = start_again(resumed, own_names, config)
-        else:
-            begin = start(config, own_names, log)
+        again = resumed and start_again(resumed, own_names, config)
+        begin = again or start(config, own_names, log)
         kept = keep(config, scans, own_names, begin.class_names, log)
         scans = kept.scans
     model, class_names = begin.model, begin.class_names
@@ -154,7 +152,7 @@ def assemble(
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
     criterion.labelled = kept.labelled
-    run = Run(
+    return Run(
         config=config,
         device=device,
         dataset=dataset,
@@ -178,7 +176,6 @@ def assemble(
         ranks=ranks,
         balance=balance,
     )
-    return run
 
 
 def prepare_device(config: TrainConfig, ranks: Ranks) -> torch.device:
