@@ -48,7 +48,7 @@ ROUNDS, EACH = 5, 4
 
 def expected_gain(traits: DeviceTraits) -> str:
     """One line about INT8 on a processor, as measured (docs/export.md, "Which processor")."""
-    has, speed = ("VNNI", "1.4x to 2.2x") if traits.int8_native else ("no VNNI", "1.1x to 1.5x")
+    has, speed = ("VNNI", "1.4x to 2.4x") if traits.int8_native else ("no VNNI", "1.1x to 1.5x")
     return (
         f"INT8 on this CPU ({traits.name}, {has}): expect 0.3x the size and {speed} the speed of "
         "fp32; about 1.0x for models of depthwise convolutions (yolox_nano)"
