@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .regular import open_to_append
 from .text import fitting_name
 
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -97,7 +98,7 @@ def naming(path: Path) -> Iterator[None]:
 
 def append_whole(path: Path, data: bytes) -> None:
     """Append ``data`` to a file, or leave it as it was and raise OSError with its name."""
-    with naming(path), open(path, "ab", buffering=0) as file:
+    with naming(path), open_to_append(path) as file:
         start = file.tell()
         try:
             done = 0

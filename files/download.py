@@ -29,7 +29,8 @@ from typing import IO, Any
 
 from .deadline import Deadline
 from .errors import DetError
-from .regular import read_regular
+from .json_text import read_json
+from .regular import open_to_append
 
 if sys.platform != "win32":
     import fcntl
@@ -103,7 +104,7 @@ def _locked(part: Path) -> Iterator[Path]:
     would leave a lock file beside every download, since it cannot be removed while others wait.
     """
     while True:
-        with part.open("ab") as file:
+        with open_to_append(part) as file:
             if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
@@ -148,7 +149,7 @@ class _Transfer:
     def _known_tag(self) -> str | None:
         """The ETag noted for ``part``; None if it was downloaded from another address."""
         try:
-            note = json.loads(read_regular(_note_of(self.part)))
+            note = read_json(_note_of(self.part))
             return str(note["etag"]) if note["url"] == _named(self.url) and note["etag"] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -1,10 +1,11 @@
-"""Opening only regular files: a pipe, a device or a socket among the data would wait forever."""
+"""Opening files without waiting: a pipe or device in the place of a file would wait forever."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +35,25 @@ def read_regular(path: str | Path, limit: int = -1) -> bytes:
     """The bytes of a regular file, at most ``limit`` of them; raises OSError as open_regular."""
     with open_regular(path) as file:
         return file.read(limit)
+
+
+def open_to_append(path: str | Path) -> FileIO:
+    """Open a file for appending, unbuffered, or make it.  Never waits.
+
+    Raises OSError: for a pipe or socket with a reason of its own, because nobody may be reading.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.EOPNOTSUPP):
+            raise _not_regular(path) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        os.close(descriptor)
+        raise _not_regular(path)
+    return os.fdopen(descriptor, "ab", buffering=0)
 
 
 def _not_regular(path: str | Path) -> OSError:

@@ -11,8 +11,8 @@ import re
 import unicodedata
 
 _ADDRESS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<host>[^\s/?#'\"]*)(?P<path>[^\s?#'\"]*)"
-    r"(?P<rest>[?#][^\s'\"]*)?"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftps?|rtsps?|rtmps?|s3|gs)://?)(?P<host>[^\s/?#'\"]*)(?P<path>[^\s?#'\"]*)"
+    r"(?P<rest>[?#](?:[^\s'\"]*[^\s'\":;,])?)?"
 )
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:]*)(:\d*)?")
 _JOINERS = "\u200c\u200d"
@@ -33,7 +33,7 @@ def one_line(text: str) -> str:
     password and query.
     """
     text = re.sub(r"[ \t]*[\n\r\v\f\x85\u2028\u2029]\s*", " ", text)
-    if "://" in text:
+    if ":/" in text:
         text = _ADDRESS.sub(_without_secrets, text)
     return text if text.isprintable() else "".join(map(_shown, text))
 

@@ -13,7 +13,7 @@ from typing import Any
 from ...files.atomic import write_atomically
 from ...files.errors import InputError
 from ...files.folders import cache_folder
-from ...files.regular import read_regular
+from ...files.json_text import read_json
 from .reader import stamp_of
 
 
@@ -26,7 +26,7 @@ def keep(kind: str, files: Sequence[Path], make: Callable[[], Any]) -> Any:
     try:
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         path = cache_folder() / "facts" / f"{name}.json"
-        return json.loads(read_regular(path))
+        return read_json(path)
     except InputError:  # there is no cache folder
         return make()
     except (OSError, ValueError):

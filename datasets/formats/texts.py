@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ...files.json_text import parse_json
 from ...files.regular import read_regular
 from ..sets.dataset import DatasetError
 
@@ -24,6 +24,6 @@ def load_json(file: Path) -> Any:
     """The content of a JSON file; raises DatasetError."""
     text = read_text(file)  # outside of what follows: its error is a ValueError too
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise DatasetError(f"{file}: is not valid JSON: {error}") from error

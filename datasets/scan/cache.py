@@ -24,6 +24,7 @@ import numpy as np
 from ...files.atomic import write_atomically
 from ...files.errors import InputError
 from ...files.folders import cache_folder
+from ...files.json_text import parse_json
 from ...files.regular import open_regular
 from ..formats.reader import ABSENT, Reader, stamp_of
 from ..sets.dataset import Dataset
@@ -120,7 +121,7 @@ def load_listing(table: Table, reader: Reader) -> Listing | None:
     if not reader.index_files:
         return None
     try:
-        stored = json.loads(table["index"].tobytes())
+        stored = parse_json(table["index"].tobytes())
         if stored["files"] != _index_stamps(reader):
             return None
         images = {path: stamp_of(path) for path in _paths(table)}
@@ -181,7 +182,7 @@ def _load_findings(
     """Row of the table -> its findings."""
     numbers = {int(row): number for number, row in enumerate(places) if row >= 0}
     found: dict[int, list[Finding]] = {}
-    for row, id, severity, of_source, line, message in json.loads(table["findings"].tobytes()):
+    for row, id, severity, of_source, line, message in parse_json(table["findings"].tobytes()):
         if row in numbers:
             path = Path((sources if of_source else images)[numbers[row]])
             found.setdefault(row, []).append(Finding(id, severity, path, line, message))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import time
@@ -24,7 +23,7 @@ import yaml
 from ...datasets.images.image import FILL
 from ...files.atomic import sync
 from ...files.counted import counted
-from ...files.regular import read_regular
+from ...files.json_text import read_json
 from ...files.staging import staging
 from ...files.version import __version__
 from ...weights.checkpoint import Meta
@@ -251,8 +250,8 @@ def _is_ours(row: Format, path: Path) -> bool:
 def _check_report(report: Path) -> None:
     if report.exists():
         try:
-            ours = "parity" in json.loads(read_regular(report))
-        except (OSError, ValueError, TypeError, RecursionError):
+            ours = "parity" in read_json(report)
+        except (OSError, ValueError, TypeError):
             ours = False
         if not ours:
             raise UsageError(f"{report} exists and is not a report of det export: remove it")

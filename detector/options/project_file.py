@@ -7,6 +7,7 @@ commands have is no error, so that one file serves all of them.  What is typed w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,13 @@ PROJECT_FILE = Path("det.yaml")
 def project_defaults(config_class: type[Any]) -> dict[str, Any]:
     """The options of a command that det.yaml sets, converted; {} without such a file, and where
     det.yaml describes a data set.  Raises UsageError where a line is wrong."""
-    if not PROJECT_FILE.is_file():
+    if not os.path.lexists(PROJECT_FILE):
         return {}
+    if not PROJECT_FILE.is_file():  # its defaults must not be missing without a word
+        raise UsageError(
+            f"{PROJECT_FILE}: is not a file (a link to nothing, a folder, a pipe ...): make it a "
+            "file with options, or remove it"
+        )
     from ...files.yaml_text import YamlError, read_yaml
 
     try:

@@ -9,7 +9,6 @@ so that the next run with the same model, batch shape and device starts at once.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ import torch
 
 from ...datasets.nouns import Batch
 from ...files.folders import cache_folder
-from ...files.regular import read_regular
+from ...files.json_text import read_json
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
 from ..options.errors import UsageError
@@ -279,7 +278,7 @@ def _digest(model: Detector) -> str:
 def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
     """Trials of an earlier check of ``names``; None if there is none or it cannot be read."""
     try:
-        rows = json.loads(read_regular(path))
+        rows = read_json(path)
         trials = [
             Trial(**{**row, "stages": {k: StageError(**v) for k, v in row["stages"].items()}})
             for row in rows

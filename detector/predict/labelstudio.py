@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import urllib.parse
 from typing import Any
 
@@ -43,4 +44,4 @@ def _value(found: dict[str, Any]) -> dict[str, Any]:
 def _address(result: Results) -> str:
     path = result.source.path
     parts = path.parts[1:] if path.is_absolute() else path.parts
-    return LOCAL + urllib.parse.quote("/".join(parts))
+    return LOCAL + urllib.parse.quote(os.fsencode("/".join(parts)))

@@ -10,13 +10,13 @@ are added.  ``trackers.json`` in the run folder remembers the run of each tool, 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...files.json_text import read_note
 from ..run.data_place import read_place
 from ..run.files import write_json
 from ..run.folder import BEST
@@ -143,11 +143,7 @@ class Tracker(Observer):
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_note(folder / IDENTITY)
 
 
 def scalars_of(epoch: Epoch) -> dict[str, float]:

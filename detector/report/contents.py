@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
-from ...datasets.formats.texts import load_json, read_text
+from ...datasets.formats.texts import load_json
 from ...files.errors import InputError
+from ...files.yaml_text import YamlError, read_yaml
 from ..options.fields import options_of
 from ..options.train import TrainConfig
 from ..options.val import ValConfig
@@ -91,9 +91,9 @@ def command(folder: Path, training: bool) -> str | None:
     if not file.is_file():
         return None
     try:
-        values = yaml.safe_load(read_text(file))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise NoRun(f"{file}: is not YAML; expected the options of a run") from error
+        values = read_yaml(file)
+    except YamlError as error:
+        raise NoRun(f"{error}; expected the options of a run") from error
     if not isinstance(values, Mapping):
         raise NoRun(f"{file}: has no options; expected the options of a run")
     words = ["det", "train" if training else "val"]

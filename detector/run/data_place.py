@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import DatasetError, find_yaml
 from ...datasets.sets.source import DataSource, given_path
-from ...files.regular import read_regular
+from ...files.json_text import read_json
 from ..options.errors import UsageError
 from .files import write_json
 
@@ -132,11 +132,11 @@ def write_place(folder: Path, place: DataPlace) -> None:
 def read_place(folder: Path) -> DataPlace | None:
     """The data.json of a run folder; None where there is none that can be read."""
     try:
-        values: Any = json.loads(read_regular(folder / DATA))
+        values: Any = read_json(folder / DATA)
         splits = {str(name): SplitFacts(**facts) for name, facts in values["splits"].items()}
         beside = {name: values.get(name) for name in ("images", "val")}
         place = DataPlace(values["data"], values["yaml"], splits, **beside)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     words = (place.data, place.yaml, place.images or "", place.val or "")
     usable = all(isinstance(word, str) and "\0" not in word for word in words)

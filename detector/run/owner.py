@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ...files.atomic import write_atomically
 from ...files.errors import InputError
-from ...files.regular import read_regular
+from ...files.json_text import read_note
 from ...files.text import one_line
 
 LOCK = ".owner.lock"
@@ -86,11 +86,7 @@ def _write(folder: Path) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    try:
-        note = json.loads(read_regular(folder / NOTE))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
+    return read_note(folder / NOTE)
 
 
 def _alive(note: dict[str, Any]) -> bool:

@@ -6,7 +6,6 @@ applied if the past steps would have been the same with it, and refused by name 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...files.counted import counted
-from ...files.regular import read_regular
+from ...files.json_text import read_note
 from ...weights.checkpoint import CheckpointError, load_state, load_weights
 from ...weights.training_state import check_state
 from ..options.errors import UsageError
@@ -65,10 +64,7 @@ def refuse_finished(
     """Raise RunFinished where a run has reported after its last epoch, whatever ended it.
 
     longer: the options of LENGTH that were typed."""
-    try:
-        report = json.loads(read_regular(folder / "results.json"))
-    except (OSError, ValueError):
-        return
+    report = read_note(folder / "results.json")
     done = position["epoch"]
     if report.get("stopped") or report.get("epochs") != done or position["batch"]:
         return  # stopped by a signal, or extended since

@@ -5,7 +5,6 @@ The best of many trials is partly the luckiest.  New seeds show what is left of 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from ...files.json_text import read_note
 from ..run.log import Log
 from .training import Objective, Result, result_of
 
@@ -84,10 +84,6 @@ def train_again(
 
 def _once(folder: Path, words: Mapping[str, Any], objective: Objective) -> Result:
     """The result of a training that may have been done before."""
-    try:
-        done = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        done = {"stopped": True}
-    if not done.get("stopped"):
+    if not read_note(folder / "results.json").get("stopped", True):
         return result_of(folder)
     return objective(words, folder, lambda epoch, value: None)

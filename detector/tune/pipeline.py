@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from ...datasets.scan.count import count_images
 from ...datasets.sets.locate import load_dataset
 from ...files.counted import counted
+from ...files.json_text import read_json
 from ..options.parse import parse
 from ..options.tune import TuneConfig
 from ..run.files import plain, write_args, write_json
-from ..run.folder import new_run_folder
+from ..run.folder import RunError, new_run_folder
 from ..run.log import Log
 from ..run.signals import Interrupted
-from .check import find_study, fixed_words
+from .check import STUDY, find_study, fixed_words
 from .closing import Closing, train_again
 from .plots import plot_search
 from .report import rows_of, show_trials, write_best, write_trials
@@ -53,8 +58,9 @@ def tune(
     until = Deadline(None if config.time is None else 3600 * config.time, 2 * config.seeds)
     closing = Closing((), ())
     try:
-        search(study, runs, config.trials, log, until)
-        closing = _close(begun, runs, log)
+        with _named_storage(study.folder):
+            search(study, runs, config.trials, log, until)
+            closing = _close(begun, runs, log)
     except Interrupted as error:
         raise Interrupted(
             error.exit_code - 128,
@@ -108,14 +114,31 @@ def _resume(config: TuneConfig, given: frozenset[str], log: Log) -> Begun:
 
 def _study(folder: Path, config: TuneConfig) -> Study:
     space, usual = read_space(folder / SPACE), _read_json(folder / "defaults.json")
-    return Study(folder, space, usual, seed=config.seed, resource=config.epochs)
+    with _named_storage(folder):
+        return Study(folder, space, usual, seed=config.seed, resource=config.epochs)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    import json
-
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """The object in a file of a search.  Raises RunError."""
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise RunError(f"{path}: is damaged ({error}); start a new search") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: is damaged (not an object); start a new search")
     return content
+
+
+@contextlib.contextmanager
+def _named_storage(folder: Path) -> Iterator[None]:
+    """What a damaged or full data base raises, as a RunError that names study.db."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise RunError(
+            f"{folder / STUDY}: cannot be used ({why}); where it is damaged, start a new search"
+        ) from error
 
 
 def _close(begun: Begun, objective: Objective, log: Log) -> Closing:

@@ -4,7 +4,6 @@ interrupted."""
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any, Protocol
 
 import torch
 
+from ...files.json_text import read_json
 from ..options.parse import parse
 from ..options.train import TrainConfig
-from ..run.folder import LAST, RunFinished
+from ..run.folder import LAST, RunError, RunFinished
 from ..run.log import Log
 from ..run.observer import Epoch, Observer
 from ..run.process import settings_kept
@@ -72,12 +72,15 @@ class Training:
 
 
 def result_of(folder: Path) -> Result:
-    """What results.json of a run says."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    value = (results.get("metrics") or {}).get("map")
-    return Result(
-        math.nan if value is None else float(value), results["epochs"], results["train_seconds"]
-    )
+    """What results.json of a run says.  Raises RunError where it is damaged."""
+    path = folder / "results.json"
+    try:
+        results = read_json(path)
+        value = (results.get("metrics") or {}).get("map")
+        ap = math.nan if value is None else float(value)
+        return Result(ap, int(results["epochs"]), float(results["train_seconds"]))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise RunError(f"{path}: is not what a run of det writes; remove its folder") from error
 
 
 class Watcher(Observer):

@@ -16,6 +16,7 @@ import hostile_exports
 import hostile_names
 import hostile_options
 import hostile_places
+import hostile_tools
 import pytest
 from exports import needs_onnx
 from hostile_attacks import Attack, carry_out
@@ -23,7 +24,7 @@ from yolodet.cli import main
 from yolodet.files.errors import InputError
 from yolodet.files.text import LONGEST, NAME_BYTES, fitting_name, one_line, without_secrets
 
-ROOMS = (hostile_options, hostile_exports, hostile_names, hostile_places)
+ROOMS = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools)
 ALL = {f"{a.group}: {a.name}": a for room in ROOMS for a in room.attacks()}
 QUICK = [
     *("options file: 400 digits", "options file: escape in a quoted key"),
@@ -41,6 +42,9 @@ QUICK = [
     *("address: 404 with escapes", "address: slash in the password", "address: a script"),
     *("address: predict, 401", "address: predict, port of text", "address: redirect to plain"),
     *("places: name with an escape", "places: current folder is gone", "places: NUL in data"),
+    *("det.yaml: link to nothing", "det.yaml, train: model with a secret", "det.yaml: bomb"),
+    *("tasks: '\\udcff.jpg'", "tasks: 'a#b?c%41.jpg'", "compare: the second is a pipe"),
+    *("images and val: val has a secret", "images and val: val list of pipes"),
     *("places: imgsz of the moon", "places: report of an export is nested"),
 ]
 WITH_ONNX = [

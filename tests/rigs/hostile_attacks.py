@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from alarms import alarm
 
 SECONDS = 60.0
 KEPT = ("log.txt", "results.csv", "transfer.txt", "report.html")
@@ -71,7 +72,8 @@ def run(words: Sequence[str]) -> Ended:
     started = time.monotonic()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main(list(words))
+            with alarm(int(3 * SECONDS)):
+                code = main(list(words))
         except BaseException as error:  # noqa: BLE001  an escape is a fall
             code = 99
             print(f"Traceback: {type(error).__name__}: {error}", file=err)
@@ -133,9 +135,10 @@ def main() -> int:
     import hostile_names
     import hostile_options
     import hostile_places
+    import hostile_tools
     from tiny import use_tiny_detector
 
-    rooms = (hostile_options, hostile_exports, hostile_names, hostile_places)
+    rooms = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools)
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [a for room in rooms for a in room.attacks() if word in f"{a.group}: {a.name}"]
     counts: dict[str, list[int]] = {}

@@ -59,6 +59,7 @@ NOT_RUN = {
     "pip install ": "network",
     "det train data=my.yaml device=0,1 ": "two GPUs",
     "det train data=my.yaml log=": "trackers; tests/record runs them",
+    "det weights check ": "COCO; tests/weights checks",
     "det compare ": "two runs; tests/evaluate compares",
     "det tune ": "many trainings; tests/tune runs them",
     "det train cfg=runs/tune/best.yaml": "of a search",
