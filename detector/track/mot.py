@@ -8,10 +8,12 @@ corner in pixels.
 from __future__ import annotations
 
 import configparser
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...datasets.formats.texts import read_text
 from ...files.errors import InputError
 from ..options.errors import UsageError
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:  # det val asks whether a folder is one before NumPy is loaded
 IMAGES, TRUTH, DETECTIONS, ABOUT = "img1", "gt/gt.txt", "det/det.txt", "seqinfo.ini"
 COLUMNS = 9
 """Of a row in memory: those that a file leaves out are filled."""
+LARGEST = 1e9
+"""The largest number of a row; NaN is none."""
 DEFAULTS = (1.0, 1.0, 1.0)
 """Mark, class and visibility of a row that has none."""
 
@@ -86,8 +90,9 @@ def sequence_of(folder: Path) -> Sequence:
     if not path.is_file():
         return Sequence(folder)
     parser = configparser.ConfigParser(interpolation=None)
+    text = read_text(path)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
+        parser.read_string(text)
         about = parser["Sequence"] if parser.has_section("Sequence") else parser["DEFAULT"]
         fps, length = about.getfloat("frameRate"), about.getint("seqLength")
         height, width = about.getint("imHeight"), about.getint("imWidth")
@@ -97,7 +102,7 @@ def sequence_of(folder: Path) -> Sequence:
             f"{path}: expected frameRate, seqLength, imWidth, imHeight ({why})"
         ) from None
     size = (height, width) if height and width and min(height, width) > 0 else None
-    return Sequence(folder, fps if fps and fps > 0 else None, size, length)
+    return Sequence(folder, fps if fps and 0 < fps < math.inf else None, size, length)
 
 
 def read_rows(path: Path) -> np.ndarray:
@@ -107,7 +112,7 @@ def read_rows(path: Path) -> np.ndarray:
     if not path.is_file():
         raise MotError(f"{path}: no such file")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = [word for word in line.replace(",", " ").replace(";", " ").split() if word]
         if not words:
             continue
@@ -115,7 +120,7 @@ def read_rows(path: Path) -> np.ndarray:
             values = [float(word) for word in words[:COLUMNS]]
         except ValueError:
             values = []
-        good = len(values) >= 6 and np.isfinite(values).all() and values[0] >= 1
+        good = len(values) >= 6 and max(map(abs, values)) <= LARGEST and values[0] >= 1
         if not good or values[0] != int(values[0]) or values[1] != int(values[1]):
             raise MotError(f"{path}:{number}: expected frame,id,x,y,w,h,... and frames from 1")
         rows.append([*values, *DEFAULTS[len(values) - 6 :]])

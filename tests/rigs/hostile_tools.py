@@ -370,7 +370,8 @@ def sequence(rows: bytes, about: bytes = b"[Sequence]\nframeRate=10\n", *more: s
         (place / "m" / "gt").mkdir()
         (place / "m/gt/gt.txt").write_bytes(rows)
         (place / "m/seqinfo.ini").write_bytes(about)
-        return ["track", "data=m", "boxes=gt", "device=cpu", *more]
+        boxes = () if more else ("boxes=gt",)
+        return ["track", "data=m", "device=cpu", *boxes, *more]
 
     return prepare
 
@@ -481,7 +482,8 @@ def attacks() -> Iterator[Attack]:
         for name, (rows, about) in MOT.items():
             yield Attack("tracks", name, sequence(rows, about), EITHER)
         for name, change in FILES.items():
-            prepare = _then(sequence(b"1,1,1,1,5,5,1,1,1\n", b"", "results=r.txt"), change)
+            more = ("results=r.txt",) if name.startswith("results") else ()
+            prepare = _then(sequence(b"1,1,1,1,5,5,1,1,1\n", b"[Sequence]\n", *more), change)
             yield Attack("tracks", name, prepare, EITHER)
     for word in ("yolo26n", f"{ESC}x", SECRET, "yolov9s"):
         for data in ("/dev/zero", f"{ESC}", SECRET):

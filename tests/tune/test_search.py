@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Mapping
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ import yaml
 pytest.importorskip("optuna", reason="the search needs the extra [tune]")
 
 from optuna.trial import TrialState
+from rows import each
 from tiny import rows_of, use_tiny_detector
 from yolodet import YOLO, cli
 from yolodet.detector.options.parse import parse
@@ -31,6 +33,7 @@ from yolodet.detector.tune.pipeline import tune
 from yolodet.detector.tune.search import Deadline, search
 from yolodet.detector.tune.study import PRUNED, Study
 from yolodet.detector.tune.training import Result, Watch
+from yolodet.files.errors import DetError
 
 SPACE = read_ranges("lr0=log:1e-4..1 momentum=0..1 mosaic=0..1 scale=0..0.99")
 BEST = {"lr0": -2.3, "momentum": 0.7, "mosaic": 0.2, "scale": 0.6}
@@ -320,3 +323,33 @@ def test_yolo_tune(squares: Path, place: Path, monkeypatch: pytest.MonkeyPatch) 
         data=str(squares), seeds=0, plots=False, space=space, **words
     )
     assert len(result["trials"]) == 2 and result["trials"][1]["optimizer"] in ("MuSGD", "SGD")
+
+
+@each(
+    ("name", "damage"),
+    [
+        ("study.db", b"no data base\n" * 99),
+        ("study.db", None),
+        ("fixed.json", b"["),
+        ("fixed.json", b"[" * 200_000),
+        ("fixed.json", b"[1]"),
+        ("defaults.json", b"[]"),
+        ("space.yaml", b"- mosaic\n"),
+    ],
+)
+def test_a_damaged_search_is_named_and_left_as_it_is(
+    squares: Path, tmp_path: Path, name: str, damage: bytes | None
+) -> None:
+    """None: cut in half."""
+    words = {"data": str(squares), "project": str(tmp_path), "trials": 1, "seeds": 0,
+             "plots": False, "ranges": "lr0=log:1e-3..1e-1"}  # fmt: skip
+    config, given = parse(TuneConfig, words)
+    tune(config, given, quiet(), lambda values, folder, watch: Result(0.5, 1, 1.0))
+    file = tmp_path / "tune" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    before = file.read_bytes()
+    config, given = parse(TuneConfig, {"resume": str(tmp_path / "tune"), "trials": 2})
+    with pytest.raises(DetError, match=rf"tune/{re.escape(name)}: "):
+        tune(config, given, quiet())
+    assert file.read_bytes() == before
