@@ -120,7 +120,7 @@ def read_rows(path: Path) -> np.ndarray:
             values = [float(word) for word in words[:COLUMNS]]
         except ValueError:
             values = []
-        good = len(values) >= 6 and max(map(abs, values)) <= LARGEST and values[0] >= 1
+        good = len(values) >= 6 and all(abs(v) <= LARGEST for v in values) and values[0] >= 1
         if not good or values[0] != int(values[0]) or values[1] != int(values[1]):
             raise MotError(f"{path}:{number}: expected frame,id,x,y,w,h,... and frames from 1")
         rows.append([*values, *DEFAULTS[len(values) - 6 :]])
