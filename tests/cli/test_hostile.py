@@ -17,6 +17,7 @@ import hostile_names
 import hostile_options
 import hostile_places
 import hostile_tools
+import hostile_tracks
 import pytest
 from exports import needs_onnx
 from hostile_attacks import Attack, carry_out
@@ -24,7 +25,7 @@ from yolodet.cli import main
 from yolodet.files.errors import InputError
 from yolodet.files.text import LONGEST, NAME_BYTES, fitting_name, one_line, without_secrets
 
-ROOMS = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools)
+ROOMS = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools, hostile_tracks)
 ALL = {f"{a.group}: {a.name}": a for room in ROOMS for a in room.attacks()}
 QUICK = [
     *("options file: 400 digits", "options file: escape in a quoted key"),

@@ -136,9 +136,10 @@ def main() -> int:
     import hostile_options
     import hostile_places
     import hostile_tools
+    import hostile_tracks
     from tiny import use_tiny_detector
 
-    rooms = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools)
+    rooms = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools, hostile_tracks)
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [a for room in rooms for a in room.attacks() if word in f"{a.group}: {a.name}"]
     counts: dict[str, list[int]] = {}
