@@ -25,7 +25,10 @@ from yolodet.cli import main
 from yolodet.files.errors import InputError
 from yolodet.files.text import LONGEST, NAME_BYTES, fitting_name, one_line, without_secrets
 
-ROOMS = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools, hostile_tracks)
+ROOMS = (
+    *(hostile_options, hostile_exports, hostile_names),
+    *(hostile_places, hostile_tools, hostile_tracks),
+)
 ALL = {f"{a.group}: {a.name}": a for room in ROOMS for a in room.attacks()}
 QUICK = [
     *("options file: 400 digits", "options file: escape in a quoted key"),

@@ -139,7 +139,10 @@ def main() -> int:
     import hostile_tracks
     from tiny import use_tiny_detector
 
-    rooms = (hostile_options, hostile_exports, hostile_names, hostile_places, hostile_tools, hostile_tracks)
+    rooms = (
+        *(hostile_options, hostile_exports, hostile_names),
+        *(hostile_places, hostile_tools, hostile_tracks),
+    )
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = [a for room in rooms for a in room.attacks() if word in f"{a.group}: {a.name}"]
     counts: dict[str, list[int]] = {}
