@@ -95,7 +95,7 @@ def write_json(folder: Path, images: int, boxes: int) -> int:
     """Describe the images in a COCO JSON, in place of label files.  Returns its bytes."""
     rng = np.random.default_rng(0)
     owners = np.sort(rng.integers(0, images, boxes)).tolist()
-    corners = rng.uniform(0, 30, (boxes, 4)).round(2).tolist()
+    corners = rng.uniform(0, (30, 20, 30, 20), (boxes, 4)).round(2).tolist()
     outline = rng.uniform(0, 60, POLYGON).round(2).tolist()
     pictures = [
         {"license": 3, "file_name": f"{n // IN_A_FOLDER:04}/{n:07}.jpg", "height": 48, "width": 64,

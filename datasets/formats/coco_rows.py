@@ -42,17 +42,10 @@ def _corners(row: dict[str, Any], notes: list[Note]) -> tuple[float, ...] | None
         shown = str(box)[:60]
         notes.append(("label-columns", "error", f"bbox is {shown}, expected [x, y, width, height]"))
         return None
-    numbers = [_number(value) for value in box]
-    for value, number in zip(box, numbers, strict=True):
-        if number is None:
-            notes.append(("label-number", "error", f"{str(value)[:40]!r} is not a number"))
-            return None
-        if not math.isfinite(number):
-            notes.append(("label-not-finite", "error", f"{value} is not a finite number"))
-            return None
-    if any(isinstance(value, str) for value in box):
-        notes.append(("number-as-text", "warning", "numbers in quotes; read as numbers"))
-    x, y, width, height = (number for number in numbers if number is not None)
+    numbers = _numbers(box, notes)
+    if numbers is None:
+        return None
+    x, y, width, height = numbers
     if width <= 0 or height <= 0:
         notes.append(("label-zero-area", "error", f"width {width:g}, height {height:g}: no area"))
         return None
@@ -62,6 +55,23 @@ def _corners(row: dict[str, Any], notes: list[Note]) -> tuple[float, ...] | None
         return x, y, x + width, y + height
     notes.append(("box-rotated", "warning", f"turned by {turn:g} degrees: the upright box around"))
     return _hull(x, y, width, height, turn)
+
+
+def _numbers(box: list[Any], notes: list[Note]) -> list[float] | None:
+    """The finite numbers of a list, None with a note if one is none."""
+    numbers = []
+    for value in box:
+        number = _number(value)
+        if number is None:
+            notes.append(("label-number", "error", f"{str(value)[:40]!r} is not a number"))
+            return None
+        if not math.isfinite(number):
+            notes.append(("label-not-finite", "error", f"{value} is not a finite number"))
+            return None
+        numbers.append(number)
+    if str in map(type, box):
+        notes.append(("number-as-text", "warning", "numbers in quotes; read as numbers"))
+    return numbers
 
 
 def _hull(x: float, y: float, width: float, height: float, turn: float) -> tuple[float, ...]:
@@ -87,6 +97,8 @@ def _box_of_polygons(polygons: Any, notes: list[Note]) -> tuple[float, ...] | No
 
 
 def _number(value: Any) -> float | None:
+    if type(value) is float:  # nearly all are, and there are millions
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -97,6 +109,8 @@ def _number(value: Any) -> float | None:
 
 def plain_id(value: Any) -> Any:
     """An id as a number where it is one: "3" and 3.0 are 3.  None for what is no id."""
+    if type(value) is int:
+        return value
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     if isinstance(value, float) and value.is_integer():
