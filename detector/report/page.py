@@ -12,9 +12,8 @@ from typing import Any
 from ...files.errors import DetError
 from ...files.text import one_line
 from ..run.files import write_text
+from ..run.folder import PAGE
 from .contents import NoRun, contents
-
-PAGE = "report.html"
 
 
 def write_report(folder: Path) -> Path:

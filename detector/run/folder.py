@@ -17,6 +17,8 @@ from .owner import refuse_owned
 
 BEST = Path("weights") / "best.safetensors"
 LAST = Path("weights") / "last.pt"
+PAGE = "report.html"
+"""The last file that a run writes."""
 
 
 class RunError(DetError):

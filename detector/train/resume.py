@@ -21,7 +21,7 @@ from ..options.fields import options_of
 from ..options.parse import parse
 from ..options.train import TrainConfig
 from ..run.data_place import read_place, without_place
-from ..run.folder import BEST, LAST, RunFinished, RunNotFound, newest_run
+from ..run.folder import BEST, LAST, PAGE, RunFinished, RunNotFound, newest_run
 from ..run.log import Log
 
 if TYPE_CHECKING:  # the checks before torch is loaded need find_last
@@ -61,13 +61,16 @@ LENGTH = frozenset(("epochs", "time", "patience"))
 def refuse_finished(
     folder: Path, position: Mapping[str, Any], before: TrainConfig, longer: Mapping[str, Any]
 ) -> None:
-    """Raise RunFinished where a run has reported after its last epoch, whatever ended it.
+    """Raise RunFinished where a run has written its results, and its page if it has one, after its
+    last epoch, whatever ended it.
 
     longer: the options of LENGTH that were typed."""
     report = read_note(folder / "results.json")
     done = position["epoch"]
     if report.get("stopped") or report.get("epochs") != done or position["batch"]:
         return  # stopped by a signal, or extended since
+    if before.report and not (folder / PAGE).exists():
+        return  # killed between results.json and the page
     if longer and longer.get("epochs", done + 1) > done:
         return
     word = f"epochs={2 * done}" if before.time is None else f"time={2 * before.time:g}"

@@ -160,7 +160,7 @@ def test_the_table_of_formats_is_that_of_the_code() -> None:
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
     expected = [
         [
-            f"`{row.name}`", f"`best{row.suffix}`", row.runtime,
+            f"`{row.name}`", f"`best{f'{row.folder}/' if row.folder else row.suffix}`", row.runtime,
             f"`{row.extra}`" if row.extra else "none", ", ".join(row.half_on) or "-",
             "yes" if row.dynamic else "-", "yes" if row.run_here else "not run here",
         ]

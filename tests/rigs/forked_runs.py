@@ -138,12 +138,13 @@ def run(job: Job, events: Path) -> None:
 
 def signal_at(step: int, kind: int, *, group: bool) -> None:
     """Let this process, or its whole group, get a signal in the middle of a training step."""
+    import torch
     from yolodet.detector.losses.detection import DetectionLoss
 
     steps, learn = itertools.count(), DetectionLoss.__call__
 
     def interrupted(self: Any, outputs: Any, batch: Any) -> Any:
-        if next(steps) == step:
+        if torch.is_grad_enabled() and next(steps) == step:  # validation has losses too
             os.killpg(0, kind) if group else os.kill(os.getpid(), kind)
         return learn(self, outputs, batch)
 
@@ -168,7 +169,8 @@ class Events:
         self.count += 1
         if self.count - 1 != self.last or not self.full:
             return self.count - 1 == self.last
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        room = 1000 + os.fstat(2).st_size  # what is printed goes to a file too
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
         return False
 
     def _save(self, state: Any, file: Any) -> None:
