@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ...files.text import excerpt
 from ..formats.reader import UnnamedClasses, find_reader
 from .dataset import Dataset, DatasetError
 from .families import PER_IMAGE, Candidate, arrange, arrange_file, darknet, short, without_names
@@ -79,7 +80,8 @@ def _dataset(
     parts = ", ".join(
         f"{split}: {short(paths[0], root)}" for split, paths in data.splits.items() if paths
     )
-    say(f"{place}: {found.told}; {parts}; classes: {', '.join(data.class_names[:10])}")
+    classes = ", ".join(data.class_names[:10])
+    say(f"{place}: {found.told}; {parts}; classes: {excerpt(classes)}")
     return data
 
 

@@ -31,24 +31,30 @@ EITHER = (0, 1, 2)
 @dataclass(frozen=True)
 class Attack:
     """prepare: makes the hostile thing in an empty folder and returns the words of a command.
-    codes: of an exit that is right.  names: what an error has to mention, one of them."""
+    codes: of an exit that is right.  names: what an error has to mention, one of them.  left: what
+    may lie in the folder afterwards, () where it does not matter.  report: errors may stand in the
+    report of the command, and not in a line of their own."""
 
     group: str
     name: str
     prepare: Callable[[Path], Sequence[str]]
     codes: tuple[int, ...] = REFUSED
     names: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    report: bool = False
 
 
 @dataclass
 class Ended:
-    """How a command ended.  code: exit code; out, err: printed; kept: text files it left."""
+    """How a command ended.  code: exit code; out, err: printed; kept: text files it left.
+    outside: what it wrote elsewhere."""
 
     code: int
     out: str
     err: str
     seconds: float
     kept: dict[str, str] = field(default_factory=dict)
+    outside: list[str] = field(default_factory=list)
 
 
 class Typed(io.TextIOWrapper):
@@ -86,14 +92,18 @@ def falls(attack: Attack, ended: Ended) -> list[str]:
     everything = said + "".join(ended.kept.values())
     errors = [line for line in ended.err.splitlines() if line.startswith("det: error: ")]
     refused = ended.code in (1, 2)
+    lines = (0, 1) if attack.report else (1,)
     reasons = {
         f"exit code {ended.code}": ended.code not in attack.codes,
         "called a bug": "bug in det" in said,
         "traceback": "Traceback" in said,
-        f"{len(errors)} error lines": refused and len(errors) != 1 and "--json" not in attack.name,
+        f"{len(errors)} error lines": refused
+        and len(errors) not in lines
+        and "--json" not in attack.name,
         "no file named": bool(refused and attack.names and not _mentions(errors, attack.names)),
         "control characters": any(_acts(c) for c in everything),
         "a secret": any(secret in everything for secret in SECRETS),
+        f"wrote {ended.outside}": bool(ended.outside),
         f"{ended.seconds:.0f} s": ended.seconds > SECONDS,
         "a line of more than 4000 characters": any(len(x) > 4000 for x in said.splitlines()),
     }
@@ -118,8 +128,12 @@ def carry_out(attack: Attack, root: Path) -> tuple[Ended, list[str]]:
     os.chdir(place)
     try:
         words = attack.prepare(place)
+        beside = set(os.listdir(root))
         ended = run(words)
         os.chdir(place)
+        if attack.left:
+            ended.outside = sorted({*os.listdir(place)} - {*attack.left})
+            ended.outside += sorted({*os.listdir(root)} - beside - {"cache"})
         for path in place.rglob("*"):
             if path.name in KEPT and path.is_file():
                 ended.kept[str(path)] = path.read_text(errors="replace")
@@ -132,6 +146,7 @@ def carry_out(attack: Attack, root: Path) -> tuple[Ended, list[str]]:
 def main() -> int:
     """Carry out every attack whose group or name holds a word; print a table."""
     import hostile_exports
+    import hostile_formats
     import hostile_names
     import hostile_options
     import hostile_places
@@ -140,7 +155,7 @@ def main() -> int:
     from tiny import use_tiny_detector
 
     rooms = (
-        *(hostile_options, hostile_exports, hostile_names),
+        *(hostile_formats, hostile_options, hostile_exports, hostile_names),
         *(hostile_places, hostile_tools, hostile_tracks),
     )
     word = sys.argv[1] if len(sys.argv) > 1 else ""
