@@ -109,7 +109,8 @@ def _execute(command: Command, words: dict[str, Any], arguments: list[str]) -> i
             warnings=log.warnings,
         )  # fmt: skip
     else:
-        print("\n".join(map(one_line, outcome.text.split("\n"))), flush=True)
+        lines = [excerpt(one_line(line)) for line in outcome.text.split("\n")]
+        print("\n".join(lines), flush=True)
     return outcome.code
 
 

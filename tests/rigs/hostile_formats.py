@@ -28,7 +28,7 @@ def each_number(value: bytes) -> Change:
 
 def image_called(name: str) -> Change:
     """Every image gets a name that leads elsewhere; it is not made."""
-    return lambda path, data: re.sub(rb"[\w-]+\.(?=jpg|png)", lambda _: name.encode(), data)
+    return lambda path, data: re.sub(rb"\b[\w-]{1,40}\.(?=jpg|png)", lambda _: name.encode(), data)
 
 
 def class_called(name: bytes) -> Change:
@@ -113,5 +113,5 @@ def attacks() -> Iterator[Attack]:
         for turn, (name, change) in enumerate(CHANGES.items()):
             words = convert if (number + turn) % 2 else ("check", "data=d")
             prepare = changed(family, change, *words)
-            left, report = ("d", "new"), words[0] == "check"
-            yield Attack(f"labels, {family}", name, prepare, EITHER, left=left, report=report)
+            left = ("d", "new")
+            yield Attack(f"labels, {family}", name, prepare, EITHER, left=left, report=True)
