@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import hostile_exports
+import hostile_formats
 import hostile_names
 import hostile_options
 import hostile_places
@@ -26,7 +27,7 @@ from yolodet.files.errors import InputError
 from yolodet.files.text import LONGEST, NAME_BYTES, fitting_name, one_line, without_secrets
 
 ROOMS = (
-    *(hostile_options, hostile_exports, hostile_names),
+    *(hostile_formats, hostile_options, hostile_exports, hostile_names),
     *(hostile_places, hostile_tools, hostile_tracks),
 )
 ALL = {f"{a.group}: {a.name}": a for room in ROOMS for a in room.attacks()}
@@ -49,6 +50,10 @@ QUICK = [
     *("det.yaml: link to nothing", "det.yaml, train: model with a secret", "det.yaml: bomb"),
     *("tasks: '\\udcff.jpg'", "tasks: 'a#b?c%41.jpg'", "compare: the second is a pipe"),
     *("images and val: val has a secret", "images and val: val list of pipes"),
+    *("labels, CreateML: numbers of 400 digits", "labels, makesense, CSV: numbers are NaN"),
+    *("labels, Label Studio, JSON-MIN: numbers of 400 digits", "labels, VOC: entities"),
+    *("labels, COCO: class of 5,000 characters", "labels, KITTI: a pipe"),
+    *("labels, CVAT: image above the folder", "labels, labelme, splits: a loop of links"),
     *("places: imgsz of the moon", "places: report of an export is nested"),
 ]
 WITH_ONNX = [

@@ -44,6 +44,12 @@ class _Columns(NamedTuple):
     crowd: int | None
     shares: bool
 
+    @property
+    def last(self) -> int:
+        """The last column that is read; a row may end before."""
+        crowd = () if self.crowd is None else (self.crowd,)
+        return max(self.image, self.label, *self.box, *self.size, *crowd)
+
 
 @register("csv")
 class CsvReader(ForeignReader):
@@ -61,7 +67,7 @@ class CsvReader(ForeignReader):
         names, order = _class_names(file)
         document = Document(order)
         for line, row in rows[first:]:
-            cells = [*row, *[""] * (max(columns.image, columns.label, *columns.box) + 1 - len(row))]
+            cells = [*row, *[""] * (columns.last + 1 - len(row))]
             size = tuple(cells[place] for place in columns.size) if columns.size else (None, None)
             image = document.image(cells[columns.image].strip(), (size[0], size[1]))
             numbers = _numbers(cells, columns)

@@ -35,7 +35,7 @@ class CreateMlReader(ForeignReader):
                 )
                 try:
                     box = from_sides(x - width / 2, y - height / 2, width, height)
-                except TypeError:
+                except (TypeError, OverflowError):
                     box = (x, y, width, height)  # the finding says which is no number
                 document.box(image, part(row, "label"), box, where)
         return document.to_coco()

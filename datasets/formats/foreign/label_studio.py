@@ -96,7 +96,7 @@ def _box(result: Any, notes: list[Note]) -> Any:
         x, y, w, h = (part(result, "value", key) for key in ("x", "y", *sides))
         x, w, y, h = x * width / 100, w * width / 100, y * height / 100, h * height / 100
         turn = math.radians(part(result, "value", "rotation") or 0)
-    except TypeError:
+    except (TypeError, OverflowError):  # a number of 400 digits
         notes.append(("label-number", "error", "expected numbers for shape and image size"))
         return None
     if kind == "ellipse":
