@@ -284,6 +284,7 @@ class Finder:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
 sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs of the background
 from yolodet.__main__ import main
 name, sys.argv[1:] = sys.argv[1], ["config"]
 sys.argv[1:1] = [name]
