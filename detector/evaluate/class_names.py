@@ -90,6 +90,13 @@ def first_difference(data: ClassNames, model: ClassNames) -> str:
     return ""
 
 
+def class_number(word: str, names: Sequence[str]) -> int | None:
+    """A class by name or else by number; None for a class that does not exist."""
+    if word in names:
+        return list(names).index(word)
+    return int(word) if word.isdigit() and int(word) < len(names) else None
+
+
 def class_numbers(text: str | None, names: Sequence[str]) -> tuple[int, ...] | None:
     """``person,2`` -> class ids, ascending; None for all classes.
 
@@ -99,14 +106,11 @@ def class_numbers(text: str | None, names: Sequence[str]) -> tuple[int, ...] | N
         return None
     chosen = set()
     for word in (part.strip() for part in text.split(",")):
-        if word in names:
-            chosen.add(list(names).index(word))
-        elif word.isdigit() and int(word) < len(names):
-            chosen.add(int(word))
-        else:
+        if (number := class_number(word, names)) is None:
             raise UsageError(
                 f"classes={text}: unknown class {word!r}, choose from {', '.join(names)}"
             )
+        chosen.add(number)
     return tuple(sorted(chosen))
 
 

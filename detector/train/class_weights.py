@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...datasets.formats.record import Record
+from ..evaluate.class_names import class_number
 from ..options.errors import UsageError, did_you_mean
 
 BALANCED = "balanced"
@@ -67,10 +68,7 @@ def describe_weights(weights: np.ndarray, class_names: Sequence[str]) -> str:
 
 
 def _number(word: str, class_names: Sequence[str], text: str) -> int:
-    names = list(class_names)
-    if word in names:
-        return names.index(word)
-    if word.isdigit() and int(word) < len(names):
-        return int(word)
-    near = did_you_mean(word, names) or f"choose from {', '.join(names)}"
+    if (number := class_number(word, class_names)) is not None:
+        return number
+    near = did_you_mean(word, class_names) or f"choose from {', '.join(class_names)}"
     raise UsageError(f"class_weights={text}: unknown class {word!r}: {near}")
