@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from ...files.errors import DetError
+from ...files.limits import available_memory
 from ...files.regular import open_regular, read_regular
 from ..nouns import Letterbox
 from .damage import listen as hear
@@ -26,8 +27,12 @@ from .header import Header, read_header, tiff_size
 
 MOST_PIXELS = 200_000_000
 """A larger image is refused before it is decoded: 600 MB, three times the largest cameras."""
+MOST_IN_TILES = 2**30
+"""The same where only its tiles are looked at; OpenCV decodes no more."""
 REDUCED_FROM = 50_000_000
 """A JPEG with more pixels is decoded at a reduced size for training: 150 MB and more otherwise."""
+STRIP = 2**24
+"""Pixels of an image that change their order of colors at once."""
 REDUCED = {
     1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -48,14 +53,15 @@ class ImageError(DetError):
     """An image file that cannot be used; the message names the file."""
 
 
-def read_image(path: Path, *, listen: bool = False) -> np.ndarray:
+def read_image(path: Path, *, listen: bool = False, most: int = MOST_PIXELS) -> np.ndarray:
     """[H,W,3] uint8 RGB, contiguous, turned as its EXIF orientation says.
 
     Gray, 16-bit and alpha images become 8-bit RGB.  listen: notice damage that the decoder only
-    prints, which allows one image at a time in the process.
+    prints, which allows one image at a time in the process.  most: pixels that are allowed; an
+    image of more than MOST_PIXELS must also fit into the memory that is free.
     Raises ImageError for a file that is missing, empty, damaged, too large or not an image.
     """
-    return _read(path, listen, None)[0]
+    return _read(path, listen, None, most)[0]
 
 
 def read_scaled(
@@ -75,7 +81,9 @@ def read_scaled(
     return resize_to(image, side)
 
 
-def _read(path: Path, listen: bool, side: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+def _read(
+    path: Path, listen: bool, side: int | None, most: int = MOST_PIXELS
+) -> tuple[np.ndarray, tuple[int, int]]:
     """The image, which may be decoded smaller where only ``side`` pixels are needed, and its whole
     (height, width)."""
     try:
@@ -83,9 +91,9 @@ def _read(path: Path, listen: bool, side: int | None) -> tuple[np.ndarray, tuple
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from None
     header = read_header(io.BytesIO(data))
-    _check_header(path, header)
+    _check_header(path, header, most)
     if header is None:
-        _check_pixels(path, *tiff_size(data))
+        _check_pixels(path, *tiff_size(data), most)
     divisor = 1 if header is None or side is None else _divisor(data, header, side)
     flags = REDUCED[divisor] | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
     if listen and data[:4].startswith(PRINTING):
@@ -95,10 +103,22 @@ def _read(path: Path, listen: bool, side: int | None) -> tuple[np.ndarray, tuple
             raise ImageError(f"{path}: damaged ({heard.damage}); copy or export it again")
     else:
         image = _decode(path, data, flags)
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = _as_rgb(image)
     if header is None:
         return image, (image.shape[0], image.shape[1])
     return orient(image, header.orientation), header.size
+
+
+def _as_rgb(image: np.ndarray) -> np.ndarray:
+    """BGR as RGB.  A large image changes in place, strip by strip, and is never held twice."""
+    height, width = image.shape[:2]
+    rows = max(STRIP // width, 1)
+    if rows >= height:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    for start in range(0, height, rows):
+        strip = image[start : start + rows]
+        strip[:] = cv2.cvtColor(strip, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def _divisor(data: bytes, header: Header, side: int) -> int:
@@ -152,20 +172,23 @@ def image_size(path: Path) -> tuple[int, int]:
     return header.size
 
 
-def _check_header(path: Path, header: Header | None) -> None:
+def _check_header(path: Path, header: Header | None, most: int = MOST_PIXELS) -> None:
     if header is None:
         return
-    _check_pixels(path, header.height, header.width)
+    _check_pixels(path, header.height, header.width, most)
     if not header.whole:
         raise ImageError(f"{path}: cut short (the end of the image is missing); copy it again")
 
 
-def _check_pixels(path: Path, height: int, width: int) -> None:
-    if height * width > MOST_PIXELS:
-        raise ImageError(
-            f"{path}: {width} x {height} pixels are more than det decodes ({MOST_PIXELS:,}); "
-            "cut it into tiles or scale it down"
-        )
+def _check_pixels(path: Path, height: int, width: int, most: int = MOST_PIXELS) -> None:
+    what = f"{path}: {width} x {height} pixels"
+    if height * width > most:
+        fix = "cut it into smaller images or scale it down"
+        fix += "" if most > MOST_PIXELS else " (det predict looks at it in tiles: tile=640)"
+        raise ImageError(f"{what} are more than det decodes ({most:,}); {fix}")
+    if height * width > MOST_PIXELS and 3 * height * width > (free := available_memory()):
+        needs = f"{3e-9 * height * width:.1f} GB of memory, and {1e-9 * free:.1f} GB are free"
+        raise ImageError(f"{what} take {needs}; cut it into smaller images or scale it down")
 
 
 def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from ..options.errors import UsageError
 from ..options.parse import show
 from ..options.predict import PredictConfig
 from ..predict.locate import locate
-from ..run.check import check_common, refuse
+from ..run.check import check_common, check_tile, refuse
 from ..run.log import Log
 from .outcome import Outcome
 from .show import show_predictions
@@ -51,6 +51,7 @@ def check_predict(
     """
     files = writes_files(config)
     check_common(config, writes=source_needed or files)
+    check_tile(config)
     if config.show:
         from ..predict.window import check_display
 

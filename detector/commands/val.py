@@ -9,7 +9,7 @@ from ..options.fields import options_of
 from ..options.parse import parse
 from ..options.track import TrackConfig
 from ..options.val import ValConfig
-from ..run.check import check_common, check_data
+from ..run.check import check_common, check_data, check_tile
 from ..run.log import Log
 from ..track.mot import is_mot_folder
 from . import track
@@ -51,6 +51,7 @@ def check_val(
     if is_mot_folder(config.data):
         raise UsageError(f"data={config.data} has tracks: write det track data={config.data}")
     check_common(config)
+    check_tile(config)
     if loaded is None:
         config = find_trained(config)
     if config.data is not None:

@@ -75,6 +75,11 @@ class Detections:
         boxes = ((self.boxes - pad) / letterbox.gain).clamp(min=0).minimum(limit)
         return Detections(boxes, self.scores, self.labels).select(has_area(boxes))
 
+    def moved(self, x: float, y: float) -> Detections:
+        """The same detections, shifted by x, y pixels."""
+        shift = self.boxes.new_tensor((x, y, x, y))
+        return Detections(self.boxes + shift, self.scores, self.labels)
+
     def cpu(self) -> Detections:
         return Detections(self.boxes.cpu(), self.scores.cpu(), self.labels.cpu())
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import ClassesConfig, CommonConfig, DetectConfig, TrainedConfig
+from .shared import ClassesConfig, CommonConfig, DetectConfig, TileConfig, TrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
+class PredictConfig(TrainedConfig, ClassesConfig, TileConfig, DetectConfig, CommonConfig):
     """det predict: find objects in images and videos."""
 
     source: str | None = option(
@@ -23,7 +23,7 @@ class PredictConfig(TrainedConfig, ClassesConfig, DetectConfig, CommonConfig):
         "and goes on.")
     conf: float = option(
         0.25, "Detections", "Drop detections with a score below this.", low=0.0, high=1.0)
-    batch: int = option(1, "Run", "Images per step.", low=1)
+    batch: int = option(1, "Run", "Images per step; with tile=, tiles.", low=1)
     imgsz: int | tuple[int, ...] | None = option(
         None, "Data", "Input size in pixels, rounded up to multiples of the stride: one side, or "
         "height,width. Default: the checkpoint's.", low=32)

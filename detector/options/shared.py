@@ -84,7 +84,8 @@ class DetectConfig:
     iou: float = option(
         0.7, "Detections", "IoU above which NMS removes the box with the lower score. Only used "
         "with NMS.", low=0.0, high=1.0)
-    max_det: int = option(300, "Detections", "Maximum number of detections per image.", low=1)
+    max_det: int = option(
+        300, "Detections", "Maximum number of detections per image; with tile=, per tile.", low=1)
     agnostic_nms: bool = option(
         False, "Detections", "Let NMS compare boxes of different classes. Only used with NMS.")
 
@@ -150,6 +151,20 @@ class LoaderConfig(SplitConfig, ClassesConfig):
         None, "Data", "Number of loader processes; it does not change the result. Default: chosen "
         "from the CPU cores and the device.", low=0)
     single_cls: bool = option(False, "Data", "Treat all classes as one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileConfig:
+    """Options of commands that can look at large images in tiles."""
+
+    tile: int | None = option(
+        None, "Data", "Cut large images into tiles of this side in pixels, for small objects; 0 "
+        "takes whole images. Default: as the checkpoint was trained; det train takes whole images.",
+        low=0)
+    overlap: float | None = option(
+        None, "Data", "With tile=, the share of a tile that its neighbor shows too. Objects that "
+        "fit into it are always seen whole. Default: as the checkpoint was trained, else 0.2.",
+        low=0.05, high=0.75)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import CommonConfig, DetectConfig, LoaderConfig, StartConfig
+from .shared import CommonConfig, DetectConfig, LoaderConfig, StartConfig, TileConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
+class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonConfig):
     """det train: train a detector on images."""
 
     epochs: int = option(100, "Run", "Number of passes over the training images.", low=1)
@@ -71,6 +71,9 @@ class TrainConfig(StartConfig, LoaderConfig, DetectConfig, CommonConfig):
         False, "Data", "Draw images of rare classes more often (repeat-factor sampling). A number "
         "is the share of the images below which a class is rare; True takes the median of the "
         "classes.", low=0.0, high=1.0)
+    empty_tiles: float = option(
+        0.25, "Data", "With tile=, how many tiles without an object are trained on, for each with "
+        "one.", low=0.0)
     fraction: float = option(
         1.0, "Data", "Share of the training images to use, evenly spread.", low=0.0, high=1.0)
 

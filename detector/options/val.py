@@ -6,11 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import CommonConfig, DetectConfig, LoaderConfig, PlotsConfig, TrainedConfig
+from .shared import CommonConfig, DetectConfig, LoaderConfig, PlotsConfig, TileConfig, TrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValConfig(TrainedConfig, LoaderConfig, PlotsConfig, DetectConfig, CommonConfig):
+class ValConfig(
+    TrainedConfig, LoaderConfig, TileConfig, PlotsConfig, DetectConfig, CommonConfig
+):
     """det val: measure a detector on a data set."""
 
     data: str | None = option(

@@ -8,7 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ...datasets.images.image import MOST_IN_TILES, MOST_PIXELS
 from ..checkpoints.load import Loaded, load_for_use
+from ..checkpoints.tiles import tiling_of
 from ..evaluate.class_names import class_numbers
 from ..options.catalog import command_of
 from ..options.errors import UsageError
@@ -99,11 +101,13 @@ def predict_stream(
 
     used: default what ``model=`` names.  rgb: NumPy arrays are RGB, not BGR.
     """
+    used = used or load_for_use(config, given, log)
+    tiling = tiling_of(config, used.meta)
     frames = open_source(
         source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict,
         recursive=config.recursive, at_once=type(config) is PredictConfig,
+        most_pixels=MOST_IN_TILES if tiling else MOST_PIXELS,
     )  # fmt: skip
-    used = used or load_for_use(config, given, log)
     predictor = Predictor(
         used.model,
         used.meta.class_names,
@@ -111,7 +115,10 @@ def predict_stream(
         config.detect_options(config.conf, class_numbers(config.classes, used.meta.class_names)),
         used.forward_options(config.channels_last),
         config.batch,
+        tiling,
     )
     log.info(used.line(config.nms))
+    if tiling is not None:
+        log.info(f"tile={tiling.side} overlap={tiling.overlap:g}: images are seen in tiles")
     log.once(used.idle_nms(config, given))
     return predictor.stream(frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from ...datasets.boxes import xyxy_to_xywhn
+from ...datasets.images.image import resize_to
 from ...files.atomic import append_whole, write_bytes
 from ...files.text import fitting_name, one_line
 from ..evaluate.draw import class_color, draw_boxes, draw_detections, draw_paths
@@ -107,6 +109,16 @@ class Results(Rows):
         """The same image with the boxes of tracks [T,7], and their trails."""
         other = self._with(boxes)
         other.trails = trails
+        return other
+
+    def scaled_to(self, side: int) -> Results:
+        """The same with an image whose long side has ``side`` pixels, to be drawn."""
+        image = resize_to(self.image, side)
+        boxes = self.boxes.cpu().data.clone()
+        gain = (image.shape[1] / self.image.shape[1], image.shape[0] / self.image.shape[0])
+        boxes[:, :4] *= boxes.new_tensor(gain * 2)
+        other = self._with(Boxes(boxes, (image.shape[0], image.shape[1])))
+        other.source = replace(self.source, image=image)
         return other
 
     def numpy(self) -> Results:

@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from ...datasets.images.image import ImageError, read_image
+from ...datasets.images.image import MOST_PIXELS, ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
 from ...files.deadline import Deadline
@@ -86,8 +86,10 @@ class Source:
         rgb: bool,
         strict: bool = False,
         at_once: bool = True,
+        most_pixels: int = MOST_PIXELS,
     ) -> None:
         self._items = items
+        self._most_pixels = most_pixels
         self._at_once = at_once
         self._stride = vid_stride
         self._rgb = rgb
@@ -168,11 +170,12 @@ class Source:
 
     def _frames(self, item: Item) -> Generator[Frame]:
         if item.kind == "image":
-            yield Frame(read_image(item.address, listen=True), item.path)
+            image = read_image(item.address, listen=True, most=self._most_pixels)
+            yield Frame(image, item.path)
         elif item.kind == "array":
             yield Frame(to_rgb(item.address, self._rgb), item.path)
-        elif item.kind == "url" and (image := _download(item)) is not None:
-            yield Frame(image, item.path)
+        elif item.kind == "url" and (found := _download(item)) is not None:
+            yield Frame(found, item.path)
         else:
             yield from self._video(item)
 
@@ -201,6 +204,7 @@ def open_source(
     strict: bool = False,
     recursive: bool = False,
     at_once: bool = True,
+    most_pixels: int = MOST_PIXELS,
 ) -> Iterable[Frame]:
     """Look up everything that ``source`` names; the docstring of this file says what it may be.
 
@@ -208,24 +212,27 @@ def open_source(
     skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.  strict: a source that
     cannot be read is an error, also among several.  recursive: folders inside a folder are
     searched, too.  at_once: frames of several cameras and streams come in turn, not one
-    stream after the other.  An iterator is read as it goes, once.
+    stream after the other.  most_pixels: of an image file.  An iterator is read as it goes, once.
     Raises SourceError if a source does not exist, holds no image or is of an unknown type.
     """
     if vid_stride < 1:
         raise ValueError(f"vid_stride is {vid_stride}: expected 1 or more")
     warn = on_warning or _python_warning
     if isinstance(source, Iterator):
-        return _one_by_one(source, vid_stride, warn, rgb, strict)
-    return Source(locate(source, warn, recursive), vid_stride, warn, rgb, strict, at_once)
+        return _one_by_one(source, vid_stride, warn, rgb, strict, most_pixels)
+    items = locate(source, warn, recursive)
+    return Source(items, vid_stride, warn, rgb, strict, at_once, most_pixels)
 
 
 def _one_by_one(
-    sources: Iterator[Any], stride: int, warn: Callable[[str], None], rgb: bool, strict: bool
-) -> Iterator[Frame]:
+    sources: Iterator[Any], stride: int, warn: Callable[[str], None], rgb: bool, strict: bool,
+    most_pixels: int,
+) -> Iterator[Frame]:  # fmt: skip
     """The frames of sources that come one after the other; images in memory are numbered."""
     for number, source in enumerate(sources):
         try:
-            for frame in Source(locate(source, warn), stride, warn, rgb, strict):
+            items = locate(source, warn)
+            for frame in Source(items, stride, warn, rgb, strict, True, most_pixels):
                 in_memory = frame.path.name == "array-0"
                 yield replace(frame, path=Path(f"array-{number}")) if in_memory else frame
         except SourceError as error:

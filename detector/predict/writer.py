@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...datasets.images.image import MOST_PIXELS
 from ...files.atomic import write_bytes
 from ...files.text import fitting_name
 from . import labelstudio
@@ -23,6 +24,9 @@ from .growing import GrowingFile
 from .images import encode, folder_name, free_path
 from .results import Results
 from .video import CODECS, VideoError, VideoWriter
+
+DRAWN_SIDE = 4096
+"""Long side in pixels of the drawing of an image that is too large to be drawn whole."""
 
 _Stream = tuple[Results | None, str, VideoWriter | None, GrowingFile | None]
 """Of one stream: its last result, its name, and its files that are not finished."""
@@ -58,7 +62,11 @@ class Outputs:
     show_boxes: bool = True
 
     def drawn(self, result: Results) -> np.ndarray:
-        """The image of a result [H,W,3] uint8 RGB with what is to be drawn."""
+        """The image of a result [H,W,3] uint8 RGB with what is to be drawn; one of more than
+        MOST_PIXELS is drawn smaller."""
+        height, width = result.orig_shape
+        if height * width > MOST_PIXELS:
+            result = result.scaled_to(DRAWN_SIDE)
         if not self.show_boxes:
             return result.image
         return result.draw(self.line_width, conf=self.show_conf, labels=self.show_labels)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ...datasets.images.tiling import SMALLEST
 from ...datasets.sets.by_content import open_by_content
 from ...datasets.sets.dataset import no_split
 from ...datasets.sets.description import read_description
@@ -21,7 +22,7 @@ from ..options.catalog import MODEL_COMMANDS
 from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import is_data_description
-from ..options.shared import CommonConfig
+from ..options.shared import CommonConfig, TileConfig
 from ..options.train import TrainConfig
 from .folder import check_writable
 from .rank_info import gpus_of
@@ -49,6 +50,14 @@ def check_common(config: CommonConfig, *, writes: bool = True) -> None:
     if name is not None and (name in (".", "..") or "/" in name or "\\" in name or "\0" in name):
         fix = "use project= for the folder above it"
         raise UsageError(f"name={name}: expected a plain folder name; {fix}")
+
+
+def check_tile(config: TileConfig) -> None:
+    """Raise UsageError for tiles that are too small to show anything."""
+    if config.tile and config.tile < SMALLEST:
+        raise UsageError(
+            f"tile={config.tile}: a tile has at least {SMALLEST} pixels; 0 takes whole images"
+        )
 
 
 def check_device(device: str, *, trains: bool) -> None:
