@@ -26,6 +26,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from .assign import Assigner, Assignment, assign, candidate_pairs
 from .iou import matched_ciou
 from .labelled import LabelledClasses
 
+PARTS = ("box", "cls", "dfl")
 AUXILIARY_SHARE = 0.25
 Head = tuple[Predictions, Tensor, Assignment]
 """Predictions of a branch, its decoded boxes [B,A,4], and its assignment."""
@@ -46,8 +48,9 @@ Head = tuple[Predictions, Tensor, Assignment]
 
 @dataclass(frozen=True)
 class LossOutput:
-    """total: scalar to differentiate.  parts: detached scalars by name (box, cls, dfl) of the
-    branch that is deployed. num_pos: positives of that branch, a number on the device."""
+    """total: scalar to differentiate.  parts: detached scalars by name: box, cls, dfl of the branch
+    that is deployed, and with a teacher distill of all branches.  num_pos: positives of the branch
+    that is deployed, a number on the device."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -61,6 +64,24 @@ class Gains:
     box: float = 7.5
     cls: float = 0.5
     dfl: float = 1.5
+
+
+class TeacherLoss(Protocol):
+    """What predictions lose against those of a teacher (distill.py).  about: which checkpoint the
+    teacher is, for the files of the run."""
+
+    about: Mapping[str, str]
+
+    def __call__(
+        self,
+        outputs: Mapping[str, Predictions],
+        boxes: Mapping[str, Tensor],
+        weights: Mapping[str, float],
+        batch: Batch,
+    ) -> Tensor: ...
+
+    def use(self, dtype: torch.dtype) -> None:
+        """The run computes in ``dtype`` from now on."""
 
 
 class DetectionLoss:
@@ -86,6 +107,8 @@ class DetectionLoss:
         self.progress = 0.0
         self.labelled: LabelledClasses | None = None
         """Which classes are labeled in which image; None: all in all."""
+        self.distillation: TeacherLoss | None = None
+        """Added to the loss of the labels, as the part ``distill``; None: there is no teacher."""
         self.frozen: dict[str, Assignment] | None = None
         """If not None, the first assignment of each branch is stored here and used again, so that
         two passes over one batch can be compared although ties might be assigned differently."""
@@ -100,10 +123,15 @@ class DetectionLoss:
             name: AUXILIARY_SHARE if name == AUXILIARY else main.get(name, 1.0) for name in branches
         }
 
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts of a loss."""
+        return (*PARTS, "distill") if self.distillation is not None else PARTS
+
     def alone(self) -> DetectionLoss:
-        """The same loss over this rank's images only."""
+        """The same loss over this rank's images only, and without a teacher."""
         own = copy.copy(self)
-        own.ranks = ALONE
+        own.ranks, own.distillation = ALONE, None
         return own
 
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:
@@ -126,9 +154,13 @@ class DetectionLoss:
                 weights[name] * loss for name, loss in zip(outputs, losses.sum(1), strict=True)
             ]
             total = torch.stack(shares).sum()
+            taught = {}
+            if self.distillation is not None:
+                loss = self.distillation(outputs, boxes, weights, batch)
+                total, taught = total + loss, {"distill": loss.detach()}
         shown = ONE_TO_ONE if ONE_TO_ONE in outputs else ONE_TO_MANY
         of_shown = losses.detach()[list(outputs).index(shown)]
-        named = dict(zip(("box", "cls", "dfl"), of_shown.unbind(), strict=True))
+        named = dict(zip(PARTS, of_shown.unbind(), strict=True)) | taught
         images = len(batch) * self.ranks.size  # the loader gives every rank equally many
         return LossOutput(total * images, named, positives[shown].positive.sum())
 

@@ -91,6 +91,13 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         None, "Model", "What to freeze, separated by commas: names of stages (backbone, neck), or "
         "numbers of layers as Ultralytics counts them; one number N means the first N layers.")
 
+    teacher: str | None = option(
+        None, "Model", "Trained detector to learn from beside the labels (distillation): a "
+        "checkpoint, or a name from det weights list, that knows the classes of the run. Usually a "
+        "larger one.")
+    distill: float = option(
+        1.0, "Loss", "Gain of what is learned from teacher=.", low=0.0)
+
     optimizer: str = option(
         "auto", "Optimizer", "Optimizer. auto chooses it, with lr0 and momentum where they are not "
         "given, and prints the choice.", choices=(

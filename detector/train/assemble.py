@@ -56,6 +56,7 @@ from .schedule import (
     warmup_steps,
 )
 from .start import choose_size, fit_size, settle_model, start, start_again
+from .teacher import learn_from
 
 
 @dataclass
@@ -152,6 +153,8 @@ def assemble(
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
     criterion.labelled = kept.labelled
+    teaches = learn_from(config, model, class_names, train_loader, ranks, log, resumed)
+    criterion.distillation = teaches
     return Run(
         config=config,
         device=device,

@@ -36,6 +36,8 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
     if config.model != AUTO:  # it is chosen when the run begins
         check_model(config.model)
         _check_start(config)
+    if config.teacher is not None:
+        _check_weights("teacher", config.teacher, config)
     check_data(config.data_source, config.split, online=config.online)
 
 
@@ -48,7 +50,8 @@ def _check_ranks(config: TrainConfig) -> int:
 
 
 def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
-    return [*_optimizer_pairs(config, given), *_length_pairs(config, given), *_run_pairs(config)]
+    given_ones = (*_optimizer_pairs(config, given), *_length_pairs(config, given))
+    return [*given_ones, *_teacher_pairs(config, given), *_run_pairs(config)]
 
 
 def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
@@ -76,6 +79,19 @@ def _length_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
         (
             "patience" in given and config.patience > 0 and not config.val,
             "patience needs an AP after every epoch: leave out val=False, or use patience=0",
+        ),
+    ]
+
+
+def _teacher_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    return [
+        (
+            config.teacher is None and "distill" in given,
+            f"distill={config.distill:g} has no effect without teacher=",
+        ),
+        (
+            config.teacher is not None and config.distill == 0,
+            f"distill=0 learns nothing from teacher={config.teacher}: leave one of them out",
         ),
     ]
 
@@ -172,3 +188,16 @@ def _check_start(config: TrainConfig) -> None:
         )
     elif isinstance(config.pretrained, str):
         check_start("pretrained", str(word))
+
+
+def _check_weights(option: str, word: str, config: TrainConfig) -> None:
+    """Check trained weights: a checkpoint on disk, or in the zoo and obtainable."""
+    if word in ZOO:
+        check_obtainable(word, offline=config.offline, accept_license=config.accept_license)
+    elif word in MODELS or word == AUTO:
+        raise UsageError(
+            f"{option}={word} is a model without weights: name a checkpoint, or one of "
+            f"{', '.join(ZOO)}"
+        )
+    else:
+        check_start(option, word)

@@ -48,15 +48,17 @@ def versions() -> dict[str, str]:
 
 
 def describe_data(run: Run) -> dict[str, Any]:
-    """Name, size and fingerprint of the data of a run, and how its classes are balanced; no path of
-    the machine."""
+    """Name, size and fingerprint of the data of a run, how its classes are balanced, and which
+    teacher labels them too; no path of the machine."""
     balanced: dict[str, Any] = {}
     if run.balance is not None:
         balanced["balance_threshold"] = run.balance.threshold
     if (weights := run.criterion.class_weights) is not None:
         balanced["class_weights"] = weights.tolist()
+    taught = run.criterion.distillation
     return {
         **balanced,
+        **({} if taught is None else {"teacher": dict(taught.about)}),
         "name": run.dataset.name,
         "yaml": None if Path(run.config.data).is_absolute() else run.config.data,
         "stand_in_for": run.dataset.stand_in,
@@ -70,7 +72,7 @@ def describe_data(run: Run) -> dict[str, Any]:
 MACHINE = (
     "project", "name", "device", "threads", "augment_device", "workers", "resume", "exist_ok",
     "verbose", "data", "images", "model",
-    "pretrained", "cache", "offline", "accept_license", "log",
+    "pretrained", "teacher", "cache", "offline", "accept_license", "log",
 )  # fmt: skip
 """Options about one machine or its paths; checkpoints leave them out."""
 

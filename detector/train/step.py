@@ -78,6 +78,8 @@ class TrainStep:
         """Compute in ``precision`` from now on, with a fresh loss scale."""
         self.precision = precision
         self.scaler = precision.scaler()
+        if self.criterion.distillation is not None:
+            self.criterion.distillation.use(precision.dtype)
 
     def drop_gradients(self) -> None:
         """Drop a nominal batch that is not full: its gradients, and what it would be undone to."""

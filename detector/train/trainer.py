@@ -23,6 +23,7 @@ import torch
 from ...datasets.nouns import Batch
 from ...files.counted import counted
 from ...weights.checkpoint import Meta
+from ..losses.detection import PARTS
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
 from ..run.device import gc_frozen, memory_in_use
@@ -46,7 +47,6 @@ from .position import Position
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .step import TrainStep
 
-PARTS = ("box", "cls", "dfl")
 ECHO_SECONDS = 2.0
 
 
@@ -296,7 +296,8 @@ class Trainer:
         """Of the epoch so far; nan before the first batch with a finite loss."""
         sums = self.at.sums
         learned = float(sums.get("learned", 0))
-        return {name: float(sums[name]) / learned if learned else math.nan for name in PARTS}
+        names = self.run.criterion.part_names
+        return {name: float(sums[name]) / learned if learned else math.nan for name in names}
 
     # -- when numbers are not finite -------------------------------------------------------------
 
