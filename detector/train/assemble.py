@@ -133,7 +133,6 @@ def assemble(
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-
     repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
     balance = choose_balance(config, scans[0].records, class_names, log)
     train_loader, val_loader = make_loaders(
@@ -152,9 +151,8 @@ def assemble(
     choice, rate = choose_optimizer(config), config.lr_transferred
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
-    criterion.labelled = kept.labelled
     teaches = learn_from(config, model, class_names, train_loader, ranks, log, resumed)
-    criterion.distillation = teaches
+    criterion.labelled, criterion.distillation = kept.labelled, teaches
     return Run(
         config=config,
         device=device,
