@@ -35,6 +35,7 @@ from ..formats.record import Record
 from ..images.cache import ImageCache
 from ..images.image import CENTER, ImageError, fit, letterbox_boxes, place, read_scaled
 from ..nouns import Sample
+from .tiles import TileReader, Tiles
 
 __all__ = ["Augment", "DetectionDataset", "Drawing", "Key", "LostImage", "Plan"]
 
@@ -92,6 +93,7 @@ class DetectionDataset:
     partner in mosaic and mixup; None: equally often.
     border: index of the first image of a second group; images of two groups are never drawn into
     one.
+    tiles: where each record lies, if the records are tiles of images (tiles.py).
     Raises ValueError for an empty list of records or a cache made for something else.
     """
 
@@ -106,6 +108,7 @@ class DetectionDataset:
         align: str = CENTER,
         weights: np.ndarray | None = None,
         border: int | None = None,
+        tiles: Tiles | None = None,
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
@@ -123,6 +126,8 @@ class DetectionDataset:
         self.weights = weights
         self._weight_ends = None if weights is None else np.cumsum(weights) / np.cumsum(weights)[-1]
         self.border = border
+        self.tiles = tiles
+        self._tile_reader = None if tiles is None else TileReader(tiles, cache)
         self.lost: dict[int, str] = {}
         self._seen = np.zeros(len(records), bool)
         self._packed = _PackedRecords([record.without_crowd() for record in records])
@@ -188,8 +193,12 @@ class DetectionDataset:
         if image is not None:
             return image
         path, size = self.facts(index)
+        listen = not self._seen[index]
         try:
-            image = read_scaled(path, size, self.image_size, listen=not self._seen[index])
+            if self._tile_reader is not None:
+                image = self._tile_reader.read(index, path, listen)
+            else:
+                image = read_scaled(path, size, self.image_size, listen=listen)
         except ImageError as error:
             raise LostImage(index, str(error)) from None
         self._seen[index] = True

@@ -32,7 +32,7 @@ class Record:
 
     def only(self, classes: Collection[int]) -> Record:
         """The record with the boxes of some classes, whose numbers stay."""
-        return self._rows(np.isin(self.labels, list(classes)))
+        return self.chosen(np.isin(self.labels, list(classes)))
 
     def renumbered(self, numbers: np.ndarray) -> Record:
         """The record with new class numbers.  numbers: [classes] int64, the new one of each.
@@ -46,7 +46,7 @@ class Record:
         crowd = np.zeros(len(labels), bool) if self.crowd is None else self.crowd
         rows = np.column_stack((labels, self.boxes, crowd))
         first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
-        return record if len(first) == len(labels) else record._rows(first)
+        return record if len(first) == len(labels) else record.chosen(first)
 
     def without_crowd(self) -> Record:
         """The record without the boxes around groups; itself if it has none."""
@@ -56,7 +56,7 @@ class Record:
         area = None if self.area is None else self.area[keep]
         return Record(self.path, self.size, self.boxes[keep], self.labels[keep], area=area)
 
-    def _rows(self, keep: np.ndarray) -> Record:
+    def chosen(self, keep: np.ndarray) -> Record:
         """The record with some of its boxes.  keep: [N] bool, or their numbers."""
         crowd = None if self.crowd is None else self.crowd[keep]
         area = None if self.area is None else self.area[keep]

@@ -165,6 +165,13 @@ class ImageCache:
         image.flags.writeable = False
         return image
 
+    def has_place(self, index: int) -> bool:
+        """Whether an image can be kept and is not kept yet."""
+        file = self._file
+        if file is None or file.finished or self._offsets[index] < 0:
+            return False
+        return not file.data[index]
+
     def put(self, index: int, image: np.ndarray) -> None:
         """Keep ``image`` [H,W,3] uint8 if it has a place; ValueError for an unexpected size."""
         height, width = self.size(index)

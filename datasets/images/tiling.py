@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...files.counted import counted
+
 DEFAULT_OVERLAP = 0.2
 SMALLEST = 64
 """Side of the smallest tiles, in pixels."""
@@ -29,6 +31,11 @@ class Tiling:
         """The tiles of an image of ``size`` (h, w), row by row."""
         across, down = self._spans(size[1]), self._spans(size[0])
         return [(x0, y0, x1, y1) for y0, y1 in down for x0, x1 in across]
+
+    def line(self, tiles: int, images: int) -> str:
+        """How many tiles there are, for the log."""
+        of = f"{counted(tiles, 'tile')} of {counted(images, 'image')}"
+        return f"tile={self.side} overlap={self.overlap:g}: {of}"
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Start and stop of the tiles of an axis."""

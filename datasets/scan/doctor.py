@@ -151,13 +151,15 @@ def check_dataset(
     )
 
 
-def compare_splits(dataset: Dataset, scans: dict[str, Scan], image_size: int) -> list[str]:
+def compare_splits(
+    dataset: Dataset, scans: dict[str, Scan], image_size: int, tile: int | None = None
+) -> list[str]:
     """What a training should be warned of beside the findings of its scans, one line per kind."""
     findings = _same_splits(dataset)
     if sum(len(scan.records) for scan in scans.values()) <= MOST_COMPARED:
         findings += _copies(scans, _shared_sources(dataset))
     for scan in scans.values():
-        findings += _small_boxes(dataset, scan, image_size) + _dark(scan)
+        findings += _small_boxes(dataset, scan, image_size, tile) + _dark(scan)
     return [
         f"{group.count} x {group.id}, first: {group.examples[0]} (det data check lists all)"
         for group in group_findings(findings, dataset.root)
@@ -295,27 +297,32 @@ def _dark(scan: Scan) -> list[Finding]:
     return findings
 
 
-def _small_boxes(dataset: Dataset, scan: Scan, image_size: int) -> list[Finding]:
-    """Boxes that are hardly seen at the size of the network's input."""
-    gains = [image_size / max(*record.size, 1) for record in scan.records]
-    sides = [
-        (record.boxes[:, 2:] - record.boxes[:, :2]).min(1) * gain
-        for record, gain in zip(scan.records, gains, strict=True)
-    ]
-    sides = [side for side in sides if len(side)]
-    if not sides:
+def _small_boxes(
+    dataset: Dataset, scan: Scan, image_size: int, tile: int | None = None
+) -> list[Finding]:
+    """Boxes that are hardly seen at the size of the network's input.  tile: side of the tiles that
+    images are cut into."""
+    counts = [len(record.labels) for record in scan.records]
+    if not any(counts):
         return []
-    every = np.concatenate(sides)
-    small = int((every < SMALL_PIXELS).sum())
+    boxes = np.concatenate([record.boxes for record in scan.records])
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(1)
+    long = np.array([max(*record.size, 1) for record in scan.records])
+    gains = image_size / np.minimum(long, tile or long)
+    small = int((sides * np.repeat(gains, counts) < SMALL_PIXELS).sum())
     if not small:
         return []
-    larger = max(gains) < 1 or min(gains) < 1
-    fix = f"; a larger imgsz shows more of them, e.g. imgsz={2 * image_size}" if larger else ""
+    fix = ""
+    if gains.min() < 1:
+        fix = f"; a larger imgsz shows more of them, e.g. imgsz={2 * image_size}"
+        in_tiles = sides * np.repeat(image_size / np.minimum(long, image_size), counts)
+        if 2 * (in_tiles < SMALL_PIXELS).sum() <= small:
+            fix += f", and so do tiles: tile={image_size} in det train"
     message = (
-        f"{scan.split}: {small} of {len(every)} boxes are less than {SMALL_PIXELS:g} pixels wide "
+        f"{scan.split}: {small} of {len(sides)} boxes are less than {SMALL_PIXELS:g} pixels wide "
         f"or high at imgsz={image_size}, too small to be found{fix}"
     )
-    if small >= SMALL_SHARE * len(every):
+    if small >= SMALL_SHARE * len(sides):
         return [Finding("box-small", "warning", dataset.yaml, 0, message)]
     return [Finding("box-small-few", "info", dataset.yaml, 0, message)]
 

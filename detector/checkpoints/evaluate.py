@@ -10,6 +10,7 @@ from typing import Any
 
 from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
+from ...datasets.batches.tiles import cut
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import load_dataset
@@ -28,6 +29,7 @@ from ..run.folder import RunNotFound, new_run_folder
 from ..run.log import Log
 from ..run.observer import Finished, Observers
 from .load import Loaded, load_for_use, trained_on
+from .tiles import tiling_of
 
 
 def val(
@@ -83,8 +85,13 @@ def measure(
         raise UsageError(
             f"{path} takes images of {height}x{width}: det val measures on square inputs"
         )
+    samples, tiling = truth.records, tiling_of(config, meta)
+    if tiling is not None:
+        samples, tiles = cut(truth.records, tiling)
+        truth = replace(truth, tiles=tiles)
+        log.info(tiling.line(len(samples), len(truth.records)))
     loader = Loader(
-        DetectionDataset(truth.records, height, augment=None, align=model.letterbox),
+        DetectionDataset(samples, height, augment=None, align=model.letterbox, tiles=truth.tiles),
         config.batch,
         shuffle=False,
         workers=config.workers,
@@ -155,6 +162,7 @@ def save_evaluation(
             "split": config.split,
             "head": used.head(config.nms),
             "precision": used.precision.name,
+            "tile": tiling.side if (tiling := tiling_of(config, used.meta)) else None,
             "findings": list(findings),
             "metrics": evaluation.metrics.to_dict(),
             "speed_ms": evaluation.speed,

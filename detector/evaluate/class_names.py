@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...datasets.batches.tiles import Tiles
 from ...datasets.formats.record import Record
 from ...files.counted import counted
 from ..options.errors import UsageError
@@ -33,12 +34,14 @@ class GroundTruth:
 
     records: annotated images, labeled with the class numbers of the model.  class_names: of the
     classes that are measured.  single_cls: all classes are one, in ``records`` already; the labels
-    of detections must be merged too.
+    of detections must be merged too.  tiles: where the images that the model sees lie in those of
+    ``records``; None: they are the same.
     """
 
     records: Sequence[Record]
     class_names: Sequence[str]
     single_cls: bool = False
+    tiles: Tiles | None = None
 
 
 def ground_truth(

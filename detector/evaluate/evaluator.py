@@ -17,7 +17,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ...datasets.formats.record import Record
 from ...datasets.nouns import Batch
 from ...files.errors import DetError
 from ..models.detector_like import DetectorLike, ForwardOptions
@@ -25,6 +24,7 @@ from ..models.predictions import Predictions
 from ..options.detect import DetectOptions
 from ..run.device import synchronize
 from .class_names import GroundTruth
+from .joining import join
 from .labels import write_label_files
 from .metrics import DetectionCollector, Metrics
 from .postprocess import Detections, branches_for, postprocess
@@ -94,7 +94,8 @@ class Detected:
     """What a model detected in the images of a loader, before anything is measured.
 
     indices, paths: of the images, in the collector's order.  pictures: by index.  speed: see
-    Evaluation.  losses: loss parts of each batch, by the index of its first image.
+    Evaluation.  losses: loss parts of each batch, by the index of its first image.  in_tiles: of
+    each tile, in pixels of its image, until they are joined; then the collector is empty.
     """
 
     collector: DetectionCollector
@@ -103,6 +104,27 @@ class Detected:
     pictures: dict[int, Picture]
     speed: dict[str, float]
     losses: dict[int, dict[str, float]] = field(default_factory=dict)
+    in_tiles: dict[int, Detections] = field(default_factory=dict)
+
+    def joined(self, truth: GroundTruth) -> Detected:
+        """The same for whole images; itself where whole images were seen.  An image of which a tile
+        could not be read counts neither way."""
+        tiles, start = truth.tiles, time.perf_counter()
+        if tiles is None:
+            return self
+        collector, indices = DetectionCollector(truth.class_names), []
+        for owner, record in enumerate(truth.records):
+            numbers = tiles.of_image(owner)
+            if all(number in self.in_tiles for number in numbers):
+                parts = [self.in_tiles[number] for number in numbers]
+                places = [tiles.place(number) for number in numbers]
+                collector.add(owner, record, join(parts, places, record.size))
+                indices.append(owner)
+        images = max(len(indices), 1)
+        speed = {name: ms * len(self.in_tiles) / images for name, ms in self.speed.items()}
+        speed["postprocess"] += 1000 * (time.perf_counter() - start) / images
+        paths = [truth.records[index].path for index in indices]
+        return Detected(collector, indices, paths, self.pictures, speed, self.losses)
 
     def mean_losses(self) -> dict[str, float]:
         """Mean of each loss part over the batches; empty where no criterion was given."""
@@ -133,6 +155,7 @@ def join_detected(parts: Sequence[Detected]) -> Detected:
         {index: picture for part in parts for index, picture in part.pictures.items()},
         parts[0].speed,
         {index: losses for part in parts for index, losses in part.losses.items()},
+        {index: found for part in parts for index, found in part.in_tiles.items()},
     )
 
 
@@ -148,7 +171,8 @@ def evaluate(
 
     Raises EvaluationError if no image came, BranchError if the model lacks the branch.
     """
-    return detect_images(model, loader, truth, detect, forward, on_progress).measure()
+    found = detect_images(model, loader, truth, detect, forward, on_progress)
+    return found.joined(truth).measure()
 
 
 def detect_images(
@@ -162,10 +186,11 @@ def detect_images(
 ) -> Detected:
     """Collect the detections of ``model`` in the images of ``loader``, with the ground truth.
 
-    ``Batch.indices`` say which record of ``truth`` an image is.  on_progress: called with batches
-    done and in all.  criterion: takes the losses from the same forward pass, which is why it is a
-    seventh parameter; its time counts nowhere in ``speed``.  The model is in evaluation mode
-    meanwhile; afterwards, also after an error, every module has its own mode again.
+    ``Batch.indices`` say which record of ``truth`` an image is, or which of its tiles.
+    on_progress: called with batches done and in all.  criterion: takes the losses from the same
+    forward pass, which is why it is a seventh parameter; its time counts nowhere in ``speed``.  The
+    model is in evaluation mode meanwhile; afterwards, also after an error, every module has its own
+    mode again.
     Raises BranchError if the model lacks the branch.
     """
     branches = branches_for(detect.nms, model.branches)
@@ -174,6 +199,7 @@ def detect_images(
     paths: list[Path] = []
     pictures: dict[int, Picture] = {}
     losses: dict[int, dict[str, float]] = {}
+    in_tiles: dict[int, Detections] = {}
     with torch.inference_mode(), _evaluation_mode(model):
         for done, batch in enumerate(clock.waiting(loader.epoch(0)), start=1):
             images = batch.images.to(forward.device, non_blocking=True)
@@ -188,32 +214,31 @@ def detect_images(
                 losses[batch.indices[0]] = {name: part.item() for name, part in parts.items()}
             if truth.single_cls:
                 found = [detections.single_class() for detections in found]
-            _collect(collector, batch, truth.records, found)
+            for index, detections in _in_original(batch, found):
+                if truth.tiles is None:
+                    collector.add(index, truth.records[index], detections)
+                else:
+                    in_tiles[index] = detections.moved(*truth.tiles.place(index)[:2])
             indices += batch.indices
             paths += batch.paths
             pictures |= _pictures(batch, found)
             if on_progress is not None:
                 on_progress(done, len(loader))
-    return Detected(collector, indices, paths, pictures, clock.speed(), losses)
+    return Detected(collector, indices, paths, pictures, clock.speed(), losses, in_tiles)
 
 
-def _collect(
-    collector: DetectionCollector,
-    batch: Batch,
-    records: Sequence[Record],
-    found: Sequence[Detections],
-) -> None:
-    """Add the detections and the ground truth of a batch, in original pixels."""
+def _in_original(batch: Batch, found: Sequence[Detections]) -> Iterator[tuple[int, Detections]]:
+    """Index and detections of the images of a batch, in original pixels; an image that is lost
+    counts neither way."""
     images = zip(batch.indices, batch.original_sizes, batch.letterboxes, found, strict=True)
     for index, size, letterbox, detections in images:
         if letterbox is None:
             raise EvaluationError(
-                f"{records[index].path}: the image is augmented, so boxes cannot be mapped back "
-                "to the original; expected a loader of letterboxed images"
+                f"{batch.paths[batch.indices.index(index)]}: the image is augmented, so boxes "
+                "cannot be mapped back to the original; expected a loader of letterboxed images"
             )
-        if index in batch.lost:  # it counts neither way
-            continue
-        collector.add(index, records[index], detections.to_original(letterbox, size))
+        if index not in batch.lost:
+            yield index, detections.to_original(letterbox, size)
 
 
 def _pictures(batch: Batch, found: Sequence[Detections]) -> dict[int, Picture]:

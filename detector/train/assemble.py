@@ -57,6 +57,7 @@ from .schedule import (
 )
 from .start import choose_size, fit_size, settle_model, start, start_again
 from .teacher import learn_from
+from .tiles import Samples, samples_of
 
 
 @dataclass
@@ -133,12 +134,13 @@ def assemble(
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    repeats = repeats_for(len(scans[0].records), config.batch, config.epochs)
-    balance = choose_balance(config, scans[0].records, class_names, log)
+    samples = samples_of(config, kept, log)
+    drawn = samples.scans[0].records
+    repeats = repeats_for(len(drawn), config.batch, config.epochs)
+    balance = choose_balance(config, drawn, class_names, log)
     train_loader, val_loader = make_loaders(
-        config, scans, image_size, repeats, device, log,
+        config, samples, image_size, repeats, device, log,
         align=model.letterbox, ranks=ranks, weights=balance.factors if balance else None,
-        border=kept.border,
     )  # fmt: skip
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
@@ -152,7 +154,7 @@ def assemble(
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
     teaches = learn_from(config, model, class_names, train_loader, ranks, log, resumed)
-    criterion.labelled, criterion.distillation = kept.labelled, teaches
+    criterion.labelled, criterion.distillation = samples.labelled, teaches
     return Run(
         config=config,
         device=device,
@@ -241,7 +243,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     names = SINGLE_CLASS if config.single_cls else dataset.class_names
     check_class(config.best, names, scans[1].records)
     by_name = {scan.split: scan for scan in scans}
-    for line in compare_splits(dataset, by_name, config.imgsz or 640):
+    for line in compare_splits(dataset, by_name, config.imgsz or 640, config.tile):
         log.warn(line)
     return dataset, (scans[0], scans[1])
 
@@ -294,7 +296,7 @@ def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: 
 
 def make_loaders(
     config: TrainConfig,
-    scans: tuple[Scan, Scan],
+    samples: Samples,
     image_size: int,
     repeats: int,
     device: torch.device,
@@ -303,11 +305,11 @@ def make_loaders(
     align: str,
     ranks: Ranks = ALONE,
     weights: np.ndarray | None = None,
-    border: int | None = None,
 ) -> tuple[Loader, Loader]:
     """Loaders of augmented training images and of plain validation images; each rank gets its
     share of both.  align: where a validation image lies in the input.  weights: of the training
-    images, border: index of the first replayed one (DetectionDataset)."""
+    images (DetectionDataset)."""
+    scans = samples.scans
     local_ranks = rank_info().local_size
     steps = batches_per_epoch(len(scans[0].records), config.batch, repeats)
     length = RunLength(steps, config.epochs)
@@ -328,7 +330,7 @@ def make_loaders(
     on_device = draws_on_device(config, scans[0].records, image_size, device, log)
     room = memory_budget(config.cache, local_ranks)
     loaders = []
-    for scan, augmentation in ((scans[0], augment), (scans[1], None)):
+    for scan, tiles, augmentation in zip(scans, samples.tiles, (augment, None), strict=True):
         painted = on_device and augmentation is not None
         cache = ImageCache(
             scan.records,
@@ -349,7 +351,8 @@ def make_loaders(
             cache=cache,
             align=align,
             weights=weights if augmentation else None,
-            border=border if augmentation else None,
+            border=samples.border if augmentation else None,
+            tiles=tiles,
         )
         loaders.append(
             Loader(

@@ -9,7 +9,7 @@ from ..options.errors import UsageError
 from ..options.names import AUTO, MODELS
 from ..options.train import TrainConfig
 from ..record.tools import check_log
-from ..run.check import Pairs, check_common, check_data, refuse
+from ..run.check import Pairs, check_common, check_data, check_tile, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
 from .best import check_metric
 from .resume import find_last
@@ -27,6 +27,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         if "data" in given:
             check_data(config.data_source, config.split)
         return
+    check_tile(config)
     refuse(_train_pairs(config, given))
     if config.class_weights is not None:
         from .class_weights import parse_class_weights  # with NumPy
@@ -51,7 +52,16 @@ def _check_ranks(config: TrainConfig) -> int:
 
 def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
     given_ones = (*_optimizer_pairs(config, given), *_length_pairs(config, given))
-    return [*given_ones, *_teacher_pairs(config, given), *_run_pairs(config)]
+    given_ones += (*_teacher_pairs(config, given), *_tile_pairs(config, given))
+    return [*given_ones, *_run_pairs(config)]
+
+
+def _tile_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
+    changed = {"overlap": config.overlap is not None, "empty_tiles": config.empty_tiles != 0.25}
+    return [
+        (name in given and wrong and not config.tile, f"{name}= belongs to tile=: add tile=640")
+        for name, wrong in changed.items()
+    ]
 
 
 def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:

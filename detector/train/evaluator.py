@@ -80,11 +80,12 @@ class CocoEvaluator:
     def __call__(self, model: Detector, precision: Precision, run: Run, log: Log) -> Measured:
         config, loader = run.config, run.val_loader
         criterion = run.criterion.alone()
+        truth = GroundTruth(run.val.records, run.class_names, tiles=loader.dataset.tiles)
         with log.progress("validating", len(loader)) as update:
             own = detect_images(
                 model,
                 loader,
-                GroundTruth(run.val.records, run.class_names),
+                truth,
                 config.detect_options(0.001, _measured(config, run)),
                 ForwardOptions(run.device, precision.autocast, config.channels_last),
                 update,
@@ -93,7 +94,7 @@ class CocoEvaluator:
         parts = run.ranks.gather_at_first(own)
         if not parts:  # rank 0 has them
             return Measured(math.nan, {})
-        whole = join_detected(parts) if len(parts) > 1 else own
+        whole = (join_detected(parts) if len(parts) > 1 else own).joined(truth)
         evaluation = whole.measure()
         metrics = evaluation.metrics
         if metrics.crowded and self.best == "map":
