@@ -135,9 +135,8 @@ def assemble(
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     samples = samples_of(config, kept, log)
-    drawn = samples.scans[0].records
-    repeats = repeats_for(len(drawn), config.batch, config.epochs)
-    balance = choose_balance(config, drawn, class_names, log)
+    repeats = repeats_for(len(samples.scans[0].records), config.batch, config.epochs)
+    balance = choose_balance(config, samples.scans[0].records, class_names, log)
     train_loader, val_loader = make_loaders(
         config, samples, image_size, repeats, device, log,
         align=model.letterbox, ranks=ranks, weights=balance.factors if balance else None,
