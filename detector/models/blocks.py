@@ -227,7 +227,8 @@ class Attention(nn.Module):
         self.project = linear_conv(c, c)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        b, c, h, w = x.shape
+        b, _, h, w = x.shape
+        c = self.heads * self.value_dim  # that of x, unless it is pruned
         qkv = self.qkv(x).reshape(b, self.heads, -1, h * w)  # [B,heads,2*key+value,HW]
         query, key, value = qkv.split((self.key_dim, self.key_dim, self.value_dim), 2)
         scores = (query * self.key_dim**-0.5).transpose(2, 3) @ key  # [B,heads,HW,HW]

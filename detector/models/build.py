@@ -166,7 +166,7 @@ def _replace(model: Detector, path: str, old: nn.Conv2d, width: tuple[int, int, 
     block = model.get_submodule(path.rpartition(".")[0])
     if isinstance(block, Conv) and isinstance(block.norm, nn.BatchNorm2d):
         norm = block.norm
-        block.norm = nn.BatchNorm2d(c_out, eps=norm.eps, momentum=norm.momentum, device=device)
+        block.norm = type(norm)(c_out, eps=norm.eps, momentum=norm.momentum, device=device)
 
 
 def _check(model: Detector, wanted: Architecture) -> None:

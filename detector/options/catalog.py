@@ -24,6 +24,7 @@ from .data import (
 from .export import BenchExportConfig, ExportConfig
 from .fields import CFG, Option, option, options_of
 from .predict import PredictConfig
+from .prune import PruneConfig
 from .report import ReportConfig
 from .shared import FlagsConfig
 from .track import TrackConfig
@@ -104,6 +105,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(("export",), ExportConfig, "det export model=best.safetensors format=onnx", _MODEL),
     Command(
         ("tune",), TuneConfig, "det tune data=my.yaml epochs=30 trials=30 seeds=3", _DATA, cfg=True
+    ),
+    Command(
+        ("prune",), PruneConfig,
+        "det prune model=runs/train data=my.yaml keep=0.5", _PROBE, cfg=True,
     ),
     Command(
         ("compare",), CompareConfig, "det compare runs/a runs/b data=my.yaml",

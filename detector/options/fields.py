@@ -154,8 +154,8 @@ def _read(name: str, hint: Any, entry: Any) -> Option:
     )
 
 
-HEADINGS = ("Run", "Search", "Statistics", "Data", "Model", "Precision", "Optimizer", "Loss",
-            "Augmentation", "Detections", "Tracks", "Output", "Terminal")  # fmt: skip
+HEADINGS = ("Run", "Search", "Pruning", "Statistics", "Data", "Model", "Precision", "Optimizer",
+            "Loss", "Augmentation", "Detections", "Tracks", "Output", "Terminal")  # fmt: skip
 """Groups of options, in order."""
 
 

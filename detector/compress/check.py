@@ -1,0 +1,112 @@
+"""The checks of ``det prune`` before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.check import check_start
+from ..options.errors import UsageError
+from ..options.fields import options_of
+from ..options.names import AUTO, FOREIGN, MODELS
+from ..options.parse import parse
+from ..options.prune import PRUNING, PruneConfig
+from ..options.train import TrainConfig
+from ..record.tools import JSON, tools_of
+from ..run.check import refuse
+from ..run.folder import BEST, RunNotFound, newest_run
+from ..run.rank_info import gpus_of
+from ..train.check import check_train
+
+STATE = "prune.json"
+MAY_CHANGE = frozenset(("device", "threads", "workers", "verbose", "resume", "project"))
+"""Options that may be typed beside ``resume=``."""
+NOT_OF_TRAINING = frozenset((*PRUNING, "project", "name", "exist_ok", "model", "epochs"))
+
+
+def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
+    """The config with its ``model=`` found.  Raises UsageError where a pruning cannot begin."""
+    if config.resume is not None:
+        find_pruning(config)
+        if wrong := sorted(given - MAY_CHANGE):
+            raise UsageError(
+                f"cannot change {', '.join(wrong)} of a pruning that has begun: start a new one"
+            )
+        return config
+    refuse(
+        [
+            (
+                not 0 < config.keep < 1,
+                f"keep={config.keep:g}: expected a share between 0 and 1, e.g. keep=0.5",
+            ),
+            ("data" not in given, "det prune needs the training images: name them with data="),
+            (
+                len(gpus_of(config.device)) > 1,
+                f"device={config.device}: pruning runs on one device; name one",
+            ),
+            (not config.save, "save=False: pruning goes on from checkpoints; leave it out"),
+            (config.pretrained is not None, "pretrained= has no effect: model= is pruned"),
+            (
+                config.keep_classes or config.single_cls,
+                "keep_classes and single_cls change the classes, which pruning keeps: leave them "
+                "out",
+            ),
+            (
+                config.of == "latency" and find_spec("onnxruntime") is None,
+                "of=latency needs ONNX Runtime: pip install 'yolodet[export]'",
+            ),
+            (
+                JSON in tools_of(config.log),
+                "log=json belongs to det train; det prune --json prints the result",
+            ),
+        ]
+    )
+    config = replace(config, model=find_model(config))
+    check_train(*training_of(config, given, str(config.model), max(config.epochs, 1)))
+    return config
+
+
+def find_model(config: PruneConfig) -> str:
+    """The checkpoint that is pruned.  Raises UsageError, RunNotFound."""
+    model = config.model
+    if model is None:
+        return str(newest_run(config.project) / BEST)
+    if model in MODELS or model == AUTO:
+        raise UsageError(
+            f"model={model} has not been trained: det prune needs a trained checkpoint, such as "
+            f"runs/train/{BEST}"
+        )
+    if (Path(model) / BEST).is_file():
+        return str(Path(model) / BEST)
+    check_start("model", model)
+    if Path(model).suffix in FOREIGN:
+        raise UsageError(
+            f"model={model}: convert it first: det weights convert {model} "
+            f"{Path(model).with_suffix(BEST.suffix).name}"
+        )
+    return model
+
+
+def training_of(
+    config: PruneConfig, given: frozenset[str], model: str, epochs: int, **place: Any
+) -> tuple[TrainConfig, frozenset[str]]:
+    """The training after a step.  place: its folder."""
+    known, values = options_of(TrainConfig), asdict(config)
+    words = {n: values[n] for n in sorted(given - NOT_OF_TRAINING) if n in known}
+    usual = {"data": config.data, "project": config.project}
+    return parse(TrainConfig, {**usual, **words, "model": model, "epochs": epochs, **place})
+
+
+def find_pruning(config: PruneConfig) -> Path:
+    """The folder of the pruning that ``resume=`` names.  Raises RunNotFound."""
+    if isinstance(config.resume, str):
+        folder = Path(config.resume)
+        if not (folder / STATE).is_file():
+            raise RunNotFound(f"resume={config.resume}: there is no pruning, no {folder / STATE}")
+        return folder
+    found = list(Path(config.project).glob(f"*/{STATE}"))
+    if not found:
+        raise RunNotFound(f"no pruning in {Path(config.project).resolve()}: no */{STATE} there")
+    return max(found, key=lambda path: path.stat().st_mtime).parent

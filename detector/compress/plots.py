@@ -1,0 +1,65 @@
+"""Pictures of a pruning: how sensitive each group is, and what the steps gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluate.figure import ACCENT, HEAT, INK, SOFT, new_figure, save_figure, style
+
+
+def plot_sensitivity(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A row per group in the order of the data path: the rise of the loss for each number of
+    channels that was tried, and how many channels stay.
+
+    rows: group, parts, width, kept, tried and rise of each group."""
+    figure = new_figure(11.0, 1.6 + 0.2 * max(len(rows), 1))
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = [f"{row['group']} ({row['parts']} x {row['width']})" if row["parts"] > 1
+             else f"{row['group']} ({row['width']})" for row in rows]  # fmt: skip
+    places = np.arange(len(rows))
+    style(left, "Rise of the loss, one group narrowed", "loss per image, on training images")
+    shares = (0.75, 0.5, 0.25)
+    for share, color in zip(shares, (HEAT(0.35), HEAT(0.6), HEAT(0.95)), strict=True):
+        left.scatter(
+            [_rise_at(row, share) for row in rows], places, s=26, color=color, zorder=3,
+            label=f"{share:.0%} of the channels stay",
+        )  # fmt: skip
+    left.set_xscale("symlog", linthresh=0.01)
+    left.set_xlim(-0.002, 1.2 * max([row["rise"][-1] for row in rows] + [0.1]))
+    left.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper right")
+    style(right, "Channels", "share of the group")
+    right.barh(places, [1.0] * len(rows), 0.7, color="#eef1f5")
+    kept = [row["kept"] / row["width"] for row in rows]
+    right.barh(places, kept, 0.7, color=ACCENT)
+    for place, row, share in zip(places, rows, kept, strict=True):
+        right.annotate(str(row["kept"]), (share, place), (3, 0), textcoords="offset points",
+                       va="center", fontsize=7, color=INK if share < 1 else SOFT)  # fmt: skip
+    right.set_xlim(0, 1.08)
+    left.set_yticks(places, names, fontsize=7)
+    left.set_ylim(len(rows) - 0.4, -0.6)
+    right.grid(False, axis="y")
+    save_figure(figure, path)
+
+
+def _rise_at(row: Mapping[str, Any], share: float) -> float:
+    return float(np.interp(share * row["width"], row["tried"][::-1], row["rise"][::-1]))
+
+
+def plot_pruning(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """AP against GFLOPs, from the whole detector to the last step."""
+    figure = new_figure(6.5, 4.2)
+    axes = figure.subplots()
+    style(axes, "Pruning", "GFLOPs per image (deployed)", "AP")
+    x = [row["gflops"] for row in rows]
+    y = [0.0 if row["ap"] is None else row["ap"] for row in rows]
+    axes.plot(x, y, "-o", color=ACCENT, linewidth=1.6, markersize=5)
+    for row, a, b in zip(rows, x, y, strict=True):
+        axes.annotate(f"{row['name']}, {b:.3f}", (a, b), (0, 8), textcoords="offset points",
+                      ha="center", fontsize=8, color=INK)  # fmt: skip
+    axes.set_xlim(0, 1.12 * max(x))
+    axes.set_ylim(0, 1.15 * max([*y, 0.01]))
+    save_figure(figure, path)
