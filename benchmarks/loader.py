@@ -110,7 +110,7 @@ def warps_of(data: DetectionDataset, epoch: int, output: np.ndarray) -> list[lis
             matrix = translated(placement.matrix, x0, y0)
             part = data.read(placement.index)[y0:y1, x0:x1]
             bounds = np.array(((0.0, 0.0, x1 - x0, y1 - y0),))
-            bounds = warp_boxes(bounds, matrix[None])[0].clip(0, data.image_size)
+            bounds = warp_boxes(bounds, matrix[None])[0].clip(0, data.input.height)
             left, top, right, bottom = bounds.round().astype(int).tolist()
             if left < right and top < bottom and part.size:
                 matrix[:, 2] -= (left, top)

@@ -36,8 +36,11 @@ from .architecture import MAX_CLASSES, Architecture, ArchitectureError
 if TYPE_CHECKING:  # reading a header needs no torch
     from torch import Tensor
 
-SCHEMA = 2
-"""2: the architecture replaces ``class_width``, and ``licence`` is spelled ``license``."""
+SCHEMA = 3
+"""3: ``image_size`` may be (height, width).  2: the architecture replaces ``class_width``, and
+``licence`` is spelled ``license``."""
+USUAL_SCHEMA = 2
+"""Of files that have nothing of schema 3, so that older versions read them."""
 HEADER_LIMIT = 64 * 2**20
 MAX_SIDE = 16_384
 """Pixels of an input."""
@@ -62,12 +65,12 @@ class Meta:
 
     model: str
     class_names: tuple[str, ...]
-    image_size: int
+    image_size: int | tuple[int, int]
     strides: tuple[int, ...]
     precision: str
     architecture: Architecture | None = None
     """None in files of schema 1, where the widths follow from the shapes of the tensors."""
-    schema: int = SCHEMA
+    schema: int = USUAL_SCHEMA
     epoch: int = 0
     step: int = 0
     license: str = "Apache-2.0"
@@ -82,6 +85,11 @@ class Meta:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def rect(self) -> bool:
+        """Whether inputs are cut to the shape of each image."""
+        return self.preprocess.get("rect") is True
 
     @staticmethod
     def from_dict(data: Mapping[str, Any], path: Path) -> Meta:
@@ -104,6 +112,8 @@ class Meta:
             _check_types(values)
             values["class_names"] = tuple(values["class_names"])
             values["strides"] = tuple(values["strides"])
+            if isinstance(values["image_size"], list):
+                values["image_size"] = tuple(values["image_size"])
             if values.get("architecture") is not None:
                 values["architecture"] = Architecture.from_plain(values["architecture"])
                 _check_agreement(values)
@@ -120,7 +130,7 @@ class Meta:
 
 TYPES: dict[str, type] = {
     **dict.fromkeys(("model", "precision", "license", "provenance"), str),
-    **dict.fromkeys(("image_size", "epoch", "step"), int),
+    **dict.fromkeys(("epoch", "step"), int),
     **dict.fromkeys(("data", "metrics", "config", "preprocess", "versions"), dict),
 }
 
@@ -131,8 +141,11 @@ def _check_types(values: Mapping[str, Any]) -> None:
         if name in values and not isinstance(values[name], kind):
             raise TypeError(f"{name} is not of type {kind.__name__}")
     size, precision = values["image_size"], values["precision"]
-    if type(size) is not int or not 1 <= size <= MAX_SIDE:
-        raise TypeError(f"image_size is not a number of pixels from 1 to {MAX_SIDE}")
+    sides = size if isinstance(size, list | tuple) and len(size) == 2 else [size]
+    if not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
+        raise TypeError(
+            f"image_size is not a number of pixels from 1 to {MAX_SIDE}, and not two of them"
+        )
     if precision not in PRECISIONS:
         raise TypeError(f"precision is {precision[:20]!r}, not one of {', '.join(PRECISIONS)}")
     for name, kind, limit in (("class_names", str, MAX_CLASSES), ("strides", int, 8)):
@@ -221,7 +234,8 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     _check_plain(state, torch.Tensor, "state")
-    write_atomically(path, lambda file: torch.save({"schema": SCHEMA, **state}, file))
+    schema = state["meta"]["schema"] if "meta" in state else USUAL_SCHEMA
+    write_atomically(path, lambda file: torch.save({"schema": schema, **state}, file))
 
 
 def _check_plain(value: Any, tensor: type, where: str) -> None:

@@ -71,10 +71,12 @@ class Tile:
         return x0 < x1 and y0 < y1
 
 
-def place_single(index: int, size: tuple[int, int], canvas: int, matrix: np.ndarray) -> Placement:
-    """One image of ``size`` (h, w) centered on a canvas that ``matrix`` maps to the output."""
+def place_single(
+    index: int, size: tuple[int, int], canvas: tuple[int, int], matrix: np.ndarray
+) -> Placement:
+    """One image centered on a canvas that ``matrix`` maps to the output; both sizes (h, w)."""
     height, width = size
-    centered = translated(matrix, (canvas - width) / 2.0, (canvas - height) / 2.0)
+    centered = translated(matrix, (canvas[1] - width) / 2.0, (canvas[0] - height) / 2.0)
     return Placement(index, (0, 0, width, height), centered)
 
 
@@ -82,18 +84,18 @@ def place_mosaic(
     indices: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     center: tuple[int, int],
-    canvas: int,
+    canvas: tuple[int, int],
     matrix: np.ndarray,
 ) -> list[Placement]:
     """Four images touching ``center`` (x, y) with a corner, cut at the edges of the canvas.
 
-    Order: top left, top right, bottom left, bottom right.  sizes: (h, w) each.
+    Order: top left, top right, bottom left, bottom right.  sizes, canvas: (h, w) each.
     """
     placements = []
     for corner, (index, (height, width)) in enumerate(zip(indices, sizes, strict=True)):
         x = center[0] - (width if corner in (0, 2) else 0)
         y = center[1] - (height if corner in (0, 1) else 0)
-        crop = (max(-x, 0), max(-y, 0), min(canvas - x, width), min(canvas - y, height))
+        crop = (max(-x, 0), max(-y, 0), min(canvas[1] - x, width), min(canvas[0] - y, height))
         placements.append(Placement(index, crop, translated(matrix, x, y)))
     return placements
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+Size = tuple[int, int]
+"""(height, width)."""
 _STRIP_BYTES = 320 * 1024
 MIN_SIDE = 2.0
 """Boxes no wider or no higher than this many output pixels are dropped."""
@@ -59,11 +61,11 @@ def random_flips(rng: np.random.Generator, augment: Augment) -> tuple[bool, bool
 def random_affine(
     rng: np.random.Generator,
     augment: Augment,
-    canvas: int,
-    image_size: int,
+    canvas: Size,
+    output: Size,
     flips: tuple[bool, bool] = (False, False),
 ) -> np.ndarray:
-    """[2,3] matrix from a square canvas of side ``canvas`` to an output of side ``image_size``.
+    """[2,3] matrix from a canvas to an output, both (h, w).
 
     The canvas' center goes to U(0.5 - translate, 0.5 + translate) of the output after a rotation, a
     zoom and a shear around it; then the output is flipped.
@@ -77,13 +79,13 @@ def random_affine(
     # shear [[1, tan_x], [tan_y, 1]] after rotation and zoom [[cos, sin], [-sin, cos]]
     a, b = cos - tan_x * sin, sin + tan_x * cos
     c, d = tan_y * cos - sin, tan_y * sin + cos
-    half = canvas / 2.0
-    x = (0.5 + move_x * augment.translate) * image_size - (a + b) * half
-    y = (0.5 + move_y * augment.translate) * image_size - (c + d) * half
+    half_y, half_x = canvas[0] / 2.0, canvas[1] / 2.0
+    x = (0.5 + move_x * augment.translate) * output[1] - (a + b * (half_y / half_x)) * half_x
+    y = (0.5 + move_y * augment.translate) * output[0] - (c * (half_x / half_y) + d) * half_y
     if flips[1]:
-        a, b, x = -a, -b, image_size - x
+        a, b, x = -a, -b, output[1] - x
     if flips[0]:
-        c, d, y = -c, -d, image_size - y
+        c, d, y = -c, -d, output[0] - y
     return np.array(((a, b, x), (c, d, y)))
 
 

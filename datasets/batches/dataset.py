@@ -34,6 +34,7 @@ from ..augment.transforms import (
 from ..formats.record import Record
 from ..images.cache import ImageCache
 from ..images.image import CENTER, ImageError, fit, letterbox_boxes, place, read_scaled
+from ..images.input_size import InputSize, Size
 from ..nouns import Sample
 from .tiles import TileReader, Tiles
 
@@ -84,10 +85,11 @@ class LostImage(ImageError):
 
 
 class DetectionDataset:
-    """Images and boxes of a split, at a network input of ``image_size`` x ``image_size``.
+    """Images and boxes of a split, at a network input of ``image_size``.
 
-    records: the images.  augment: None letterboxes (validation).  cache: decoded images, made for
-    the same records and image_size; without one every image is decoded whenever it is needed.
+    records: the images. image_size: a side, (h, w), or an InputSize. augment: None letterboxes
+    (validation). cache: decoded images, made for the same records and image_size; without one every
+    image is decoded whenever it is needed.
     align: where a letterboxed image lies (image.CENTER, image.CORNER).
     weights: [N] how often each image is drawn for training, relative to the others, also as a
     partner in mosaic and mixup; None: equally often.
@@ -100,7 +102,7 @@ class DetectionDataset:
     def __init__(
         self,
         records: Sequence[Record],
-        image_size: int,
+        image_size: int | Size | InputSize,
         *,
         augment: Augment | None,
         seed: int = 0,
@@ -112,13 +114,13 @@ class DetectionDataset:
     ) -> None:
         if not records:
             raise ValueError("a data set needs at least one record")
-        cache = cache or ImageCache(records, image_size, mode="none")
-        if cache.image_size != image_size or len(cache) != len(records):
+        self.input = InputSize.of(image_size)
+        cache = cache or ImageCache(records, self.input.whole, mode="none")
+        if cache.input.whole != self.input.whole or len(cache) != len(records):
             raise ValueError(
-                f"the image cache holds {len(cache)} images at {cache.image_size} px, the data set "
-                f"has {len(records)} at {image_size} px: make the cache from the same records"
+                f"the image cache holds {len(cache)} images at {cache.input} px, the data set "
+                f"has {len(records)} at {self.input} px: make the cache from the same records"
             )
-        self.image_size = image_size
         self.augment = augment
         self.seed = seed
         self.cache = cache
@@ -140,12 +142,17 @@ class DetectionDataset:
         """Path and original size (h, w) of an image."""
         return self._packed.path(index), self._packed.size(index)
 
+    def shape(self, index: int) -> Size:
+        """(height, width) of the input of an image."""
+        return self.input.shape(self._packed.size(index))
+
     def __getitem__(self, key: Key) -> Sample:
         """The sample of (epoch, index, repeat); ImageError if its image cannot be read."""
-        return self.draw(key, np.empty((self.image_size, self.image_size, 3), np.uint8))
+        return self.draw(key, np.empty((*self.shape(key[1]), 3), np.uint8))
 
     def draw(self, key: Key, output: np.ndarray) -> Sample:
-        """The same sample with its image drawn into ``output`` [image_size,image_size,3] uint8.
+        """The same sample with its image drawn into ``output`` [h,w,3] uint8, an input of any
+        shape.
 
         An image that cannot be read any more is in ``lost`` from then on.
         """
@@ -153,7 +160,8 @@ class DetectionDataset:
             try:
                 if self.augment is None:
                     return self._letterboxed(key[1], output)
-                return self._augmented(self.drawing(key), output)
+                height, width = output.shape[:2]
+                return self._augmented(self.drawing(key, (height, width)), output)
             except LostImage as error:
                 self.lose(error)
 
@@ -184,7 +192,7 @@ class DetectionDataset:
         return (0, self.border) if index < self.border else (self.border, len(self))
 
     def read(self, index: int) -> np.ndarray:
-        """[H,W,3] uint8 RGB with its long side image_size pixels; do not write to it.
+        """[H,W,3] uint8 RGB that just fits the whole input; do not write to it.
 
         From the cache, or decoded and stored there; the first time, what the decoder says about
         damage is heard.  Raises LostImage.
@@ -198,15 +206,18 @@ class DetectionDataset:
             if self._tile_reader is not None:
                 image = self._tile_reader.read(index, path, listen)
             else:
-                image = read_scaled(path, size, self.image_size, listen=listen)
+                image = read_scaled(path, size, self.input.whole, listen=listen)
         except ImageError as error:
             raise LostImage(index, str(error)) from None
         self._seen[index] = True
         self.cache.put(index, image)
         return image
 
-    def plan(self, key: Key) -> Plan:
-        """The random decisions of an augmented sample; ValueError without augmentation."""
+    def plan(self, key: Key, output: Size | None = None) -> Plan:
+        """The random decisions of an augmented sample; ValueError without augmentation.
+
+        output: (h, w) of the input that it is drawn into; default: that of its image."""
+        output = output or self.shape(key[1])
         augment = self.augment
         if augment is None:
             raise ValueError("a data set without augmentation has nothing to plan")
@@ -215,48 +226,56 @@ class DetectionDataset:
         closed = epoch >= augment.close_epoch
         flips = random_flips(rng, augment)
         color = random_color(rng, augment)
-        placements = self._placements(rng, index, flips, closed)
+        placements = self._placements(rng, index, flips, closed, output)
         if closed or rng.random() >= augment.mixup:
             return Plan(placements, color, [], 1.0)
         (partner,) = self._partners(rng, index, 1)
         share = float(rng.beta(32.0, 32.0))
-        return Plan(placements, color, self._placements(rng, partner, flips, closed), share)
+        second = self._placements(rng, partner, flips, closed, output)
+        return Plan(placements, color, second, share)
 
-    def drawing(self, key: Key) -> Drawing:
-        """The plan of a sample in whole pixels; ValueError without augmentation."""
-        plan = self.plan(key)
-        tiles, boxes, labels = self._tiles_and_boxes(plan.placements)
+    def drawing(self, key: Key, output: Size | None = None) -> Drawing:
+        """The plan of a sample in whole pixels; see ``plan``."""
+        output = output or self.shape(key[1])
+        plan = self.plan(key, output)
+        tiles, boxes, labels = self._tiles_and_boxes(plan.placements, output)
         mixed: list[Tile] = []
         if plan.mixed:
-            mixed, other_boxes, other_labels = self._tiles_and_boxes(plan.mixed)
+            mixed, other_boxes, other_labels = self._tiles_and_boxes(plan.mixed, output)
             boxes = np.concatenate((boxes, other_boxes))
             labels = np.concatenate((labels, other_labels))
         return Drawing(key[1], tiles, mixed, plan.share, plan.color, boxes, labels)
 
     def _tiles_and_boxes(
-        self, placements: Sequence[Placement]
+        self, placements: Sequence[Placement], size: Size
     ) -> tuple[list[Tile], np.ndarray, np.ndarray]:
-        """Tiles, boxes and labels of placements."""
-        size = (self.image_size, self.image_size)
+        """Tiles, boxes and labels of placements in an output of ``size``."""
         parts = [self._packed.of(placement.index) for placement in placements]
         tiles = [to_pixels(placement, size) for placement in placements]
         boxes = [self._kept_boxes[part] for part in parts]
         return tiles, *move_boxes(tiles, boxes, [self._packed.labels[part] for part in parts], size)
 
     def _placements(
-        self, rng: np.random.Generator, index: int, flips: tuple[bool, bool], closed: bool
+        self,
+        rng: np.random.Generator,
+        index: int,
+        flips: tuple[bool, bool],
+        closed: bool,
+        output: Size,
     ) -> list[Placement]:
-        augment, size = self.augment, self.image_size
+        augment = self.augment
         assert augment is not None
         index = self._usable(index)
         if closed or rng.random() >= augment.mosaic:
-            matrix = random_affine(rng, augment, size, size, flips)
-            return [place_single(index, self.cache.size(index), size, matrix)]
+            matrix = random_affine(rng, augment, output, output, flips)
+            return [place_single(index, self.cache.size(index), output, matrix)]
         indices = [index, *(self._usable(other) for other in self._partners(rng, index, 3))]
-        x, y = rng.uniform(0.5 * size, 1.5 * size, 2).tolist()
-        matrix = random_affine(rng, augment, 2 * size, size, flips)
+        height, width = output
+        x, y = rng.uniform(0.5 * width, 1.5 * width), rng.uniform(0.5 * height, 1.5 * height)
+        canvas = 2 * height, 2 * width
+        matrix = random_affine(rng, augment, canvas, output, flips)
         sizes = [self.cache.size(i) for i in indices]
-        return place_mosaic(indices, sizes, (int(x), int(y)), 2 * size, matrix)
+        return place_mosaic(indices, sizes, (int(x), int(y)), canvas, matrix)
 
     def _partners(self, rng: np.random.Generator, index: int, count: int) -> list[int]:
         """Random images of the group of an image, by the weights."""
@@ -276,13 +295,15 @@ class DetectionDataset:
 
     def _letterboxed(self, index: int, output: np.ndarray) -> Sample:
         original = self._packed.size(index)
-        box = fit(original, self.image_size, self.align)
+        height, width = output.shape[:2]
+        shape = height, width
+        box = fit(original, self.input.whole, self.align, shape)
         if index in self.lost:
             image = np.zeros((*self.cache.size(index), 3), np.uint8)
         else:
             image = self.read(index)
         return Sample(
-            image=place(image, self.image_size, align=self.align, output=output),
+            image=place(image, shape, align=self.align, output=output),
             boxes=letterbox_boxes(self._packed.boxes[self._packed.of(index)], box),
             labels=self._packed.labels[self._packed.of(index)],
             path=self._packed.path(index),

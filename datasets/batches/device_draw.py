@@ -102,16 +102,16 @@ class DevicePainter:
     @torch.no_grad()
     def draw(self, planned: PlannedBatch) -> Batch:
         """The batch with its images [B,3,H,W] uint8 (channels_last) on the device."""
-        side, step = self.layout.side, self.layout.at_once
+        size, step = planned.size, self.layout.at_once
         images, mixed = planned.images.to(self.device), planned.mixed.to(self.device)
         count = len(planned.colors)
-        output = torch.empty((count, side, side, 3), dtype=torch.uint8, device=self.device)
+        output = torch.empty((count, *size, 3), dtype=torch.uint8, device=self.device)
         for start in range(0, count, step):
-            output[start : start + step] = self._paint(images, start).to(torch.uint8)
+            output[start : start + step] = self._paint(images, start, size).to(torch.uint8)
         shares = planned.shares.to(self.device, non_blocking=True)
         for start in range(0, len(planned.mixed_into), step):
             into = self._places(planned.mixed_into[start : start + step])
-            other, share = self._paint(mixed, start), shares[start : start + step]
+            other, share = self._paint(mixed, start, size), shares[start : start + step]
             blended = torch.lerp(other, output[into].float(), share)
             output[into] = blended.round_().to(torch.uint8)
         colors = planned.colors.to(self.device, non_blocking=True)
@@ -130,7 +130,7 @@ class DevicePainter:
             places = places.pin_memory()
         return places.to(self.device, non_blocking=True)
 
-    def _paint(self, layer: Layer, start: int) -> Tensor:
+    def _paint(self, layer: Layer, start: int, size: tuple[int, int]) -> Tensor:
         """[n,H,W,3] float32 whole numbers: the outputs from ``start`` on, as many as fit."""
         stop = start + self.layout.at_once
         for job in layer.halved:
@@ -139,7 +139,7 @@ class DevicePainter:
         part = slice(start, stop)
         return paint(
             self._row, layer.maps[part], layer.limits[part], layer.places[part],
-            side=self.layout.side, turned=layer.turned,
+            size=size, turned=layer.turned,
         )  # fmt: skip
 
     def _halve(self, job: Halved) -> None:
@@ -159,15 +159,21 @@ class DevicePainter:
 
 
 def paint(
-    row: Tensor, maps: Tensor, limits: Tensor, places: Tensor, *, side: int, turned: bool
+    row: Tensor,
+    maps: Tensor,
+    limits: Tensor,
+    places: Tensor,
+    *,
+    size: tuple[int, int],
+    turned: bool,
 ) -> Tensor:
-    """[N,side,side,3] float32 whole numbers: outputs on gray.
+    """[N,H,W,3] float32 whole numbers: outputs of ``size`` on gray.
 
     row: [P,3] uint8 pixels of all images.  maps, limits, places, turned: as in Layer.
     """
-    x = torch.arange(side, device=row.device, dtype=torch.float32)  # [W]
-    y = x[:, None]  # [H,1]
-    shape = (len(maps), side, side)
+    y = torch.arange(size[0], device=row.device, dtype=torch.float32)[:, None]  # [H,1]
+    x = torch.arange(size[1], device=row.device, dtype=torch.float32)  # [W]
+    shape = (len(maps), *size)
     u, v = row.new_zeros(shape, dtype=torch.float32), row.new_zeros(shape, dtype=torch.float32)
     owner = row.new_full(shape, -1, dtype=torch.int64)
     for tile in range(maps.shape[1]):

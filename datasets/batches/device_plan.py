@@ -7,6 +7,7 @@ images and no pixel; drawing (device_draw.py) needs these arrays and no plan.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,14 +37,13 @@ class Layout:
     def __init__(self, cache: ImageCache) -> None:
         sizes = np.array([cache.size(index) for index in range(len(cache))], np.int64)  # [N,2]
         counts = sizes.prod(1)
-        side = cache.image_size
-        self.side = side
+        height, width = cache.input.whole
         self.firsts = np.cumsum(counts) - counts
         self.widths = np.ascontiguousarray(sizes[:, 1])
         self.total = int(counts.sum())
-        self.at_once = max(PIXELS_AT_ONCE // side**2, 1)
-        self._halved = half(side, side)[0] ** 2
-        self.room = self.at_once * MOST_TILES * self._halved + side + 2
+        self.at_once = max(PIXELS_AT_ONCE // (height * width), 1)
+        self._halved = math.prod(half(width, height))
+        self.room = self.at_once * MOST_TILES * self._halved + width + 2
 
     @property
     def bytes(self) -> int:
@@ -107,13 +107,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class PlannedBatch:
-    """batch: all but the images, of which there are none yet.  images: how each is drawn.  mixed:
-    second images to blend into those at ``mixed_into`` (ascending); shares: [M,1,1,1] float32, the
-    weight of the first.  colors: [B,11] float32, the rotation of hue by rows and the weights of a
-    channel and of the largest; colored: places of the images that they change.
+    """batch: all but the images, of which there are none yet.  size: (h, w) of the outputs.
+    images: how each is drawn. mixed: second images to blend into those at ``mixed_into``
+    (ascending); shares: [M,1,1,1] float32, the weight of the first. colors: [B,11] float32, the
+    rotation of hue by rows and the weights of a channel and of the largest; colored: places of the
+    images that they change.
     """
 
     batch: Batch
+    size: tuple[int, int]
     images: Layer
     mixed: Layer
     mixed_into: list[int]
@@ -133,14 +135,22 @@ class PlannedBatch:
         )
 
 
-def plan_batch(dataset: DetectionDataset, layout: Layout, keys: Sequence[Key]) -> PlannedBatch:
-    """Plan the samples of ``keys``: the same as ``dataset.draw`` would draw."""
-    drawings = [dataset.drawing(key) for key in keys]
+def plan_batch(
+    dataset: DetectionDataset,
+    layout: Layout,
+    keys: Sequence[Key],
+    size: tuple[int, int] | None = None,
+) -> PlannedBatch:
+    """Plan the samples of ``keys``: the same as ``dataset.draw`` would draw into inputs of ``size``
+    (h, w); default: the whole input."""
+    size = size or dataset.input.whole
+    drawings = [dataset.drawing(key, size) for key in keys]
     mixed_into = [place for place, drawing in enumerate(drawings) if drawing.mixed]
     shares = np.array([drawings[place].share for place in mixed_into], np.float32)
     colors = [(*hue_rotation(d.color[0]).flat, *color_weights(*d.color[1:])) for d in drawings]
     return PlannedBatch(
         batch=_batch(dataset, drawings),
+        size=size,
         images=_layer(layout, [drawing.tiles for drawing in drawings]),
         mixed=_layer(layout, [drawings[place].mixed for place in mixed_into]),
         mixed_into=mixed_into,

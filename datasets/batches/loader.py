@@ -13,11 +13,12 @@ planned batch when it is needed.
 
 If the data set has weights (balance.py), an epoch of the same length draws images by them.
 
-Not supported: batches of several sizes.
+If the inputs of its images differ in shape (rect), a batch has images of one shape (by_shape.py).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,10 +30,11 @@ import torch
 from ...files.limits import spare_files, usable_cores
 from ..nouns import Batch
 from .balance import draw_epoch, occurrences
+from .by_shape import common_shape, mixed_by_shape, runs_of_one_shape, sorted_by_shape
 from .dataset import DetectionDataset, Key
 from .device_draw import DevicePainter
 from .device_plan import Layout, PlannedBatch, plan_batch
-from .processes import AHEAD, BatchReader, Prepared, Processes, sample_indices, to_batch
+from .processes import AHEAD, BatchReader, Job, Prepared, Processes, sample_indices, to_batch
 
 _MOST_WORKERS = 16
 _MOST_PLANNERS = 4  # an image is planned in a tenth of the time that drawing it takes
@@ -82,13 +84,17 @@ class Loader:
         self._seed = seed
         self._shuffle = shuffle
         self._repeats = repeats
-        shares = _shares(len(dataset) * repeats, batch_size, rank, world_size, shuffle)
+        self._batch_size, self._world_size = batch_size, world_size
+        if shuffle:
+            shares = _shares(len(dataset) * repeats, batch_size, rank, world_size)
+        else:
+            self._order, shares = _in_order(dataset, batch_size, rank, world_size)
         if drop_last and len(dataset) * repeats >= batch_size:
             shares = shares[: len(dataset) * repeats // batch_size]
         self._shares = shares
         share = batch_size // world_size if shuffle else batch_size
         self._painter = painter
-        image_bytes = dataset.image_size**2 * 3 if painter is None else _PLANNED_BYTES
+        image_bytes = math.prod(dataset.input.whole) * 3 if painter is None else _PLANNED_BYTES
         room = _room_for_workers(share * image_bytes)
         cores = max(usable_cores() // local_ranks, 1)
         named = workers or 0
@@ -122,12 +128,21 @@ class Loader:
         Starting an epoch ends the one before.  Raises ImageError if an image cannot be read.
         """
         keys = self._keys(epoch)
-        batches = [
-            [keys[i % len(keys)] for i in range(start, stop)]
-            for start, stop in self._shares[start_step:]
-        ]
+        batches = [self._job(keys, step) for step in range(start_step, len(self._shares))]
         prepared = self._in_processes(batches) if self.workers else self._in_threads(batches)
         return map(self._finished, prepared)
+
+    def _job(self, keys: list[Key], step: int) -> Job:
+        """What is drawn for a step.  The shape is that of the batch of all ranks."""
+        start, stop = self._shares[step]
+        own = whole = [keys[i % len(keys)] for i in range(start, stop)]
+        if not self.dataset.input.step:
+            return Job(own, self.dataset.input.whole)
+        if self._shuffle:  # all ranks have equal shares of the batch
+            first = step * self._batch_size
+            end = first + len(own) * self._world_size
+            whole = [keys[i % len(keys)] for i in range(first, end)]
+        return Job(own, common_shape([self.dataset.shape(index) for _, index, _ in whole]))
 
     def _finished(self, prepared: Prepared) -> Batch:
         batch = prepared
@@ -154,22 +169,30 @@ class Loader:
 
         With weights, one draw fills the epoch, and copies of an image are numbered as repeats.
         """
+        if not self._shuffle:
+            return [(epoch, index, 0) for index in self._order]
+        keys = self._shuffled(epoch)
+        if not self.dataset.input.step:
+            return keys
+        shapes = [self.dataset.shape(index) for _, index, _ in keys]
+        rng = np.random.default_rng((self._seed, epoch, 0, 0, 2))  # a stream of its own, see below
+        return mixed_by_shape(keys, shapes, self._batch_size, rng)
+
+    def _shuffled(self, epoch: int) -> list[Key]:
         count, weights = len(self.dataset), self.dataset.weights
-        if self._shuffle and weights is not None:
+        if weights is not None:
             rng = np.random.default_rng((self._seed, epoch, 0, 0, 1))
             drawn = draw_epoch(rng, weights, count * self._repeats)
             numbers = occurrences(drawn)
             return [(epoch, *pair) for pair in zip(drawn.tolist(), numbers.tolist(), strict=True)]
         keys: list[Key] = []
         for repeat in range(self._repeats):
-            order = np.arange(count)
-            if self._shuffle:
-                # Five numbers, the last not zero: a stream that no sample's four numbers share.
-                order = np.random.default_rng((self._seed, epoch, repeat, 0, 1)).permutation(count)
+            # Five numbers, the last not zero: a stream that no sample's four numbers share.
+            order = np.random.default_rng((self._seed, epoch, repeat, 0, 1)).permutation(count)
             keys += [(epoch, index, repeat) for index in order.tolist()]
         return keys
 
-    def _in_processes(self, batches: list[list[Key]]) -> Iterator[Prepared]:
+    def _in_processes(self, batches: list[Job]) -> Iterator[Prepared]:
         if self._processes is None:
             layout = self._painter.layout if self._painter else None
             pin = self._device_type == "cuda"
@@ -177,17 +200,17 @@ class Loader:
             self._processes = Processes(reader, self.workers, pin, self._context)
         return self._processes.run(batches)
 
-    def _in_threads(self, batches: list[list[Key]]) -> Iterator[Prepared]:
+    def _in_threads(self, batches: list[Job]) -> Iterator[Prepared]:
         """On a CPU device a batch is started when it is needed, else one is prepared ahead."""
         ahead, pin = (0 if self._device_type == "cpu" else 1), self._device_type == "cuda"
         begun: deque[_BegunBatch | _BegunPlan] = deque()
-        for keys in batches:
+        for job in batches:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._pool_size, "loader")
             if self._painter is None:
-                begun.append(_BegunBatch(self.dataset, keys, self._pool))
+                begun.append(_BegunBatch(self.dataset, job, self._pool))
             else:
-                begun.append(_BegunPlan(self.dataset, self._painter.layout, keys, self._pool))
+                begun.append(_BegunPlan(self.dataset, self._painter.layout, job, self._pool))
             if len(begun) > ahead:
                 yield begun.popleft().finish(pin)
         while begun:
@@ -198,9 +221,9 @@ class _BegunPlan:
     """A batch that is being planned by a thread of a pool."""
 
     def __init__(
-        self, dataset: DetectionDataset, layout: Layout, keys: list[Key], pool: ThreadPoolExecutor
+        self, dataset: DetectionDataset, layout: Layout, job: Job, pool: ThreadPoolExecutor
     ) -> None:
-        self._planned = pool.submit(plan_batch, dataset, layout, keys)
+        self._planned = pool.submit(plan_batch, dataset, layout, *job)
 
     def finish(self, pin: bool) -> PlannedBatch:
         """Wait for the plan."""
@@ -211,13 +234,11 @@ class _BegunPlan:
 class _BegunBatch:
     """A batch whose images are being drawn by the threads of a pool."""
 
-    def __init__(
-        self, dataset: DetectionDataset, keys: list[Key], pool: ThreadPoolExecutor
-    ) -> None:
-        side = dataset.image_size
+    def __init__(self, dataset: DetectionDataset, job: Job, pool: ThreadPoolExecutor) -> None:
+        keys, shape = job
         self._keys = keys
         self._dataset = dataset
-        self._images = np.empty((len(keys), side, side, 3), np.uint8)
+        self._images = np.empty((len(keys), *shape, 3), np.uint8)
         self._samples = [
             pool.submit(dataset.draw, key, image)
             for key, image in zip(keys, self._images, strict=True)
@@ -231,17 +252,30 @@ class _BegunBatch:
         return batch.pin_memory() if pin else batch
 
 
-def _shares(
-    total: int, batch_size: int, rank: int, world_size: int, padded: bool
-) -> list[tuple[int, int]]:
-    """A rank's part of an epoch: start and stop of each of its steps.
-
-    padded: each batch is divided, and the last one runs past ``total`` until it can be.  Else the
-    ranks take whole batches in turn: the same batches as one process, so the same bits.
+def _in_order(
+    dataset: DetectionDataset, batch_size: int, rank: int, world_size: int
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Every image once, shape by shape where these differ; and start and stop of each step of a
+    rank.  The ranks take whole batches in turn: the same batches as one process, so the same bits.
     """
-    if not padded:
-        starts = range(rank * batch_size, total, world_size * batch_size)
-        return [(start, min(start + batch_size, total)) for start in starts]
+    order, runs = list(range(len(dataset))), [(0, len(dataset))]
+    if dataset.input.step:
+        shapes = [dataset.shape(index) for index in order]
+        order = sorted_by_shape(shapes)
+        runs = runs_of_one_shape([shapes[index] for index in order])
+    batches = [
+        (start, min(start + batch_size, end))
+        for first, end in runs
+        for start in range(first, end, batch_size)
+    ]
+    return order, batches[rank::world_size]
+
+
+def _shares(total: int, batch_size: int, rank: int, world_size: int) -> list[tuple[int, int]]:
+    """A rank's part of an epoch of training: start and stop of each of its steps.
+
+    Each batch is divided, and the last one runs past ``total`` until it can be.
+    """
     shares = []
     for start in range(0, total, batch_size):
         size = min(batch_size, total - start)

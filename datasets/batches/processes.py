@@ -5,12 +5,13 @@ Ctrl-C, SIGTERM and SIGHUP are for the trainer; its loader processes finish what
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..images.image import ImageError
+from ..images.input_size import Size
 from ..nouns import Batch, Sample
 from .dataset import DetectionDataset, Key
 from .device_plan import Layout, PlannedBatch, plan_batch
@@ -31,11 +33,18 @@ Prepared = Batch | PlannedBatch
 """What threads and processes prepare."""
 
 
+class Job(NamedTuple):
+    """A batch to be prepared: its samples, and (height, width) of their input."""
+
+    keys: list[Key]
+    shape: Size
+
+
 class Processes:
     """Processes that live as long as their loader and draw one batch after the other."""
 
     def __init__(self, reader: BatchReader, workers: int, pin: bool, context: str | None) -> None:
-        self._batches: list[list[Key]] = []  # of the next iteration
+        self._batches: list[Job] = []  # of the next iteration
         self._iterator: Any = None
         self._loader = _QuietLoader(
             reader,
@@ -51,7 +60,7 @@ class Processes:
             multiprocessing_context=multiprocessing.get_context(context),
         )
 
-    def run(self, batches: list[list[Key]]) -> Iterator[Prepared]:
+    def run(self, batches: list[Job]) -> Iterator[Prepared]:
         """Draw ``batches`` in order."""
         self._batches[:] = batches
         with _signals_held():
@@ -80,7 +89,7 @@ class _QuietLoader(DataLoader[Prepared | ImageError]):
 
 
 class BatchReader(Dataset[Prepared | ImageError]):
-    """The work of a process: keys of a batch -> Batch in shared memory; with a layout, its plan.
+    """The work of a process: a Job -> Batch in shared memory; with a layout, its plan.
 
     An unreadable image is returned, not raised: an exception would arrive wrapped in a traceback.
     """
@@ -89,10 +98,11 @@ class BatchReader(Dataset[Prepared | ImageError]):
         self._dataset = dataset
         self._layout = layout
 
-    def __getitem__(self, keys: list[Key]) -> Prepared | ImageError:
+    def __getitem__(self, job: Job) -> Prepared | ImageError:
+        keys, shape = job
         if self._layout is not None:
-            return plan_batch(self._dataset, self._layout, keys)
-        images = _shared_images(len(keys), self._dataset.image_size)
+            return plan_batch(self._dataset, self._layout, keys, shape)
+        images = _shared_images(len(keys), shape)
         try:
             pairs = zip(keys, images.numpy(), strict=True)
             samples = [self._dataset.draw(*pair) for pair in pairs]
@@ -101,13 +111,13 @@ class BatchReader(Dataset[Prepared | ImageError]):
         return to_batch(images, samples, sample_indices(keys), self._dataset.lost)
 
 
-def _shared_images(count: int, side: int) -> torch.Tensor:
-    """[count,side,side,3] uint8 to draw into, in memory that other processes can read.
+def _shared_images(count: int, shape: Size) -> torch.Tensor:
+    """[count,H,W,3] uint8 to draw into, in memory that other processes can read.
 
     ``share_memory_()`` would copy, with OpenMP's threads.
     """
-    storage = torch.UntypedStorage._new_shared(count * side * side * 3, device="cpu")
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(count, side, side, 3)
+    storage = torch.UntypedStorage._new_shared(count * math.prod(shape) * 3, device="cpu")
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(count, *shape, 3)
 
 
 def _start_worker(_: int) -> None:

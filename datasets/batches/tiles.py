@@ -129,7 +129,7 @@ class TileReader:
 
     def _cut(self, image: np.ndarray, number: int) -> np.ndarray:
         x0, y0, x1, y1 = self._tiles.place(number)
-        return resize_to(image[y0:y1, x0:x1], self._cache.image_size)
+        return resize_to(image[y0:y1, x0:x1], self._cache.input.whole)
 
     def _decode(self, path: Path, owner: int, listen: bool) -> np.ndarray:
         image, size = read_image(path, listen=listen), self._tiles.sizes[owner]

@@ -30,6 +30,7 @@ from ...files.limits import available_memory
 from ...files.shared_memory import SharedFile
 from ..formats.record import Record
 from .image import scaled_size
+from .input_size import InputSize
 
 MODES = ("auto", "ram", "disk", "none")
 _LAYOUT = 2  # raise when the file's layout, or the way images are decoded and scaled, changes
@@ -44,7 +45,8 @@ _RESIDENT = 256 * 2**20  # bytes of a file on disk that stay mapped into a proce
 class ImageCache:
     """The decoded images of a data set, by index.
 
-    records: the images (only their sizes are used).  image_size: long side in pixels.  mode:
+    records: the images (only their sizes are used).  image_size: what images are scaled to just
+    fit, a side or (h, w).  mode:
     ``ram``, ``disk`` (needs a folder), ``none``, or ``auto``: ram if all images fit the budget,
     else disk if a folder with enough space is given, else as many as fit in ram.  folder: where a
     cache on disk is stored; never the user's data folder.  fingerprint: changes whenever the images
@@ -57,7 +59,7 @@ class ImageCache:
     def __init__(
         self,
         records: Sequence[Record],
-        image_size: int,
+        image_size: int | tuple[int, int],
         *,
         mode: str = "auto",
         folder: Path | None = None,
@@ -68,7 +70,7 @@ class ImageCache:
             raise ValueError(f"cache={mode}: expected one of {', '.join(MODES)}")
         if mode == "disk" and folder is None:
             raise ValueError("cache=disk needs a folder for the decoded images")
-        self.image_size = image_size
+        self.input = InputSize.of(image_size)
         sizes = [scaled_size(record.size, image_size) for record in records]
         self._sizes = np.array(sizes, np.int64).reshape(-1, 2)
         self._lengths = self._sizes.prod(1) * 3  # bytes
@@ -145,9 +147,9 @@ class ImageCache:
         return ""
 
     def _name(self, fingerprint: str) -> str:
-        layout = f"{_LAYOUT} {self.image_size} {fingerprint}".encode() + self._sizes.tobytes()
+        layout = f"{_LAYOUT} {self.input} {fingerprint}".encode() + self._sizes.tobytes()
         digest = hashlib.blake2b(layout, digest_size=12).hexdigest()
-        return f"images-{self.image_size}-{digest}.rgb"
+        return f"images-{self.input}-{digest}.rgb"
 
     def __len__(self) -> int:
         return len(self._sizes)

@@ -65,20 +65,21 @@ def read_image(path: Path, *, listen: bool = False, most: int = MOST_PIXELS) -> 
 
 
 def read_scaled(
-    path: Path, size: tuple[int, int], side: int, *, listen: bool = False
+    path: Path, size: tuple[int, int], image_size: int | tuple[int, int], *, listen: bool = False
 ) -> np.ndarray:
-    """The image as by ``read_image``, scaled so that its long side is ``side`` pixels.
+    """The image as by ``read_image``, scaled to just fit ``image_size`` (a side, or h and w).
 
     size: (height, width) that it must have.  A JPEG of more than REDUCED_FROM pixels is decoded at
     a reduced size (``_divisor``).  Raises ImageError, also for another size.
     """
-    image, found = _read(path, listen, side)
+    scaled = scaled_size(size, image_size)
+    image, found = _read(path, listen, max(scaled))
     if found != size:
         raise ImageError(
             f"{path}: is {found[1]} x {found[0]} px, was {size[1]} x {size[0]} when the data set "
             "was scanned; scan it again"
         )
-    return resize_to(image, side)
+    return resize(image, scaled)
 
 
 def _read(
@@ -272,21 +273,26 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (size[1], size[0]), interpolation=how)
 
 
-def resize_to(image: np.ndarray, image_size: int) -> np.ndarray:
-    """[H,W,3] scaled so that its long side is ``image_size`` pixels, aspect kept."""
+def resize_to(image: np.ndarray, image_size: int | tuple[int, int]) -> np.ndarray:
+    """[H,W,3] scaled to just fit ``image_size`` (a side, or h and w), aspect kept."""
     height, width = image.shape[:2]
     return resize(image, scaled_size((height, width), image_size))
 
 
 def fit(
-    size: tuple[int, int], image_size: int | tuple[int, int], align: str = CENTER
+    size: tuple[int, int],
+    image_size: int | tuple[int, int],
+    align: str = CENTER,
+    shape: tuple[int, int] | None = None,
 ) -> Letterbox:
     """How an image of ``size`` (h, w) lies in an input of ``image_size``: CENTER or CORNER.
 
+    shape: (h, w) of the input, where it is not the whole ``image_size``.
     The scaled image is a whole number of pixels high and wide while the gain is exact: the pads are
     fractional so that the difference is shared between opposite edges, at most 0.25 px each.
     """
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    shape = shape or ((image_size, image_size) if isinstance(image_size, int) else image_size)
+    height, width = shape
     gain = _gain(size, image_size)
     new_height, new_width = scaled_size(size, image_size)
     top, left = _offsets((height - new_height, width - new_width), align)
@@ -308,16 +314,18 @@ def letterbox(
     *,
     fill: int = FILL,
     align: str = CENTER,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, Letterbox]:
     """The image scaled to fit ``image_size`` (a side, or h and w), on gray.
 
-    image: [H,W,3] uint8.  Returns [h,w,3] uint8 and the Letterbox that maps the image to it.
+    image: [H,W,3] uint8.  shape: (h, w) of the input; default: the whole ``image_size``.
+    Returns [h,w,3] uint8 and the Letterbox that maps the image to it.
     """
     height, width = image.shape[:2]
     scaled = resize(image, scaled_size((height, width), image_size))
     return (
-        place(scaled, image_size, fill=fill, align=align),
-        fit((height, width), image_size, align),
+        place(scaled, shape or image_size, fill=fill, align=align),
+        fit((height, width), image_size, align, shape),
     )
 
 

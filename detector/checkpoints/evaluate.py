@@ -80,18 +80,14 @@ def measure(
         single_cls=config.single_cls or bool(meta.config.get("single_cls")),
         warn=log.warn,
     )
-    height, width = used.input_size(config.imgsz)
-    if height != width:
-        raise UsageError(
-            f"{path} takes images of {height}x{width}: det val measures on square inputs"
-        )
+    size = used.input_size(config)
     samples, tiling = truth.records, tiling_of(config, meta)
     if tiling is not None:
         samples, tiles = cut(truth.records, tiling)
         truth = replace(truth, tiles=tiles)
         log.info(tiling.line(len(samples), len(truth.records)))
     loader = Loader(
-        DetectionDataset(samples, height, augment=None, align=model.letterbox, tiles=truth.tiles),
+        DetectionDataset(samples, size, augment=None, align=model.letterbox, tiles=truth.tiles),
         config.batch,
         shuffle=False,
         workers=config.workers,

@@ -33,6 +33,7 @@ from ..export.formats.onnx import open_file
 from ..export.proof.examiner import letterboxed
 from ..models.build import architecture_of
 from ..models.detector import Detector
+from ..models.detector_like import fitted
 from ..options.weights import WeightsConvertConfig
 from ..run.log import Log
 from .adopt import default_names, usual_size
@@ -87,7 +88,7 @@ def convert_onnx(
     if norms := unmeasured_norms(model, model.state_dict()):
         seen = 0
         if images:
-            size = (model.fitting_size(meta.image_size),) * 2
+            size = fitted(meta.image_size, model.max_stride).whole
             batches = _batches(images[:IMAGES], size, model.letterbox, say)
             seen = measure_norms(model, norms.values(), batches)
             prove(model, network, places, source)

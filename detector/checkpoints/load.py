@@ -17,15 +17,16 @@ from typing import Any
 
 import torch
 
+from ...datasets.images.input_size import InputSize
 from ...datasets.sets.source import DataSource
 from ...files.yaml_text import YamlError, read_yaml
 from ...weights.checkpoint import Meta
 from ...weights.zoo import license_notice
 from ..evaluate.postprocess import head_in_use, uses_nms
-from ..export.exported import ExportedDetector, about_file, open_exported
+from ..export.exported import ExportedDetector, SizeError, about_file, open_exported
 from ..export.formats.about import About
 from ..models.detector import Detector
-from ..models.detector_like import ForwardOptions, sides_of
+from ..models.detector_like import ForwardOptions, fitted
 from ..options.errors import UsageError
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import FORMATS, format_of
@@ -59,13 +60,20 @@ class Loaded:
     device: torch.device
     precision: Precision
 
-    def input_size(self, wanted: int | tuple[int, ...] | None) -> tuple[int, int]:
-        """(height, width) of the input for ``imgsz=``.  Raises SizeError for an exported file that
-        does not have it."""
-        if isinstance(self.model, ExportedDetector):
-            return self.model.input_size(wanted)
-        height, width = sides_of(wanted or self.meta.image_size)
-        return self.model.fitting_size(height), self.model.fitting_size(width)
+    def input_size(self, config: ValConfig | PredictConfig) -> InputSize:
+        """The input for ``imgsz=`` and ``rect=``; each is the checkpoint's where it is not given.
+        Raises SizeError for an exported file that does not have it."""
+        rect = self.meta.rect if config.rect is None else config.rect
+        if not isinstance(self.model, ExportedDetector):
+            wanted = config.imgsz or self.meta.image_size
+            return fitted(wanted, self.model.max_stride, rect=rect)
+        if rect and not self.model.about.dynamic:
+            if config.rect:
+                raise SizeError(
+                    f"rect=True: {self.path} takes images of one size; export with dynamic=True"
+                )
+            rect = False
+        return self.model.input_size(config.imgsz, rect=rect)
 
     def forward_options(self, channels_last: bool) -> ForwardOptions:
         return ForwardOptions(self.device, self.precision.autocast, channels_last)

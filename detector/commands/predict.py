@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from ..checkpoints.check import find_trained, say_newest
 from ..options.catalog import Command, command_of
-from ..options.errors import UsageError
-from ..options.parse import show
 from ..options.predict import PredictConfig
 from ..predict.locate import locate
 from ..run.check import check_common, check_tile, refuse
@@ -56,8 +54,6 @@ def check_predict(
         from ..predict.window import check_display
 
         check_display()
-    if isinstance(config.imgsz, tuple) and len(config.imgsz) != 2:
-        raise UsageError(f"imgsz={show(config.imgsz)}: expected a side or height,width")
     labels = config.save_conf and not config.save_txt
     refuse(
         [

@@ -61,7 +61,7 @@ def _counts(trace: Trace, channels: np.ndarray, of: Mapping[int, int], count: in
     return np.bincount(numbers, minlength=count + 1).astype(float)
 
 
-def deployed_rates(model: Detector, image_size: int, of: str) -> dict[str, float]:
+def deployed_rates(model: Detector, image_size: tuple[int, int], of: str) -> dict[str, float]:
     """Rate of each convolution that is computed in a file of the model.
 
     of: ``macs`` per image, or ``parameters``."""
@@ -79,11 +79,11 @@ def deployed_rates(model: Detector, image_size: int, of: str) -> dict[str, float
 
     for module in convs:
         module.register_forward_hook(note)
-    shadow(torch.empty(1, 3, image_size, image_size, device="meta"))
+    shadow(torch.empty(1, 3, *image_size, device="meta"))
     return rates
 
 
-def deployed(model: Detector, image_size: int) -> dict[str, float]:
+def deployed(model: Detector, image_size: int | tuple[int, int]) -> dict[str, float]:
     """Parameters and GFLOPs of what is exported."""
     small = copy.deepcopy(model).fuse(branches_for(False, model.branches))
     about = small.describe(image_size)

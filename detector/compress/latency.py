@@ -31,7 +31,7 @@ RUNS = 12
 
 
 def seconds_of(
-    models: Mapping[str, Detector], image_size: int, threads: int | None = None
+    models: Mapping[str, Detector], image_size: tuple[int, int], threads: int | None = None
 ) -> dict[str, float]:
     """Seconds per image of each model as an ONNX file: the median of interleaved rounds."""
     cpu = torch.device("cpu")
@@ -40,9 +40,9 @@ def seconds_of(
         for number, (name, model) in enumerate(models.items()):
             path = Path(folder) / f"{number}.onnx"
             graph = ExportGraph(model)
-            onnx_format.write(graph, path, Settings(Shape((image_size, image_size), 1)), {})
+            onnx_format.write(graph, path, Settings(Shape(image_size, 1)), {})
             runners[name] = onnx_format.open_file(path, cpu, threads)
-        images = np.random.default_rng(0).random((1, 3, image_size, image_size), np.float32)
+        images = np.random.default_rng(0).random((1, 3, *image_size), np.float32)
         taken = run_interleaved(runners, {name: [images] for name in models}, ROUNDS, EACH)
     every = {name: [each for one in rounds for each in one] for name, rounds in taken.items()}
     return {name: statistics.median(seconds) for name, seconds in every.items()}

@@ -22,6 +22,7 @@ from ..checkpoints.restore import restore
 from ..evaluate.class_names import ClassNames, first_difference
 from ..models.build import architecture_of
 from ..models.detector import Detector
+from ..models.detector_like import fitted, sides_of
 from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import parse
@@ -85,7 +86,8 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
             f"model={config.model} is quantized already: prune the checkpoint that it was made "
             "from, and quantize after that"
         )
-    config = replace(config, imgsz=model.fitting_size(config.imgsz or meta.image_size))
+    size = fitted(config.imgsz or meta.image_size, model.max_stride).plain
+    config = replace(config, imgsz=size)
     dataset, _ = load_data(training_of(config, given, str(config.model), 1)[0], log)
     ours = ClassNames(f"data={config.data}", dataset.class_names)
     if wrong := first_difference(ours, ClassNames(f"model={config.model}", meta.class_names)):
@@ -122,7 +124,7 @@ def _removed(begun: Begun, source: Path, number: int) -> Path:
     _, scans = load_data(training, log)
     assert config.imgsz is not None
     model = model.to(device)
-    batches = sample_batches(scans[0].records, config.samples, config.imgsz, model)
+    batches = sample_batches(scans[0].records, config.samples, sides_of(config.imgsz), model)
     share = config.keep ** (1.0 / config.steps)  # of what is left: after all steps, keep
     pruned = prune_step(model, batches, share, config, log)
     if pruned.reached > 1.05 * share:
@@ -196,7 +198,7 @@ def _measured(begun: Begun, path: Path, name: str) -> dict[str, Any]:
     options, given = parse(ValConfig, {**usual, **words})
     evaluation, _, _ = measure_on(options, given, log, load_for_use(options, given, log))
     model, _ = restore(path)
-    row = {"name": name, "ap": evaluation.metrics.map, **deployed(model, config.imgsz)}
+    row = {"name": name, "ap": evaluation.metrics.map, **deployed(model, sides_of(config.imgsz))}
     write_json(note, row)
     return dict(plain(row))
 
@@ -207,7 +209,7 @@ def _finish(begun: Begun, last: Path, rows: list[dict[str, Any]]) -> dict[str, A
     assert config.imgsz is not None
     if find_spec("onnxruntime") and find_spec("onnx"):
         models = {"whole": restore(Path(str(config.model)))[0], "last": restore(last)[0]}
-        taken = seconds_of(models, config.imgsz, config.threads)
+        taken = seconds_of(models, sides_of(config.imgsz), config.threads)
         rows[0]["seconds"], rows[-1]["seconds"] = taken["whole"], taken["last"]
     (folder / BEST).parent.mkdir(exist_ok=True)
     shutil.copyfile(last, folder / BEST)

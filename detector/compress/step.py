@@ -44,7 +44,7 @@ class Pruned:
 
 
 def sample_batches(
-    records: Sequence[Record], count: int, image_size: int, model: Detector
+    records: Sequence[Record], count: int, image_size: int | tuple[int, int], model: Detector
 ) -> list[Batch]:
     """Training images without augmentation, evenly spread, on the device of the model."""
     places = np.linspace(0, len(records) - 1, min(count, len(records))).round().astype(int)
@@ -63,7 +63,8 @@ def prune_step(
 
     batches: training images.  The choice depends on nothing but the arguments, unless latency is
     measured."""
-    size = int(batches[0].images.shape[-1])
+    height, width = batches[0].images.shape[-2:]
+    size = height, width
     loss = DetectionLoss(Gains(config.box, config.cls, config.dfl))
     loss.progress = 1.0  # the branch that is deployed counts most
     found = trace(model)

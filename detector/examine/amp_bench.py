@@ -21,6 +21,7 @@ from ...datasets.nouns import Batch
 from ..options.amp import BenchAmpConfig
 from ..options.errors import UsageError
 from ..options.names import PRECISIONS
+from ..options.parse import show
 from ..run.device import describe_device, pick_device
 from ..run.files import plain, write_args, write_json, write_text
 from ..run.folder import new_run_folder
@@ -171,7 +172,7 @@ def _result(
         "line": line,
         "model": run.model.name,
         "parameters": sum(p.numel() for p in run.model.parameters()),
-        "image_size": run.image_size,
+        "image_size": run.image_size.plain,
         "batch": config.batch,
         "steps": config.steps,
         "hardware": hardware_name(run.device),
@@ -203,7 +204,7 @@ COLUMNS = (
 def _table(result: Mapping[str, Any]) -> tuple[str, Sequence[str], list[list[str]]]:
     """Title, columns and cells."""
     title = (
-        f"{result['model']} at {result['image_size']} px, batch {result['batch']}, "
+        f"{result['model']} at {show(result['image_size'])} px, batch {result['batch']}, "
         f"{result['steps']} steps in each precision on {result['hardware']}"
     )
     return title, COLUMNS, [_cells(row) for row in result["results"]]

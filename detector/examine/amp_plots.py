@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from ..evaluate.figure import ACCENT, INK, SOFT, legend, new_figure, save_figure, style
+from ..options.parse import show
 from ..precision.sanity import MAX_OUTPUT_ERROR
 from .layers import LayerReport, LayerStats
 
@@ -74,7 +75,7 @@ def plot_bench_amp(result: Mapping[str, Any], path: Path) -> None:
     panels = [(t, x, k, f) for t, x, k, f in _PANELS if any(row[k] is not None for row in rows)]
     lines = math.ceil(len(panels) / 3)
     figure = new_figure(13.0, 0.4 + lines * (1.2 + 0.36 * len(rows)))
-    title = f"{result['model']}, {result['image_size']} px, batch {result['batch']}"
+    title = f"{result['model']}, {show(result['image_size'])} px, batch {result['batch']}"
     figure.suptitle(f"{title}, {result['hardware']}", x=0.01, ha="left", fontsize=10.5, color=INK)
     names = [row["precision"] for row in rows]
     grid = figure.subplots(lines, 3, sharey=True, squeeze=False).ravel()

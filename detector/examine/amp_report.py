@@ -121,7 +121,7 @@ def _result(run: Run, batch: Batch, decision: Decision, report: LayerReport) -> 
         **asdict(decision),
         "model": run.model.name,
         "data": run.dataset.name,
-        "image_size": run.image_size,
+        "image_size": run.image_size.plain,
         "batch": len(batch),
         "layer_batch": len(batch.first(LAYER_IMAGES)),
         "hardware": {"device": describe_device(run.device), **asdict(traits_of(run.device))},

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from ...datasets.drawn.shapes import draw_scene
+from ...datasets.images.input_size import InputSize
 from ...files.limits import usable_cores
 from ...weights.checkpoint import Meta
 from ..export.export import export
@@ -34,6 +35,7 @@ from ..export.targets import PRECISION_OPTIONS, choose, name_of, size_of
 from ..models.detector import Detector
 from ..options.export import BenchExportConfig, ExportConfig
 from ..options.formats import FORMATS, FULL
+from ..options.parse import show
 from ..run.device import describe_device
 from ..run.files import plain, write_args, write_json, write_text
 from ..run.folder import new_run_folder
@@ -70,9 +72,10 @@ def bench_export(
     )
     full = any(precision == FULL for _, precision in chosen)
     options = export_options(config)
-    size = size_of(options.imgsz, model.fitting_size(meta.image_size), model.max_stride)
+    size = size_of(options.imgsz, meta.image_size, model.max_stride)
     strictest = replace(options, **PRECISION_OPTIONS[FULL]) if full else options
-    examiner = examiner_for(strictest, model, meta, size, CPU, log)  # one: it measures once
+    fixed = InputSize(*size)
+    examiner = examiner_for(strictest, model, meta, fixed, CPU, log)  # one: it measures once
     images = calibration_images(strictest, size, model.letterbox, log) if full else None
     folder = new_run_folder(config, "bench_export")
     log.to_file(folder / "log.txt")
@@ -266,8 +269,8 @@ def _table(
 ) -> tuple[str, Sequence[str], list[list[str]]]:
     """Title, columns and cells.  spread: add it to each ratio."""
     title = (
-        f"{result['model']} at {result['image_size']} px, batch {result['batch']}, on one thread, "
-        f"on all, and one call per core ({result['hardware']})"
+        f"{result['model']} at {show(result['image_size'])} px, batch {result['batch']}, on one "
+        f"thread, on all, and one call per core ({result['hardware']})"
     )
     return title, COLUMNS, [_cells(row, spread) for row in result["results"]]
 

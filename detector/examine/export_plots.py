@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from ..evaluate.figure import ACCENT, INK, SOFT, new_figure, save_figure, style
+from ..options.parse import show
 
 COLORS = {
     "fp32": "#9aa1ad", "fp16": "#f48c06", "int8": ACCENT, "int8-weights": "#2a9d5a",
@@ -27,7 +28,7 @@ def plot_bench_export(result: Mapping[str, Any], path: Path) -> None:
     rows: Sequence[Mapping[str, Any]] = result["results"]
     measured = any(row["ap"] is not None for row in rows)
     figure = new_figure(17.5 if measured else 15.0, 1.5 + 0.34 * len(rows))
-    title = f"{result['model']}, {result['image_size']} px, batch {result['batch']}"
+    title = f"{result['model']}, {show(result['image_size'])} px, batch {result['batch']}"
     figure.suptitle(f"{title}, {result['hardware']}", x=0.01, ha="left", fontsize=10.5, color=INK)
     panels = figure.subplots(1, 5 + measured, sharey=True)
     names = [row["name"] for row in rows]

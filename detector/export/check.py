@@ -7,7 +7,6 @@ import sys
 from ..options.errors import UsageError
 from ..options.export import ExportConfig
 from ..options.formats import FORMATS, Format, require
-from ..options.parse import show
 from .targets import formats_of, precision_of, size_of
 
 CALIBRATING = ("calibration", "seed")
@@ -51,7 +50,6 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
 def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple[bool, str]]:
     full, any_kind = config.int8 is True, bool(config.int8)
     unused = next((name for name in CALIBRATING if name in given and not full), None)
-    square = config.imgsz is None or len(set(size_of(config.imgsz, 640, 32))) == 1
     return [
         (unused is not None, f"{unused}= has no effect without int8=True: leave it out"),
         (
@@ -65,8 +63,6 @@ def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple
         (config.int8 in ("weights", "dynamic") and "max_drop" in given and config.data is None,
          "max_drop= has no effect without data="),
         (full and config.fraction == 0, "fraction=0 leaves no image to calibrate with"),
-        (full and not square, f"int8=True is judged by its AP, which is measured on square inputs: "
-         f"use one side instead of imgsz={show(config.imgsz)}"),
         (
             any_kind and config.opset < 13,
             f"opset={config.opset}: int8= needs operator set 13: use opset=13",

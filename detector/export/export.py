@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 
 from ...datasets.images.image import FILL
+from ...datasets.images.input_size import InputSize
 from ...files.atomic import sync
 from ...files.counted import counted
 from ...files.json_text import read_json
@@ -75,7 +76,7 @@ def export(
     cannot hold the model, OSError where a file cannot be written.
     """
     device = next(model.parameters()).device
-    size = size_of(config.imgsz, model.fitting_size(meta.image_size), model.max_stride)
+    size = size_of(config.imgsz, meta.image_size, model.max_stride)
     shape = Shape(size, config.batch, config.dynamic)
     graph = ExportGraph(
         model,
@@ -99,7 +100,11 @@ def export(
     for row, target in zip(rows, targets, strict=True):
         check_writable(target.parent, "output")
         check_place(row, target)
-    examiner = examiner or examiner_for(config, model, meta, size, device, log)
+    cut = InputSize(*size, model.max_stride, graph.smallest_side)
+    if meta.rect and not config.dynamic:
+        log.info(f"the file takes images of {cut}; rect=True, as in training, needs dynamic=True")
+    examined = cut if meta.rect and config.dynamic else InputSize(*size)
+    examiner = examiner or examiner_for(config, model, meta, examined, device, log)
     if settings.precision == FULL:
         log.info(expected_gain(traits_of(device)))
     if settings.precision == FULL and images is None:

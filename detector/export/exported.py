@@ -9,14 +9,16 @@ gets images in such batches, the last one filled up.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from ...datasets.images.input_size import InputSize
 from ...files.errors import InputError
-from ..models.detector_like import fitting_size, sides_of
+from ..models.detector_like import fitted
 from ..models.predictions import ONE_TO_ONE, Predictions
 from ..options.formats import FORMATS, ExportError, format_of, require
 from .formats.about import MARK, About
@@ -47,14 +49,15 @@ class ExportedDetector(nn.Module):
         """The branch of the outputs; finished detections count as one-to-one: no NMS follows."""
         return (ONE_TO_ONE,) if self.about.finished else (self.about.head,)
 
-    def input_size(self, wanted: int | tuple[int, ...] | None) -> tuple[int, int]:
-        """(height, width) of the input for a ``wanted`` side or size; None: the usual size.  Raises
-        SizeError."""
-        if wanted is None:
-            return self.about.image_size
-        height, width = (fitting_size(side, self.max_stride) for side in sides_of(wanted))
-        self._check_size(height, width)
-        return height, width
+    def input_size(
+        self, wanted: int | tuple[int, ...] | None, *, rect: bool = False
+    ) -> InputSize:
+        """The input for a ``wanted`` side or size; None: the usual size.  rect: of a dynamic file,
+        cut to the shape of each image.  Raises SizeError."""
+        size = fitted(wanted or self.about.image_size, self.max_stride, rect=rect)
+        if wanted is not None:
+            self._check_size(*size.whole)
+        return replace(size, least=self.about.smallest_side) if rect else size
 
     def _check_size(self, height: int, width: int) -> None:
         own = "x".join(map(str, self.about.image_size))

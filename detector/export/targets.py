@@ -40,11 +40,15 @@ def formats_of(config: ExportConfig) -> list[Format]:
     return rows
 
 
-def size_of(size: int | tuple[int, ...] | None, usual: int, stride: int) -> tuple[int, int]:
-    """(height, width) of ``imgsz=``; None: a square of the usual side.  Raises UsageError where it
-    is not a size or a side is not a multiple of the stride."""
+def size_of(
+    size: int | tuple[int, ...] | None, usual: int | tuple[int, int], stride: int
+) -> tuple[int, int]:
+    """(height, width) of ``imgsz=``; None: the usual side or size, rounded up.
+
+    Raises UsageError where it is not a size or a side is not a multiple of the stride."""
     if size is None:
-        return usual, usual
+        height, width = (usual, usual) if isinstance(usual, int) else usual
+        return -(-height // stride) * stride, -(-width // stride) * stride
     sides = (size, size) if isinstance(size, int) else size
     if len(sides) != 2:
         raise UsageError(

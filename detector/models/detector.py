@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets.images.image import FILL
 from .blocks import Fusable
-from .detector_like import fitting_size
+from .detector_like import fitting_size, sides_of
 from .head import Head
 from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
 from .pyramid import Features
@@ -165,19 +165,21 @@ class Detector(nn.Module):
                 module.fuse()
         return self.eval()
 
-    def counts(self, image_size: int) -> tuple[int, int, int, float]:
+    def counts(self, image_size: int | tuple[int, int]) -> tuple[int, int, int, float]:
         """Layers, parameters, parameters with gradients, and GFLOPs for one image."""
         about = self.describe(image_size)
         layers = sum(1 for module in self.modules() if not list(module.children()))
         gradients = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return layers, about["parameters"], gradients, about["gflops"]
 
-    def describe(self, image_size: int = 640) -> dict[str, Any]:
-        """Parameters and GFLOPs (2 per multiply-add, all branches) for one square image."""
+    def describe(self, image_size: int | tuple[int, int] = 640) -> dict[str, Any]:
+        """Parameters and GFLOPs (2 per multiply-add, all branches) for one image.
+
+        image_size: a side, or (height, width)."""
         shadow = copy.deepcopy(self).to("meta").eval()  # the meta device computes only shapes
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            shadow(torch.empty(1, 3, image_size, image_size, device="meta"))
+            shadow(torch.empty(1, 3, *sides_of(image_size), device="meta"))
         return {
             "name": self.name,
             "num_classes": self.num_classes,

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import torch
 from torch import nn
 
+from ...datasets.images.input_size import InputSize
 from ...files.errors import InputError
 from ...weights.checkpoint import MAX_SIDE
 from .predictions import Predictions
@@ -22,6 +23,13 @@ def fitting_size(wanted: int, stride: int) -> int:
     if wanted > MAX_SIDE:
         raise InputError(f"imgsz={wanted}: a side has at most {MAX_SIDE:,} pixels")
     return -(-wanted // stride) * stride
+
+
+def fitted(size: int | tuple[int, ...], stride: int, *, rect: bool = False) -> InputSize:
+    """``imgsz=`` as the input of a model whose sides are multiples of ``stride``; rect: cut to the
+    shape of each image.  Raises InputError."""
+    height, width = (fitting_size(side, stride) for side in sides_of(size))
+    return InputSize(height, width, stride if rect else 0)
 
 
 def sides_of(size: int | tuple[int, ...]) -> tuple[int, int]:

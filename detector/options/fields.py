@@ -89,6 +89,12 @@ class Option:
             return
         if self.choices and value not in self.choices and not self.or_folder:
             raise ValueError(f"{self.name}={value}: {self.wanted}")
+        if isinstance(value, tuple) and self.item is int:
+            if len(value) != 2:
+                shown = ",".join(map(str, value))
+                raise ValueError(f"{self.name}={shown}: {self.wanted}")
+            for side in value:
+                self.check(side)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return
         low = -float("inf") if self.low is None else self.low

@@ -95,7 +95,6 @@ ROWS = (
     *(Foreign(name, (False, None), refused="precisions are compared side by side: formats=onnx,"
               "onnx-fp16,onnx-int8", commands=_BENCH) for name in ("half", "int8", "quantize")),
     # of training
-    Foreign("rect", (False, None), idle="det works on square images", commands=("train", *_USING)),
     Foreign("profile", (False,), idle="det measures speed with det bench", commands=("train",)),
     Foreign("bgr", (0,), refused="det trains on RGB; it has no such augmentation"),
     Foreign("perspective", (0,), refused="det has no perspective; use degrees= and shear="),

@@ -185,9 +185,11 @@ def _several(option: Option, value: object) -> Any:
     if len(parts) == 1 and str(parts[0]).isdigit() and (option.item is int or not listed):
         return int(str(parts[0]))
     try:
-        return tuple(option.item(part) for part in parts)
+        items = tuple(option.item(part) for part in parts)
     except (TypeError, ValueError):
         raise _wrong(option, value) from None
+    square = option.item is int and len(items) == 2 and items[0] == items[1]
+    return items[0] if square else items
 
 
 def show(value: Any) -> str:

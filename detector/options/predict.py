@@ -6,7 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import ClassesConfig, CommonConfig, DetectConfig, TileConfig, TrainedConfig
+from .shared import (
+    ClassesConfig,
+    CommonConfig,
+    DetectConfig,
+    TileConfig,
+    TrainedConfig,
+    input_size,
+    rect,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +32,8 @@ class PredictConfig(TrainedConfig, ClassesConfig, TileConfig, DetectConfig, Comm
     conf: float = option(
         0.25, "Detections", "Drop detections with a score below this.", low=0.0, high=1.0)
     batch: int = option(1, "Run", "Images per step; with tile=, tiles.", low=1)
-    imgsz: int | tuple[int, ...] | None = option(
-        None, "Data", "Input size in pixels, rounded up to multiples of the stride: one side, or "
-        "height,width. Default: the checkpoint's.", low=32)
+    imgsz: int | tuple[int, ...] | None = input_size()
+    rect: bool | None = rect()
     vid_stride: int = option(1, "Data", "Use every Nth frame of a video.", low=1)
     save: bool = option(True, "Output", "Write annotated images or videos.")
     save_frames: bool = option(

@@ -195,9 +195,14 @@ class StartConfig(LayoutConfig, DownloadConfig, PlotsConfig):
         "auto downloads some where there are none.")
     data: str = built_in_data()
     batch: int = option(16, "Run", "Images per step, over all devices.", low=1)
-    imgsz: int | None = option(
-        None, "Data", "Side of the square network input in pixels, rounded up to a multiple of the "
-        "stride. Default: the size of the weights it starts from, else 640.", low=32)
+    imgsz: int | tuple[int, ...] | None = option(
+        None, "Data", "Size of the network input in pixels, rounded up to multiples of the stride: "
+        "one side, or height,width. Default: the size of the weights it starts from, else 640.",
+        low=32)
+    rect: bool = option(
+        False, "Data", "Cut the padding: the input of an image is no larger than the scaled image "
+        "needs, and a batch has images of one shape. Faster where images are not square. val and "
+        "predict follow.")
     seed: int = option(
         0, "Run", "Seed of the initial weights, the image order and the augmentation.", low=0)
 
@@ -207,6 +212,20 @@ def checkpoint() -> Any:
     return option(
         None, "Run", "Checkpoint, exported file, run folder, or name from det weights list. "
         "Default: the best weights of the newest run in project=.")
+
+
+def input_size() -> Any:
+    """``imgsz=`` of commands that use a trained model."""
+    return option(
+        None, "Data", "Input size in pixels, rounded up to multiples of the stride: one side, or "
+        "height,width. Default: the checkpoint's.", low=32)
+
+
+def rect() -> Any:
+    """``rect=`` of commands that use a trained model."""
+    return option(
+        None, "Data", "Cut the padding of the input to the shape of each image. Default: as in "
+        "training.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import CommonConfig, DetectConfig, LoaderConfig, PlotsConfig, TileConfig, TrainedConfig
+from .shared import (
+    CommonConfig,
+    DetectConfig,
+    LoaderConfig,
+    PlotsConfig,
+    TileConfig,
+    TrainedConfig,
+    input_size,
+    rect,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +27,8 @@ class ValConfig(
     data: str | None = option(
         None, "Data", "Data set: YAML, folder or COCO JSON. Default: the one the checkpoint was "
         "trained on.")
-    imgsz: int | None = option(
-        None, "Data", "Side of the square network input in pixels. Default: the checkpoint's.",
-        low=32)
+    imgsz: int | tuple[int, ...] | None = input_size()
+    rect: bool | None = rect()
     batch: int = option(16, "Run", "Images per step.", low=1)
     conf: float = option(
         0.001, "Detections", "Ignore detections with a score below this.", low=0.0, high=1.0)

@@ -111,7 +111,7 @@ def predict_stream(
     predictor = Predictor(
         used.model,
         used.meta.class_names,
-        used.input_size(config.imgsz),
+        used.input_size(config),
         config.detect_options(config.conf, class_numbers(config.classes, used.meta.class_names)),
         used.forward_options(config.channels_last),
         config.batch,

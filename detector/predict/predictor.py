@@ -15,7 +15,9 @@ from itertools import islice, zip_longest
 import numpy as np
 import torch
 
+from ...datasets.batches.by_shape import runs_of_one_shape
 from ...datasets.images.image import letterbox
+from ...datasets.images.input_size import InputSize
 from ...datasets.images.tiling import Rectangle, Tiling
 from ...datasets.nouns import Letterbox
 from ...files.counted import counted
@@ -37,6 +39,11 @@ class View:
     image: np.ndarray
     place: Rectangle
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.image.shape[0], self.image.shape[1]
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -52,7 +59,7 @@ class Predictor:
     """Runs a detector on frames.
 
     model: moved to the device of ``forward`` and put in evaluation mode.  class_names: by class id.
-    image_size: side of the square input, or (height, width): multiples of the largest stride.
+    image_size: a side, (height, width) or an InputSize: multiples of the largest stride.
     batch: images per step, or tiles.  tiling: of the frames; None looks at whole frames.
     Raises ValueError for an impossible image_size, class, batch or list of names, BranchError if
     the model lacks the branch that ``detect.nms`` reads.
@@ -62,14 +69,14 @@ class Predictor:
         self,
         model: DetectorLike,
         class_names: Sequence[str],
-        image_size: int | tuple[int, int],
+        image_size: int | tuple[int, int] | InputSize,
         detect: DetectOptions,
         forward: ForwardOptions,
         batch: int = 1,
         tiling: Tiling | None = None,
     ) -> None:
         self.names = dict(enumerate(class_names))
-        self.image_size = image_size
+        self.input = InputSize.of(image_size)
         self.detect = detect
         self.forward = forward
         self.batch = batch
@@ -89,8 +96,7 @@ class Predictor:
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}: expected 1 or more")
         stride = model.max_stride
-        size = self.image_size
-        for side in (size,) if isinstance(size, int) else size:
+        for side in self.input.whole:
             near = max(stride, fitting_size(side, stride))
             if side != near:
                 raise ValueError(
@@ -108,7 +114,7 @@ class Predictor:
         views = [self._views(frame.image) for frame in frames]
         every = [view for each in views for view in each]
         steps = range(0, len(every), self.batch)
-        seen = iter([one for at in steps for one in self._look(every[at : at + self.batch])])
+        seen = iter([one for at in steps for one in self._step(every[at : at + self.batch])])
         return [
             self._joined(frame, each, list(islice(seen, len(each))))
             for frame, each in zip(frames, views, strict=True)
@@ -130,12 +136,18 @@ class Predictor:
         best = max(one.best for one in seen)
         return Results(frame, found, self.names, speed, None if len(found) else best)
 
-    def _look(self, views: Sequence[View]) -> list[Seen]:
-        """Run the model on views."""
+    def _step(self, views: Sequence[View]) -> Iterator[Seen]:
+        """Run the model on views, those whose inputs have one shape at once."""
+        shapes = [self.input.shape(view.size) for view in views]
+        for start, stop in runs_of_one_shape(shapes):
+            yield from self._look(views[start:stop], shapes[start])
+
+    def _look(self, views: Sequence[View], shape: tuple[int, int]) -> list[Seen]:
+        """Run the model on views; shape: (height, width) of their inputs."""
         start = time.perf_counter()
-        align = self.model.letterbox
-        fitted = [letterbox(view.image, self.image_size, align=align) for view in views]
-        images = self._to_device([image for image, _ in fitted])  # [B,3,S,S] uint8
+        align, whole = self.model.letterbox, self.input.whole
+        fitted = [letterbox(view.image, whole, align=align, shape=shape) for view in views]
+        images = self._to_device([image for image, _ in fitted])  # [B,3,H,W] uint8
         prepared = self._now()
         outputs = self._forward(images)
         inferred = self._now()
@@ -153,8 +165,8 @@ class Predictor:
         ]
 
     def _to_device(self, images: list[np.ndarray]) -> torch.Tensor:
-        """[S,S,3] images as [B,3,S,S] uint8 on the device, in the chosen memory layout."""
-        batch = torch.from_numpy(np.stack(images)).to(self.forward.device)  # [B,S,S,3]
+        """[H,W,3] images as [B,3,H,W] uint8 on the device, in the chosen memory layout."""
+        batch = torch.from_numpy(np.stack(images)).to(self.forward.device)  # [B,H,W,3]
         return batch.permute(0, 3, 1, 2).contiguous(memory_format=self.forward.memory_format)
 
     @torch.inference_mode()
@@ -173,7 +185,7 @@ def _to_original(
 ) -> list[Detections]:
     """Detections in the pixels of their frames."""
     return [
-        each.to_original(box, (view.image.shape[0], view.image.shape[1])).moved(*view.place[:2])
+        each.to_original(box, view.size).moved(*view.place[:2])
         for each, box, view in zip(found, letterboxes, views, strict=True)
     ]
 

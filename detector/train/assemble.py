@@ -20,6 +20,7 @@ from ...datasets.batches.device_plan import Layout
 from ...datasets.batches.loader import Loader
 from ...datasets.formats.record import Record
 from ...datasets.images.cache import ImageCache, memory_budget
+from ...datasets.images.input_size import InputSize
 from ...datasets.scan.doctor import compare_splits
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.locate import Dataset, load_dataset
@@ -55,7 +56,7 @@ from .schedule import (
     run_length,
     warmup_steps,
 )
-from .start import choose_size, fit_size, settle_model, start, start_again
+from .start import choose_size, fit_size, longer_side, settle_model, start, start_again
 from .teacher import learn_from
 from .tiles import Samples, samples_of
 
@@ -68,7 +69,7 @@ class Run:
     device: torch.device
     dataset: Dataset
     class_names: tuple[str, ...]
-    image_size: int
+    image_size: InputSize
     train: Scan
     val: Scan
     model: Detector
@@ -109,8 +110,8 @@ def assemble(
 
     resumed, transferred: of the state that will be loaded into it; the weights that the run once
     started from are not needed then.  ranks: the ranks that train together.  Raises DatasetError,
-    CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError,
-    ValueError; writes nothing but caches."""
+    CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError, ValueError;
+    writes nothing but caches."""
     device = prepare_device(config, ranks)
     config = settle_model(config, log, ranks)
     if resumed is None:
@@ -127,7 +128,7 @@ def assemble(
     config = replace(config, imgsz=choose_size(config, begin, log))
     if resumed is None and begin.transferred is None:
         config = replace(config, pretrained=False)  # args.yaml repeats the run, whatever lies here
-    image_size = fit_size(model, config.imgsz, log)
+    image_size = fit_size(model, config, log)
     # gradients of the deployed head reach the backbone too: better by 0.025 AP (docs/log.md)
     model.detach_one_to_one = False
     freeze(model, config.freeze)
@@ -242,7 +243,7 @@ def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]
     names = SINGLE_CLASS if config.single_cls else dataset.class_names
     check_class(config.best, names, scans[1].records)
     by_name = {scan.split: scan for scan in scans}
-    for line in compare_splits(dataset, by_name, config.imgsz or 640, config.tile):
+    for line in compare_splits(dataset, by_name, longer_side(config), config.tile):
         log.warn(line)
     return dataset, (scans[0], scans[1])
 
@@ -281,11 +282,11 @@ def make_loss(
     return DetectionLoss(gains, ranks=ranks, class_weights=on_device)
 
 
-def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: int) -> None:
+def refuse_one_value(config: TrainConfig, size: InputSize, stride: int, images: int) -> None:
     """Raise UsageError if batch norm would get one value per channel, which it cannot normalize:
     the coarsest features of one image that is as small as the stride.  images: of the smallest
     batch."""
-    smallest = max(round(image_size * (1.0 - config.multi_scale) / stride), 1) * stride
+    smallest = max(round(max(size.whole) * (1.0 - config.multi_scale) / stride), 1) * stride
     if images == 1 and smallest == stride:
         raise UsageError(
             f"batch={config.batch} leaves a training batch with one image, too few for batch norm "
@@ -296,7 +297,7 @@ def refuse_one_value(config: TrainConfig, image_size: int, stride: int, images: 
 def make_loaders(
     config: TrainConfig,
     samples: Samples,
-    image_size: int,
+    image_size: InputSize,
     repeats: int,
     device: torch.device,
     log: Log,
@@ -333,7 +334,7 @@ def make_loaders(
         painted = on_device and augmentation is not None
         cache = ImageCache(
             scan.records,
-            image_size,
+            image_size.whole,
             mode="none" if painted and config.cache == "auto" else config.cache,
             folder=cache_folder() / "images",
             fingerprint=scan.fingerprint,
@@ -376,7 +377,7 @@ def make_loaders(
 def draws_on_device(
     config: TrainConfig,
     records: Sequence[Record],
-    image_size: int,
+    image_size: InputSize,
     device: torch.device,
     log: Log,
 ) -> bool:
@@ -384,7 +385,7 @@ def draws_on_device(
     asked for and is not possible."""
     if device.type == "cpu" and config.augment_device != "cuda":
         return False
-    layout = Layout(ImageCache(records, image_size, mode="none"))
+    layout = Layout(ImageCache(records, image_size.whole, mode="none"))
     chosen, why = choose_device(config.augment_device, layout, device)
     log.detail(f"training images are drawn {why}")
     return chosen

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ...datasets.sets.source import DataSource
-from ...weights.checkpoint import Meta
+from ...weights.checkpoint import SCHEMA, USUAL_SCHEMA, Meta
 from ..models.build import architecture_of
 from .assemble import Run
 from .position import Position
@@ -19,10 +19,13 @@ from .position import Position
 
 def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]) -> Meta:
     """The metadata of a checkpoint written now."""
+    size = run.image_size.plain
+    rect: dict[str, Any] = {"rect": True} if run.config.rect else {}
     return Meta(
         model=run.model.name,
         class_names=run.class_names,
-        image_size=run.image_size,
+        image_size=size,
+        schema=SCHEMA if rect or isinstance(size, tuple) else USUAL_SCHEMA,
         strides=run.model.strides,
         architecture=architecture_of(run.model),
         precision=precision,
@@ -32,7 +35,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         metrics={k: v for k, v in metrics.items() if not isinstance(v, list | dict)},
         config=portable(asdict(run.config)),
         versions=versions(),
-        preprocess=run.model.preprocessing,
+        preprocess=run.model.preprocessing | rect,
         license=run.provenance["license"],
         provenance=run.provenance["provenance"],
     )

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...datasets.images.input_size import InputSize
 from ...files.limits import available_memory
 from ..models.detector import Detector
+from ..models.detector_like import sides_of
 from ..options.errors import UsageError
+from ..options.parse import show
 from ..precision.precision import Precision
 from ..run.rank_info import rank_info
 
@@ -39,7 +42,7 @@ class Needs:
         return self.fixed + batch * self.image
 
 
-def needs_of(model: Detector, image_size: int, precision: Precision) -> Needs:
+def needs_of(model: Detector, image_size: int | tuple[int, int], precision: Precision) -> Needs:
     """An estimate from the tensors that autograd keeps in a forward pass.
 
     Only shapes are computed (device ``meta``).  Half precision keeps half of it, and as much again
@@ -55,7 +58,7 @@ def needs_of(model: Detector, image_size: int, precision: Precision) -> Needs:
             kept[storage._cdata] = storage  # held, or its address could be given out again
         return tensor
 
-    images = torch.empty(2, 3, image_size, image_size, device="meta")
+    images = torch.empty(2, 3, *sides_of(image_size), device="meta")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         shadow(images)
     share = 1.0 if precision.name == "fp32" else 0.6
@@ -75,8 +78,9 @@ def check_memory(run: Run, precision: Precision, available: int | None = None) -
     room = (available_memory() if available is None else available) // here.local_size
     images = config.batch // run.ranks.size
     stride = run.model.max_stride
-    side = round(run.image_size * (1.0 + config.multi_scale) / stride) * stride  # the largest
-    needs = needs_of(run.model, side, precision)
+    whole, factor = run.image_size.whole, 1.0 + config.multi_scale
+    height, width = (round(side * factor / stride) * stride for side in whole)  # the largest
+    needs = needs_of(run.model, (height, width), precision)
     caches = sum(loader.dataset.cache.memory for loader in (run.train_loader, run.val_loader))
     if needs.of(images) + caches <= room:
         return
@@ -84,14 +88,16 @@ def check_memory(run: Run, precision: Precision, available: int | None = None) -
     if caches and needs.of(images) <= room:
         ways.append("cache=disk")
     fitting = (room - needs.fixed) // needs.image * run.ranks.size
-    if smaller := [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= fitting and n < config.batch]:
-        ways.append(f"batch={smaller[-1]} (gradients are accumulated)")
+    if fewer := [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= fitting and n < config.batch]:
+        ways.append(f"batch={fewer[-1]} (gradients are accumulated)")
     share = max(room - needs.fixed, 0) / (images * needs.image)
-    if (side := int(run.image_size * share**0.5) // stride * stride) >= 2 * stride:
-        ways.append(f"imgsz={side}")
+    smaller = [int(side * share**0.5) // stride * stride for side in whole]
+    if min(smaller) >= 2 * stride:
+        ways.append(f"imgsz={show(InputSize.of((smaller[0], smaller[1])).plain)}")
     needed = (needs.of(images) + caches) / 2**30
+    size = show(run.image_size.plain)
     raise UsageError(
-        f"a step of {run.model.name} with batch={config.batch} imgsz={run.image_size} in "
+        f"a step of {run.model.name} with batch={config.batch} imgsz={size} in "
         f"{precision.name} needs about {needed:.1f} GiB of memory, and "
         f"{room / 2**30:.1f} GiB are available: use {', or '.join(ways) or 'a smaller model'}"
     )

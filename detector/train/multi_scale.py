@@ -16,15 +16,16 @@ def resized(batch: Batch, share: float, stride: int, key: tuple[int, int, int]) 
     The size is a function of ``key`` (seed, epoch, batch): the same on every rank and after a
     resume.
     """
-    size = batch.images.shape[-1]
+    size = batch.images.shape[-2:]
     generator = torch.Generator().manual_seed(hash(key) % 2**63)
     draw = torch.rand((), generator=generator).item()
     factor = 1.0 + share * (2.0 * draw - 1.0)
-    new = max(round(size * factor / stride), 1) * stride
-    if new == size:
+    new = [max(round(side * factor / stride), 1) * stride for side in size]
+    if new == list(size):
         return batch
     images = F.interpolate(
-        batch.images.float(), size=(new, new), mode="bilinear", antialias=new < size
+        batch.images.float(), size=new, mode="bilinear", antialias=factor < 1.0
     )
     images = images.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
-    return replace(batch, images=images, boxes=batch.boxes * (new / size))
+    gains = batch.boxes.new_tensor((new[1] / size[1], new[0] / size[0]) * 2)
+    return replace(batch, images=images, boxes=batch.boxes * gains)

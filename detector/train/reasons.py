@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...datasets.formats.record import Record
+from ...datasets.images.image import scaled_size
 from ...files.counted import counted
 from .assemble import Run
 
@@ -62,7 +63,8 @@ def _tiny(run: Run) -> str | None:
     sides = []
     for record in run.val.records:
         corners = record.boxes.reshape(-1, 4)
-        share = run.image_size / max(record.size)
+        height, width = scaled_size(record.size, run.image_size.whole)
+        share = max(height, width) / max(record.size)
         sides.append((corners[:, 2:] - corners[:, :2]).min(1) * share)
     share = float((np.concatenate(sides) < TINY_SIDE).mean())
     if share < LARGE_SHARE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...datasets.images.input_size import InputSize
 from ...files.counted import counted
 from ...weights.checkpoint import Meta
 from ...weights.transfer import Transfer, transfer
@@ -15,8 +16,10 @@ from ..checkpoints.restore import letterbox_of, restore
 from ..evaluate.class_names import ClassNames, first_difference
 from ..models.build import architecture_of, build, build_from, with_classes
 from ..models.detector import Detector
+from ..models.detector_like import fitted, sides_of
 from ..options.errors import UsageError
 from ..options.names import AUTO, MODELS
+from ..options.parse import show
 from ..options.train import TrainConfig
 from ..run.folder import BEST
 from ..run.log import Log
@@ -37,7 +40,7 @@ class Start:
     license: str = "Apache-2.0"
     provenance: str = "trained from scratch"
     transferred: Transfer | None = None
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     class_names: tuple[str, ...] = ()
 
     @property
@@ -123,22 +126,27 @@ def start_again(meta: Meta, class_names: Sequence[str], config: TrainConfig) -> 
     return Start(model, meta.license, meta.provenance, class_names=meta.class_names)
 
 
-def choose_size(config: TrainConfig, begin: Start, log: Log) -> int:
+def choose_size(config: TrainConfig, begin: Start, log: Log) -> int | tuple[int, ...]:
     """``imgsz=`` where it was given, else the size of the weights that the run starts from."""
     if config.imgsz is not None:
         return config.imgsz
     if begin.image_size is None:
         return USUAL_SIZE
-    log.info(f"imgsz={begin.image_size}, the size that the weights were trained at")
+    log.info(f"imgsz={show(begin.image_size)}, the size that the weights were trained at")
     return begin.image_size
 
 
-def fit_size(model: Detector, wanted: int | None, log: Log) -> int:
-    """``wanted`` rounded up to a multiple of the model's stride; the log says if it changes."""
+def longer_side(config: TrainConfig) -> int:
+    """Of the input, before the weights have been asked."""
+    return max(sides_of(config.imgsz or USUAL_SIZE))
+
+
+def fit_size(model: Detector, config: TrainConfig, log: Log) -> InputSize:
+    """The input of the model, with sides rounded up to multiples of its stride; the log says if
+    they change."""
+    wanted, stride = config.imgsz, model.max_stride
     assert wanted is not None
-    side = model.fitting_size(wanted)
-    if side != wanted:
-        log.info(
-            f"imgsz={wanted} is rounded up to {side}, a multiple of the stride {model.max_stride}"
-        )
-    return side
+    size = fitted(wanted, stride, rect=config.rect)
+    if size.whole != sides_of(wanted):
+        log.info(f"imgsz={show(wanted)} is rounded up to {size}, a multiple of the stride {stride}")
+    return size

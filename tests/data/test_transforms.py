@@ -20,42 +20,48 @@ from yolodet.datasets.augment.transforms import (
     worth_keeping,
 )
 
+SQUARE = (64, 64)
 
-def by_product(numbers: np.ndarray, canvas: int, size: int, flips: tuple[bool, bool]) -> np.ndarray:
+
+def by_product(
+    numbers: np.ndarray, canvas: tuple[int, int], size: tuple[int, int], flips: tuple[bool, bool]
+) -> np.ndarray:
     """The matrix of LIVELY as a product: center, rotate and zoom, shear, translate, flip."""
     turn, zoom, shear_x, shear_y, move_x, move_y = numbers
-    center = np.array(((1, 0, -canvas / 2), (0, 1, -canvas / 2), (0, 0, 1)))
+    center = np.array(((1, 0, -canvas[1] / 2), (0, 1, -canvas[0] / 2), (0, 0, 1)))
     rotate = np.eye(3)
     rotate[:2] = cv2.getRotationMatrix2D((0, 0), turn * LIVELY.degrees, 1 + zoom * LIVELY.scale)
     shear = np.eye(3)
     shear[0, 1] = math.tan(math.radians(shear_x * LIVELY.shear))
     shear[1, 0] = math.tan(math.radians(shear_y * LIVELY.shear))
     move = np.eye(3)
-    move[:2, 2] = (0.5 + np.array((move_x, move_y)) * LIVELY.translate) * size
-    vertical = np.array(((1, 0, 0), (0, -1, size), (0, 0, 1))) if flips[0] else np.eye(3)
-    horizontal = np.array(((-1, 0, size), (0, 1, 0), (0, 0, 1))) if flips[1] else np.eye(3)
+    move[:2, 2] = (0.5 + np.array((move_x, move_y)) * LIVELY.translate) * size[::-1]
+    vertical = np.array(((1, 0, 0), (0, -1, size[0]), (0, 0, 1))) if flips[0] else np.eye(3)
+    horizontal = np.array(((-1, 0, size[1]), (0, 1, 0), (0, 0, 1))) if flips[1] else np.eye(3)
     return (vertical @ horizontal @ move @ shear @ rotate @ center)[:2]
 
 
 @each("flips", [(False, False), (True, False), (False, True), (True, True)])
-@each("canvas", [64, 128])
-def test_affine_is_the_product_of_its_steps(flips: tuple[bool, bool], canvas: int) -> None:
+@each(("canvas", "size"), [(SQUARE, SQUARE), ((128, 128), SQUARE), ((96, 192), (48, 96))])
+def test_affine_is_the_product_of_its_steps(
+    flips: tuple[bool, bool], canvas: tuple[int, int], size: tuple[int, int]
+) -> None:
     for seed in range(20):
         numbers = np.random.default_rng(seed).uniform(-1, 1, 6)
-        matrix = random_affine(np.random.default_rng(seed), LIVELY, canvas, 64, flips)
-        assert np.allclose(matrix, by_product(numbers, canvas, 64, flips))
+        matrix = random_affine(np.random.default_rng(seed), LIVELY, canvas, size, flips)
+        assert np.allclose(matrix, by_product(numbers, canvas, size, flips))
 
 
 def test_affine_without_augmentation_crops_the_center() -> None:
     rng = np.random.default_rng(0)
-    assert np.array_equal(random_affine(rng, QUIET, 64, 64), ((1, 0, 0), (0, 1, 0)))
-    assert np.array_equal(random_affine(rng, QUIET, 128, 64), ((1, 0, -32), (0, 1, -32)))
+    assert np.array_equal(random_affine(rng, QUIET, SQUARE, SQUARE), ((1, 0, 0), (0, 1, 0)))
+    assert np.array_equal(random_affine(rng, QUIET, (128, 128), SQUARE), ((1, 0, -32), (0, 1, -32)))
 
 
 def test_affine_parameters_are_uniform_in_their_ranges() -> None:
     augment = replace(QUIET, scale=0.5, translate=0.1)
     rng = np.random.default_rng(0)
-    matrices = np.array([random_affine(rng, augment, 200, 100) for _ in range(4000)])
+    matrices = np.array([random_affine(rng, augment, (200, 200), (100, 100)) for _ in range(4000)])
     centers = matrices[:, :, :2].sum(2) * 100 + matrices[:, :, 2]
     for values, low, high in (
         (matrices[:, 0, 0], 0.5, 1.5),
@@ -69,9 +75,9 @@ def test_affine_parameters_are_uniform_in_their_ranges() -> None:
 
 def test_rotation_and_shear_are_uniform_in_their_ranges() -> None:
     rng = np.random.default_rng(0)
-    turned = [random_affine(rng, replace(QUIET, degrees=30.0), 64, 64) for _ in range(2000)]
+    turned = [random_affine(rng, replace(QUIET, degrees=30.0), SQUARE, SQUARE) for _ in range(2000)]
     angles = np.array([math.degrees(math.atan2(m[0, 1], m[0, 0])) for m in turned])
-    sheared = [random_affine(rng, replace(QUIET, shear=30.0), 64, 64) for _ in range(2000)]
+    sheared = [random_affine(rng, replace(QUIET, shear=30.0), SQUARE, SQUARE) for _ in range(2000)]
     slants = np.array([math.degrees(math.atan(m[0, 1])) for m in sheared])
     for values in (angles, slants):
         shares = np.histogram(values, 5, (-30, 30))[0] / len(values)
@@ -94,7 +100,7 @@ def test_translated_shifts_before_the_matrix() -> None:
 def test_warped_boxes_are_the_bounds_of_their_corners() -> None:
     rng = np.random.default_rng(0)
     boxes = np.sort(rng.uniform(0, 64, (50, 2, 2)), 1).reshape(50, 4)
-    matrices = np.array([random_affine(rng, LIVELY, 64, 64, (True, False)) for _ in boxes])
+    matrices = np.array([random_affine(rng, LIVELY, SQUARE, SQUARE, (True, False)) for _ in boxes])
     for box, matrix, warped in zip(boxes, matrices, warp_boxes(boxes, matrices), strict=True):
         corners = np.array([(x, y, 1) for x in box[::2] for y in box[1::2]]) @ matrix.T
         assert np.allclose(warped, (*corners.min(0), *corners.max(0)))

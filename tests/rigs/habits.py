@@ -88,7 +88,7 @@ SAME_COMMANDS = [
         "mosaic=1.0", "mixup=0.1")),
     # values that ask for nothing, and options of other tasks
     *((f"train data={DATA} {word}", "epochs=100") for word in (
-        "rect=False", "profile=False", "bgr=0.0", "perspective=0.0", "cutmix=0.0",
+        "profile=False", "bgr=0.0", "perspective=0.0", "cutmix=0.0",
         "copy_paste=0.0", "copy_paste_mode=flip", "auto_augment=randaugment", "erasing=0.4",
         "label_smoothing=0.0", "dropout=0.0", "warmup_momentum=0.8", "warmup_bias_lr=0.1",
         "cls_pw=0.0", "overlap_mask=True", "mask_ratio=4", "pose=12.0", "kobj=1.0",
@@ -99,7 +99,7 @@ SAME_COMMANDS = [
         ("conf=0.25", "conf=0.25"), ("conf=None", "conf=0.001"), ("max_det=100", "max_det=100"),
         ("half=True", "amp=fp16"), ("half=False", "amp=checkpoint"), ("quantize=16", "amp=fp16"),
         ("device=cpu", "device=cpu"), ("dnn=False", "nms=False"), ("plots=False", "plots=False"),
-        ("classes=[0]", "classes=0"), ("split=train", "split=train"), ("rect=False", "batch=16"),
+        ("classes=[0]", "classes=0"), ("split=train", "split=train"), ("rect=False", "rect=False"),
         ("save_txt=True save_conf=True", "save_txt=True"), ("workers=1", "workers=1"),
         ("single_cls=True", "single_cls=True"), ("nms=True iou=0.6", "nms=True iou=0.6"),
         ("augment=False", "batch=16"), ("name=again exist_ok=True", "name=again exist_ok=True"),
@@ -171,7 +171,6 @@ SAME_WORDS = [
 
 DIFFERENT = [
     (f"train data={DATA} model=yolo26n.pt", "training starts FROM SCRATCH"),
-    (f"train data={DATA} rect=True", "rect= has no effect: det works on square images"),
     (f"train data={DATA} iou=0.6", "iou=0.6 has no effect on the NMS-free head: nms=True uses it"),
     (f"train data={DATA} time=1 epochs=3", "time=1.0 chooses the number of epochs"),
     (f"train data={DATA} epochs=3 close_mosaic=10", "covers all 3 epochs: none has mosaic"),
@@ -179,7 +178,6 @@ DIFFERENT = [
     (f"train data={DATA} warmup_momentum=0.5", "warmup_momentum= has no effect"),
     (f"train data={DATA} profile=True", "det measures speed with det bench"),
     (f"val model={BEST} data={DATA} iou=0.6", "iou=0.6 has no effect"),
-    (f"val model={BEST} data={DATA} rect=True", "det works on square images"),
     (f"val model={BEST} data={DATA} dnn=True", "det runs ONNX files with ONNX Runtime"),
     (f"predict model={BEST} source=image.png iou=0.5", "iou=0.5 has no effect"),
     (f"predict model={BEST} source=image.png stream_buffer=True", "det reads every frame"),

@@ -15,6 +15,7 @@ import pytest
 from coco_reference import NAMES, RECALLS, pycocotools_numbers
 from tiny import use_tiny_detector
 from yolodet.cli import main
+from yolodet.weights.checkpoint import read_meta
 
 SIZES = ((64, 64), (48, 96), (100, 60), (80, 120), (64, 50), (33, 64))
 """(height, width) of images: the network's input, smaller and larger, tall and wide."""
@@ -120,6 +121,48 @@ def test_training_val_and_predict_give_one_number(tmp_path: Path, det: Any, nms:
         predicted = det("predict", model=best, source=source, batch=batch, **told)
         found = of_predict(Path(predicted["folder"]) / "predictions.json")
         assert plain(pycocotools_numbers(truth, found)) == same(expected), f"batch={batch}"
+
+
+@pytest.mark.parametrize("words", [{"imgsz": "[64,128]"}, {"rect": True}])
+def test_rectangles_give_one_number(tmp_path: Path, det: Any, words: dict[str, Any]) -> None:
+    """From training through val and predict to the exported file, batch by batch."""
+    data = write_rectangles(tmp_path / "data")
+    rng = np.random.default_rng(0)
+    for file in sorted(data.parent.glob("images/*/*.png")):  # flat colors give equal scores
+        image = cv2.imread(str(file)).astype(int)
+        assert cv2.imwrite(str(file), (image + rng.integers(-20, 21, image.shape)).clip(0, 255))
+    told = {"max_det": 20}  # few, so that a dynamic file takes the smallest inputs
+    trained = det("train", data=data, **TRAIN | told | words)
+    best, expected = trained["best"], trained["metrics"]["map"]
+    assert 0.01 < expected < 0.95
+    meta = read_meta(Path(best))
+    size: Any = 64 if "rect" in words else (64, 128)
+    assert (meta.image_size, meta.rect, meta.schema) == (size, "rect" in words, 3)
+
+    rect = "rect" in words
+    exported = det("export", model=best, data=data, format="onnx", dynamic=rect, **told)
+    file = exported["exports"][0]
+    assert file["passed"]
+    assert file["parity"]["ap"] == [pytest.approx(expected, abs=1e-3)] * 2
+    truth, source = as_coco(data.parent), data.parent / "images" / "val"
+    for model, batch in ((best, 1), (best, 5), (file["file"], 4)):
+        measured = det("val", model=model, data=data, batch=batch, **told)
+        assert measured["metrics"]["map"] == pytest.approx(expected, abs=1e-3), (model, batch)
+        wanted = {"conf": 0.001, "save": False, "save_json": True}
+        predicted = det("predict", model=model, source=source, batch=batch, **told | wanted)
+        found = of_predict(Path(predicted["folder"]) / "predictions.json")
+        ap = plain(pycocotools_numbers(truth, found))["map"]
+        assert ap == pytest.approx(expected, abs=1e-3), (model, batch)
+    other = {"rect": False} if rect else {"imgsz": 64}
+    assert det("val", model=best, data=data, **told | other)["metrics"]["map"] != expected
+
+
+def test_a_run_of_rectangles_resumes_as_it_began(tmp_path: Path, det: Any) -> None:
+    data = write_rectangles(tmp_path / "data")
+    words = {"imgsz": "64,96", "rect": True, "epochs": 1, "mosaic": 0.5, "multi_scale": 0.3}
+    began = det("train", data=data, **TRAIN | words)
+    meta = read_meta(Path(det("train", resume=began["folder"], epochs=2)["best"]))
+    assert (meta.image_size, meta.rect) == ((64, 96), True)
 
 
 def test_a_run_with_merged_classes_is_the_run_on_rewritten_files(tmp_path: Path, det: Any) -> None:

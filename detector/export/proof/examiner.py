@@ -17,6 +17,7 @@ from ....datasets.batches.dataset import DetectionDataset
 from ....datasets.batches.loader import Loader
 from ....datasets.drawn.shapes import draw_scene
 from ....datasets.images.image import letterbox, read_usable
+from ....datasets.images.input_size import InputSize
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ....datasets.sets.rename import as_trained
@@ -50,7 +51,8 @@ NO_TRUTH = GroundTruth((), ())
 class Examiner:
     """Compares files with one checkpoint.
 
-    images: stacks [N,3,H,W] uint8, as the network sees them, the usual size first.  truth: to
+    images: stacks [N,3,H,W] uint8, as the network sees them, the usual size first.  input: of the
+    images that the AP is measured on.  truth: to
     measure the AP on; without records only boxes are compared.  detect: for checkpoint and file.
     """
 
@@ -58,6 +60,7 @@ class Examiner:
         self,
         model: Detector,
         images: Sequence[torch.Tensor],
+        input_size: InputSize,
         truth: GroundTruth,
         detect: DetectOptions,
         device: torch.device,
@@ -65,6 +68,7 @@ class Examiner:
     ) -> None:
         self.model = model
         self.images = images
+        self.input = input_size
         self.truth = truth
         self.detect = detect
         self.device = device
@@ -95,8 +99,8 @@ class Examiner:
 
     def _measure(self, model: DetectorLike, detect: DetectOptions, what: str) -> float:
         """AP on the records, through the path of det val."""
-        side = int(self.images[0].shape[-1])
-        dataset = DetectionDataset(self.truth.records, side, augment=None, align=model.letterbox)
+        records = self.truth.records
+        dataset = DetectionDataset(records, self.input, augment=None, align=model.letterbox)
         loader = Loader(dataset, TOGETHER, shuffle=False, workers=0, device_type=self.device.type)
         with self.log.progress(f"AP of the {what}", len(loader)) as update:
             forward = ForwardOptions(self.device, channels_last=False)
@@ -109,14 +113,15 @@ def examiner_for(
     config: ExportConfig,
     model: Detector,
     meta: Meta,
-    size: tuple[int, int],
+    input_size: InputSize,
     device: torch.device,
     log: Log,
 ) -> Examiner:
-    """The examiner for these options.  Raises UsageError where the data have other classes, or no
+    """The examiner for these options.  input_size: for the AP; boxes are compared at its whole
+    size.  Raises UsageError where the data have other classes, or no
     box and int8=True needs an AP, and whatever reading the data raises."""
     truth = truth_of(config, meta, log) if config.data is not None else NO_TRUTH
-    records = truth.records
+    records, size = truth.records, input_size.whole
     if records:
         step = max(1, len(records) // LOOKED_AT)
         paths = [record.path for record in records[::step][:LOOKED_AT]]
@@ -127,13 +132,10 @@ def examiner_for(
     if config.dynamic:
         oblong = size[0] + model.max_stride, size[1]
         images.append(letterboxed(pictures[:1], oblong, model.letterbox))
-    if records and size[0] != size[1]:
-        log.info("AP is measured on square inputs only: boxes are compared, AP is not")
-        truth = NO_TRUTH
-    elif records and not any(len(record.labels) for record in records):
+    if records and not any(len(record.labels) for record in records):
         _report_no_box(config, len(records), log)
         truth = NO_TRUTH
-    return Examiner(model, images, truth, config.detect_options(LOWEST), device, log)
+    return Examiner(model, images, input_size, truth, config.detect_options(LOWEST), device, log)
 
 
 def letterboxed(pictures: Iterable[np.ndarray], size: tuple[int, int], align: str) -> torch.Tensor:
