@@ -16,6 +16,7 @@ from torch import nn
 
 from ..evaluate.postprocess import branches_for
 from ..models.detector import Detector
+from ..models.detector_like import sides_of
 from .channels import Group, Trace
 
 MACS, PARAMETERS, LATENCY = "macs", "parameters", "latency"
@@ -61,7 +62,9 @@ def _counts(trace: Trace, channels: np.ndarray, of: Mapping[int, int], count: in
     return np.bincount(numbers, minlength=count + 1).astype(float)
 
 
-def deployed_rates(model: Detector, image_size: tuple[int, int], of: str) -> dict[str, float]:
+def deployed_rates(
+    model: Detector, image_size: int | tuple[int, int], of: str
+) -> dict[str, float]:
     """Rate of each convolution that is computed in a file of the model.
 
     of: ``macs`` per image, or ``parameters``."""
@@ -79,7 +82,7 @@ def deployed_rates(model: Detector, image_size: tuple[int, int], of: str) -> dic
 
     for module in convs:
         module.register_forward_hook(note)
-    shadow(torch.empty(1, 3, *image_size, device="meta"))
+    shadow(torch.empty(1, 3, *sides_of(image_size), device="meta"))
     return rates
 
 

@@ -23,6 +23,7 @@ from ..export.formats.interface import Settings
 from ..export.graph import ExportGraph, Shape
 from ..export.proof.speed import run_interleaved
 from ..models.detector import Detector
+from ..models.detector_like import sides_of
 from .channels import Layer, Trace
 
 ROUNDS, EACH = 5, 4
@@ -31,7 +32,7 @@ RUNS = 12
 
 
 def seconds_of(
-    models: Mapping[str, Detector], image_size: tuple[int, int], threads: int | None = None
+    models: Mapping[str, Detector], image_size: int | tuple[int, int], threads: int | None = None
 ) -> dict[str, float]:
     """Seconds per image of each model as an ONNX file: the median of interleaved rounds."""
     cpu = torch.device("cpu")
@@ -40,9 +41,9 @@ def seconds_of(
         for number, (name, model) in enumerate(models.items()):
             path = Path(folder) / f"{number}.onnx"
             graph = ExportGraph(model)
-            onnx_format.write(graph, path, Settings(Shape(image_size, 1)), {})
+            onnx_format.write(graph, path, Settings(Shape(sides_of(image_size), 1)), {})
             runners[name] = onnx_format.open_file(path, cpu, threads)
-        images = np.random.default_rng(0).random((1, 3, *image_size), np.float32)
+        images = np.random.default_rng(0).random((1, 3, *sides_of(image_size)), np.float32)
         taken = run_interleaved(runners, {name: [images] for name in models}, ROUNDS, EACH)
     every = {name: [each for one in rounds for each in one] for name, rounds in taken.items()}
     return {name: statistics.median(seconds) for name, seconds in every.items()}

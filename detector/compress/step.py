@@ -104,7 +104,7 @@ def _to_latency(
     cost: Cost,
     keep: float,
     config: PruneConfig,
-    size: int,
+    size: tuple[int, int],
 ) -> Pruned:
     """Try costs until a whole file takes ``keep`` times as long; the slowest that is fast enough,
     or the fastest."""
