@@ -59,10 +59,10 @@ def _start_ranks(
 ) -> int:
     """Run the same command again, in one process per GPU of ``device=0,1``."""
     from .detector.checkpoints.check import named_start
+    from .detector.repeat.check import check_trainings
     from .detector.run.launch import launch
-    from .detector.train.check import check_train
 
-    check_train(*named_start(config, given))
+    check_trainings(*named_start(config, given))
     from .detector.run.device import pick_device
 
     for gpu in gpus:  # one error now instead of one per process

@@ -41,15 +41,15 @@ from .options.tune import TuneConfig
 from .options.val import ValConfig
 from .predict.pipeline import displayed, predict_stream, writing
 from .predict.results import Results
+from .repeat.check import check_trainings
+from .repeat.pipeline import train_all
 from .run.callbacks import CallbackObserver, Callbacks
 from .run.device import pick_device
 from .run.log import Log
 from .run.observer import Observer
 from .run.process import settings_kept
 from .track.tracking import Tracking, continued
-from .train.check import check_train
 from .train.evaluator import Evaluator
-from .train.pipeline import train
 
 DETECT = "detect"
 COCO_CLASSES = 80
@@ -235,10 +235,10 @@ class YOLO:
         log = self._log(config)
         config, given = named_start(config, given, log)
         log.once([self._warning] * bool(self._warning and not isinstance(config.pretrained, str)))
-        check_train(config, given)
+        check_trainings(config, given)
         with settings_kept():
             told = [*observers, *([CallbackObserver(self._callbacks)] if self._callbacks else [])]
-            results = train(config, given, log, observers=told, evaluator=evaluator)
+            results = train_all(config, given, log, observers=told, evaluator=evaluator)
             if results["best"] is not None:
                 self._words, self._warning, self._state = {}, "", None
                 self._open_file(results["best"])

@@ -14,7 +14,8 @@ from ..sets.source import DataSource, as_source
 def count_images(data: str | DataSource, split: str) -> int | None:
     """Images in a split of a data set; None if they would have to be downloaded.
 
-    Nothing is written or downloaded.  Raises DatasetError.
+    For a fold (``val=2of5``) about as many: which ones it has depends on the labels.  Nothing is
+    written or downloaded.  Raises DatasetError.
     """
     source = as_source(data)
     found = open_by_content(source, _ignore)
@@ -29,6 +30,9 @@ def count_images(data: str | DataSource, split: str) -> int | None:
 
 def _count(dataset: Dataset, split: str) -> int:
     images = open_split(dataset, split).list_images().images
+    if dataset.hold_out is not None and dataset.hold_out.folds:
+        held = round(dataset.hold_out.share * len(images))
+        return {"train": len(images) - held, "val": held}.get(split, len(images))
     if dataset.hold_out is not None:
         images = part_of(dataset.hold_out, images, split, dataset.root)
     return len(images)

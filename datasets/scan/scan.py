@@ -17,8 +17,9 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -41,8 +42,10 @@ from .cache import (
     load_table,
     save_entries,
 )
+from .folds import held_by_fold
 from .misplaced import misplaced, no_images
 
+ItemT = TypeVar("ItemT")
 Progress = Callable[[int, int], None]
 
 THREADS = 8
@@ -120,6 +123,12 @@ def scan_split(
     """
     if not 0 < fraction <= 1:
         raise DatasetError(f"fraction is {fraction:g}; expected more than 0 and at most 1")
+    if dataset.hold_out and dataset.hold_out.folds and split in ("train", "val"):
+        whole = scan_split(
+            replace(dataset, hold_out=None), "train", on_progress=on_progress, cache=cache,
+            strict=strict,
+        )  # fmt: skip
+        return _fold(dataset, whole, split, fraction)
     renamed, dataset = dataset, dataset.as_in_files()
     reader = open_split(dataset, "train" if dataset.hold_out and split == "val" else split)
     file = cache_path(dataset, split, fraction) if cache else None
@@ -163,6 +172,28 @@ def scan_split(
     return scan
 
 
+def _fold(dataset: Dataset, whole: Scan, split: str, fraction: float) -> Scan:
+    """The part of train that a fold trains or validates on.  whole: the scan of all of train; its
+    findings are those of the training part."""
+    assert dataset.hold_out is not None
+    held = held_by_fold(whole.records, dataset.num_classes, dataset.hold_out, whole.fingerprint)
+    pairs = zip(whole.records, held, strict=True)
+    records = [record for record, out in pairs if out == (split == "val")]
+    if fraction < 1:
+        records = spread(records, fraction)
+    paths = {record.path for record in records}
+    key = f"{whole.fingerprint} {dataset.hold_out} {split} {fraction}"
+    return replace(
+        whole,
+        split=split,
+        records=records,
+        findings=whole.findings if split == "train" else [],
+        fingerprint=hashlib.sha256(key.encode()).hexdigest(),
+        num_images=len(records),
+        unlabeled=[path for path in whole.unlabeled if path in paths],
+    )
+
+
 def _wrong_layout(
     dataset: Dataset,
     reader: Reader,
@@ -190,7 +221,7 @@ def _wrong_layout(
     return [found] if found is not None else []
 
 
-def spread(items: list[str], fraction: float) -> list[str]:
+def spread(items: list[ItemT], fraction: float) -> list[ItemT]:
     """A share of a list, at least one item, at even distances."""
     count = max(1, round(len(items) * fraction))
     return [items[number * len(items) // count] for number in range(count)]

@@ -17,10 +17,13 @@ class DatasetError(InputError):
 
 @dataclass(frozen=True)
 class HoldOut:
-    """A part of train that is val.  share: of the images.  seed: another one holds out others."""
+    """A part of train that is val.  share: of the images.  seed: another one holds out others.
+    fold, folds: the part is this fold (from 1) of so many; 0 where it is only a share."""
 
     share: float
     seed: int
+    fold: int = 0
+    folds: int = 0
 
 
 @dataclass(frozen=True)

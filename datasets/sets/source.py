@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +12,19 @@ from .dataset import Dataset, DatasetError, HoldOut
 from .listing import is_image_source
 from .rename import ARROW
 
+FOLD = re.compile(r"(\d{1,4})of(\d{1,4})")
+"""``2of5``: the second of five folds."""
+
 
 @dataclass(frozen=True)
 class DataSource:
     """The words that name a data set.
 
     data: a YAML, a folder, an annotation file or a built-in name.  images: the folder of the images
-    of COCO JSONs.  val: what to validate on: a folder, list or annotation file, or the share of
-    train that is held out.  seed: of that share.  lone: the split of a file that is all there is.
-    names: rules that rename classes (rename.py), or the classes of labels that only number them.
+    of COCO JSONs.  val: what to validate on: a folder, list or annotation file, or the part of
+    train that is held out (0.2, 2of5).  seed: of that part.  lone: the split of a file that is all
+    there is.  names: rules that rename classes (rename.py), or the classes of labels that only
+    number them.
     """
 
     data: str
@@ -30,15 +35,20 @@ class DataSource:
     names: str | None = None
 
     @property
-    def share(self) -> float | None:
-        """The share of train in ``val``, None if it is a path.  Raises DatasetError."""
+    def held_out(self) -> HoldOut | None:
+        """The part of train in ``val``, None if it is a path.  Raises DatasetError."""
+        if match := FOLD.fullmatch(self.val or ""):
+            fold, folds = int(match[1]), int(match[2])
+            if not 1 <= fold <= folds or folds < 2:
+                raise DatasetError(f"val={self.val}: expected a fold of at least two, e.g. 2of5")
+            return HoldOut(1 / folds, self.seed, fold, folds)
         try:
             share = float(self.val or "")
         except ValueError:
             return None
         if not 0 < share < 1:
             raise DatasetError(f"val={self.val}: expected a share of train between 0 and 1 (0.2)")
-        return share
+        return HoldOut(share, self.seed)
 
     @property
     def listed_names(self) -> tuple[str, ...]:
@@ -60,11 +70,12 @@ class DataSource:
             found = replace(found, options={**found.options, "images": str(folder)})
         if self.val is None:
             return found
-        if self.share is not None:
+        held_out = self.held_out
+        if held_out is not None:
             if "train" not in found.splits:
                 raise DatasetError(f"val={self.val}: {found.yaml} has no train to take it from")
             splits = {**found.splits, "val": found.splits["train"]}
-            return replace(found, splits=splits, hold_out=HoldOut(self.share, self.seed))
+            return replace(found, splits=splits, hold_out=held_out)
         path = given_path(self.val)
         if not path.exists():
             raise DatasetError(f"val={self.val}: there is no {path}; a share of train is val=0.2")

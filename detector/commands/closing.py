@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..repeat.report import verdict
 from .show import absolute, join, show_metrics
 
 
@@ -21,6 +22,13 @@ def show_training(result: Mapping[str, Any]) -> str:
     if result.get("best"):
         lines += [f"best weights: {absolute(result['best'])}", "next:"]
         lines += [f"  {command}" for command in next_commands(result)]
+    return join(lines)
+
+
+def show_several(result: Mapping[str, Any]) -> str:
+    """The mean of several runs, where they are, and the weights of each."""
+    lines = [verdict(result), f"results: {absolute(result['folder'])}", "best weights:"]
+    lines += [f"  {absolute(row['best'])}" for row in result["runs"] if row["best"]]
     return join(lines)
 
 

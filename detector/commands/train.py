@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..checkpoints.check import named_start
 from ..options.catalog import Command
 from ..options.train import TrainConfig
+from ..repeat.check import check_trainings
 from ..run.log import Log
 from ..run.rank_info import rank_info
-from ..train.check import check_train
-from .closing import show_training
+from .closing import show_several, show_training
 from .outcome import Outcome
 
 
@@ -17,10 +17,11 @@ def execute(command: Command, config: TrainConfig, given: frozenset[str], log: L
     here = rank_info()
     config, given = named_start(config, given, log if here.rank == 0 else None)
     if here.size == 1:  # several ranks check later, when rank 0 can report for all of them
-        check_train(config, given)
+        check_trainings(config, given)
     if here.rank == 0:
         log.loading_torch()
-    from ..train.pipeline import train
+    from ..repeat.pipeline import train_all
 
-    result = train(config, given, log)
-    return Outcome(result, show_training(result))
+    result = train_all(config, given, log)
+    show = show_several if "runs" in result else show_training
+    return Outcome(result, show(result))

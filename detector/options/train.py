@@ -26,6 +26,13 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
     best: str = option(
         "map", "Run", "Metric that chooses the best weights: map (AP), map50, map75, precision, "
         "recall, f1, or class:NAME (AP of one class).")
+    folds: int | None = option(
+        None, "Run", "Cross-validation: train this many times, each time with another part of "
+        "train to validate on. Parts have equal shares of each class, and share no picture.",
+        low=2)
+    seeds: int = option(
+        1, "Run", "Train this many times, with seed, seed+1, ...: how much of an AP is luck.",
+        low=1)
     deterministic: bool = option(True, "Run", "Use deterministic kernels where torch has them.")
     log: str | None = option(
         None, "Run", "Tools that record the run, separated by commas: tensorboard, wandb, mlflow "
@@ -44,7 +51,8 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         "epoch.", low=0)
     val: bool | str = option(
         True, "Run", "Validate after every epoch; False: only after the last one. A share of train "
-        "that is held out (0.2), or a folder, list or COCO JSON: what to validate on.")
+        "that is held out (0.2), a fold of it (2of5), or a folder, list or COCO JSON: what to "
+        "validate on.")
 
     amp: bool | str = option(
         "auto", "Precision", "Mixed precision. True or auto uses what is safe and faster on this "

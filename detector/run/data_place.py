@@ -109,7 +109,7 @@ def place_of(source: DataSource, dataset: Dataset, scans: Iterable[Scan]) -> Dat
     except DatasetError:  # a folder without a YAML, or an index file
         place = os.path.abspath(os.path.expanduser(data))
     images = None if source.images is None else str(given_path(source.images))
-    val = None if source.val is None or source.share is not None else str(given_path(source.val))
+    val = None if source.val is None or source.held_out is not None else str(given_path(source.val))
     return DataPlace(data, place, splits, images, val)
 
 

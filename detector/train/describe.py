@@ -83,6 +83,6 @@ MACHINE = (
 def portable(config: dict[str, Any]) -> dict[str, Any]:
     """The options without those of one machine."""
     kept = {key: value for key, value in config.items() if key not in MACHINE}
-    if isinstance(kept.get("val"), str) and DataSource("", val=kept["val"]).share is None:
+    if isinstance(kept.get("val"), str) and DataSource("", val=kept["val"]).held_out is None:
         del kept["val"]  # a path
     return kept

@@ -38,6 +38,7 @@ def check_tune(config: TuneConfig, given: frozenset[str]) -> None:
                 f"device={config.device}: a trial trains on one device; start one det tune per GPU,"
                 " the second with resume=",
             ),
+            (config.folds is not None, "folds= belongs to det train: leave it out"),
             (not config.save, "save=False: a search goes on from checkpoints; leave it out"),
             (not config.val, "val=False: a search needs an AP after every epoch; leave it out"),
             (

@@ -30,7 +30,7 @@ FLOORS = (
     {"detector/checkpoints"},
     {"detector/train", "detector/predict"},
     {"detector/track"},
-    {"detector/examine", "detector/tune", "detector/compress"},
+    {"detector/examine", "detector/tune", "detector/compress", "detector/repeat"},
     {"detector/commands"},
     {"detector/api.py"},
     {"cli.py", "__init__.py"},
