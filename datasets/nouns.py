@@ -7,6 +7,8 @@ the view, so a batch is [B,3,H,W] in channels_last memory at no cost.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,18 +86,27 @@ class Batch:
 
     def first(self, count: int) -> Batch:
         """The batch of its first ``count`` images; itself where it has no more."""
-        if count >= len(self):
-            return self
-        kept = self.batch_index < count
+        return self if count >= len(self) else self._between(0, count)
+
+    def split(self, most: int) -> list[Batch]:
+        """The batch in parts of at most ``most`` images: as few as possible, equal but for one."""
+        count = math.ceil(len(self) / most)
+        if count <= 1:
+            return [self]
+        ends = [len(self) * part // count for part in range(count + 1)]
+        return [self._between(start, stop) for start, stop in itertools.pairwise(ends)]
+
+    def _between(self, start: int, stop: int) -> Batch:
+        kept = (self.batch_index >= start) & (self.batch_index < stop)
         return Batch(
-            self.images[:count],
+            self.images[start:stop],
             self.boxes[kept],
             self.labels[kept],
-            self.batch_index[kept],
-            self.indices[:count],
-            self.paths[:count],
-            self.original_sizes[:count],
-            self.letterboxes[:count],
+            self.batch_index[kept] - start,
+            self.indices[start:stop],
+            self.paths[start:stop],
+            self.original_sizes[start:stop],
+            self.letterboxes[start:stop],
             self.lost,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _NO_LIMIT = 1 << 20
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_STATM = Path("/proc/self/statm")
 
 
 def usable_cores(groups: Path = _GROUPS, own_group: Path = _OWN_GROUP) -> int:
@@ -31,7 +33,7 @@ def usable_cores(groups: Path = _GROUPS, own_group: Path = _OWN_GROUP) -> int:
 def available_memory(
     groups: Path = _GROUPS, own_group: Path = _OWN_GROUP, meminfo: Path = _MEMINFO
 ) -> int:
-    """Bytes that may still be allocated under the limits; file caches count as free."""
+    """Bytes that this process may still allocate under the limits; file caches count as free."""
     # If the system does not say what is free (macOS), half of the installed memory is assumed.
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     for line in _text(meminfo).splitlines():
@@ -42,7 +44,20 @@ def available_memory(
         used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
         if limit is not None and used is not None:
             available = min(available, max(0, limit - used + _reclaimable(folder)))
-    return available
+    return min(available, _address_space())
+
+
+def _address_space() -> int:
+    """Bytes that the limit of this process's address space leaves (``ulimit -v``)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return sys.maxsize
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = _text(_STATM).split()
+    if limit == resource.RLIM_INFINITY or not pages:
+        return sys.maxsize
+    return max(0, limit - int(pages[0]) * resource.getpagesize())
 
 
 def spare_files() -> int:

@@ -32,6 +32,8 @@ def check_state(state: Mapping[str, Any], path: Path, parts: tuple[str, ...] = (
             raise CheckpointError(f"{path} is damaged: it has no part {name!r}; use an older copy")
         check_part(f"{name!r}", state[name], _RULES[name], path)
     if not parts:
+        for name, rule in _LATER.items():
+            check_part(f"{name!r}", state.get(name), rule, path)
         _check_position(state["position"], path)
 
 
@@ -117,6 +119,10 @@ _RULES: dict[str, Rule] = {
     "transferred": _list_of(_text),
     "torch_random_state": _tensor,
 }
+_LATER: dict[str, Rule] = {
+    "micro_batch": lambda value: value is None or (_count(value) and value > 0),
+}
+"""Parts that the first states did not have."""
 _POSITION: dict[str, Rule] = {
     **dict.fromkeys(("epoch", "batch", "updates", "skipped"), _count),
     **dict.fromkeys(("best_epoch", "improved_epoch"), lambda value: value == -1 or _count(value)),

@@ -17,6 +17,7 @@ class ProbeConfig(StartConfig, CommonConfig):
     model: str = option(
         MODELS[0], "Run", "A model name (random weights, no download), a checkpoint, or auto: "
         "the weights that det train would start from.")
+    batch: int = option(16, "Run", "Images per step, over all devices.", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ class Option:
     kinds: the types of its values, of int, float, bool, str and tuple; item: the type of a tuple's
     items.  optional: whether None is a value.  low, high: inclusive range, None where open.
     choices: the allowed values, empty where free.  or_folder: whether a folder that exists may be
-    named instead of a choice.  doc: one or two sentences for the user.
+    named instead of a choice.  or_share: whether auto, or a share below 1, may be given instead of
+    a number.  doc: one or two sentences for the user.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Option:
     choices: tuple[str | bool, ...] = ()
     item: type = str
     or_folder: bool = False
+    or_share: bool = False
 
     @property
     def is_switch(self) -> bool:
@@ -55,6 +57,8 @@ class Option:
             numbers = "a side or height,width"
             return numbers if self.item is int else "a whole number or names separated by commas"
         kind = {int: "a whole number", float: "a number", str: "text"}[self.kinds[-1]]
+        if self.or_share:
+            return f"{kind}{self.limits}, a share of the memory below 1, or auto"
         kind = f"True, False or {kind}" if bool in self.kinds and float in self.kinds else kind
         return kind + self.limits + (" or none" if self.optional and kind != "text" else "")
 
@@ -79,7 +83,7 @@ class Option:
     @property
     def wanted(self) -> str:
         """What to type instead of something wrong: the expected values and an example."""
-        if str in self.kinds and not self.choices:
+        if str in self.kinds and not (self.choices or self.or_share):
             return f"expected text: {self.doc}"
         return f"expected {self.expected}, e.g. {self.example}"
 
@@ -96,6 +100,8 @@ class Option:
             for side in value:
                 self.check(side)
         if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        if self.or_share and 0 < value < 1:
             return
         low = -float("inf") if self.low is None else self.low
         high = float("inf") if self.high is None else self.high
@@ -119,10 +125,12 @@ def option(
     high: float | None = None,
     choices: tuple[str | bool, ...] = (),
     or_folder: bool = False,
+    or_share: bool = False,
 ) -> Any:
     """A config field: its default, help group, documentation, inclusive range and choices."""
     metadata = {"group": group, "doc": doc, "low": low, "high": high, "choices": choices}
-    return field(default=default, metadata={**metadata, "or_folder": or_folder})
+    more = {"or_folder": or_folder, "or_share": or_share}
+    return field(default=default, metadata={**metadata, **more})
 
 
 _READ: dict[type[Any], dict[str, Option]] = {}
@@ -182,6 +190,8 @@ def value_kind(option: Option) -> str:
     kind = {int: "INT", float: "NUMBER", str: "TEXT"}[option.kinds[-1]]
     if bool in option.kinds:
         return f"True|False|{kind}"
+    if option.or_share:
+        return f"{kind}>={option.low:g}|0..1|auto"
     if option.low is None and option.high is None:
         return kind
     return f"{kind}>={option.low:g}" if option.high is None else f"{option.low:g}..{option.high:g}"

@@ -212,11 +212,8 @@ def _own(name: str, known: Any, value: Any) -> Any:
         return True
     if name == "format" and isinstance(known, str):
         return ",".join(FORMATS.get(part.strip().lower(), part) for part in known.split(","))
-    if name == "batch" and isinstance(known, float | int) and (known < 0 or known % 1):
-        raise UsageError(
-            f"batch={value}: det does not choose the batch by the memory of the device: name a "
-            "number of images, e.g. batch=16"
-        )
+    if name == "batch" and known == -1:
+        return "auto"
     return value
 
 

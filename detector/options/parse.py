@@ -134,6 +134,8 @@ def _convert(option: Option, value: object) -> Any:
         return None
     if tuple in option.kinds:
         return _several(option, value)
+    if option.or_share:
+        return _share(option, value)
     readers = {bool: _boolean, int: _integer, float: _number, str: _text}
     return readers[option.kinds[-1]](option, value)
 
@@ -171,6 +173,14 @@ def _integer(option: Option, value: object) -> int:
     if number != int(number):
         raise _wrong(option, value)
     return int(number)
+
+
+def _share(option: Option, value: object) -> int | float | str:
+    """A whole number, a share between 0 and 1, or ``auto``."""
+    if str(value).lower() == "auto":
+        return "auto"
+    number = _number(option, value)
+    return number if 0 < number < 1 else _integer(option, value)
 
 
 def _several(option: Option, value: object) -> Any:

@@ -194,7 +194,6 @@ class StartConfig(LayoutConfig, DownloadConfig, PlotsConfig):
         "checkpoint to start from. det train without it takes pretrained weights that are on disk; "
         "auto downloads some where there are none.")
     data: str = built_in_data()
-    batch: int = option(16, "Run", "Images per step, over all devices.", low=1)
     imgsz: int | tuple[int, ...] | None = option(
         None, "Data", "Size of the network input in pixels, rounded up to multiples of the stride: "
         "one side, or height,width. Default: the size of the weights it starts from, else 640.",

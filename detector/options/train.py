@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from .fields import option
 from .shared import CommonConfig, DetectConfig, LoaderConfig, StartConfig, TileConfig
 
+AUTO_SHARE = 0.95
+"""Of the free memory, with ``batch=auto``: batches differ in their boxes, and so in their needs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonConfig):
@@ -33,6 +36,14 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
     seeds: int = option(
         1, "Run", "Train this many times, with seed, seed+1, ...: how much of an AP is luck.",
         low=1)
+    batch: str | float | int = option(
+        16, "Run", "Images per step, over all devices. auto measures the largest batch that fits "
+        "into memory; a share such as 0.8 the one that fits into that share of it.",
+        low=1, or_share=True)
+    micro_batch: int | None = option(
+        None, "Run", "Images per forward pass, over all devices: a batch goes through in parts, "
+        "and the gradients add up. Default: the whole batch; when memory runs out, the run halves "
+        "it and goes on.", low=1)
     deterministic: bool = option(True, "Run", "Use deterministic kernels where torch has them.")
     log: str | None = option(
         None, "Run", "Tools that record the run, separated by commas: tensorboard, wandb, mlflow "
@@ -184,3 +195,15 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         "auto", "Augmentation", "Where training images are augmented: cpu, or cuda with all images "
         "in GPU memory. auto uses the GPU of the run if the images fit a quarter of its free "
         "memory.", choices=("auto", "cpu", "cuda"))
+
+    @property
+    def batch_size(self) -> int:
+        """``batch=`` as a number: images per step; 16 before it is measured."""
+        return self.batch if isinstance(self.batch, int) else 16
+
+    @property
+    def memory_share(self) -> float | None:
+        """The share of the free memory that a step may take, None where ``batch=`` is a number."""
+        if isinstance(self.batch, int):
+            return None
+        return self.batch if isinstance(self.batch, float) else AUTO_SHARE

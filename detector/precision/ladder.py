@@ -28,6 +28,7 @@ from ..run.files import plain, write_json
 from ..run.folder import RunError
 from ..run.hardware import DeviceTraits, candidates, traits_of
 from ..run.log import Log
+from ..run.memory import out_of_memory
 from ..run.ranks import ALONE, Ranks
 from .agree import agree, objections
 from .precision import DTYPES, Precision
@@ -241,11 +242,6 @@ def halve_until_it_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result
                     "the AMP check ran out of memory with a single image: use a smaller imgsz="
                 ) from error
             batch = batch.first(len(batch) // 2)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether GPU or main memory ran out (torch has no exception type for main memory)."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _cache_path(

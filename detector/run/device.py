@@ -112,7 +112,13 @@ def give_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 65_536)
         libc.mallopt(M_TRIM_THRESHOLD, 128 * 1024)
-        libc.malloc_trim(0)
+    trim_freed_memory()
+
+
+def trim_freed_memory() -> None:
+    """Give what the allocator has kept until now back to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -105,6 +105,17 @@ class Log:
             if text not in self.warnings:
                 self.warn(text)
 
+    @contextlib.contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Print nothing while the context lasts: its work is done again, and all has been said."""
+        muted, known = self.mute, len(self.warnings)
+        self.mute = True
+        try:
+            yield
+        finally:
+            self.mute = muted
+            del self.warnings[known:]
+
     def message(self, text: str) -> None:
         """A message of code that has no log: a warning if it begins with ``WARNING: ``."""
         if text.startswith("WARNING: "):

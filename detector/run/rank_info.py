@@ -97,11 +97,11 @@ def device_of_rank(device: str | None, info: RankInfo, *, cuda: bool) -> str | N
     )
 
 
-def check_batch(batch: int, ranks: int) -> None:
+def check_batch(batch: int, ranks: int, option: str = "batch") -> None:
     """Raise UsageError when a batch cannot be divided equally among the ranks."""
     if batch % ranks:
         nearest = max(round(batch / ranks), 1) * ranks
         raise UsageError(
-            f"batch={batch} is the total over {ranks} ranks and cannot be divided equally: "
-            f"use a multiple of {ranks}, e.g. batch={nearest}"
+            f"{option}={batch} is the total over {ranks} ranks and cannot be divided equally: "
+            f"use a multiple of {ranks}, e.g. {option}={nearest}"
         )

@@ -136,14 +136,14 @@ def assemble(
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     samples = samples_of(config, kept, log)
-    repeats = repeats_for(len(samples.scans[0].records), config.batch, config.epochs)
+    repeats = repeats_for(len(samples.scans[0].records), config.batch_size, config.epochs)
     balance = choose_balance(config, samples.scans[0].records, class_names, log)
     train_loader, val_loader = make_loaders(
         config, samples, image_size, repeats, device, log,
         align=model.letterbox, ranks=ranks, weights=balance.factors if balance else None,
     )  # fmt: skip
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
-    length = run_length(len(train_loader), config.batch, config.epochs, config.nbs)
+    length = run_length(len(train_loader), config.batch_size, config.epochs, config.nbs)
     restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -170,7 +170,7 @@ def assemble(
         optimizer=optimizer,
         ema=ModelEma(model, decay=decay, tau=tau) if config.ema else None,
         repeats=repeats,
-        accumulate=accumulated(config.batch, config.nbs),
+        accumulate=accumulated(config.batch_size, config.nbs),
         length=length,
         warmup=warmup_steps(length, config.warmup_epochs),
         provenance={"license": begin.license, "provenance": begin.provenance},
@@ -289,8 +289,8 @@ def refuse_one_value(config: TrainConfig, size: InputSize, stride: int, images: 
     smallest = max(round(max(size.whole) * (1.0 - config.multi_scale) / stride), 1) * stride
     if images == 1 and smallest == stride:
         raise UsageError(
-            f"batch={config.batch} leaves a training batch with one image, too few for batch norm "
-            f"at {smallest} pixels: use another batch=, or a larger imgsz="
+            f"batch={config.batch_size} leaves a training batch with one image, too few for batch "
+            f"norm at {smallest} pixels: use another batch=, or a larger imgsz="
         )
 
 
@@ -311,7 +311,7 @@ def make_loaders(
     images (DetectionDataset)."""
     scans = samples.scans
     local_ranks = rank_info().local_size
-    steps = batches_per_epoch(len(scans[0].records), config.batch, repeats)
+    steps = batches_per_epoch(len(scans[0].records), config.batch_size, repeats)
     length = RunLength(steps, config.epochs)
     augment = Augment(
         hsv_h=config.hsv_h,
@@ -357,7 +357,7 @@ def make_loaders(
         loaders.append(
             Loader(
                 data,
-                config.batch,
+                config.batch_size,
                 shuffle=augmentation is not None,
                 seed=config.seed,
                 repeats=repeats if augmentation else 1,

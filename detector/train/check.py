@@ -33,7 +33,10 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         from .class_weights import parse_class_weights  # with NumPy
 
         parse_class_weights(config.class_weights)
-    check_batch(config.batch, ranks)
+    if config.memory_share is None:
+        check_batch(config.batch_size, ranks)
+    if config.micro_batch is not None:
+        check_batch(config.micro_batch, ranks, "micro_batch")
     if config.model != AUTO:  # it is chosen when the run begins
         check_model(config.model)
         _check_start(config)
@@ -70,6 +73,11 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
         (
             schedules and config.cos_lr != (config.schedule == "cosine"),
             f"cos_lr={config.cos_lr} contradicts schedule={config.schedule}: give one of them",
+        ),
+        (
+            config.memory_share is not None and config.micro_batch is not None,
+            f"batch={config.batch} measures the images per forward pass, and micro_batch="
+            f"{config.micro_batch} names them: leave one of them out",
         ),
         (config.lr0 == 0, "lr0=0 changes no weight: expected a number above 0, e.g. lr0=0.01"),
         (
@@ -116,6 +124,10 @@ def idle_words(config: TrainConfig, given: frozenset[str]) -> list[str]:
             f"epochs={epochs} has no effect: time={config.time} chooses the number of epochs",
         ),
         (
+            config.micro_batch is not None and config.micro_batch >= config.batch_size,
+            f"micro_batch={config.micro_batch} has no effect: batch={config.batch} is no larger",
+        ),
+        (
             fixed and mixes and close is not None and close >= epochs,
             f"close_mosaic={close} covers all {epochs} epochs: none has mosaic or mixup",
         ),
@@ -124,8 +136,8 @@ def idle_words(config: TrainConfig, given: frozenset[str]) -> list[str]:
             f"warmup_epochs={warmup} covers all {epochs} epochs: the learning rate only rises",
         ),
         (
-            config.nbs is not None and config.nbs < config.batch,
-            f"nbs={config.nbs} is less than batch={config.batch}: every batch is a step",
+            config.nbs is not None and config.nbs < config.batch_size,
+            f"nbs={config.nbs} is less than batch={config.batch_size}: every batch is a step",
         ),
     ]
     return [line for said, line in lines if said]

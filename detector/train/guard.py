@@ -103,6 +103,12 @@ class Guard:
         assert self._state is not None, "no step has been taken yet"
         return copy.deepcopy(self._state)
 
+    def rewind(self) -> dict[str, Any] | None:
+        """A copy of the last good state to go back to, None before the first step; what has been
+        seen since is forgotten."""
+        self._flag, self._window, self._due = None, [], True
+        return copy.deepcopy(self._state)
+
     def before(self, *, boundary: bool) -> None:
         """Called before a step.  boundary: no gradients are accumulated, so the state is complete;
         it is kept every READ_EVERY steps.  Raises Rollback (see check_flag)."""
@@ -191,18 +197,22 @@ def keep(value: Any, before: Any = None) -> Any:
 def find_failure(
     model: nn.Module,
     criterion: DetectionLoss,
-    batch: Batch,
+    batches: Sequence[Batch],
     precision: Precision,
     at: Position,
     cause: str,
 ) -> Failure:
-    """Run ``batch`` again on a copy of ``model``, in ``precision`` and in float32, and name the
-    loss part, the layer and the images.  Only this rank's images take part."""
+    """Run the micro-batches of a batch again on copies of ``model``, in ``precision`` and in
+    float32, and name the loss part, the layer and the images.  Only this rank's images take
+    part."""
     criterion = criterion.alone()
-    part, layer, finite = _look(model, criterion, batch, precision)
+    looked = [_look(model, criterion, batch, precision) for batch in batches]
+    part, layer, finite = next((found for found in looked if not found[2]), looked[0])
     exact = Precision("fp32", precision.device_type, "diagnosis")
-    helped = precision.name != "fp32" and _look(model, criterion, batch, exact)[2]
-    images = [path.name for path in batch.paths]
+    helped = precision.name != "fp32" and all(
+        _look(model, criterion, batch, exact)[2] for batch in batches
+    )
+    images = [path.name for batch in batches for path in batch.paths]
     return Failure(
         at.epoch, at.batch, precision.name, part, layer, images, helped, cause,
         guilty=not finite,

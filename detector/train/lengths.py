@@ -36,7 +36,7 @@ INTRODUCTION = "What follows from the length of a run, by the defaults and whate
 
 def what_follows(name: str, images: int, config: TrainConfig) -> dict[str, str]:
     """Quantity -> value, for a run on ``images`` training images."""
-    batch, epochs = config.batch, config.epochs
+    batch, epochs = config.batch_size, config.epochs
     repeats = repeats_for(images, batch, epochs)
     length = run_length(batches_per_epoch(images, batch, repeats), batch, epochs, config.nbs)
     warmup = warmup_steps(length, config.warmup_epochs)

@@ -67,6 +67,13 @@ def needs_of(model: Detector, image_size: int | tuple[int, int], precision: Prec
     return Needs(int(per_image * share * OVERHEAD), STATE_COPIES * parameters)
 
 
+def largest_size(run: Run) -> tuple[int, int]:
+    """Height and width of the largest batch, with ``multi_scale=``."""
+    stride, factor = run.model.max_stride, 1.0 + run.config.multi_scale
+    height, width = (round(side * factor / stride) * stride for side in run.image_size.whole)
+    return height, width
+
+
 def check_memory(run: Run, precision: Precision, available: int | None = None) -> None:
     """Raise UsageError if a step on the CPU needs more memory than this process may still take.
 
@@ -76,11 +83,9 @@ def check_memory(run: Run, precision: Precision, available: int | None = None) -
         return
     here, config = rank_info(), run.config
     room = (available_memory() if available is None else available) // here.local_size
-    images = config.batch // run.ranks.size
+    images = min(config.batch_size, config.micro_batch or config.batch_size) // run.ranks.size
     stride = run.model.max_stride
-    whole, factor = run.image_size.whole, 1.0 + config.multi_scale
-    height, width = (round(side * factor / stride) * stride for side in whole)  # the largest
-    needs = needs_of(run.model, (height, width), precision)
+    needs = needs_of(run.model, largest_size(run), precision)
     caches = sum(loader.dataset.cache.memory for loader in (run.train_loader, run.val_loader))
     if needs.of(images) + caches <= room:
         return
@@ -88,16 +93,16 @@ def check_memory(run: Run, precision: Precision, available: int | None = None) -
     if caches and needs.of(images) <= room:
         ways.append("cache=disk")
     fitting = (room - needs.fixed) // needs.image * run.ranks.size
-    if fewer := [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= fitting and n < config.batch]:
-        ways.append(f"batch={fewer[-1]} (gradients are accumulated)")
+    if fewer := [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= fitting and n < config.batch_size]:
+        ways.append(f"micro_batch={fewer[-1]} (gradients add up)")
     share = max(room - needs.fixed, 0) / (images * needs.image)
-    smaller = [int(side * share**0.5) // stride * stride for side in whole]
+    smaller = [int(side * share**0.5) // stride * stride for side in run.image_size.whole]
     if min(smaller) >= 2 * stride:
         ways.append(f"imgsz={show(InputSize.of((smaller[0], smaller[1])).plain)}")
     needed = (needs.of(images) + caches) / 2**30
     size = show(run.image_size.plain)
     raise UsageError(
-        f"a step of {run.model.name} with batch={config.batch} imgsz={size} in "
+        f"a step of {run.model.name} with batch={config.batch_size} imgsz={size} in "
         f"{precision.name} needs about {needed:.1f} GiB of memory, and "
         f"{room / 2**30:.1f} GiB are available: use {', or '.join(ways) or 'a smaller model'}"
     )

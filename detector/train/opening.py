@@ -57,7 +57,8 @@ def _device(run: Run) -> str:
 
 def _length(run: Run) -> str:
     config, length = run.config, run.length
-    steps = f"{counted(length.steps_per_epoch, 'step')} of {config.batch * run.accumulate} images"
+    images = config.batch_size * run.accumulate
+    steps = f"{counted(length.steps_per_epoch, 'step')} of {images} images"
     if config.time is None:
         return f"{counted(length.epochs, 'epoch')} of {steps}"
     return f"time={config.time:g}: the number of epochs ({steps} each) follows from the first steps"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..evaluate.report import metrics_table
 from ..options.errors import UsageError
 from ..options.names import AUTO
 from ..options.train import TrainConfig
-from ..precision.ladder import Decision, choose_precision, resumed_precision
+from ..precision.ladder import Decision
 from ..precision.precision import Precision
 from ..record.tools import check_log, recorders
 from ..report.observer import Page
@@ -33,7 +33,9 @@ from ..run.results_csv import ResultsCsv
 from ..run.signals import Interrupted
 from ..run.terminal import Terminal
 from .assemble import Run, assemble
+from .auto_batch import settle_batch
 from .check import check_train, idle_words
+from .decide import State, decide_precision
 from .distributed import join
 from .evaluator import Evaluator, Measured
 from .memory import check_memory
@@ -42,9 +44,6 @@ from .plots import Plots
 from .report import write_beginning, write_results
 from .resume import check_best, compare_data, find_last, resume_config
 from .trainer import Trainer
-
-State = Mapping[str, Any]
-"""A run that continues, as its last checkpoint holds it; None where a new one starts."""
 
 
 def train(
@@ -76,17 +75,22 @@ def train(
             config, state = resume_config(config, given, last, log)
             folder = last.parents[1]
             check_log(config.log)
-        check_batch(config.batch, ranks.size)
+        measured = config.memory_share is not None and state is None
+        config = settle_batch(config, log, ranks)
+        check_batch(config.batch_size, ranks.size)
         meta = read_state_meta(state, last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
-        with contextlib.closing(assemble(config, log, meta, transferred, ranks)) as run:
+        with log.repeating() if measured else contextlib.nullcontext():
+            run = assemble(config, log, meta, transferred, ranks)
+        with contextlib.closing(run):
             if state is not None and folder is not None:
                 compare_data(run, state, folder, "data" in given, log)
             log.once(idle_words(run.config, given if state is None else frozenset()))
             used = uses_nms(run.config.nms, run.model.branches)
             log.once(idle_nms(run.config, given, used=used))
             decision = decide_precision(run, state, log)
-            check_memory(run, decision.precision)
+            if not measured:
+                check_memory(run, decision.precision)
             folder = begin(run, decision, folder, log, held)
             if state is None:
                 advise(run, config, log)
@@ -138,24 +142,6 @@ def continue_from(trainer: Trainer, state: State, path: Path) -> None:
             f"{path} stopped at batch {batch}, and an epoch has {batches} now: the data have "
             "changed, or the file is damaged; use an older copy"
         )
-
-
-def decide_precision(run: Run, state: State | None, log: Log) -> Decision:
-    """Measure which precision a new run trains in; a run that continues keeps its own."""
-    config, ranks = run.config, run.ranks
-    if state is not None:
-        name, force = state["precision"], config.amp_force
-        return resumed_precision(name, run.device, force=force, ranks=ranks)
-    return choose_precision(
-        config,
-        run.model,
-        run.criterion.alone(),
-        lambda: run.train_loader.epoch(0),
-        run.device,
-        log,
-        fresh=run.transferred is None,
-        ranks=ranks,
-    )
 
 
 def own(folder: Path, ranks: Ranks, held: contextlib.ExitStack) -> None:

@@ -60,6 +60,7 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
             "reason": trainer.precision.reason,
             "newton_schulz": newton_schulz_precision(run.optimizer),
         },
+        "micro_batch": trainer.step.micro_batch and trainer.step.micro_batch * run.ranks.size,
         "skipped_updates": at.skipped,
         "failures": [str(failure) for failure in trainer.guard.failures],
         "device": describe_device(run.device),

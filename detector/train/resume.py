@@ -33,7 +33,7 @@ MAY_CHANGE = frozenset(
         "epochs", "time", "patience", "device", "threads", "augment_device", "workers", "cache",
         "offline", "accept_license", "save_period", "save_steps", "plots", "report", "val",
         "verbose", "download", "data", "images", "resume", "project", "split", "max_det", "iou",
-        "log", "teacher",
+        "log", "micro_batch", "teacher",
     )
 )  # fmt: skip
 """Options that may differ after a resume: they do not change what the past steps meant."""
@@ -111,6 +111,8 @@ def resume_config(
     for name, value in sorted(changes.items()):
         if name != "resume":
             log.info(f"changed: {name}={asdict(before)[name]} -> {value}")
+    if "micro_batch" in changes:
+        state = {**state, "micro_batch": None}
     if (place := read_place(path.parents[1])) is not None:
         changes |= place.options(given)
     return replace(before, **changes), state

@@ -4,6 +4,8 @@ autocast forward, float32 loss, scaled backward; and when the nominal batch is f
 step, update, zero, average.  An update whose gradients are not finite is skipped whole: weights,
 average and batch-norm statistics stay as they were before the nominal batch.
 
+A batch may go through in micro-batches, whose gradients add up as those of accumulated batches do.
+
 With several ranks, ``forward`` sums their gradients (data_parallel.py) during the backward pass
 that fills the nominal batch.  From there on every rank has the same numbers: a gradient that is not
 finite on one rank is not finite on any.
@@ -12,7 +14,7 @@ finite on one rank is not finite on any.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,8 +42,24 @@ class StepOutput:
     scaled: bool
 
 
+def added(losses: Sequence[LossOutput], images: Sequence[int]) -> LossOutput:
+    """The loss of micro-batches as that of one batch: totals add up, parts are means per image."""
+    if len(losses) == 1:
+        return losses[0]
+    shares = [count / sum(images) for count in images]
+    parts = {
+        name: torch.stack([x.parts[name] * w for x, w in zip(losses, shares, strict=True)]).sum()
+        for name in losses[0].parts
+    }
+    total = torch.stack([each.total for each in losses]).sum()
+    return LossOutput(total, parts, torch.stack([each.num_pos for each in losses]).sum())
+
+
 class TrainStep:
-    """Everything that one batch touches.  forward: the model as it is called in training."""
+    """Everything that one batch touches.  forward: the model as it is called in training.
+
+    micro_batch: images of this rank per forward pass; None: the whole batch.
+    """
 
     def __init__(
         self,
@@ -72,6 +90,7 @@ class TrainStep:
         called = self.forward if isinstance(self.forward, nn.Module) else model
         self._norms = [m for m in called.modules() if isinstance(m, Norm)]  # others count alone
         self._kept = False
+        self.micro_batch: int | None = None
         self.use(precision)
 
     def use(self, precision: Precision) -> None:
@@ -96,13 +115,9 @@ class TrainStep:
         scaled = self.scaler.is_enabled()
         if not self._kept and (eager or scaled):
             self._keep_statistics()
-        with self._gradient_sync(update):
-            with self.precision.autocast():
-                outputs = self.forward(batch.images)
-            count_batch(self._norms)
-            loss = self.criterion(outputs, batch)
-            self.scaler.scale(loss.total).backward()
-        loss = self._of_all_ranks(loss)
+        parts = [batch] if self.micro_batch is None else batch.split(self.micro_batch)
+        losses = [self._learn(part, last=update and part is parts[-1]) for part in parts]
+        loss = self._of_all_ranks(added(losses, [len(part) for part in parts]))
         if not update:
             return StepOutput(loss, None, False if eager or scaled else None, scaled)
         self._average_statistics()
@@ -119,6 +134,16 @@ class TrainStep:
             self.ema.update(self.model)
         self.drop_gradients()
         return StepOutput(loss, grad_norm, None if finite is None else not finite, scaled)
+
+    def _learn(self, batch: Batch, *, last: bool) -> LossOutput:
+        """Forward and backward.  last: of the nominal batch."""
+        with self._gradient_sync(last):
+            with self.precision.autocast():
+                outputs = self.forward(batch.images)
+            count_batch(self._norms)
+            loss = self.criterion(outputs, batch)
+            self.scaler.scale(loss.total).backward()
+        return replace(loss, total=loss.total.detach())
 
     @contextlib.contextmanager
     def _gradient_sync(self, update: bool) -> Iterator[None]:

@@ -23,12 +23,12 @@ import torch
 from ...datasets.nouns import Batch
 from ...files.counted import counted
 from ...weights.checkpoint import Meta
-from ..losses.detection import PARTS
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
 from ..run.device import gc_frozen, memory_in_use
 from ..run.folder import RunError
 from ..run.log import Log
+from ..run.memory import drop_unused
 from ..run.observer import Epoch, Observers, Started, Step
 from ..run.signals import Interrupted, StopRequest, stop_request
 from ..run.words import duration
@@ -41,9 +41,11 @@ from .evaluator import CocoEvaluator, Evaluator, Measured
 from .feed import on_device
 from .freeze import frozen_parts
 from .guard import Failure, Guard, Rollback, find_failure, worst
+from .micro_batches import MemoryRanOut, described, fewer_images, noticing_memory
 from .multi_scale import resized
-from .optim import learning_rates, set_learning_rate
+from .optim import set_learning_rate
 from .position import Position
+from .row import mean_losses, train_row, val_row
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .step import TrainStep
 
@@ -89,6 +91,8 @@ class Trainer:
             forward=forward,
             ranks=run.ranks,
         )
+        if self.config.micro_batch is not None:
+            self.step.micro_batch = self.config.micro_batch // run.ranks.size
         self.guard = Guard(self.state_dict, waits=run.device.type == "cuda")
 
     # -- the levels of the loop ------------------------------------------------------------------
@@ -102,10 +106,14 @@ class Trainer:
         with gc_frozen(), stop_request(echo) as stop:
             while self.at.epoch < self.length.epochs and not self._stops_early():
                 try:
-                    self._train_epoch(stop)
+                    with noticing_memory():
+                        self._train_epoch(stop)
                     self.guard.check_flag()
                 except Rollback as rollback:
                     self._roll_back(rollback.failure)
+                    continue
+                except MemoryRanOut as ran_out:
+                    self._split_batches(ran_out)
                     continue
                 self._finish_epoch()
                 if (signum := self._signal(stop)) is not None:
@@ -159,7 +167,8 @@ class Trainer:
         """
         self._save_last()
         self.at.sums["seconds"] = self.ranks.broadcast(self.at.sums["seconds"])
-        row = self._train_row()
+        self.at.seconds += self.at.sums["seconds"]
+        row = train_row(self.at, self.step)
         self.at.epoch, self.at.batch, self.at.sums = self.at.epoch + 1, 0, {}
         self._fit_time()
         measured, started = None, time.perf_counter()
@@ -176,10 +185,7 @@ class Trainer:
         """Complete the row of the epoch, tell the observers, and save."""
         at = self.at
         row["time"] = at.seconds
-        losses = measured.losses if measured else {}
-        row |= {f"val/{name}_loss": losses.get(name, math.nan) for name in PARTS}
-        for name in self.evaluator.columns:
-            row[f"metrics/{name}"] = measured.columns[name] if measured else math.nan
+        row |= val_row(measured, self.evaluator.columns)
         at.rows.append(row)
         best = measured is not None and self._is_best(measured.score)
         if measured and best:
@@ -264,20 +270,6 @@ class Trainer:
         )
         return True
 
-    def _train_row(self) -> dict[str, Any]:
-        """What the epoch's training leaves in results.csv."""
-        at = self.at
-        at.seconds += at.sums["seconds"]
-        row: dict[str, Any] = {"epoch": at.epoch + 1, "time": at.seconds}
-        for name, loss in self._mean_losses().items():
-            row[f"train/{name}_loss"] = loss
-        row |= learning_rates(self.run.optimizer)
-        row["images_per_s"] = at.sums["images"] / at.sums["seconds"]
-        row["precision"] = self.precision.name
-        row["loss_scale"] = self.step.scaler.get_scale()
-        row["skipped"] = at.skipped
-        return row
-
     def _tell_started(self) -> None:
         titles = {title: f"metrics/{name}" for title, name in self.evaluator.titles.items()}
         facts = Started(
@@ -290,20 +282,15 @@ class Trainer:
         at = self.at
         rate = at.sums["images"] / at.sums["seconds"] if at.sums["seconds"] else 0.0
         place = (at.epoch + 1, self.length.epochs, at.batch, batches)
-        self.observers.step(Step(*place, rate, self._mean_losses))
-
-    def _mean_losses(self) -> dict[str, float]:
-        """Of the epoch so far; nan before the first batch with a finite loss."""
-        sums = self.at.sums
-        learned = float(sums.get("learned", 0))
-        names = self.run.criterion.part_names
-        return {name: float(sums[name]) / learned if learned else math.nan for name in names}
+        means = partial(mean_losses, at, self.run.criterion.part_names)
+        self.observers.step(Step(*place, rate, means))
 
     # -- when numbers are not finite -------------------------------------------------------------
 
     def _diagnose(self, batch: Batch, at: Position, cause: str) -> Failure:
         run = self.run
-        found = find_failure(run.model, run.criterion, batch, self.precision, at, cause)
+        parts = batch.split(self.step.micro_batch or len(batch))
+        found = find_failure(run.model, run.criterion, parts, self.precision, at, cause)
         return worst(self.ranks.gather(found))
 
     def _skip_batch(self, failure: Failure) -> None:
@@ -326,6 +313,19 @@ class Trainer:
         self.precision = Precision(name, self.precision.device_type, str(failure))
         self.step.use(self.precision)
         self.log.warn(f"{failure}; rolled back to batch {self.at.batch}, continuing in {name}")
+
+    def _split_batches(self, ran_out: MemoryRanOut) -> None:
+        """Go on from the last good state with half as many images per forward pass.  RunError."""
+        where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
+        now = self.step.micro_batch or self.config.batch_size // self.ranks.size
+        saved = self.folder if self.config.save else None
+        images = fewer_images(now, f"memory ran out at {where}", ran_out, self.ranks, saved)
+        if (state := self.guard.rewind()) is not None:
+            self.load_state_dict(state)
+        self.step.micro_batch = images
+        drop_unused(self.run.device)
+        back = f"rolled back to batch {self.at.batch}, continuing with {described(images)}"
+        self.log.warn(f"memory ran out at {where}: {back}")
 
     # -- saving and continuing -------------------------------------------------------------------
 
@@ -376,6 +376,7 @@ class Trainer:
             "precision": self.precision.name,
             "position": self.at.state_dict(),
             "failures": [asdict(failure) for failure in self.guard.failures],
+            "micro_batch": self.step.micro_batch,
             "epochs": self.length.epochs,
             "config": asdict(self.config),
             "transferred": sorted(self.run.transferred_names),
@@ -390,6 +391,7 @@ class Trainer:
         self.run.optimizer.load_state_dict(state["optimizer"])
         self.step.drop_gradients()
         self.step.scaler.load_state_dict(state["scaler"])
+        self.step.micro_batch = state.get("micro_batch") or self.step.micro_batch
         self.at = Position(**state["position"])
         if len(state["failures"]) > len(self.guard.failures):  # a rollback forgets none
             self.guard.failures = [Failure(**failure) for failure in state["failures"]]

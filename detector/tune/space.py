@@ -68,9 +68,9 @@ def nominal(config: TrainConfig, images: int) -> dict[str, Any]:
     """Every option as a number or name, where a default of None stands for one: what the defaults
     are in a run on ``images`` images."""
     choice = choose_optimizer(config)
-    repeats = repeats_for(images, config.batch, config.epochs)
-    batches = batches_per_epoch(images, config.batch, repeats)
-    length = run_length(batches, config.batch, config.epochs, config.nbs)
+    repeats = repeats_for(images, config.batch_size, config.epochs)
+    batches = batches_per_epoch(images, config.batch_size, repeats)
+    length = run_length(batches, config.batch_size, config.epochs, config.nbs)
     return asdict(config) | {
         "optimizer": choice.name,
         "lr0": choice.lr0,

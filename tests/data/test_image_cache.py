@@ -272,6 +272,17 @@ def test_available_memory_respects_control_groups(tmp_path: Path) -> None:
     assert available_memory(tmp_path, own, meminfo) == 1500000
 
 
+def test_available_memory_respects_the_limit_of_the_address_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resource = pytest.importorskip("resource")
+    infinite, free = resource.RLIM_INFINITY, available_memory()
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (2**50, infinite))
+    assert available_memory() == pytest.approx(free, rel=0.2)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1000, infinite))
+    assert available_memory() == 0
+
+
 def test_files_that_no_run_has_used_for_a_month_make_room(
     records: list[Record], tmp_path: Path
 ) -> None:

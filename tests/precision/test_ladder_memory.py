@@ -18,6 +18,7 @@ from yolodet.detector.precision.ladder import resumed_precision
 from yolodet.detector.precision.sanity import SanityCheck, Trial
 from yolodet.detector.run.folder import RunError
 from yolodet.detector.run.hardware import DeviceTraits
+from yolodet.detector.run.memory import out_of_memory
 
 # ---------------------------------------------------------------- what is remembered
 
@@ -161,7 +162,7 @@ def test_another_error_is_not_taken_for_too_little_memory(monkeypatch: pytest.Mo
 def test_too_much_for_the_cpu_is_recognized() -> None:
     with pytest.raises(RuntimeError) as failure:
         torch.empty(2**55)
-    assert ladder.out_of_memory(failure.value)
+    assert out_of_memory(failure.value)
 
 
 def test_a_large_batch_is_checked_in_part(checks: Checks) -> None:

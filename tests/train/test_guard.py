@@ -302,7 +302,7 @@ def test_looking_for_the_cause_changes_nothing() -> None:
     modes = [module.training for module in model.modules()]
     hooks = [len(module._forward_hooks) for module in model.modules()]
     failure = find_failure(
-        model, make_criterion(), make_batch(2), Precision("bf16", "cpu", ""),
+        model, make_criterion(), [make_batch(2)], Precision("bf16", "cpu", ""),
         Position(batch=1), "the loss is not finite",
     )  # fmt: skip
     assert failure.layer == "backbone.stage3.conv" and failure.helped
@@ -320,7 +320,7 @@ def test_fp32_is_not_helped_by_fp32() -> None:
     for name in ("fp32", "bf16"):
         precision = Precision(name, "cpu", "")
         assert not find_failure(
-            model, make_criterion(), make_batch(1), precision, at, "nan"
+            model, make_criterion(), [make_batch(1)], precision, at, "nan"
         ).helped
 
 

@@ -68,8 +68,8 @@ def run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.mark.parametrize(
     ("available", "ways"),
     [
-        (849 << 20, "use batch=4 (gradients are accumulated), or imgsz=96"),
-        (249 << 20, "use batch=1 (gradients are accumulated)"),
+        (849 << 20, "use micro_batch=4 (gradients add up), or imgsz=96"),
+        (249 << 20, "use micro_batch=1 (gradients add up)"),
         (40 << 20, "use a smaller model"),
     ],
 )

@@ -85,23 +85,6 @@ def twins(count: int) -> Batch:
     )
 
 
-def parts(batch: Batch, size: int) -> list[Batch]:
-    """``batch`` cut into pieces of ``size`` images."""
-    pieces = []
-    for start in range(0, len(batch), size):
-        mine = (batch.batch_index >= start) & (batch.batch_index < start + size)
-        piece = Batch(
-            batch.images[start : start + size],
-            batch.boxes[mine],
-            batch.labels[mine],
-            batch.batch_index[mine] - start,
-            *(getattr(batch, name)[start : start + size]
-              for name in ("indices", "paths", "original_sizes", "letterboxes")),
-        )  # fmt: skip
-        pieces.append(piece)
-    return pieces
-
-
 def everything(step: TrainStep) -> Any:
     """All that an update may change."""
     assert step.ema is not None
@@ -124,7 +107,7 @@ def test_small_batches_of_twins_add_up_to_the_large_one(precision: str, size: in
     large, small = make_step(precision), make_step(precision)
     seen = Recorded(large), Recorded(small)
     learn(large, twins(4))
-    learn(small, *parts(twins(4), size))
+    learn(small, *twins(4).split(size))
     assert seen[0].steps == seen[1].steps == 1
     (a,), (b,) = seen[0].gradients, seen[1].gradients
     tolerance = 1e-5 if precision == "fp32" else 2e-2
@@ -136,9 +119,9 @@ def test_small_batches_of_different_images_add_up_without_batch_statistics() -> 
     batch = make_batch(4)
     together = make_step(training=False)
     seen = Recorded(together)
-    learn(together, *parts(batch, 2))
+    learn(together, *batch.split(2))
     alone = []
-    for piece in parts(batch, 2):
+    for piece in batch.split(2):
         step = make_step(training=False)
         alone.append(Recorded(step))
         learn(step, piece)

@@ -218,10 +218,10 @@ def test_loader_processes_end_with_a_run_that_fails(
 
     def fail(self: Trainer, *arguments: Any) -> None:
         alive.append(len(multiprocessing.active_children()))
-        raise MemoryError
+        raise OSError
 
     monkeypatch.setattr(Trainer, "_train_batch", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(OSError):
         train(shapes, tmp_path, workers=2)
     assert alive == [2] and multiprocessing.active_children() == []
 
