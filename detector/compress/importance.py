@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ...datasets.nouns import Batch
+from ..evaluate.postprocess import branches_for
 from ..losses.detection import DetectionLoss
 from ..models.blocks import Conv
 from ..models.detector import Detector
@@ -100,11 +101,12 @@ def _first_order(model: Detector, path: str) -> Tensor:
 
 
 def gradients(model: Detector, batches: Iterable[Batch], loss: DetectionLoss) -> Iterator[Batch]:
-    """The batches, one after the other, with the gradients of each in the parameters; in evaluation
-    mode, so that norms use the statistics that the detector is used with."""
+    """The batches, one after the other, with the gradients of each in the parameters: of the branch
+    that is deployed, in evaluation mode, so that norms use the statistics of use."""
+    branches = branches_for(False, model.branches)
     model.eval().requires_grad_(True)
     for batch in batches:
         model.zero_grad(set_to_none=True)
-        loss(model(batch.images), batch).total.backward()
+        loss(model(batch.images, branches), batch).total.backward()
         yield batch
     model.zero_grad(set_to_none=True)

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...files.json_text import read_note
 from ...weights.checkpoint import Meta, read_meta, save_weights
 from ..checkpoints.evaluate import measure as measure_on
@@ -124,6 +126,8 @@ def _removed(begun: Begun, source: Path, number: int) -> Path:
     _, scans = load_data(training, log)
     assert config.imgsz is not None
     model = model.to(device)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     batches = sample_batches(scans[0].records, config.samples, sides_of(config.imgsz), model)
     share = config.keep ** (1.0 / config.steps)  # of what is left: after all steps, keep
     pruned = prune_step(model, batches, share, config, log)

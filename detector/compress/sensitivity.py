@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ...datasets.nouns import Batch
+from ..evaluate.postprocess import branches_for
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
 from .channels import Group, Trace
@@ -113,6 +114,7 @@ def _loss_without(
 
 @torch.no_grad()
 def mean_loss(model: Detector, batches: Sequence[Batch], criterion: DetectionLoss) -> float:
-    """The loss of the labels per image."""
-    total = sum(float(criterion(model(batch.images), batch).total) for batch in batches)
+    """The loss of the labels per image, of the branch that is deployed."""
+    branches = branches_for(False, model.branches)
+    total = sum(float(criterion(model(b.images, branches), b).total) for b in batches)
     return total / sum(len(batch) for batch in batches)

@@ -66,7 +66,6 @@ def prune_step(
     height, width = batches[0].images.shape[-2:]
     size = height, width
     loss = DetectionLoss(Gains(config.box, config.cls, config.dfl))
-    loss.progress = 1.0  # the branch that is deployed counts most
     found = trace(model)
     macs = deployed_rates(model, size, MACS)
     rates = macs if config.of == MACS else deployed_rates(model, size, config.of)

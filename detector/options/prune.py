@@ -31,7 +31,7 @@ class PruneConfig(TrainConfig):
     steps: int = option(
         1, "Pruning", "Steps in which channels are removed, with a training after each.", low=1)
     samples: int = option(
-        64, "Pruning", "Training images on which channels are judged.", low=1)
+        32, "Pruning", "Training images on which channels are judged.", low=1)
     epochs: int = option(
         30, "Run", "Epochs of the training after each step. 0 trains nothing.", low=0)
     resume: bool | str | None = option(

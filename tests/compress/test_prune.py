@@ -92,7 +92,8 @@ def test_taylor_is_the_derivative_of_the_loss_by_the_size_of_a_channel() -> None
                 kept = norm.weight[channel].clone(), norm.bias[channel].clone()
                 norm.weight[channel] *= factor
                 norm.bias[channel] *= factor
-                losses.append(float(loss(model(batch.images), batch).total))
+                outputs = model(batch.images, ("one_to_one",))
+                losses.append(float(loss(outputs, batch).total))
                 norm.weight[channel], norm.bias[channel] = kept
         pairs.append((scores[int(root)] ** 0.5, abs(losses[0] - losses[1]) / (2 * step)))
     ours, theirs = np.array(pairs).T
@@ -104,7 +105,7 @@ def test_criteria_choose_other_channels_and_the_opposite_hurts_more(tiny_models:
     batch, loss = make_batch(8), make_criterion()
     model = learned(batch)
     found = trace(model)
-    loss.progress, losses, removed = 1.0, {}, {}
+    losses, removed = {}, {}
     for criterion in CRITERIA:
         scores = importance(criterion, model, found, [batch], loss)
         groups = narrow_groups(found.groups())
