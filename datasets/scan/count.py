@@ -20,15 +20,16 @@ def count_images(data: str | DataSource, split: str) -> int | None:
     source = as_source(data)
     found = open_by_content(source, _ignore)
     if found is not None:
-        return _count(found, split)
+        return count_split(found, split)
     description = read_description(find_yaml(source.data), _ignore)
     if description.shapes is not None:
         return description.shapes.get(split, 0)
     found = locate(description, _ignore)
-    return _count(source.applied(found), split) if found else None
+    return count_split(source.applied(found), split) if found else None
 
 
-def _count(dataset: Dataset, split: str) -> int:
+def count_split(dataset: Dataset, split: str) -> int:
+    """Images in a split of a data set that was found."""
     images = open_split(dataset, split).list_images().images
     if dataset.hold_out is not None and dataset.hold_out.folds:
         held = round(dataset.hold_out.share * len(images))

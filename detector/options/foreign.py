@@ -115,8 +115,8 @@ ROWS = (
     Foreign("dis"),
     # of the search
     Foreign("iterations", (None,), _to("trials"), commands=("tune",)),
-    Foreign("use_ray", (False, None), commands=("tune",),
-            refused="several det tune on one run folder share a search; leave it out"),
+    Foreign("use_ray", (False, None), _map({True: {"engine": "ray"}}), commands=("tune",),
+            refused="write engine=ray"),
     # of other tasks
     *(Foreign(name) for name in ("overlap_mask", "mask_ratio", "pose", "kobj", "rle", "angle",
                                  "retina_masks", "save_hybrid", "keras")),

@@ -21,6 +21,16 @@ class TuneConfig(TrainConfig):
     seeds: int = option(
         1, "Search", "At the end the best setting and the defaults are trained again with this "
         "many new seeds each.", low=0)
+    workers: int | None = option(
+        None, "Search", "Trials at once. They share the cores, and device=0,1 gives each its GPU. "
+        "Default: one per GPU of device=, else one; with engine=ray as many as the cluster has "
+        "room for.", low=1)
+    engine: str = option(
+        "local", "Search", "Where trials run: on this machine, or on a Ray cluster, one per GPU or "
+        "per threads= CPU cores.", choices=("local", "ray"))
+    ray_address: str | None = option(
+        None, "Search", "Address of the Ray cluster, e.g. 10.0.0.1:6379. Default: RAY_ADDRESS, "
+        "else the cluster that runs on this machine.")
     space: str | None = option(
         None, "Search", "YAML of the options to vary and their ranges (lr0: log:1e-4..1e-1). "
         "Default: learning rate, momentum, decay, gains, augmentation, warm-up and EMA.")
@@ -32,5 +42,7 @@ class TuneConfig(TrainConfig):
         "the newest one in project=.")
 
 
-SEARCH = ("trials", "time", "seeds", "space", "ranges", "resume")
+SEARCH = (
+    "trials", "time", "seeds", "workers", "engine", "ray_address", "space", "ranges", "resume",
+)
 """Options of the search itself, which no trial has."""

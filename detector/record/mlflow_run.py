@@ -11,7 +11,7 @@ from typing import Any
 from ..options.parse import show
 from ..run.observer import Started
 from .environment import set_default, value_of
-from .tracker import Tracker
+from .tracker import Tracker, name_of
 
 EXPERIMENT = "det"
 FORBIDDEN = re.compile(r"[^\w\-. /:]")
@@ -23,6 +23,7 @@ class MLflow(Tracker):
     """The run is called by its folder, in the experiment of MLFLOW_EXPERIMENT_NAME or ``det``."""
 
     tool = "mlflow"
+    _id = ""
 
     def begin(self, run: Started, facts: Mapping[str, Any], identity: str | None) -> str:
         set_default("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -41,8 +42,9 @@ class MLflow(Tracker):
         name = value_of("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
         found = self._client.get_experiment_by_name(name)
         number = found.experiment_id if found else self._client.create_experiment(name)
-        made = self._client.create_run(number, run_name=run.folder.name)
-        self._id = made.info.run_id
+        if not self._id:  # else the server went away after it had made the run
+            made = self._client.create_run(number, run_name=name_of(run.folder))
+            self._id = made.info.run_id
         self._write_config(run, facts)
         self.say(f"MLflow: run {self._id} in {where}")
         return self._id

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ from typing import Any
 import yaml
 
 from ...datasets.images.image import image_size
+from ...files.atomic import append_whole
 from ..run.files import plain
 from ..run.observer import Started
 from .tracker import Tracker
@@ -19,27 +24,35 @@ class TensorBoard(Tracker):
 
     TensorBoard keeps a scalar as a float32.  A run that continues writes another event file; what
     the first one has after the epoch from which it continues is marked as outdated.
+
+    Events are written at once and whole.  torch's SummaryWriter leaves that to a thread, which a
+    full disk ends for good.
     """
 
     tool = "tensorboard"
 
     def begin(self, run: Started, facts: Mapping[str, Any], identity: str | None) -> str:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from torch.utils.tensorboard.summary import text
 
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self._path = run.folder / name
         purge = run.epoch + 1 if identity else 0  # 0: what another run has left in the folder
-        self._writer = SummaryWriter(str(run.folder), purge_step=purge)
+        self._write(step=purge, file_version="brain.Event:2")
+        self._write(step=purge, session_log=SessionLog(status=SessionLog.START))
         if identity is None:
             about = {"options": dict(run.config), "origin": dict(facts)}
-            text = yaml.safe_dump(plain(about), sort_keys=False)
-            self._writer.add_text("run", "".join(f"    {line}\n" for line in text.splitlines()), 0)
+            shown = yaml.safe_dump(plain(about), sort_keys=False)
+            indented = "".join(f"    {line}\n" for line in shown.splitlines())
+            self._write(step=0, summary=text("run", indented))
             self.say(f"TensorBoard: tensorboard --logdir {run.folder.parent}")
-        self._writer.flush()
         return str(run.folder.name)
 
     def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        numbers = [Summary.Value(tag=name, simple_value=v) for name, v in values.items()]
+        self._write(step=epoch, summary=Summary(value=numbers))
 
     def picture(self, name: str, path: Path, epoch: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -48,8 +61,16 @@ class TensorBoard(Tracker):
         image = Summary.Image(
             encoded_image_string=path.read_bytes(), height=height, width=width, colorspace=3
         )
-        writer = self._writer._get_file_writer()
-        writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), epoch)
+        self._write(step=epoch, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
     def end(self, results: Mapping[str, Any] | None, best: Path | None) -> None:
-        self._writer.close()
+        """Nothing is open."""
+
+    def _write(self, **facts: Any) -> None:
+        """Append an event, or leave the file as it was and raise OSError."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **facts).SerializeToString())
+        append_whole(self._path, record.getvalue())

@@ -164,6 +164,12 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def name_of(folder: Path) -> str:
+    """The name of a run in a tool: that of its folder; of a trial, that of its search too."""
+    search = folder.parent.name in ("trials", "closing")
+    return f"{folder.parents[1].name}/{folder.name}" if search else folder.name
+
+
 def facts_of(folder: Path) -> dict[str, Any]:
     """Where a run comes from: the git revision of the current folder, and what the data were."""
     facts: dict[str, Any] = {"git_revision": revision(Path.cwd())}

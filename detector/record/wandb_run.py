@@ -10,7 +10,7 @@ from uuid import uuid4
 from ..run.files import plain
 from ..run.observer import Started
 from .environment import value_of
-from .tracker import Tracker
+from .tracker import Tracker, name_of
 
 PROJECT = "det"
 SECONDS = 20.0
@@ -33,7 +33,7 @@ class WeightsAndBiases(Tracker):
             console="off", silent=True, disable_git=True, save_code=False, init_timeout=SECONDS
         )
         self._run_of_tool = wandb.init(
-            project=value_of("WANDB_PROJECT") or PROJECT, id=name, name=run.folder.name,
+            project=value_of("WANDB_PROJECT") or PROJECT, id=name, name=name_of(run.folder),
             dir=str(run.folder), resume="allow", mode=mode, settings=settings,
             config=plain({**run.config, **facts}), allow_val_change=True,
         )  # fmt: skip

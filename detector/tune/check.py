@@ -21,8 +21,11 @@ from ..train.check import check_train
 
 STUDY = "study.db"
 MAY_CHANGE = frozenset(
-    ("trials", "time", "seeds", "device", "threads", "workers", "verbose", "resume", "project")
-)
+    (
+        "trials", "time", "seeds", "device", "threads", "workers", "engine", "ray_address",
+        "verbose", "resume", "project",
+    )
+)  # fmt: skip
 """Options that may be typed beside ``resume=``: they do not change what a trial is."""
 NOT_FIXED = frozenset((*SEARCH, "project", "name", "exist_ok"))
 
@@ -34,9 +37,17 @@ def check_tune(config: TuneConfig, given: frozenset[str]) -> None:
     refuse(
         [
             (
-                len(gpus_of(config.device)) > 1,
-                f"device={config.device}: a trial trains on one device; start one det tune per GPU,"
-                " the second with resume=",
+                config.engine == "ray" and importlib.util.find_spec("ray") is None,
+                "engine=ray needs the package ray: pip install 'yolodet[tune,ray]'",
+            ),
+            (
+                config.engine == "ray" and bool(gpus_of(config.device)),
+                f"device={config.device}: Ray gives each trial its GPU; leave device= out, or use "
+                "device=cpu",
+            ),
+            (
+                config.ray_address is not None and config.engine != "ray",
+                f"ray_address={config.ray_address} has no effect with engine=local; add engine=ray",
             ),
             (config.folds is not None, "folds= belongs to det train: leave it out"),
             (not config.save, "save=False: a search goes on from checkpoints; leave it out"),
@@ -64,6 +75,8 @@ def check_tune(config: TuneConfig, given: frozenset[str]) -> None:
 def fixed_words(config: TuneConfig, given: frozenset[str]) -> dict[str, Any]:
     """The options that all trials have: those that were given, and the number of epochs."""
     known, values = options_of(TrainConfig), asdict(config)
+    if gpus := gpus_of(config.device):
+        values["device"] = gpus[0]  # each worker names its own
     words = {name: values[name] for name in sorted(given - NOT_FIXED) if name in known}
     return {"data": config.data, "model": config.model, "epochs": config.epochs} | words
 

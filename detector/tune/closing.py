@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from ...files.json_text import read_note
 from ..run.log import Log
+from .crew import run_all
 from .training import Objective, Result, result_of
 
 SETTINGS = ("best", "defaults")
@@ -68,18 +70,18 @@ def train_again(
 ) -> Closing:
     """Train both settings with each of ``seeds``; trainings that are done are not repeated.  best:
     the options of the best trial, {} where the defaults are the best."""
-    values: dict[str, list[float]] = {name: [] for name in SETTINGS}
-    for seed in seeds:
-        for name in SETTINGS:
-            if name == "best" and not best:
-                continue
-            words = {**(best if name == "best" else {}), "seed": seed}
-            result = _once(folder / "closing" / f"{name}-seed{seed}", words, objective)
-            log.info(f"seed {seed}, {name}: AP {result.value:.3f}")
-            values[name].append(result.value)
-    if not best:  # the same trainings
-        values["best"] = values["defaults"]
-    return Closing(values["best"], values["defaults"])
+    found: dict[tuple[str, int], float] = {}
+
+    def train(name: str, seed: int) -> None:
+        words = {**(best if name == "best" else {}), "seed": seed}
+        result = _once(folder / "closing" / f"{name}-seed{seed}", words, objective)
+        log.info(f"seed {seed}, {name}: AP {result.value:.3f}")
+        found[name, seed] = result.value
+
+    names = SETTINGS if best else SETTINGS[1:]  # else they are the same trainings
+    run_all(objective, [partial(train, name, seed) for seed in seeds for name in names])
+    defaults = [found["defaults", seed] for seed in seeds]
+    return Closing([found["best", seed] for seed in seeds] if best else defaults, defaults)
 
 
 def _once(folder: Path, words: Mapping[str, Any], objective: Objective) -> Result:

@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from ...datasets.scan.count import count_images
+from ...datasets.scan.count import count_images, count_split
 from ...datasets.sets.locate import load_dataset
 from ...files.counted import counted
 from ...files.json_text import read_json
@@ -25,7 +25,9 @@ from ..run.log import Log
 from ..run.signals import Interrupted
 from .check import STUDY, find_study, fixed_words
 from .closing import Closing, train_again
+from .crew import Crew
 from .plots import plot_search
+from .process import local_crew
 from .report import rows_of, show_trials, write_best, write_trials
 from .search import Deadline, search, words_of
 from .space import default_space, given_space, nominal, read_space, write_space
@@ -54,11 +56,10 @@ def tune(
     """
     begun = _resume(config, given, log) if config.resume is not None else _begin(config, given, log)
     study, config = begun.study, begun.config
-    runs = objective or Training(begun.fixed, log)
     until = Deadline(None if config.time is None else 3600 * config.time, 2 * config.seeds)
     closing = Closing((), ())
     try:
-        with _named_storage(study.folder):
+        with _named_storage(study.folder), trainer_of(begun, objective, log) as runs:
             search(study, runs, config.trials, log, until)
             closing = _close(begun, runs, log)
     except Interrupted as error:
@@ -74,12 +75,28 @@ def tune(
     return result
 
 
+@contextlib.contextmanager
+def trainer_of(begun: Begun, objective: Objective | None, log: Log) -> Iterator[Objective]:
+    """What trains: this process, several of this machine, or a Ray cluster."""
+    config, fixed = begun.config, begun.fixed
+    if objective is None and config.engine == "ray":
+        from .ray_cluster import ray_crew  # an extra
+
+        objective = ray_crew(config, fixed, log)
+    runs = objective or local_crew(config, fixed, log) or Training(fixed, log)
+    try:
+        yield runs
+    finally:
+        if isinstance(runs, Crew):
+            runs.close()
+
+
 def _begin(config: TuneConfig, given: frozenset[str], log: Log) -> Begun:
     """A new run folder with the options, the space and an empty study."""
     images = count_images(config.data_source, "train")
     if not images:  # not on disk yet
-        load_dataset(config.data_source, download=config.online, on_message=log.message)
-        images = count_images(config.data_source, "train") or 1
+        found = load_dataset(config.data_source, download=config.online, on_message=log.message)
+        images = count_split(found, "train")
     images = max(round(images * config.fraction), 1)
     space = given_space(config) or default_space(config, given, images)
     fixed = {n: v for n, v in fixed_words(config, given).items() if n not in space}
@@ -105,7 +122,7 @@ def _resume(config: TuneConfig, given: frozenset[str], log: Log) -> Begun:
     changes = {name: getattr(config, name) for name in given}
     config = replace(before, **changes)
     log.to_file(folder / "log.txt")
-    machine = {n: changes[n] for n in ("device", "threads", "workers") if n in changes}
+    machine = {n: v for n, v in fixed_words(config, given).items() if n in ("device", "threads")}
     fixed = _read_json(folder / "fixed.json") | machine
     study = _study(folder, config)
     log.info(f"folder     {folder.resolve()}: {counted(len(study.trials()), 'trial')} so far")

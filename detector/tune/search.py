@@ -6,18 +6,20 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from optuna.trial import TrialState
 
-from ...files.errors import DetError, InputError
+from ...files.counted import counted
+from ...files.errors import InputError
 from ..options.parse import show
 from ..run.log import Log
-from ..run.signals import Interrupted
+from ..run.words import duration
+from .crew import Crew, run_all
 from .study import Job, Study
-from .training import Objective, Result
+from .training import FAILURES, Objective, Result, reason_of
 
 PRUNE = "worse than two thirds of the trials that came this far"
 OVER = "the time of the search is over"
@@ -33,12 +35,23 @@ class Deadline:
     seconds: float | None = None
     closing: int = 0
     began: float = field(default_factory=time.monotonic)
+    ended: int = 0
+    """Trials that came to their end since then."""
 
     def over(self, whole: float) -> bool:
         """whole: seconds of a whole training, as far as is known."""
         if self.seconds is None:
             return False
         return time.monotonic() - self.began > self.seconds - self.closing * whole
+
+    def left(self, trials: int, whole: float, workers: int) -> float:
+        """Seconds until ``trials`` more and the closing trainings are done, at most the limit; nan
+        where no trial has ended yet."""
+        if not self.ended:
+            return math.nan
+        took = time.monotonic() - self.began
+        needed = took / self.ended * trials + self.closing * whole / workers
+        return needed if self.seconds is None else min(needed, max(self.seconds - took, 0.0))
 
 
 class TimeIsOver(Exception):
@@ -51,6 +64,17 @@ def search(study: Study, objective: Objective, limit: int, log: Log, until: Dead
 
     Raises Interrupted, and InputError where even the defaults cannot be trained.
     """
+    works = workers_of(objective) * [partial(_work, study, objective, limit, log, until)]
+    run_all(objective, works)
+
+
+def workers_of(objective: Objective) -> int:
+    """Trials at once."""
+    return objective.workers if isinstance(objective, Crew) else 1
+
+
+def _work(study: Study, objective: Objective, limit: int, log: Log, until: Deadline) -> None:
+    """The trials of one worker."""
     while not until.over(whole_seconds(study)):
         with study.next(limit) as job:
             if job is None:
@@ -59,6 +83,8 @@ def search(study: Study, objective: Objective, limit: int, log: Log, until: Dead
                 _run(study, job, objective, log, until)
             except TimeIsOver:
                 return
+        until.ended += 1
+        _say_left(study, limit, workers_of(objective), log, until)
 
 
 def _run(study: Study, job: Job, objective: Objective, log: Log, until: Deadline) -> None:
@@ -77,14 +103,12 @@ def _run(study: Study, job: Job, objective: Objective, log: Log, until: Deadline
         return
     try:
         result = objective(job.values, trial_folder(study.folder, job.number), watch)
-    except Interrupted:
-        raise
-    except (DetError, MemoryError, torch.OutOfMemoryError, FloatingPointError) as error:
-        if isinstance(error, InputError) and job.number == 0:
-            study.fail(job, str(error))
+    except FAILURES as error:
+        if (reason := reason_of(error)) is None:
             raise
-        reason = str(error) or type(error).__name__
         study.fail(job, reason)
+        if isinstance(error, InputError) and job.number == 0:
+            raise
         log.warn(f"trial {job.number} failed: {reason}; {_words(job)}")
         return
     if stopped and not job.pruned:
@@ -105,6 +129,16 @@ def _record(study: Study, job: Job, result: Result, log: Log) -> None:
         mark = ", best"
     log.info(f"trial {job.number:>3}: AP {result.value:.3f} after epoch {result.epochs}{mark}  "
              f"{_words(job)}")  # fmt: skip
+
+
+def _say_left(study: Study, limit: int, workers: int, log: Log, until: Deadline) -> None:
+    ended = [trial for trial in study.trials() if trial.state.is_finished()]
+    whole = whole_seconds(study)
+    left = until.left(max(limit - len(ended), 0), whole, workers)
+    if left > 0:
+        closing = ", closing trainings included" if until.closing and whole else ""
+        log.info(f"{len(ended)} of {counted(limit, 'trial')} done, about {duration(left)} left"
+                 f"{closing}")  # fmt: skip
 
 
 def _words(job: Job) -> str:

@@ -9,6 +9,7 @@ process, and whoever comes next goes on with it.
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,8 +102,11 @@ class Study:
 
     def _lost(self) -> tuple[optuna.Trial, FileLock] | None:
         for frozen in self.trials(TrialState.RUNNING):
-            if (lock := self._take(frozen.number)) is not None:
+            if (lock := self._take(frozen.number)) is None:
+                continue
+            if frozen.number in {trial.number for trial in self.trials(TrialState.RUNNING)}:
                 return self._sampled(frozen.number, frozen._trial_id), lock
+            lock.release()  # it came to its end while we looked
         return None
 
     def _new(self, limit: int) -> tuple[optuna.Trial | None, FileLock | None]:
@@ -178,11 +182,15 @@ def _suggest(trial: optuna.Trial, span: Range) -> Any:
     return trial.suggest_float(span.name, span.low, span.high, log=span.log)
 
 
+_FILTERS = threading.RLock()
+"""Python's warning filters belong to the process, and workers are threads of one."""
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Optuna's warnings: of experimental features, and of what a trial that goes on has
     reported before."""
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -12,14 +12,20 @@ from typing import Any, Protocol
 
 import torch
 
+from ...files.errors import DetError
 from ...files.json_text import read_json
 from ..options.parse import parse
 from ..options.train import TrainConfig
+from ..precision.ladder import out_of_memory
 from ..run.folder import LAST, RunError, RunFinished
 from ..run.log import Log
 from ..run.observer import Epoch, Observer
 from ..run.process import settings_kept
+from ..run.signals import Interrupted
 from ..train.pipeline import train
+
+FAILURES = (DetError, MemoryError, FloatingPointError, RuntimeError)
+"""Errors of which ``reason_of`` says whether they end a trial or the search."""
 
 Watch = Callable[[int, float], str | None]
 """(finished epochs, best AP so far) -> a reason to stop, or None."""
@@ -33,6 +39,10 @@ class Result:
     value: float
     epochs: int = 0
     seconds: float = 0.0
+
+
+ON_RESUME = ("epochs", "device", "threads", "workers")
+"""Options of the search that a trial takes over when it goes on."""
 
 
 class Objective(Protocol):
@@ -61,14 +71,25 @@ class Training:
         }
         words = {**self._fixed, **values, **place}
         if (folder / LAST).is_file():
-            words = {"resume": str(folder), "epochs": self._fixed["epochs"]}
+            kept = {name: self._fixed[name] for name in ON_RESUME if name in self._fixed}
+            words = {"resume": str(folder), **kept}
         config, given = parse(TrainConfig, words)
-        # RunFinished: the process ended between the training and its record
-        with settings_kept(), contextlib.suppress(RunFinished):
-            train(config, given, self._log.fresh(), observers=[Watcher(watch)])
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        try:
+            # RunFinished: the process ended between the training and its record
+            with settings_kept(), contextlib.suppress(RunFinished):
+                train(config, given, self._log.fresh(), observers=[Watcher(watch)])
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         return result_of(folder)
+
+
+def reason_of(error: Exception) -> str | None:
+    """Why a trial has failed: diverged, out of memory.  None for what ends the whole search."""
+    short = isinstance(error, RuntimeError) and out_of_memory(error)
+    if isinstance(error, Interrupted) or not (short or isinstance(error, FAILURES[:3])):
+        return None
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def result_of(folder: Path) -> Result:

@@ -13,7 +13,7 @@ from yolodet import cli
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.record import tools, tracker
 from yolodet.detector.record.git import revision
-from yolodet.detector.record.tracker import Tracker
+from yolodet.detector.record.tracker import Tracker, name_of
 from yolodet.detector.run.observer import Epoch, Started
 
 pytestmark = pytest.mark.usefixtures("tiny_models")
@@ -92,6 +92,12 @@ def test_a_resumed_run_continues_the_run_of_the_tool_and_a_new_tool_gets_the_ear
     assert same_tool.continued == "run 7" and [e for e, _ in same_tool.seen] == [3, 4]
     assert other.continued is None and [e for e, _ in other.seen] == [1, 2, 3, 4]
     assert as_text(other.seen) == numbers_of(rows_of(tmp_path / "train"))
+
+
+def test_a_trial_is_called_by_its_search_too() -> None:
+    assert name_of(Path("runs/train")) == "train"
+    assert name_of(Path("runs/tune/trials/003")) == "tune/003"
+    assert name_of(Path("runs/tune/closing/best-seed1")) == "tune/best-seed1"
 
 
 def test_a_tool_that_comes_back_gets_what_it_missed_and_is_left_alone_in_between(

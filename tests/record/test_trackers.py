@@ -10,47 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import rows_of, same, saved, train
-from yolodet.detector.run.observer import Epoch, Observer
+from record_checks import Rows, Series, assert_same_weights, check
+from tiny import train
 
 pytestmark = pytest.mark.usefixtures("tiny_models")
-
-Series = dict[str, dict[int, float]]
-"""Name -> epoch -> value."""
-
-
-class Rows(Observer):
-    """Remembers the unrounded rows."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def epoch(self, epoch: Epoch) -> None:
-        self.rows.append(dict(epoch.row))
-
-
-def check(series: Series, folder: Path, exact: list[dict[str, Any]], dtype: Any = float) -> None:
-    """Every number of results.csv is in ``series``: with its digits, and unrounded to the bit of
-    ``dtype``."""
-    compared = 0
-    rows = rows_of(folder)
-    assert [row["epoch"] for row in rows] == [str(row["epoch"]) for row in exact]
-    for text, row in zip(rows, exact, strict=True):
-        for name, shown in text.items():
-            if name in ("epoch", "precision") or shown == "nan":
-                continue
-            value = series[name][row["epoch"]]
-            assert f"{float(row[name]):.6g}" == f"{float(shown):.6g}"
-            assert dtype(value) == dtype(row[name]), name
-            compared += 1
-    assert compared >= 16 * len(rows)
-
-
-def assert_same_weights(place: Path) -> None:
-    """The two runs learned the same; their options differ in ``log``."""
-    one, other = (saved(place / name / "train") for name in ("with", "without"))
-    assert all(same(one[part], other[part]) for part in ("model", "ema", "optimizer"))
-
 
 def run_twice(squares: Path, project: Path, tool: str) -> tuple[Path, list[dict[str, Any]]]:
     """Two epochs, then two more of the same run, recorded by ``tool``."""
@@ -116,14 +79,14 @@ def test_an_mlflow_server_that_is_away_costs_a_warning(
 
 def test_a_full_disk_under_tensorboard_costs_a_warning(squares: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    from tensorboard.compat.tensorflow_stub.io import gfile
+    from yolodet.detector.record import tensorboard_run
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     train(squares, tmp_path / "without", epochs=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gfile.GFile, "write", full)
+        patch.setattr(tensorboard_run, "append_whole", full)
         train(squares, tmp_path / "with", epochs=3, log="tensorboard")
     assert_same_weights(tmp_path)
     text = (tmp_path / "with" / "train" / "log.txt").read_text()

@@ -297,6 +297,12 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def learned(folder: Path) -> list[dict[str, str]]:
+    """results.csv without times."""
+    timed = ("time", "images_per_s")
+    return [{k: v for k, v in row.items() if k not in timed} for row in rows_of(folder)]
+
+
 def assert_all_finite(folder: Path) -> None:
     """No NaN is in any checkpoint of a run."""
     found = [*tensors_of(load_state(folder / LAST)), *tensors_of(load_weights(folder / BEST)[0])]

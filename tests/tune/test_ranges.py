@@ -86,14 +86,16 @@ def test_a_space_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("device=0,1", "one det tune per GPU"),
+        ("device=0,1 engine=ray", "Ray gives each trial its GPU"),
+        ("ray_address=10.0.0.1:6379", "add engine=ray"),
+        ("workers=0", "expected a whole number from 1"),
         ("save=False", "goes on from checkpoints"),
         ("val=False", "needs an AP"),
         ("log=json", "belongs to det train"),
         ("resume=nowhere", "there is no search"),
         ("mosaic=1..0", "must be the smaller one"),
         ("data=absent.yaml", "absent.yaml"),
-        ("use_ray=True", "several det tune on one run folder"),
+        ("use_ray=5", "write engine=ray"),
     ],
 )
 def test_refused_early(

@@ -21,48 +21,18 @@ pytest.importorskip("optuna", reason="the search needs the extra [tune]")
 
 from optuna.trial import TrialState
 from rows import each
+from stand_in import EPOCHS, SPACE, fake, height, make_study, quiet
 from tiny import rows_of, use_tiny_detector
 from yolodet import YOLO, cli
 from yolodet.detector.options.parse import parse
-from yolodet.detector.options.ranges import Range, read_ranges
 from yolodet.detector.options.tune import TuneConfig
 from yolodet.detector.run.folder import RunError
-from yolodet.detector.run.log import Log
 from yolodet.detector.tune.closing import Closing
 from yolodet.detector.tune.pipeline import tune
 from yolodet.detector.tune.search import Deadline, search
-from yolodet.detector.tune.study import PRUNED, Study
+from yolodet.detector.tune.study import PRUNED
 from yolodet.detector.tune.training import Result, Watch
 from yolodet.files.errors import DetError
-
-SPACE = read_ranges("lr0=log:1e-4..1 momentum=0..1 mosaic=0..1 scale=0..0.99")
-BEST = {"lr0": -2.3, "momentum": 0.7, "mosaic": 0.2, "scale": 0.6}
-EPOCHS = 9
-
-
-def height(values: Mapping[str, Any]) -> float:
-    """A hill whose top, 1, is at BEST."""
-    place = {**values, "lr0": math.log10(values["lr0"])}
-    return math.exp(-sum((place[n] - at) ** 2 for n, at in BEST.items()))
-
-
-def fake(values: Mapping[str, Any], folder: Path, watch: Watch) -> Result:
-    """A training that reaches the height of its options evenly, in EPOCHS epochs."""
-    top = height(values or {"lr0": 0.02, "momentum": 0.9, "mosaic": 1.0, "scale": 0.5})
-    for epoch in range(1, EPOCHS):
-        if watch(epoch, top * epoch / EPOCHS):
-            return Result(top * epoch / EPOCHS, epoch, 0.0)
-    return Result(top, EPOCHS, 0.0)
-
-
-def make_study(folder: Path, seed: int = 0, space: Mapping[str, Range] = SPACE) -> Study:
-    folder.mkdir(exist_ok=True, parents=True)
-    usual = {"lr0": 0.02, "momentum": 0.9, "mosaic": 1.0, "scale": 0.5}
-    return Study(folder, space, usual, seed=seed, resource=EPOCHS)
-
-
-def quiet() -> Log:
-    return Log(verbose=False)
 
 
 def test_a_search_beats_random_search_with_the_same_budget(tmp_path: Path) -> None:
@@ -166,6 +136,26 @@ def test_a_trial_that_was_stopped_but_not_recorded_is_not_trained_again(tmp_path
     assert trained == [] and study.trials()[1].state == TrialState.PRUNED
 
 
+def test_a_trial_that_ends_while_another_process_looks_for_lost_ones_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = make_study(tmp_path), make_study(tmp_path)
+    held = mine.next(5)
+    job = held.__enter__()
+    assert job is not None
+    take = other._take
+
+    def late(number: int) -> Any:
+        if not mine.trials(TrialState.COMPLETE):
+            mine.finish(job, 0.5)
+            held.__exit__(None, None, None)
+        return take(number)
+
+    monkeypatch.setattr(other, "_take", late)
+    with other.next(5) as found:
+        assert found is not None and (job.number, found.number) == (0, 1)
+
+
 def _work(folder: Path, log: Path) -> None:
     def noted(values: Mapping[str, Any], trial: Path, watch: Watch) -> Result:
         with log.open("a") as file:
@@ -252,7 +242,7 @@ def test_the_verdict(best: tuple[float, ...], defaults: tuple[float, ...], said:
 
 # ---------------------------------------------------------------- real, tiny trainings
 
-TINY = ("device=cpu", "imgsz=64", "batch=4", "workers=0", "amp=False", "epochs=3")
+TINY = ("device=cpu", "imgsz=64", "batch=4", "amp=False", "epochs=3")
 
 
 def test_det_tune_from_the_command_line(
@@ -323,6 +313,17 @@ def test_yolo_tune(squares: Path, place: Path, monkeypatch: pytest.MonkeyPatch) 
         data=str(squares), seeds=0, plots=False, space=space, **words
     )
     assert len(result["trials"]) == 2 and result["trials"][1]["optimizer"] in ("MuSGD", "SGD")
+
+
+def test_every_training_of_a_search_is_recorded(
+    squares: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    use_tiny_detector(monkeypatch)
+    words = [*TINY[:-1], "epochs=1", "trials=2", "plots=False", "log=tensorboard"]
+    assert cli.main(["tune", f"data={squares}", "lr0=log:1e-3..1e-1", *words]) == 0
+    folders = {file.parent.relative_to("runs/tune") for file in Path("runs").rglob("events.out*")}
+    assert {Path("trials/000"), Path("trials/001"), Path("closing/defaults-seed1")} <= folders
 
 
 @each(
