@@ -58,6 +58,8 @@ class Warned:
 
 @dataclass(frozen=True)
 class Done:
+    """The trial has come to its end, or was stopped early."""
+
     result: Result
     files: Files
 
