@@ -111,30 +111,21 @@ def check_dataset(
     scans: dict[str, Scan] = {}
     empty: dict[str, SplitReport] = {}
     decoded: set[str] = set()
-    left = DECODED_PIXELS
-    findings = [*dataset.findings, *_split_findings(dataset), *_name_findings(dataset)]
+    left, emptiness = DECODED_PIXELS, list[Finding]()
     for split in dataset.splits:
         try:
             scans[split] = scan_split(dataset, split, on_progress=on_progress, strict=False)
         except EmptyDatasetError as error:
-            findings.append(Finding("split-empty", "error", dataset.yaml, 0, str(error)))
+            emptiness.append(Finding("split-empty", "error", dataset.yaml, 0, str(error)))
             empty[split] = _empty_report(dataset, error.scan)
-            findings.extend(error.scan.findings if error.scan else [])
+            emptiness.extend(error.scan.findings if error.scan else [])
             continue
         pixels = sum(height * width for height, width in (r.size for r in scans[split].records))
         if deep or (deep is None and pixels <= left):
             scans[split] = _decoded(scans[split], on_progress)
             decoded.add(split)
             left -= pixels
-        findings.extend(scans[split].findings)
-        findings.extend(_tiny_boxes(scans[split].records))
-        findings.extend(_small_boxes(dataset, scans[split], image_size))
-        findings.extend(_dark(scans[split]))
-        findings.extend(_unlabeled(scans[split]))
-    findings.extend(_copies(scans, _shared_sources(dataset)))
-    findings.extend(_unused(dataset, scans))
-    if "train" in scans:
-        findings.extend(_class_findings(dataset, scans["train"]))
+    findings = [*emptiness, *examine(dataset, scans, image_size)]
     return Report(
         name=dataset.name,
         yaml=str(dataset.yaml),
@@ -149,6 +140,16 @@ def check_dataset(
         },
         groups=group_findings(findings, dataset.root),
     )
+
+
+def examine(dataset: Dataset, scans: dict[str, Scan], image_size: int) -> list[Finding]:
+    """The findings of the scans, and those that need the whole data set."""
+    findings = [*dataset.findings, *_split_findings(dataset), *_name_findings(dataset)]
+    for scan in scans.values():
+        findings += [*scan.findings, *_tiny_boxes(scan.records), *_dark(scan), *_unlabeled(scan)]
+        findings += _small_boxes(dataset, scan, image_size)
+    findings += [*_copies(scans, _shared_sources(dataset)), *_unused(dataset, scans)]
+    return findings + (_class_findings(dataset, scans["train"]) if "train" in scans else [])
 
 
 def compare_splits(

@@ -27,6 +27,7 @@ from .predict import PredictConfig
 from .prune import PruneConfig
 from .report import ReportConfig
 from .shared import FlagsConfig
+from .studio import StudioConfig
 from .track import TrackConfig
 from .train import TrainConfig
 from .tune import TuneConfig
@@ -125,6 +126,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("data", "show"), ShowConfig, "det data show data=my.yaml cls=cat", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
     Command(("report",), ReportConfig, "det report runs/train", (("", "run"),)),
+    Command(("studio",), StudioConfig, "det studio my-data", (("", "folder"),)),
     Command(("data", "videos"), VideosConfig, "det data videos n=3 out=videos"),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),
     Command(("weights", "list"), WeightsListConfig, "det weights list"),

@@ -87,6 +87,11 @@ class Log:
         """A message of one line."""
         self._write(one_line(text))
 
+    def always(self, text: str) -> None:
+        """A message that verbose=False does not keep from the terminal: it is the result.  text:
+        one line that is clean; an address in it keeps its token."""
+        self._write(text, always=True)
+
     def detail(self, text: str) -> None:
         """A message for log.txt only: what few ask for, such as caches and constants."""
         if not self.mute:

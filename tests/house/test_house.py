@@ -31,6 +31,7 @@ FLOORS = (
     {"detector/train", "detector/predict"},
     {"detector/track"},
     {"detector/examine", "detector/tune", "detector/compress", "detector/repeat"},
+    {"detector/studio"},
     {"detector/commands"},
     {"detector/api.py"},
     {"cli.py", "__init__.py"},

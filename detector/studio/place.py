@@ -1,0 +1,112 @@
+"""The opened folder: what lies in it, and names that must not lead out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...datasets.sets.by_content import open_by_content
+from ...datasets.sets.dataset import DatasetError
+from ...datasets.sets.listing import IMAGE_SUFFIXES
+from ...datasets.sets.source import DataSource
+from ...datasets.sets.survey import ANNOTATIONS, SPLIT_WORDS
+from ...files.yaml_text import YamlError, read_yaml
+from ..options.parse import is_data_description
+from .asked import NotThere, Outside
+
+DEPTH = 5
+"""Folders below the opened one that are searched."""
+MOST_FOLDERS = 2000
+MOST_YAML_BYTES = 1 << 20
+PARTS = {*SPLIT_WORDS, "images", "annotations", "jpegimages", "labels"}
+"""Folders that a data set consists of."""
+OPTIONS = "args.yaml"
+"""What every run folder holds."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The opened folder, with links resolved."""
+
+    root: Path
+
+    def inside(self, name: str) -> Path:
+        """The path of a name below the folder.
+
+        Raises Outside for an absolute path, for ``..`` and for links that lead out, and NotThere.
+        """
+        path = Path(name)
+        if not name or "\0" in name or path.is_absolute() or ".." in path.parts or "\\" in name:
+            raise Outside(f"{name}: expected a name below the opened folder")
+        real = Path(os.path.realpath(self.root / path))
+        if not real.is_relative_to(self.root):
+            raise Outside(f"{name}: leads out of the opened folder")
+        if not os.path.exists(real):
+            raise NotThere(f"{name}: is not there")
+        return real
+
+    def name_of(self, path: Path) -> str:
+        """The name below the folder, ``.`` for the folder itself."""
+        return path.relative_to(self.root).as_posix()
+
+    def data_sets(self) -> list[str]:
+        """Names of the data sets: YAML descriptions, and folders known by their content."""
+        return sorted(self.name_of(path) for path in _data_sets(self.root))
+
+    def runs(self) -> list[str]:
+        """Names of the run folders, the newest first."""
+        found = [here / OPTIONS for here, _, names in _walk(self.root) if OPTIONS in names]
+        found.sort(key=lambda path: -path.stat().st_mtime)
+        return [self.name_of(path.parent) for path in found]
+
+
+def _data_sets(root: Path) -> Iterator[Path]:
+    for here, folders, names in _walk(root):
+        if OPTIONS in names:
+            folders.clear()
+            continue
+        yamls = [here / name for name in names if name.endswith((".yaml", ".yml"))]
+        described = [path for path in yamls if _describes(path)]
+        yield from described
+        if described:
+            folders[:] = [name for name in folders if name.lower() not in PARTS]
+        elif not yamls and _may_be_data(folders, names) and _known_by_content(here):
+            folders.clear()
+            yield here
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Folders from the top; the caller may remove some of the folders that come next."""
+    for seen, (here, folders, names) in enumerate(os.walk(root), start=1):
+        path = Path(here)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        if len(path.relative_to(root).parts) >= DEPTH:
+            folders.clear()
+        yield path, folders, names
+        if seen == MOST_FOLDERS:
+            return
+
+
+def _describes(path: Path) -> bool:
+    try:
+        if path.stat().st_size > MOST_YAML_BYTES:
+            return False
+        content = read_yaml(path)
+    except (OSError, YamlError):
+        return False
+    return isinstance(content, dict) and is_data_description(content)
+
+
+def _may_be_data(folders: list[str], names: list[str]) -> bool:
+    suffixes = {os.path.splitext(name)[1].lower() for name in names}
+    labelled = suffixes & set(ANNOTATIONS) and suffixes & set(IMAGE_SUFFIXES)
+    return bool(labelled) or any(name.lower() in PARTS for name in folders)
+
+
+def _known_by_content(path: Path) -> bool:
+    try:
+        return open_by_content(DataSource(str(path)), lambda text: None) is not None
+    except DatasetError:
+        return False

@@ -1,0 +1,137 @@
+"""Who the studio answers, and what it refuses before reading anything."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from studio_client import Client, opened
+from tiny import write_tiny_data
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("opened")
+    write_tiny_data(folder / "set", train=2, val=2)
+    write_tiny_data(folder.with_name("outside"), train=2, val=2)
+    (folder / "link").symlink_to(folder.with_name("outside"))
+    with opened(folder) as client:
+        yield client
+
+
+def without(client: Client, *names: str, **other: str) -> dict[str, str]:
+    """The headers of a page, some left out and some changed."""
+    kept = {name: text for name, text in client.page_headers.items() if name not in names}
+    return {**kept, **{name.replace("_", "-"): text for name, text in other.items()}}
+
+
+def test_a_page_of_the_studio_is_answered(client: Client) -> None:
+    reply = client.ask("GET", "/api/sets", headers=client.page_headers)
+    assert reply.status == 200
+    assert reply.json["sets"] == ["set/data.yaml"]
+    assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in reply.headers
+
+
+def test_the_printed_address_brings_the_cookie(client: Client) -> None:
+    cross = {"Sec-Fetch-Site": "cross-site"}  # a click in another page's terminal
+    reply = client.ask("GET", f"/?token={client.token}", headers=cross)
+    cookie = reply.headers["Set-Cookie"]
+    assert reply.status == 200 and b"<main" in reply.body
+    assert cookie.startswith(f"det-studio-{client.port}={client.token};")
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+
+
+def test_a_script_may_send_the_token_itself(client: Client) -> None:
+    headers = {"Authorization": f"Bearer {client.token}"}
+    assert client.ask("GET", "/api/sets", headers=headers).status == 200
+
+
+ATTACKS = {
+    "no token": {},
+    "a wrong token": {"Authorization": "Bearer x" * 9},
+    "the token of another port": {"Cookie": "det-studio-1=TOKEN"},
+    "a broken cookie": {"Cookie": "\x7f=;;==[]"},
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("path", ["/", "/?token=x", "/app.js", "/api/sets", "/api/data/thumb?n=0"])
+def test_without_the_token_nothing_is_answered(client: Client, attack: str, path: str) -> None:
+    headers = {name: text.replace("TOKEN", client.token) for name, text in ATTACKS[attack].items()}
+    assert client.ask("GET", path, headers=headers).status == 403
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"Origin": "https://example.com"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},  # another port of this machine
+        {"Host": "example.com"},
+        {"Host": "127.0.0.1.example.com"},
+        {"Host": "localhost:8642@example.com"},
+    ],
+)
+def test_other_pages_and_other_names_are_refused(client: Client, changed: dict[str, str]) -> None:
+    for method, path in (("GET", "/api/sets"), ("POST", "/api/data/again")):
+        assert client.ask(method, path, headers=without(client, **changed)).status == 403
+
+
+def test_a_change_must_name_its_origin(client: Client) -> None:
+    headers = without(client, "Origin")
+    assert client.ask("GET", "/api/sets", headers=headers).status == 200
+    assert client.ask("POST", "/api/data/again", b"{}", headers).status == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("../outside/data.yaml", 403), ("set/../../outside/data.yaml", 403),
+        ("link/data.yaml", 403), ("/etc/passwd", 403), ("~/.ssh", 404), ("..", 403),
+        ("..\\outside", 403), ("\0", 403),
+        ("nothing.yaml", 404), ("x" * 5000, 404), ("", 403),
+    ],
+)  # fmt: skip
+def test_no_name_leads_out_of_the_folder(client: Client, name: str, status: int) -> None:
+    reply = client.ask("GET", f"/api/data/state?set={quote(name)}", headers=client.page_headers)
+    assert reply.status == status
+    assert client.post("/api/data/again", set=name).status == status
+
+
+@pytest.mark.parametrize(
+    "path", ["/../../etc/passwd", "/%2e%2e/door.py", "/..%2f..%2fetc/passwd", "//etc/passwd",
+             "/style.css/../../door.py", "/door.py", "/pages/app.js"],
+)  # fmt: skip
+def test_only_its_own_pages_are_files(client: Client, path: str) -> None:
+    assert client.ask("GET", path, headers=client.page_headers).status == 404
+
+
+def test_a_body_of_100_mb_is_refused_before_it_is_read(client: Client) -> None:
+    """Only the headers are sent: an answer comes all the same."""
+    head = "".join(f"{name}: {text}\r\n" for name, text in client.page_headers.items())
+    for more in ("Content-Length: 104857600", "Transfer-Encoding: chunked", "Content-Length: -1"):
+        with socket.create_connection(("127.0.0.1", client.port), 10) as line:
+            start = f"POST /api/data/again HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+            line.sendall(f"{start}{head}{more}\r\n\r\n".encode())
+            answer = line.makefile("rb").read()  # ends because the studio closes the connection
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"", 400), (b"[]", 400), (b"{" * 100_000, 400), (b"\xff", 400),
+                         (b'{"set": 3}', 400), (b'{"set": ["a"]}', 400)],
+)  # fmt: skip
+def test_bodies_that_are_no_request_are_refused(client: Client, body: bytes, status: int) -> None:
+    reply = client.ask("POST", "/api/data/again", body, client.page_headers)
+    assert reply.status == status and reply.json["error"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"])
+def test_other_methods_are_refused(client: Client, method: str) -> None:
+    assert client.ask(method, "/api/sets", headers=client.page_headers).status == 501
