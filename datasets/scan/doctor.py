@@ -108,9 +108,8 @@ def check_dataset(
     (images done, images) while a split is read.  An empty split is a finding.  Raises DatasetError
     only for what makes looking impossible.
     """
-    scans: dict[str, Scan] = {}
+    scans, decoded = dict[str, Scan](), set[str]()
     empty: dict[str, SplitReport] = {}
-    decoded: set[str] = set()
     left, emptiness = DECODED_PIXELS, list[Finding]()
     for split in dataset.splits:
         try:
