@@ -80,6 +80,8 @@ class Meta:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
+    confidence: dict[str, Any] = field(default_factory=dict)
+    """What ``conf=auto`` uses: rule, all, and classes with a number or None each."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -131,7 +133,7 @@ class Meta:
 TYPES: dict[str, type] = {
     **dict.fromkeys(("model", "precision", "license", "provenance"), str),
     **dict.fromkeys(("epoch", "step"), int),
-    **dict.fromkeys(("data", "metrics", "config", "preprocess", "versions"), dict),
+    **dict.fromkeys(("data", "metrics", "config", "preprocess", "versions", "confidence"), dict),
 }
 
 

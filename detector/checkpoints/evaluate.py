@@ -18,6 +18,7 @@ from ...datasets.sets.rename import as_trained
 from ...weights.checkpoint import Meta
 from ..evaluate.class_names import ClassNames, class_numbers, ground_truth, same_classes
 from ..evaluate.coco import image_numbers
+from ..evaluate.confidence import propose
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..options.errors import UsageError
@@ -28,6 +29,7 @@ from ..run.files import plain, write_json
 from ..run.folder import RunNotFound, new_run_folder
 from ..run.log import Log
 from ..run.observer import Finished, Observers
+from .confidence import check_keeps, describe, keep
 from .load import Loaded, load_for_use, trained_on
 from .tiles import tiling_of
 
@@ -38,12 +40,18 @@ def val(
     """Measure a checkpoint on a data set and leave a run folder.  used: default what ``model=``
     names."""
     used = used or load_for_use(config, given, log)
+    if config.save_conf:
+        check_keeps(used.path)
     evaluation, name, findings = measure(config, given, log, used)
     metrics_table(log, evaluation, f"{name} {config.split}")
     saved = save_evaluation(config, used, evaluation, name, findings)
     if config.report:
         Observers([Page()], log.warn).finished(Finished(Path(saved["folder"]), saved, evaluation))
-    return saved
+    proposed = saved["metrics"]["confidence"]
+    if config.save_conf:
+        keep(used.path, proposed)
+        log.info(f"{used.path}: now holds the confidences that conf=auto uses")
+    return saved | {"confidence_line": describe(proposed, evaluation.metrics.class_names)}
 
 
 def measure(
@@ -160,7 +168,8 @@ def save_evaluation(
             "precision": used.precision.name,
             "tile": tiling.side if (tiling := tiling_of(config, used.meta)) else None,
             "findings": list(findings),
-            "metrics": evaluation.metrics.to_dict(),
+            "metrics": evaluation.metrics.to_dict()
+            | {"confidence": propose(evaluation.metrics, config.precision)},
             "speed_ms": evaluation.speed,
         }
     )

@@ -48,7 +48,8 @@ GRADES = (
 
 def show_validation(result: Mapping[str, Any]) -> str:
     """The last lines of ``det val``."""
-    return join([*show_metrics(result["metrics"]), f"results: {absolute(result['folder'])}"])
+    lines = [*show_metrics(result["metrics"]), result["confidence_line"]]
+    return join([*lines, f"results: {absolute(result['folder'])}"])
 
 
 def absolute(path: str) -> str:
@@ -63,7 +64,7 @@ def show_predictions(result: Mapping[str, Any]) -> str:
     if best is not None:
         lower = next((conf for conf in CONFIDENCES if conf <= best), None)
         advice = f"try conf={lower:g}" if lower else "this model finds nothing here"
-        lines = [f"nothing above {result['conf']:g}; the best score was {best:.3f}, {advice}"]
+        lines = [f"nothing above {result['conf']}; the best score was {best:.3f}, {advice}"]
     if result["file"]:
         lines.append(f"picture: {absolute(result['file'])}")
     return join([*lines, f"results: {absolute(result['folder'])}"])

@@ -125,6 +125,8 @@ def postprocess(outputs: dict[str, Predictions], options: DetectOptions) -> list
     found = outputs[branch]
     if options.classes is not None:
         found = _only_classes(found, options.classes)
+    if options.class_conf is not None:
+        found = _above(found, options.class_conf)
     if branch == ONE_TO_MANY:
         return nms_detections(
             found,
@@ -155,6 +157,13 @@ def _only_classes(predictions: Predictions, classes: tuple[int, ...]) -> Predict
     wanted[list(classes)] = True
     unwanted = ~wanted.to(predictions.logits.device)
     return replace(predictions, logits=predictions.logits.masked_fill(unwanted, -torch.inf))
+
+
+def _above(predictions: Predictions, class_conf: tuple[float, ...]) -> Predictions:
+    """The scores below the threshold of their class set to 0, before boxes compete."""
+    lowest = torch.tensor(class_conf, device=predictions.logits.device)
+    weak = predictions.logits.float().sigmoid() < lowest
+    return replace(predictions, logits=predictions.logits.masked_fill(weak, -torch.inf))
 
 
 def rows_to_detections(rows: torch.Tensor, conf: float) -> list[Detections]:

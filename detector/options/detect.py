@@ -11,7 +11,8 @@ class DetectOptions:
 
     conf: lowest score that counts.  nms: read the one-to-many head with non-maximum suppression.
     iou: overlap above which NMS drops the lower-scored box.  agnostic_nms: NMS across classes.
-    max_det: most detections per image.  classes: ids to look for, None for all.
+    class_conf: lowest score of each class, beside conf; None for the same.  max_det: most
+    detections per image.  classes: ids to look for, None for all.
     """
 
     conf: float
@@ -20,3 +21,4 @@ class DetectOptions:
     max_det: int = 300
     agnostic_nms: bool = False
     classes: tuple[int, ...] | None = None
+    class_conf: tuple[float, ...] | None = None

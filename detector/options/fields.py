@@ -59,6 +59,7 @@ class Option:
         kind = {int: "a whole number", float: "a number", str: "text"}[self.kinds[-1]]
         if self.or_share:
             return f"{kind}{self.limits}, a share of the memory below 1, or auto"
+        kind = f"auto or {kind}" if self.kinds == (str, float) else kind
         kind = f"True, False or {kind}" if bool in self.kinds and float in self.kinds else kind
         return kind + self.limits + (" or none" if self.optional and kind != "text" else "")
 
@@ -83,7 +84,7 @@ class Option:
     @property
     def wanted(self) -> str:
         """What to type instead of something wrong: the expected values and an example."""
-        if str in self.kinds and not (self.choices or self.or_share):
+        if self.kinds[-1] is str and not (self.choices or self.or_share):
             return f"expected text: {self.doc}"
         return f"expected {self.expected}, e.g. {self.example}"
 
@@ -192,6 +193,8 @@ def value_kind(option: Option) -> str:
         return f"True|False|{kind}"
     if option.or_share:
         return f"{kind}>={option.low:g}|0..1|auto"
+    if option.kinds == (str, float):
+        return f"auto|{option.low:g}..{option.high:g}"
     if option.low is None and option.high is None:
         return kind
     return f"{kind}>={option.low:g}" if option.high is None else f"{option.low:g}..{option.high:g}"

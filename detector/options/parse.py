@@ -136,6 +136,8 @@ def _convert(option: Option, value: object) -> Any:
         return _several(option, value)
     if option.or_share:
         return _share(option, value)
+    if option.kinds == (str, float) and str(value).lower() == "auto":
+        return "auto"
     readers = {bool: _boolean, int: _integer, float: _number, str: _text}
     return readers[option.kinds[-1]](option, value)
 

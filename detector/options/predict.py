@@ -29,8 +29,9 @@ class PredictConfig(TrainedConfig, ClassesConfig, TileConfig, DetectConfig, Comm
     strict: bool = option(
         False, "Data", "Stop at the first of several sources that cannot be read. False reports it "
         "and goes on.")
-    conf: float = option(
-        0.25, "Detections", "Drop detections with a score below this.", low=0.0, high=1.0)
+    conf: str | float = option(
+        0.25, "Detections", "Drop detections with a score below this. auto: the confidence of each "
+        "class that the checkpoint proposes (best F1 in validation).", low=0.0, high=1.0)
     batch: int = option(1, "Run", "Images per step; with tile=, tiles.", low=1)
     imgsz: int | tuple[int, ...] | None = input_size()
     rect: bool | None = rect()

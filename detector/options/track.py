@@ -16,9 +16,10 @@ TRACKERS = ("bytetrack", "botsort", "ocsort", "cbiou", "sort")
 class TrackConfig(PredictConfig):
     """det track: find objects in videos and follow each one, or measure tracks on a MOT folder."""
 
-    conf: float = option(
+    conf: str | float = option(
         0.1, "Detections", "Drop detections with a score below this. Weak ones continue a track "
-        "and start none.", low=0.0, high=1.0)
+        "and start none. auto: the confidence of each class that the checkpoint proposes.",
+        low=0.0, high=1.0)
     tracker: str = option(
         TRACKERS[0], "Tracks", "Tracker: bytetrack, botsort (also follows the motion of the "
         "camera), ocsort, cbiou or sort; bytetrack.yaml and botsort.yaml mean the same.")

@@ -32,6 +32,12 @@ class ValConfig(
     batch: int = option(16, "Run", "Images per step.", low=1)
     conf: float = option(
         0.001, "Detections", "Ignore detections with a score below this.", low=0.0, high=1.0)
+    precision: float | None = option(
+        None, "Detections", "Propose the lowest confidence with this precision (0.9), instead of "
+        "the one with the best F1.", low=0.0, high=1.0)
+    save_conf: bool = option(
+        False, "Output", "Write the proposed confidences into the checkpoint, for conf=auto of det "
+        "predict, det track and exported files.")
     save_json: bool = option(
         False, "Output", "Write the detections as predictions.json in COCO's results format. "
         "image_id is the number in the name of an image (139 for 000139.jpg), else its position.")

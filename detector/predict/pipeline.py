@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.images.image import MOST_IN_TILES, MOST_PIXELS
+from ..checkpoints.confidence import detect_options
 from ..checkpoints.load import Loaded, load_for_use
 from ..checkpoints.tiles import tiling_of
 from ..evaluate.class_names import class_numbers
@@ -112,7 +113,7 @@ def predict_stream(
         used.model,
         used.meta.class_names,
         used.input_size(config),
-        config.detect_options(config.conf, class_numbers(config.classes, used.meta.class_names)),
+        detect_options(config, used, class_numbers(config.classes, used.meta.class_names)),
         used.forward_options(config.channels_last),
         config.batch,
         tiling,

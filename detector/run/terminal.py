@@ -24,6 +24,7 @@ class Terminal(Observer):
         self._update: Update | None = None
         self._columns: dict[str, str] = {}
         self._score = ""
+        self._best = ""
         self._began, self._first = 0.0, 0
 
     def started(self, run: Started) -> None:
@@ -46,7 +47,8 @@ class Terminal(Observer):
             bar = self.log.progress(f"epoch {step.epoch}/{step.epochs}", step.batches)
             self._update = self._bar.enter_context(bar)
         done = step.epoch - 1 + step.batch / step.batches
-        note = f"{step.images_per_s:.1f} images/s, run: {self._left(done, step.epochs)} left"
+        left = self._left(done, step.epochs)
+        note = f"{step.images_per_s:.1f} images/s, run: {left} left{self._best}"
         self._update(step.batch, step.batches, note)
         if step.batch == step.batches:  # the bar of the validation comes next
             self._close()
@@ -67,6 +69,9 @@ class Terminal(Observer):
                 digits = 1 if name in ("img/s", "GiB") else 3
                 cells.append(number(row.get(column, math.nan), digits))
         best = epoch.best and not row.get(self._score, math.nan) < 0.0005  # which is shown as 0
+        if best:
+            score = number(row.get(self._score, math.nan), 3)
+            self._best = f", best so far {score} (epoch {epoch.epoch})"
         self.log.epoch_row(cells, best=best)
 
     def finished(self, end: Finished) -> None:

@@ -33,6 +33,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         step=at.updates,
         data=describe_data(run),
         metrics={k: v for k, v in metrics.items() if not isinstance(v, list | dict)},
+        confidence=dict(metrics.get("confidence", {})),
         config=portable(asdict(run.config)),
         versions=versions(),
         preprocess=run.model.preprocessing | rect,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ...files.counted import counted
 from ..evaluate.class_names import GroundTruth, class_numbers
+from ..evaluate.confidence import propose
 from ..evaluate.evaluator import Evaluation, detect_images, join_detected
 from ..models.detector import Detector
 from ..models.detector_like import ForwardOptions
@@ -105,7 +106,8 @@ class CocoEvaluator:
             )  # fmt: skip
         columns = {name: getattr(metrics, name) for name in self.columns}
         score = score_of(self.best, metrics)
-        return Measured(score, columns, metrics.to_dict(), evaluation, whole.mean_losses())
+        told = metrics.to_dict() | {"confidence": propose(metrics)}
+        return Measured(score, columns, told, evaluation, whole.mean_losses())
 
 
 def _measured(config: TrainConfig, run: Run) -> tuple[int, ...] | None:

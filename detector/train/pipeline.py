@@ -38,6 +38,7 @@ from .check import check_train, idle_words
 from .decide import State, decide_precision
 from .distributed import join
 from .evaluator import Evaluator, Measured
+from .hints import Hints
 from .memory import check_memory
 from .opening import say_opening
 from .plots import Plots
@@ -97,7 +98,7 @@ def train(
             drawn: list[Observer] = [Plots(run)] if config.plots else []
             drawn += [Page()] if config.report else []
             tools = recorders(run.config.log, log, offline=run.config.offline)
-            ours = [ResultsCsv(), Terminal(log), *drawn]
+            ours = [ResultsCsv(), Terminal(log), Hints(run, log), *drawn]
             told = Observers([*ours, *tools, *observers] if ranks.first else [], log.warn)
             trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:

@@ -33,7 +33,7 @@ def reasons(run: Run, ap: float | None, updates: int, rows: Sequence[dict[str, A
         return []
     found = [
         _other_classes(run, boxes),
-        _tiny(run),
+        tiny_boxes(run),
         _few_images(run),
         _short(updates, rows),
     ]
@@ -58,7 +58,7 @@ def _counts(records: Sequence[Record], classes: int) -> np.ndarray:
     return np.bincount(labels, minlength=classes)
 
 
-def _tiny(run: Run) -> str | None:
+def tiny_boxes(run: Run) -> str | None:
     """Boxes that the input size makes smaller than a cell of the finest level."""
     sides = []
     for record in run.val.records:
@@ -66,7 +66,8 @@ def _tiny(run: Run) -> str | None:
         height, width = scaled_size(record.size, run.image_size.whole)
         share = max(height, width) / max(record.size)
         sides.append((corners[:, 2:] - corners[:, :2]).min(1) * share)
-    share = float((np.concatenate(sides) < TINY_SIDE).mean())
+    below = np.concatenate([np.empty(0), *sides]) < TINY_SIDE
+    share = float(below.mean()) if len(below) else 0.0
     if share < LARGE_SHARE:
         return None
     return (
