@@ -37,10 +37,12 @@ if TYPE_CHECKING:  # reading a header needs no torch
     from torch import Tensor
 
 SCHEMA = 3
-"""3: ``image_size`` may be (height, width).  2: the architecture replaces ``class_width``, and
-``licence`` is spelled ``license``."""
+"""3: ``image_size`` may be (height, width), and there is ``quantization``: older versions would not
+round its weights.  2: the architecture replaces ``class_width``, ``licence`` became ``license``."""
 USUAL_SCHEMA = 2
 """Of files that have nothing of schema 3, so that older versions read them."""
+QUANTIZATIONS = ("int8",)
+"""What a checkpoint may have been trained to be rounded to."""
 HEADER_LIMIT = 64 * 2**20
 MAX_SIDE = 16_384
 """Pixels of an input."""
@@ -70,6 +72,8 @@ class Meta:
     precision: str
     architecture: Architecture | None = None
     """None in files of schema 1, where the widths follow from the shapes of the tensors."""
+    quantization: str | None = None
+    """int8: the tensors are those of a model that simulates 8 bits, norms folded, with ranges."""
     schema: int = USUAL_SCHEMA
     epoch: int = 0
     step: int = 0
@@ -150,6 +154,9 @@ def _check_types(values: Mapping[str, Any]) -> None:
         )
     if precision not in PRECISIONS:
         raise TypeError(f"precision is {precision[:20]!r}, not one of {', '.join(PRECISIONS)}")
+    wanted = values.get("quantization")
+    if wanted is not None and wanted not in QUANTIZATIONS:
+        raise TypeError(f"quantization is {str(wanted)[:20]!r}, not {' or '.join(QUANTIZATIONS)}")
     for name, kind, limit in (("class_names", str, MAX_CLASSES), ("strides", int, 8)):
         items = values[name]
         if not isinstance(items, list | tuple) or not 0 < len(items) <= limit:

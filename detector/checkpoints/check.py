@@ -77,6 +77,14 @@ def find_trained(config: UsingT) -> UsingT:
     return config
 
 
+def is_quantized(model: str | None) -> bool:
+    """Whether ``model=`` is a checkpoint, or a run folder with one, of quantization-aware training.
+    Raises CheckpointError for a damaged one."""
+    path = Path(model or "")
+    path = path / BEST if (path / BEST).is_file() else path
+    return path.suffix == SUFFIX and path.is_file() and read_meta(path).quantization is not None
+
+
 def named_model(text: str) -> tuple[str, str]:
     """The model that a name means in Python, and a warning for the start of a training.
 

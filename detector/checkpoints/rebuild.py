@@ -13,6 +13,7 @@ from ...weights.architecture import Architecture, ArchitectureError
 from ...weights.checkpoint import CheckpointError, Meta
 from ..models.build import architecture_from, build_from
 from ..models.detector import Detector
+from ..quantization.simulate import check_ranges, simulate
 
 
 def described(meta: Meta, tensors: Mapping[str, Tensor], path: Path) -> Meta:
@@ -34,11 +35,18 @@ def read_state_meta(state: Mapping[str, Any], path: Path) -> Meta:
     return described(Meta.from_dict(state["meta"], path), state["model"], path)
 
 
-def rebuild(architecture: Architecture, tensors: Mapping[str, Tensor], path: Path) -> Detector:
-    """The model with its weights.  Raises CheckpointError if the tensors do not match the
-    architecture, or no such model can be built."""
+def rebuild(
+    architecture: Architecture,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    quantization: str | None = None,
+) -> Detector:
+    """The model with its weights.  quantization: of its Meta.  Raises CheckpointError if the
+    tensors do not match the architecture, or no such model can be built."""
     try:
         model = build_from(architecture)
+        if quantization is not None:
+            simulate(model)
         model.load_state_dict(tensors)
     except ArchitectureError as error:
         raise CheckpointError(f"{path} describes no model that can be built: {error}") from error
@@ -47,4 +55,5 @@ def rebuild(architecture: Architecture, tensors: Mapping[str, Tensor], path: Pat
         raise CheckpointError(
             f"{path} does not hold a complete {architecture.name} ({reason})"
         ) from error
+    check_ranges(model, path)
     return model

@@ -38,7 +38,7 @@ def restore(path: Path) -> tuple[Detector, Meta]:
             tensors, meta = load_weights(path)
             meta = described(meta, tensors, path)
         assert meta.architecture is not None
-        model = rebuild(meta.architecture, tensors, path)
+        model = rebuild(meta.architecture, tensors, path, meta.quantization)
     check_finite(model.state_dict(), path)
     model.letterbox = letterbox_of(meta, model.letterbox, path)
     return model, meta

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...weights.zoo import ZOO
-from ..checkpoints.check import find_trained, idle_nms, say_newest
+from ..checkpoints.check import find_trained, idle_nms, is_quantized, say_newest
 from ..export.check import check_options
 from ..export.targets import choose
 from ..options.catalog import Command
@@ -40,7 +40,8 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> E
     options contradict each other, MissingPackage where a format's packages are not installed."""
     if config.device is not None:
         check_device(config.device, trains=False)
-    check_options(config, given)
+    kept = config.int8 is True and config.data is None and is_quantized(config.model)
+    check_options(config, given, keeps_ranges=kept)
     config = _find_checkpoint(config)
     if config.data is not None:
         for split in (config.split, *["train"] * (config.int8 is True)):

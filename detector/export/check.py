@@ -13,15 +13,18 @@ CALIBRATING = ("calibration", "seed")
 """Options that are for int8=True alone."""
 
 
-def check_options(config: ExportConfig, given: frozenset[str]) -> None:
+def check_options(
+    config: ExportConfig, given: frozenset[str], *, keeps_ranges: bool = False
+) -> None:
     """Raise UsageError for options that contradict each other or would do nothing, and
-    MissingPackage for a format whose packages are missing."""
+    MissingPackage for a format whose packages are missing.  keeps_ranges: the checkpoint was
+    trained with ``qat=``."""
     rows = formats_of(config)
     names = [row.name for row in rows]
     if config.imgsz is not None:
         size_of(config.imgsz, 640, 32)
     pairs = [
-        *_quantizing_pairs(config, given),
+        *_quantizing_pairs(config, given, keeps_ranges=keeps_ranges),
         (
             config.dynamic and "batch" in given,
             f"batch={config.batch} has no effect with dynamic=True, which takes any: leave it out",
@@ -47,7 +50,9 @@ def check_options(config: ExportConfig, given: frozenset[str]) -> None:
         _check_format(row, config)
 
 
-def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple[bool, str]]:
+def _quantizing_pairs(
+    config: ExportConfig, given: frozenset[str], *, keeps_ranges: bool
+) -> list[tuple[bool, str]]:
     full, any_kind = config.int8 is True, bool(config.int8)
     unused = next((name for name in CALIBRATING if name in given and not full), None)
     return [
@@ -57,7 +62,7 @@ def _quantizing_pairs(config: ExportConfig, given: frozenset[str]) -> list[tuple
             "max_drop= has no effect without int8=True: leave it out",
         ),
         (
-            full and config.data is None,
+            full and config.data is None and not keeps_ranges,
             "int8=True is calibrated with images: name the data with data=, or use int8=weights",
         ),
         (config.int8 in ("weights", "dynamic") and "max_drop" in given and config.data is None,

@@ -31,7 +31,8 @@ from ...weights.checkpoint import Meta
 from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.export import ExportConfig
-from ..options.formats import DYNAMIC, FULL, WEIGHTS, ExportError, Format
+from ..options.formats import DYNAMIC, FULL, MINMAX, WEIGHTS, ExportError, Format
+from ..quantization.simulate import plain_copy, ranges_of
 from ..run.files import plain, write_json
 from ..run.folder import check_writable
 from ..run.hardware import traits_of
@@ -78,8 +79,11 @@ def export(
     device = next(model.parameters()).device
     size = size_of(config.imgsz, meta.image_size, model.max_stride)
     shape = Shape(size, config.batch, config.dynamic)
+    trained = model if ranges_of(model) is not None else None
+    if trained is not None:
+        refuse_float(config, path)
     graph = ExportGraph(
-        model,
+        model if trained is None else plain_copy(model),
         nms=config.nms,
         iou=config.iou,
         agnostic=config.agnostic_nms,
@@ -107,9 +111,9 @@ def export(
     examiner = examiner or examiner_for(config, model, meta, examined, device, log)
     if settings.precision == FULL:
         log.info(expected_gain(traits_of(device)))
-    if settings.precision == FULL and images is None:
+    if settings.precision == FULL and images is None and trained is None:
         images = calibration_images(config, size, model.letterbox, log)
-    quantizer = Quantizer(config, images, examiner, log)
+    quantizer = Quantizer(config, images, examiner, log, trained)
     results = []
     for row, target in zip(rows, targets, strict=True):
         log.info(f"writing {target} ({row.runtime}, {settings.precision})")
@@ -118,6 +122,20 @@ def export(
     show(log, path, results)
     passed = all(result["passed"] for result in results)
     return plain({"checkpoint": path, "exports": results, "passed": passed})
+
+
+def refuse_float(config: ExportConfig, path: Path) -> None:
+    """Raise UsageError for options that a checkpoint of quantization-aware training has not."""
+    if precision_of(config) != FULL:
+        raise UsageError(
+            f"{path} was trained for 8 bits (qat=int8): add int8=True, or export the float "
+            "checkpoint that it was trained from"
+        )
+    if config.calibration != MINMAX:
+        raise UsageError(
+            f"calibration={config.calibration} has no effect on {path}, which keeps its ranges "
+            "(qat=int8): leave it out"
+        )
 
 
 def about_of(row: Format, graph: ExportGraph, settings: Settings, meta: Meta) -> About:

@@ -128,6 +128,13 @@ def join(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat(tuple(parts), 1)
 
 
+class Add(nn.Module):
+    """The sum of two maps, as a module so that quantization can take hold of it."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+
 def linear_conv(c_in: int, c_out: int, kernel: int = 1, *, groups: int = 1) -> Conv:
     """A ``Conv`` without activation."""
     return Conv(c_in, c_out, kernel, groups=groups, act=nn.Identity())
@@ -146,10 +153,11 @@ class Bottleneck(nn.Module):
         self.conv1 = conv1
         self.conv2 = conv2
         self.residual = residual
+        self.add = Add()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.conv2(self.conv1(x))
-        return x + y if self.residual else y
+        return self.add(x, y) if self.residual else y
 
 
 def bottleneck(c: int, *, squeeze: int = 1, residual: bool = True) -> Bottleneck:
@@ -205,13 +213,14 @@ class PyramidPool(nn.Module):
         self.enter = Conv(c, c // 2, act=act)
         self.merge = Conv(2 * c, c)
         self.residual = residual
+        self.add = Add()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = [self.enter(x)]
         for _ in range(3):
             parts.append(F.max_pool2d(parts[-1], 5, 1, 2))
         y: torch.Tensor = self.merge(join(parts))
-        return x + y if self.residual else y
+        return self.add(x, y) if self.residual else y
 
 
 class Attention(nn.Module):
@@ -225,6 +234,7 @@ class Attention(nn.Module):
         self.qkv = linear_conv(c, c + 2 * self.key_dim * self.heads)
         self.position = linear_conv(c, c, 3, groups=c)
         self.project = linear_conv(c, c)
+        self.add = Add()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         b, _, h, w = x.shape
@@ -234,7 +244,7 @@ class Attention(nn.Module):
         scores = (query * self.key_dim**-0.5).transpose(2, 3) @ key  # [B,heads,HW,HW]
         weights = scores.float().softmax(-1).to(value.dtype)  # float32 also under autocast
         mixed = (value @ weights.transpose(2, 3)).reshape(b, c, h, w)
-        return self.project(mixed + self.position(value.reshape(b, c, h, w)))
+        return self.project(self.add(mixed, self.position(value.reshape(b, c, h, w))))
 
 
 class AttentionBlock(nn.Module):
@@ -244,10 +254,11 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.attention = Attention(c)
         self.feed = nn.Sequential(Conv(c, 2 * c), linear_conv(2 * c, c))
+        self.add1, self.add2 = Add(), Add()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(x)
-        return x + self.feed(x)
+        x = self.add1(x, self.attention(x))
+        return self.add2(x, self.feed(x))
 
 
 class PartialAttention(nn.Module):

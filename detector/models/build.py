@@ -63,6 +63,8 @@ def build_from(architecture: Architecture) -> Detector:
 
 def architecture_of(model: Detector) -> Architecture:
     """The architecture of a detector, for its checkpoint."""
+    if model.unfused is not None:
+        return model.unfused
     family, size = NAMES[model.name]
     modules = dict(model.named_modules())
     first = f"head.{model.branches[0]}.boxes.0"

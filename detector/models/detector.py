@@ -15,7 +15,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets.images.image import FILL
-from .blocks import Fusable
+from ...weights.architecture import Architecture
+from .blocks import Add, Fusable
 from .detector_like import fitting_size, sides_of
 from .head import Head
 from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
@@ -30,6 +31,7 @@ class Detector(nn.Module):
     auxiliary: (inputs, levels of the backbone) -> features of the branch ``auxiliary``, in families
     that have one.  bgr, scale: what the first convolution expects, if not RGB in 0..1.  letterbox:
     where the image lies in the square input, ``center`` or ``top-left``; the caller does this.
+    unfused: the architecture before norms were folded, where the detector simulates 8 bits.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Detector(nn.Module):
         self.scale = scale
         self.letterbox = letterbox
         self.detach_one_to_one = True
+        self.unfused: Architecture | None = None
         self.backbone = backbone
         self.neck = neck
         self.auxiliary = auxiliary
@@ -168,7 +171,7 @@ class Detector(nn.Module):
     def counts(self, image_size: int | tuple[int, int]) -> tuple[int, int, int, float]:
         """Layers, parameters, parameters with gradients, and GFLOPs for one image."""
         about = self.describe(image_size)
-        layers = sum(1 for module in self.modules() if not list(module.children()))
+        layers = sum(1 for m in self.modules() if not list(m.children()) and not isinstance(m, Add))
         gradients = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return layers, about["parameters"], gradients, about["gflops"]
 

@@ -82,6 +82,11 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         False, "Precision", "With several GPUs, normalize over the images of all of them "
         "(SyncBatchNorm): for few images per GPU.")
 
+    qat: str | None = option(
+        None, "Precision", "Quantization-aware training: continue a trained float checkpoint with "
+        "simulated 8-bit weights and activations, so that its int8 files lose nothing.",
+        choices=("int8",))
+
     cache: str = option(
         "auto", "Data", "Where decoded images are kept: ram, disk (a memory-mapped file in the "
         "cache folder) or none. auto chooses by their size.",

@@ -45,6 +45,7 @@ from .ema import ModelEma
 from .freeze import freeze
 from .kept_classes import keep
 from .optim import build_optimizer, choose_optimizer
+from .quantize import measure_ranges
 from .schedule import (
     RunLength,
     accumulated,
@@ -109,9 +110,8 @@ def assemble(
     """Build every part of the run.
 
     resumed, transferred: of the state that will be loaded into it; the weights that the run once
-    started from are not needed then.  ranks: the ranks that train together.  Raises DatasetError,
-    CheckpointError, ImportFailed, LicenseError, DownloadError, DeviceError, UsageError, ValueError;
-    writes nothing but caches."""
+    started from are not needed then.  ranks: that train together.  Raises DeviceError, UsageError,
+    ValueError and what reading data and weights raises; writes nothing but caches."""
     device = prepare_device(config, ranks)
     config = settle_model(config, log, ranks)
     if resumed is None:
@@ -145,12 +145,13 @@ def assemble(
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch_size, config.epochs, config.nbs)
     restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
+    measure_ranges(model, train_loader, config.epochs, log, resumed=resumed is not None)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)
-    names = transferred or begin.transferred_names
     choice, rate = choose_optimizer(config), config.lr_transferred
+    names = transferred or begin.transferred_names
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
     teaches = learn_from(config, model, class_names, train_loader, ranks, log, resumed)

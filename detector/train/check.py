@@ -12,6 +12,7 @@ from ..record.tools import check_log
 from ..run.check import Pairs, check_common, check_data, check_tile, refuse
 from ..run.rank_info import check_batch, gpus_of, rank_info
 from .best import check_metric
+from .quantize import qat_pairs
 from .resume import find_last
 
 
@@ -28,7 +29,7 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
             check_data(config.data_source, config.split)
         return
     check_tile(config)
-    refuse(_train_pairs(config, given))
+    refuse([*_train_pairs(config, given), *qat_pairs(config, ranks)])
     if config.class_weights is not None:
         from .class_weights import parse_class_weights  # with NumPy
 

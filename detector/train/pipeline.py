@@ -20,6 +20,7 @@ from ..options.names import AUTO
 from ..options.train import TrainConfig
 from ..precision.ladder import Decision
 from ..precision.precision import Precision
+from ..quantization.simulate import check_ranges
 from ..record.tools import check_log, recorders
 from ..report.observer import Page
 from ..run.data_place import place_of, write_place
@@ -42,6 +43,7 @@ from .hints import Hints
 from .memory import check_memory
 from .opening import say_opening
 from .plots import Plots
+from .quantize import shorten
 from .report import write_beginning, write_results
 from .resume import check_best, compare_data, find_last, resume_config
 from .trainer import Trainer
@@ -76,6 +78,8 @@ def train(
             config, state = resume_config(config, given, last, log)
             folder = last.parents[1]
             check_log(config.log)
+        else:
+            config = shorten(config, given, log)
         measured = config.memory_share is not None and state is None
         config = settle_batch(config, log, ranks)
         check_batch(config.batch_size, ranks.size)
@@ -106,6 +110,7 @@ def train(
                     trainer.budget.before = state["position"]["seconds"]
                 continue_from(trainer, state, last)
                 check_finite(run.model.state_dict(), last)
+                check_ranges(run.model, last)
                 check_best(trainer, log)
             try:
                 trainer.fit()

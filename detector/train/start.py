@@ -21,10 +21,12 @@ from ..options.errors import UsageError
 from ..options.names import AUTO, MODELS
 from ..options.parse import show
 from ..options.train import TrainConfig
+from ..quantization.simulate import ranges_of, simulate
 from ..run.folder import BEST
 from ..run.log import Log
 from ..run.ranks import Ranks
 from .kept_classes import joined_names
+from .quantize import check_classes
 
 USUAL_SIZE = 640
 """Side of the input if neither the user nor the weights give one."""
@@ -48,6 +50,8 @@ class Start:
         """Tensors that were transferred completely; those matched by class name learn like new
         ones."""
         moved = self.transferred
+        if ranges_of(self.model) is not None:
+            return frozenset(name for name, _ in self.model.named_parameters())
         return frozenset(moved.loaded).difference(moved.by_class) if moved else frozenset()
 
 
@@ -68,6 +72,11 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
             on_progress=update,
         )
     source, meta = restore(path)
+    if meta.quantization is not None:
+        raise UsageError(
+            f"model={word} was trained with qat={meta.quantization}, and its weights are rounded "
+            "when they are used: start from the float checkpoint"
+        )
     if config.keep_classes:
         class_names = joined_names(meta.class_names, class_names)
         added = class_names[len(meta.class_names) :]
@@ -93,6 +102,9 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
     about = f"{path.name} ({meta.provenance})"
+    if config.qat is not None:
+        check_classes(config, meta.class_names, class_names)
+        simulate(model)
     return Start(model, meta.license, about, moved, meta.image_size, tuple(class_names))
 
 
@@ -123,6 +135,8 @@ def start_again(meta: Meta, class_names: Sequence[str], config: TrainConfig) -> 
     assert meta.architecture is not None
     model = build_from(meta.architecture)
     model.letterbox = letterbox_of(meta, model.letterbox)
+    if meta.quantization is not None:
+        simulate(model)
     return Start(model, meta.license, meta.provenance, class_names=meta.class_names)
 
 

@@ -24,6 +24,7 @@ FLOORS = (
     {"detector/options"},
     {"detector/run"},
     {"detector/models", "detector/record"},
+    {"detector/quantization"},
     {"detector/losses", "detector/evaluate", "detector/report"},
     {"detector/precision"},
     {"detector/export"},

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class FloatGraph(Network):
 
     LAYERS = (LAYER,)
     PASSTHROUGH = PASSTHROUGH
+    QUANTIZED: ClassVar[tuple[str, ...]] = (LAYER, *PASSTHROUGH)
 
     def __init__(self, path: Path, *, fused: bool = True) -> None:
         import onnx
@@ -78,7 +79,7 @@ class FloatGraph(Network):
         model.CopyFrom(self.model)
         names = [*layers, *(self.passthrough(layers) if outputs else ())]
         spread = {k: (np.float32(a), np.float32(b)) for k, (a, b) in self._trim(ranges).items()}
-        types = [LAYER, *PASSTHROUGH]
+        types = list(self.QUANTIZED)
         options = {} if outputs else {"OpTypesToExcludeOutputQuantization": types}
         with silent():
             quantizer = QDQQuantizer(

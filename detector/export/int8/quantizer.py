@@ -4,7 +4,8 @@ The float network is written once, calibrated (``find_ranges``) and saved in 8 b
 ``data=`` decides which stages stay in float (``search.py``).  Each format has its Network
 (``onnx.py``, ``tflite.py``).  Finally file and float copy are timed in interleaved rounds.
 
-Left out: quantization-aware training, which could recover what calibration loses.
+A checkpoint of quantization-aware training has its own ranges, and no layer stays in float
+(``trained.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ...models.detector import Detector
 from ...options.export import ExportConfig
 from ...options.formats import FULL, Format
 from ...run.hardware import DeviceTraits
@@ -33,6 +35,7 @@ from .onnx import OnnxNetwork, OpenvinoNetwork
 from .ranges import inputs_of
 from .search import CPU, Search
 from .tflite import TfliteNetwork
+from .trained import TRAINED, kept_ranges
 
 NETWORKS: dict[str, type[Network]] = {
     "onnx": OnnxNetwork,
@@ -66,12 +69,19 @@ class Quantized:
 class Quantizer:
     """Writes files of one checkpoint in 8 bits.
 
-    images: [N,3,H,W] uint8 for calibration; None for int8=weights and int8=dynamic.
+    images: [N,3,H,W] uint8 for calibration; None for int8=weights and int8=dynamic.  trained: the
+    detector that simulates 8 bits, where the checkpoint keeps its ranges.
     """
 
     def __init__(
-        self, config: ExportConfig, images: np.ndarray | None, examiner: Examiner, log: Log
+        self,
+        config: ExportConfig,
+        images: np.ndarray | None,
+        examiner: Examiner,
+        log: Log,
+        trained: Detector | None = None,
     ) -> None:
+        self.trained = trained
         self.config = config
         self.images = images
         self.examiner = examiner
@@ -93,9 +103,15 @@ class Quantizer:
         workshop = path.parent / "workshop"
         workshop.mkdir()
         plain = replace(settings, precision="fp32")
-        network = NETWORKS[row.name].from_graph(graph, workshop / "float", plain, texts)
+        kinds = NETWORKS if self.trained is None else TRAINED
+        network = kinds[row.name].from_graph(graph, workshop / "float", plain, texts)
         search = Search(network, path, texts, self.examiner, tolerance, self.log)
-        if settings.precision == FULL:
+        few: list[np.ndarray]
+        if self.trained is not None:
+            few = self._few(graph, settings)
+            ranges = kept_ranges(network, self.trained, graph.branch, few[0])
+            found = search.all_layers(ranges) | {"calibration": "of the checkpoint"}
+        elif settings.precision == FULL:
             assert self.images is not None
             inputs = inputs_of(self.images, settings.shape, uint8=graph.uint8)
             few = list(islice(inputs, LOOKED_AT))
@@ -104,12 +120,16 @@ class Quantizer:
                       "seed": self.config.seed, "max_drop": self.config.max_drop}  # fmt: skip
         else:
             found = search.weights_only(settings.precision)
-            pictures = self.examiner.images[0][:LOOKED_AT].numpy()
-            few = list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
+            few = self._few(graph, settings)
         gain = compare_cost(row, network.float_copy(), path, few)
         assert search.parity is not None
         self._tell(path, found | gain)
         return Quantized(search.parity, found | gain)
+
+    def _few(self, graph: ExportGraph, settings: Settings) -> list[np.ndarray]:
+        """Some images of the comparison, as batches of the file."""
+        pictures = self.examiner.images[0][:LOOKED_AT].numpy()
+        return list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
 
     def _ranges(self, network: Network, inputs: Sequence[np.ndarray]) -> Any:
         with self.log.progress("calibrating", len(inputs)) as update:

@@ -72,6 +72,12 @@ class Search:
             "trials": self.trials,
         }
 
+    def all_layers(self, ranges: Any) -> dict[str, Any]:
+        """Quantize every layer, by the ranges of the checkpoint."""
+        self.network.save(ranges, self._all(), self.path, self.texts)
+        self._compare()
+        return {"kind": FULL, "layers": len(self._all()), "weights": 1.0, "float": [], "trials": []}
+
     def weights_only(self, kind: str) -> dict[str, Any]:
         """Quantize without calibration.  kind: WEIGHTS or DYNAMIC."""
         count = self.network.save_weights(self.path, self.texts, dynamic=kind == DYNAMIC)

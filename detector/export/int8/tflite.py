@@ -172,13 +172,14 @@ def module_of(tensor: str) -> str:
 
 def run_all(path: Path, ends: Sequence[str], inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Values of the tensors ``ends`` of a TFLite file, flat, over all inputs."""
-    rows = list(_run_through(path, ends, inputs))
+    rows = list(run_through(path, ends, inputs))
     return [np.concatenate([each.ravel() for each in column]) for column in zip(*rows, strict=True)]
 
 
-def _run_through(
+def run_through(
     path: Path, ends: Sequence[str], inputs: Sequence[np.ndarray]
 ) -> Iterator[list[np.ndarray]]:
+    """Values of the tensors ``ends``, input by input."""
     from ai_edge_litert.interpreter import Interpreter
 
     with tflite.quiet():
