@@ -138,6 +138,8 @@ def convert_file(config: WeightsConvertConfig, log: Log) -> dict[str, Any]:
     usage = "convert IN.pt OUT.safetensors"
     kinds = (*FOREIGN, ONNX)
     source, target = Path(_needed(config.file, usage)), Path(_needed(config.out, usage))
+    if not source.exists():
+        raise UsageError(f"{source} does not exist")
     if not source.is_file() or source.suffix not in kinds:
         raise UsageError(f"{source}: expected a file that ends in {', '.join(FOREIGN)} or {ONNX}")
     if target.suffix != SUFFIX:

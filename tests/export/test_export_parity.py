@@ -83,6 +83,13 @@ def test_ap_counts_in_both_directions() -> None:
     assert compare([ONE], [ONE], FP32, (0.5, 0.4995)).faults == []
 
 
+def test_ap_does_not_count_where_all_scores_lie_within_the_tolerance() -> None:
+    """Rounding changes the order of such detections, as in a model that has hardly been trained."""
+    faint = found((10, 10, 20, 0.004, 0), (50, 50, 30, 0.003, 0))
+    assert compare([faint], [faint], TOLERANCES["fp16"], (0.012, 0.009)).faults == []
+    assert compare([faint], [faint], FP32, (0.012, 0.009)).faults == ["AP differs by 0.0030"]
+
+
 def test_rows_become_predictions() -> None:
     rows = torch.tensor([[[1.0, 2, 30, 40, 0.75, 2], [0, 0, 0, 0, 0, 0]]])
     spoken = predictions_of_rows(rows, 4)

@@ -60,6 +60,9 @@ NOT_RUN = {
     "det train data=my.yaml device=0,1 ": "two GPUs",
     "det train data=my.yaml log=": "trackers; tests/record runs them",
     "det weights check ": "COCO; tests/weights checks",
+    "det weights convert yolox_nano.onnx ": "a published ONNX file; tests/weights converts some",
+    "det train model=yolox_nano data=kangaroos.yaml keep_classes=True ": "another data set; "
+    "tests/train/test_kept_classes.py trains so",
     "det compare ": "two runs; tests/evaluate compares",
     "det tune ": "many trainings; tests/tune runs them",
     "det train cfg=runs/tune/best.yaml": "of a search",
