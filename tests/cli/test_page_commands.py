@@ -27,7 +27,8 @@ from yolodet.cli import main
 FIRST = [ROOT / "README.md", ROOT / "docs" / "first-detector.md"]
 OTHERS = [page for page in sorted((ROOT / "docs").glob("*.md")) if page not in FIRST]
 SEVERAL = re.compile(
-    r"(?<![\w.])1 (training )?(classes|images|boxes|epochs|steps|threads|tensors|errors|warnings|columns)\b"
+    r"(?<![\w.])1 (training )?"
+    r"(classes|images|boxes|epochs|steps|threads|tensors|errors|warnings|columns)\b"
 )
 """A noun that does not follow its number."""
 

@@ -173,7 +173,7 @@ def test_a_foreign_file_becomes_one_of_ours(folder: Path, capsys) -> None:
         ("weights convert", "missing argument: det weights convert IN.pt OUT.safetensors"),
         ("weights convert a.pt", "missing argument"),
         ("weights convert a.pt b.safetensors", "a.pt does not exist"),
-        ("weights convert here.txt b.safetensors", "expected a file that ends in .pt, .pth or .onnx"),
+        ("weights convert here.txt b.safetensors", "expected a file that ends in .pt"),
         ("weights convert here.pt b.onnx", "expected a name that ends in .safetensors"),
         ("weights convert here.pt b.safetensors c.safetensors", "out is given twice"),
         ("weights download yolov9", "did you mean yolov9t or yolov9s?"),
