@@ -83,6 +83,7 @@ def ran(room: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
         raise Enough("enough")
 
     monkeypatch.setattr(training, "train", note)
+    monkeypatch.setattr("yolodet.detector.repeat.pipeline.train", note)
     monkeypatch.setattr(evaluate, "val", note)
     monkeypatch.setattr(predicting, "predict", note)
     monkeypatch.setattr(tracking, "track", note)
