@@ -10,7 +10,10 @@ set of words that is tried on all of them.  Without --imgsz the size is that of 
 
 Starts: auto (no model=, with the weights in the weights folder), coco, foldscale and identity (the
 files of that name in --weights, named with model=), scratch (the same model from random weights),
-yolo26n (the default model from random weights).
+yolo26n (the default model from random weights), libreyolo (LibreYOLO from the file coco, by the
+program --libreyolo, with its own defaults at the same batch and input size and a thread per core;
+its best weights are measured by `det val` like the others).  LibreYOLO reads no folder without a
+data YAML, so such data is converted to YOLO format first, for all starts.
 
 Runs that are finished in --work are not repeated, so a stopped program can continue.  The page is
 written anew after each run.
@@ -33,13 +36,16 @@ from typing import Any
 
 from children import run
 from pages import add_out, hardware, table, write_page
+from yolodet.files.limits import usable_cores
 
 DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / "bccd" / "bccd.yaml"), f"{SHARED / 'data' / 'chess'} fraction=0.5"]
 NAME = "yolox_nano"
 FILES = ("coco", "foldscale", "identity")
-STARTS = ("auto", *FILES, "scratch", "yolo26n")
+LIBREYOLO = "libreyolo"
+STARTS = ("auto", *FILES, "scratch", "yolo26n", LIBREYOLO)
+BATCH = 16
 PRECISIONS = {
     "auto": ["amp=auto"],
     "fp32": ["amp=fp32"],
@@ -100,8 +106,26 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, help="default: chosen by det")
     parser.add_argument("--weights", type=Path, default=SHARED / "weights")
     parser.add_argument("--work", type=Path, default=Path("runs/finetune"))
+    parser.add_argument("--libreyolo", help="the program of an environment that has LibreYOLO")
     add_out(parser)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if LIBREYOLO in options.start:
+        if not (options.libreyolo and options.imgsz):
+            parser.error("libreyolo needs --libreyolo and --imgsz")
+        options.data = [as_yolo(options, data) for data in options.data]
+    return options
+
+
+def as_yolo(options: argparse.Namespace, data: str) -> str:
+    """Data that everyone reads: a folder without a data YAML is converted to YOLO format."""
+    path, *words = data.split()
+    if not Path(path).is_dir():
+        return data
+    target = options.work.absolute() / "converted" / Path(path).name
+    if not target.is_dir():
+        det(options, "data", "convert", f"data={Path(path).absolute()}", f"out={target}")
+    (described,) = target.glob("*.yaml")
+    return " ".join([str(described), *words])
 
 
 def place_weights(options: argparse.Namespace) -> None:
@@ -134,29 +158,72 @@ def trained(options: argparse.Namespace, case: Case) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         folder.mkdir(parents=True)
         path, *words = case.data.split()
-        data = f"data={Path(path).absolute() if Path(path).exists() else path}"
-        size = [f"imgsz={case.imgsz}"] if case.imgsz else []
-        words = [*words, *case.recipe.split(), *size, *PRECISIONS[case.precision]]
-        words += [*start_words(options, case.start), f"epochs={case.epochs}", f"seed={case.seed}"]
-        print(f"{case.name}: {' '.join(words)}", file=sys.stderr)
-        begun = time.monotonic()
-        result = det(options, "train", data, *words, f"project={folder}", "name=run")
-        seconds = time.monotonic() - begun
-        test = det(
-            options, "val", data, f"model={result['best']}", "split=test", "plots=False",
-            f"project={folder}", "name=test",
-        )  # fmt: skip
-        kept.write_text(json.dumps(summary(result, test, seconds), indent=1) + "\n")
+        data = str(Path(path).absolute() if Path(path).exists() else path)
+        train = train_by_libreyolo if case.start == LIBREYOLO else train_by_det
+        print(case.name, file=sys.stderr, flush=True)
+        facts = train(options, case, folder, data, words)
+        test = measured(options, data, facts.pop("best"), "test", folder)
+        facts["ap"]["test"] = [test["map"], test["map_50"]]
+        kept.write_text(json.dumps(facts, indent=1) + "\n")
     return dict(json.loads(kept.read_text()))
 
 
-def summary(result: dict[str, Any], test: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What is kept of a run.  seconds: of the command, with imports and set-up."""
+def measured(
+    options: argparse.Namespace, data: str, weights: str, split: str, folder: Path
+) -> dict[str, float]:
+    """The metrics of `det val`."""
+    words = [f"data={data}", f"model={weights}", f"split={split}", "plots=False"]
+    words += [f"imgsz={options.imgsz}"] if options.imgsz else []
+    return dict(det(options, "val", *words, f"project={folder}", f"name={split}")["metrics"])
+
+
+def train_by_det(
+    options: argparse.Namespace, case: Case, folder: Path, data: str, words: list[str]
+) -> dict[str, Any]:
+    """What is kept of a run of ours, and ``best``: its weights."""
+    size = [f"imgsz={case.imgsz}"] if case.imgsz else []
+    words = [*words, *case.recipe.split(), *size, *PRECISIONS[case.precision]]
+    words += [*start_words(options, case.start), f"epochs={case.epochs}", f"seed={case.seed}"]
+    begun = time.monotonic()
+    result = det(options, "train", f"data={data}", *words, f"project={folder}", "name=run")
+    return summary(result, time.monotonic() - begun)
+
+
+def train_by_libreyolo(
+    options: argparse.Namespace, case: Case, folder: Path, data: str, words: list[str]
+) -> dict[str, Any]:
+    """The same of LibreYOLO.  It writes its own form of the weights beside them, so it gets a copy.
+
+    words, recipe and precision are det's and have to be empty here.
+    """
+    if words or case.recipe or case.precision != "fp32":
+        raise SystemExit("libreyolo trains whole data sets in --precision fp32 with no --recipe")
+    weights = folder / f"{NAME}_coco.pth"
+    shutil.copyfile(options.weights / weights.name, weights)
+    command = [options.libreyolo, "train", "--json", "--device", "cpu", "--batch", str(BATCH)]
+    told = {"data": data, "model": weights, "epochs": case.epochs, "imgsz": case.imgsz}
+    told |= {"seed": case.seed, "project": folder, "name": "run"}
+    for name, value in told.items():
+        command += [f"--{name}", str(value)]
+    threads = {name: str(usable_cores()) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    begun = time.monotonic()
+    result = run(command, threads)
+    seconds = time.monotonic() - begun
+    best = result["best_weights"]
+    val = measured(options, data, best, "val", folder)
+    facts: dict[str, Any] = {"ap": {"val": [val["map"], val["map_50"]]}, "best": best}
+    facts |= {"trained_in": "fp32", "said": result["best_metrics"], "seconds": round(seconds, 1)}
+    return facts
+
+
+def summary(result: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What is kept of a run of ours.  seconds: of the command, with imports and set-up."""
     with (Path(result["folder"]) / "results.csv").open() as file:
         epoch_ap = [float(row["metrics/map"]) for row in csv.DictReader(file)]
-    measured = {"val": result["metrics"], "test": test["metrics"]}
+    val = result["metrics"]
     return {
-        "ap": {split: [found["map"], found["map_50"]] for split, found in measured.items()},
+        "best": result["best"],
+        "ap": {"val": [val["map"], val["map_50"]]},
         "seconds": round(seconds, 1),
         "train_seconds": round(result["train_seconds"], 1),
         "trained_in": result["precision"]["name"],
