@@ -44,7 +44,7 @@ from .class_weights import class_weights, describe_weights
 from .ema import ModelEma
 from .freeze import freeze
 from .kept_classes import keep
-from .optim import build_optimizer, choose_optimizer
+from .optim import build_optimizer, choose_optimizer, settle_optimizer
 from .quantize import measure_ranges
 from .schedule import (
     RunLength,
@@ -126,6 +126,7 @@ def assemble(
     model, class_names = begin.model, begin.class_names
     ranks.broadcast_tensors(model.state_dict().values())
     config = replace(config, imgsz=choose_size(config, begin, log))
+    config = settle_optimizer(config, resumed is None and bool(begin.transferred_names))
     if resumed is None and begin.transferred is None:
         config = replace(config, pretrained=False)  # args.yaml repeats the run, whatever lies here
     image_size = fit_size(model, config, log)
@@ -146,9 +147,8 @@ def assemble(
     length = run_length(len(train_loader), config.batch_size, config.epochs, config.nbs)
     restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
     measure_ranges(model, train_loader, config.epochs, log, resumed=resumed is not None)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = batch_norm_momentum(length)
+    for norm in (each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)):
+        norm.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)
     choice, rate = choose_optimizer(config), config.lr_transferred
     names = transferred or begin.transferred_names

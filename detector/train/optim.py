@@ -9,7 +9,7 @@ the last layer of each tower, whose rows are classes or box sides and not a mixi
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ from ..run.hardware import product_dtype, traits_of
 from ..run.ranks import ALONE, Ranks
 from .muon import MuSGD
 
-AUTO = "MuSGD"
+AUTO, AUTO_FROM_WEIGHTS = "MuSGD", "AdamW"
+"""What ``auto`` is from random and from given weights: docs/log.md.  An orthogonalized step has the
+same length whatever the gradient is, so it also moves what need not move."""
 TRANSFERRED = ", transferred"
 """How the names of their groups end."""
 MUON_SHARE = 0.5
@@ -62,6 +64,14 @@ class OptimizerChoice:
     def __str__(self) -> str:
         decay = f"weight_decay={self.weight_decay:g}"
         return f"{self.name}(lr0={self.lr0:g}, momentum={self.momentum:g}, {decay})"
+
+
+def settle_optimizer(config: TrainConfig, from_weights: bool) -> TrainConfig:
+    """The config of a run from given weights with a name in place of ``optimizer=auto``; ``qat=``,
+    which has a learning rate of its own, keeps the optimizer of the float training."""
+    if config.optimizer != "auto" or not from_weights or config.qat is not None:
+        return config
+    return replace(config, optimizer=AUTO_FROM_WEIGHTS)
 
 
 def choose_optimizer(config: TrainConfig) -> OptimizerChoice:

@@ -22,7 +22,7 @@ from ..options.ranges import Range, read_range, read_ranges
 from ..options.train import TrainConfig
 from ..options.tune import TuneConfig
 from ..run.files import write_text
-from ..train.optim import choose_optimizer
+from ..train.optim import choose_optimizer, settle_optimizer
 from ..train.schedule import (
     batches_per_epoch,
     ema_constants,
@@ -67,7 +67,7 @@ def write_space(path: Path, space: Space) -> None:
 def nominal(config: TrainConfig, images: int) -> dict[str, Any]:
     """Every option as a number or name, where a default of None stands for one: what the defaults
     are in a run on ``images`` images."""
-    choice = choose_optimizer(config)
+    choice = choose_optimizer(settle_optimizer(config, start_of(config) is not None))
     repeats = repeats_for(images, config.batch_size, config.epochs)
     batches = batches_per_epoch(images, config.batch_size, repeats)
     length = run_length(batches, config.batch_size, config.epochs, config.nbs)

@@ -58,7 +58,7 @@ def test_weights_on_disk_are_taken_where_no_model_is_named(
     assert result["model"] == NAME and result["start"]["license"] == "Apache-2.0"
     assert f"model={NAME} is chosen: its COCO 2017 weights (Apache-2.0) are on disk" in told.err
     assert "WARNING" not in told.err.partition("is chosen")[0]  # it is no cause for concern
-    assert "transferred tensors learn at 0.005" in told.err
+    assert "transferred tensors learn at 0.0005" in told.err
     written = json.loads((Path(result["folder"]) / "results.json").read_text())
     assert written["start"] == result["start"]
     row = next(csv.DictReader((Path(result["folder"]) / "results.csv").open()))

@@ -17,11 +17,13 @@ from yolodet.detector.run.ranks import Ranks
 from yolodet.detector.train.ema import ModelEma
 from yolodet.detector.train.muon import MuSGD, newton_schulz, orthogonalize_all, turns_of
 from yolodet.detector.train.optim import (
+    DEFAULTS,
     build_optimizer,
     choose_optimizer,
     newton_schulz_precision,
     parameter_groups,
     set_learning_rate,
+    settle_optimizer,
 )
 from yolodet.detector.train.schedule import (
     RunLength,
@@ -300,3 +302,18 @@ def test_other_optimizers_are_those_of_torch(name: str, kind: type) -> None:
     model(torch.ones(2, 3, 2, 2)).square().mean().backward()
     optimizer.step()
     assert not torch.equal(before, model[0].weight)
+
+
+@each(
+    ("words", "from_weights", "name"),
+    [
+        ({}, False, "MuSGD"),
+        ({}, True, "AdamW"),
+        ({"optimizer": "SGD"}, True, "SGD"),
+        ({"qat": "int8"}, True, "MuSGD"),
+    ],
+)
+def test_auto_depends_on_the_start(words: dict[str, str], from_weights: bool, name: str) -> None:
+    """And the learning rate is that of the optimizer."""
+    choice = choose_optimizer(settle_optimizer(TrainConfig(**words), from_weights))
+    assert (choice.name, choice.lr0) == (name, DEFAULTS[name]["lr0"])
