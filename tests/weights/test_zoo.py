@@ -280,7 +280,7 @@ def test_a_run_from_the_list_keeps_license_letterbox_and_needs_the_file_once(
     frozen = "backbone.stem,backbone.stage2"
     results = train(data, tmp_path / "runs", model=NAME, epochs=1, freeze=frozen)
     said = " ".join((Path(results["folder"]) / "log.txt").read_text().split())
-    assert "transferred tensors learn at 0.005 (lr_transferred=0.25 of lr0), new ones at" in said
+    assert "transferred tensors learn at 0.0005 (lr_transferred=0.25 of lr0), new ones at" in said
     assert "frozen: backbone.stem, backbone.stage2" in said
     assert results["head"] == "one-to-many + NMS"
     meta = read_meta(Path(results["best"]))
