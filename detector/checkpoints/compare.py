@@ -10,6 +10,7 @@ import numpy as np
 
 from ...files.counted import counted
 from ..evaluate.bootstrap import Comparison, Difference, Ranked, compare, rank, samples
+from ..evaluate.evaluator import Evaluation
 from ..evaluate.tables import BoxTable, join_tables
 from ..options.compare import CompareConfig
 from ..options.errors import UsageError
@@ -23,19 +24,31 @@ from .load import load_for_use
 
 def compare_models(config: CompareConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Measure both on the data and compare.  Returns the numbers and a verdict in a sentence."""
-    ranked, names, images, data = [], [], 0, ""
-    for model in (config.a, config.b):
-        one = val_config(config, str(model))
-        used = load_for_use(one, given, log)
-        evaluation, data, _ = measure(one, given, log, used)
-        pairs = list(evaluation.collector.tables())
-        classes = evaluation.metrics.class_names
-        ranked.append(_ranked(pairs, len(classes)))
-        names.append(classes)
-        images = len(pairs)
-    second = _same_order(ranked[1], names)
+    first, data = measured(config, str(config.a), given, log)
+    second, _ = measured(config, str(config.b), given, log)
+    return compare_evaluations(config, first, second, data)
+
+
+def measured(
+    config: CompareConfig, model: str, given: frozenset[str], log: Log
+) -> tuple[Evaluation, str]:
+    """One of the detectors on the data, and the name of the data."""
+    one = val_config(config, model)
+    evaluation, data, _ = measure(one, given, log, load_for_use(one, given, log))
+    return evaluation, data
+
+
+def compare_evaluations(
+    config: CompareConfig, first: Evaluation, second: Evaluation, data: str
+) -> dict[str, Any]:
+    """The difference of two measurements on the same images.  Raises UsageError where the classes
+    differ."""
+    pairs = [list(each.collector.tables()) for each in (first, second)]
+    names = [each.metrics.class_names for each in (first, second)]
+    ranked = [_ranked(p, len(n)) for p, n in zip(pairs, names, strict=True)]
+    images = len(pairs[0])
     weights = samples(images, config.samples, config.seed)
-    found = compare(ranked[0], second, weights, config.level)
+    found = compare(ranked[0], _same_order(ranked[1], names), weights, config.level)
     return _as_result(config, found, names[0], images, data)
 
 

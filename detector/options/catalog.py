@@ -125,7 +125,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(("data", "stats"), StatsConfig, "det data stats data=my.yaml", _DATA),
     Command(("data", "show"), ShowConfig, "det data show data=my.yaml cls=cat", _DATA),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
-    Command(("report",), ReportConfig, "det report runs/train", (("", "run"),)),
+    Command(
+        ("report",), ReportConfig, "det report runs/a runs/b", (("", "run"), ("", "b"), ("", "c"))
+    ),
     Command(("studio",), StudioConfig, "det studio my-data", (("", "folder"),)),
     Command(("data", "videos"), VideosConfig, "det data videos n=3 out=videos"),
     Command(("info",), InfoConfig, "det info yolo26n", _MODEL),

@@ -34,8 +34,8 @@ def write_report(folder: Path) -> Path:
     return folder / PAGE
 
 
-def render(parts: dict[str, Any]) -> str:
-    """The page of the parts that ``contents`` gives."""
+def render(parts: dict[str, Any], template: str = "page.html") -> str:
+    """A page of its parts: those that ``contents`` gives, or those of another template."""
     from jinja2 import Environment, FileSystemLoader  # other commands start without it
 
     environment = Environment(
@@ -46,7 +46,7 @@ def render(parts: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    return environment.get_template("page.html").render(parts)
+    return environment.get_template(template).render(parts)
 
 
 def number(value: float | None) -> str:
