@@ -54,18 +54,24 @@ class Tiles:
         return replace(self, owners=self.owners[numbers], places=self.places[numbers])
 
 
+def lay(records: Sequence[Record], tiling: Tiling) -> Tiles:
+    """All tiles of images."""
+    found = [tiling.of(record.size) for record in records]
+    owners = np.repeat(np.arange(len(found)), [len(places) for places in found])
+    places = np.array([place for places in found for place in places], np.int64).reshape(-1, 4)
+    return Tiles(owners, places, [record.size for record in records])
+
+
+def parts(records: Sequence[Record], tiles: Tiles) -> list[Record]:
+    """Tiles as records of their own."""
+    pairs = enumerate(tiles.owners.tolist())
+    return [_part(records[owner], tiles.place(number)) for number, owner in pairs]
+
+
 def cut(records: Sequence[Record], tiling: Tiling) -> tuple[list[Record], Tiles]:
     """All tiles of images as records of their own, and where they lie."""
-    samples: list[Record] = []
-    owners: list[int] = []
-    places: list[Rectangle] = []
-    for owner, record in enumerate(records):
-        for place in tiling.of(record.size):
-            samples.append(_part(record, place))
-            owners.append(owner)
-            places.append(place)
-    where = np.array(places, np.int64).reshape(-1, 4)
-    return samples, Tiles(np.array(owners, np.int64), where, [r.size for r in records])
+    tiles = lay(records, tiling)
+    return parts(records, tiles), tiles
 
 
 def _part(record: Record, place: Rectangle) -> Record:

@@ -10,6 +10,7 @@ Not supported: animations (the first frame is used), formats that OpenCV was bui
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ from ...files.errors import DetError
 from ...files.limits import available_memory
 from ...files.regular import open_regular, read_regular
 from ..nouns import Letterbox
+from .damage import Heard
 from .damage import listen as hear
 from .header import Header, read_header, tiff_size
 
@@ -31,6 +33,8 @@ MOST_IN_TILES = 2**30
 """The same where only its tiles are looked at; OpenCV decodes no more."""
 REDUCED_FROM = 50_000_000
 """A JPEG with more pixels is decoded at a reduced size for training: 150 MB and more otherwise."""
+TAKES_ARRAY = "dst" in (cv2.imread.__doc__ or "")
+"""Whether OpenCV can decode into an array, as it can since 4.11."""
 STRIP = 2**24
 """Pixels of an image that change their order of colors at once."""
 REDUCED = {
@@ -97,13 +101,16 @@ def _read(
         _check_pixels(path, *tiff_size(data), most)
     divisor = 1 if header is None or side is None else _divisor(data, header, side)
     flags = REDUCED[divisor] | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
-    if listen and data[:4].startswith(PRINTING):
-        with hear() as heard:
+    height, width = (header.height, header.width) if header else tiff_size(data)
+    heard, prints = Heard(), data[:4].startswith(PRINTING)
+    with hear() if listen and prints else contextlib.nullcontext(heard) as heard:
+        if height * width > MOST_PIXELS and TAKES_ARRAY:
+            data = b""  # the file is not held beside its pixels
+            image = _decode_large(path, height, width, flags)
+        else:
             image = _decode(path, data, flags)
-        if heard.damage:
-            raise ImageError(f"{path}: damaged ({heard.damage}); copy or export it again")
-    else:
-        image = _decode(path, data, flags)
+    if heard.damage:
+        raise ImageError(f"{path}: damaged ({heard.damage}); copy or export it again")
     image = _as_rgb(image)
     if header is None:
         return image, (image.shape[0], image.shape[1])
@@ -202,6 +209,18 @@ def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     if image is None:
         raise ImageError(f"{path}: not an image that OpenCV can decode ({len(data)} bytes)")
     return image
+
+
+def _decode_large(path: Path, height: int, width: int, flags: int) -> np.ndarray:
+    """[H,W,3] BGR, decoded into its array: what OpenCV decodes from memory exists twice."""
+    image = np.empty((height, width, 3), np.uint8)
+    try:
+        found = cv2.imread(str(path), image, flags)
+    except cv2.error as error:
+        raise ImageError(f"{path}: cannot be decoded ({error.err})") from None
+    if found is None:
+        raise ImageError(f"{path}: not an image that OpenCV can decode")
+    return found
 
 
 def _decode_heic(path: Path, data: bytes) -> np.ndarray:

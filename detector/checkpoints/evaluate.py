@@ -10,7 +10,7 @@ from typing import Any
 
 from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
-from ...datasets.batches.tiles import cut
+from ...datasets.batches.tiles import lay
 from ...datasets.scan.scan import Scan, scan_split, summarize_findings
 from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import load_dataset
@@ -21,6 +21,7 @@ from ..evaluate.coco import image_numbers
 from ..evaluate.confidence import propose
 from ..evaluate.evaluator import Evaluation, evaluate
 from ..evaluate.report import evaluation_plots, metrics_table
+from ..evaluate.tiling import tiling_of
 from ..options.errors import UsageError
 from ..options.val import ValConfig
 from ..report.observer import Page
@@ -31,7 +32,6 @@ from ..run.log import Log
 from ..run.observer import Finished, Observers
 from .confidence import check_keeps, describe, keep
 from .load import Loaded, load_for_use, trained_on
-from .tiles import tiling_of
 
 
 def val(
@@ -89,13 +89,13 @@ def measure(
         warn=log.warn,
     )
     size = used.input_size(config)
-    samples, tiling = truth.records, tiling_of(config, meta)
+    tiling = tiling_of(meta, config)
     if tiling is not None:
-        samples, tiles = cut(truth.records, tiling)
+        tiles = lay(truth.records, tiling)
         truth = replace(truth, tiles=tiles)
-        log.info(tiling.line(len(samples), len(truth.records)))
+        log.info(tiling.line(len(tiles), len(truth.records)))
     loader = Loader(
-        DetectionDataset(samples, size, augment=None, align=model.letterbox, tiles=truth.tiles),
+        DetectionDataset(truth.seen, size, augment=None, align=model.letterbox, tiles=truth.tiles),
         config.batch,
         shuffle=False,
         workers=config.workers,
@@ -166,7 +166,7 @@ def save_evaluation(
             "split": config.split,
             "head": used.head(config.nms),
             "precision": used.precision.name,
-            "tile": tiling.side if (tiling := tiling_of(config, used.meta)) else None,
+            "tile": tiling.side if (tiling := tiling_of(used.meta, config)) else None,
             "findings": list(findings),
             "metrics": evaluation.metrics.to_dict()
             | {"confidence": propose(evaluation.metrics, config.precision)},

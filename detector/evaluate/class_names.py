@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...datasets.batches.tiles import Tiles
+from ...datasets.batches.tiles import Tiles, parts
 from ...datasets.formats.record import Record
 from ...files.counted import counted
 from ..options.errors import UsageError
@@ -42,6 +42,11 @@ class GroundTruth:
     class_names: Sequence[str]
     single_cls: bool = False
     tiles: Tiles | None = None
+
+    @property
+    def seen(self) -> Sequence[Record]:
+        """What the model sees: the records, or their tiles."""
+        return self.records if self.tiles is None else parts(self.records, self.tiles)
 
 
 def ground_truth(

@@ -11,8 +11,8 @@ from typing import Any
 from ...datasets.images.image import MOST_IN_TILES, MOST_PIXELS
 from ..checkpoints.confidence import detect_options
 from ..checkpoints.load import Loaded, load_for_use
-from ..checkpoints.tiles import tiling_of
 from ..evaluate.class_names import class_numbers
+from ..evaluate.tiling import tiling_of
 from ..options.catalog import command_of
 from ..options.errors import UsageError
 from ..options.predict import PredictConfig
@@ -103,7 +103,7 @@ def predict_stream(
     used: default what ``model=`` names.  rgb: NumPy arrays are RGB, not BGR.
     """
     used = used or load_for_use(config, given, log)
-    tiling = tiling_of(config, used.meta)
+    tiling = tiling_of(used.meta, config)
     frames = open_source(
         source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict,
         recursive=config.recursive, at_once=type(config) is PredictConfig,

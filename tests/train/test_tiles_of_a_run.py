@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from exports import make_meta
 from perfect import PerfectDetector, draw_rectangles
 from rows import each
 from tiny import same, train, val
@@ -24,10 +25,12 @@ from yolodet.datasets.scan.scan import Scan, scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.detector.evaluate.class_names import GroundTruth
 from yolodet.detector.evaluate.evaluator import detect_images, evaluate, join_detected
+from yolodet.detector.export.proof.examiner import truth_of
 from yolodet.detector.losses.labelled import LabelledClasses
 from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.errors import UsageError
+from yolodet.detector.options.export import ExportConfig
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.run.log import Log
@@ -207,3 +210,15 @@ def test_the_data_check_names_tiles_where_they_would_help(tmp_path):
     scans = {"train": scan_split(dataset, "train")}
     assert any("tile=320" in line for line in compare_splits(dataset, scans, 320))
     assert compare_splits(dataset, scans, 320, tile=320) == []
+
+
+def test_export_measures_in_the_tiles_of_the_checkpoint(large):
+    config = parse(ExportConfig, {"data": str(large), "fraction": 0.7})[0]
+    names = load_dataset(large).class_names
+    whole = truth_of(config, make_meta(class_names=names), Log(verbose=False))
+    meta = make_meta(class_names=names, config={"tile": 96, "overlap": 0.3})
+    truth = truth_of(config, meta, Log(verbose=False))
+    assert whole.tiles is None and whole.seen is whole.records and len(truth.records) == 2
+    sizes = [record.size for record in truth.records]
+    assert len(truth.seen) == len(truth.tiles) == sum(len(Tiling(96, 0.3).of(s)) for s in sizes)
+    assert all(record.size == (96, 96) for record in truth.seen)

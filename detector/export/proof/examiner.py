@@ -15,6 +15,7 @@ import torch
 
 from ....datasets.batches.dataset import DetectionDataset
 from ....datasets.batches.loader import Loader
+from ....datasets.batches.tiles import lay
 from ....datasets.drawn.shapes import draw_scene
 from ....datasets.images.image import letterbox, read_usable
 from ....datasets.images.input_size import InputSize
@@ -26,6 +27,7 @@ from ....weights.checkpoint import Meta
 from ...evaluate.class_names import ClassNames, GroundTruth, ground_truth
 from ...evaluate.evaluator import evaluate
 from ...evaluate.postprocess import Detections, branches_for, postprocess
+from ...evaluate.tiling import tiling_of
 from ...models.detector import Detector
 from ...models.detector_like import DetectorLike, ForwardOptions
 from ...options.detect import DetectOptions
@@ -99,12 +101,14 @@ class Examiner:
 
     def _measure(self, model: DetectorLike, detect: DetectOptions, what: str) -> float:
         """AP on the records, through the path of det val."""
-        records = self.truth.records
-        dataset = DetectionDataset(records, self.input, augment=None, align=model.letterbox)
+        truth, align = self.truth, model.letterbox
+        dataset = DetectionDataset(
+            truth.seen, self.input, augment=None, align=align, tiles=truth.tiles
+        )
         loader = Loader(dataset, TOGETHER, shuffle=False, workers=0, device_type=self.device.type)
         with self.log.progress(f"AP of the {what}", len(loader)) as update:
             forward = ForwardOptions(self.device, channels_last=False)
-            evaluation = evaluate(model, loader, self.truth, detect, forward, update)
+            evaluation = evaluate(model, loader, truth, detect, forward, update)
         loader.close()
         return float(evaluation.metrics.map)
 
@@ -156,7 +160,8 @@ def _report_no_box(config: ExportConfig, count: int, log: Log) -> None:
 
 
 def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
-    """``fraction`` of the images of ``data=``, evenly spread.  Warns of findings in the data."""
+    """``fraction`` of the images of ``data=``, evenly spread, in the tiles of the checkpoint.
+    Warns of findings in the data."""
     dataset = load_dataset(config.data_source, download=config.online, on_message=log.message)
     if config.names is None:
         dataset = as_trained(dataset, meta.config.get("names"), meta.class_names, log.info)
@@ -172,4 +177,6 @@ def truth_of(config: ExportConfig, meta: Meta, log: Log) -> GroundTruth:
     )
     total = len(truth.records)
     count = max(1, round(total * config.fraction))
-    return replace(truth, records=[truth.records[i * total // count] for i in range(count)])
+    records = [truth.records[i * total // count] for i in range(count)]
+    tiling = tiling_of(meta)
+    return replace(truth, records=records, tiles=None if tiling is None else lay(records, tiling))

@@ -8,10 +8,13 @@ from ..options.predict import PredictConfig
 from ..options.val import ValConfig
 
 
-def tiling_of(config: ValConfig | PredictConfig, meta: Meta) -> Tiling | None:
-    """The tiles that images are cut into; None for whole images."""
-    side = meta.config.get("tile") if config.tile is None else config.tile
-    overlap = meta.config.get("overlap") if config.overlap is None else config.overlap
+def tiling_of(meta: Meta, config: ValConfig | PredictConfig | None = None) -> Tiling | None:
+    """The tiles that images are cut into; None for whole images.  config: of a command that can
+    say so itself."""
+    side, overlap = meta.config.get("tile"), meta.config.get("overlap")
+    if config is not None:
+        side = side if config.tile is None else config.tile
+        overlap = overlap if config.overlap is None else config.overlap
     if not isinstance(side, int) or side < SMALLEST:
         return None
     return Tiling(side, overlap if isinstance(overlap, float) else DEFAULT_OVERLAP)
