@@ -204,7 +204,8 @@ def test_ap_with_its_crowds_and_areas_is_that_of_pycocotools(dataset: Dataset) -
             indices=[index], original_sizes=[record.size], letterboxes=[Letterbox(1.0, 0.0, 0.0)],
             lost={},
         )
-        evaluator._collect(collector, batch, records, [found])
+        ((place, in_original),) = evaluator._in_original(batch, [found])
+        collector.add(place, records[place], in_original)
         columns = (found.boxes.double(), found.scores.double(), found.labels)
         for (x0, y0, x1, y1), score, label in zip(*(c.tolist() for c in columns), strict=True):
             results.append({"image_id": index, "category_id": (7, 3)[label], "score": score,
