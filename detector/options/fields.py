@@ -53,6 +53,8 @@ class Option:
         if self.choices:
             folder = ", or a folder" if self.or_folder else ""
             return "one of " + ", ".join(map(str, self.choices)) + folder
+        if {bool, tuple} <= set(self.kinds):
+            return "True, False or names separated by commas"
         if tuple in self.kinds:
             numbers = "a side or height,width"
             return numbers if self.item is int else "a whole number or names separated by commas"
@@ -186,6 +188,8 @@ def value_kind(option: Option) -> str:
         return "True|False"
     if option.choices:
         return "|".join(map(str, option.choices))
+    if {bool, tuple} <= set(option.kinds):
+        return "True|False|NAMES"
     if tuple in option.kinds:
         return "INT|HEIGHT,WIDTH" if option.item is int else "INT|NAMES"
     kind = {int: "INT", float: "NUMBER", str: "TEXT"}[option.kinds[-1]]

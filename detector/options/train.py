@@ -78,6 +78,10 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
     compile: bool = option(
         False, "Precision", "Compile the model with torch.compile: minutes at the start, faster "
         "steps in long GPU runs.")
+    checkpointing: bool | tuple[str, ...] = option(
+        False, "Precision", "Keep only the inputs of the stages and compute them again in the "
+        "backward pass: less memory for more time, the same results. True for all stages, or "
+        "names of stages or parts (backbone, neck), separated by commas.")
     sync_bn: bool = option(
         False, "Precision", "With several GPUs, normalize over the images of all of them "
         "(SyncBatchNorm): for few images per GPU.")

@@ -30,6 +30,7 @@ from ...weights.transfer import Transfer
 from ..checkpoints.statistics import restore_statistics
 from ..evaluate.class_names import SINGLE_CLASS, class_numbers
 from ..losses.detection import DetectionLoss, Gains
+from ..models.checkpointing import checkpoint_stages, stages_named
 from ..models.detector import Detector
 from ..options.errors import UsageError
 from ..options.train import TrainConfig
@@ -130,9 +131,9 @@ def assemble(
     if resumed is None and begin.transferred is None:
         config = replace(config, pretrained=False)  # args.yaml repeats the run, whatever lies here
     image_size = fit_size(model, config, log)
-    # gradients of the deployed head reach the backbone too: better by 0.025 AP (docs/log.md)
-    model.detach_one_to_one = False
+    model.detach_one_to_one = False  # better by 0.025 AP (docs/log.md)
     freeze(model, config.freeze)
+    checkpoint_stages(model, stages_named(model, config.checkpointing))
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)

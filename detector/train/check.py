@@ -155,6 +155,11 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             config.single_cls and config.class_weights is not None,
             "class_weights has no effect with single_cls=True: leave one of them out",
         ),
+        (
+            config.compile and config.checkpointing not in (False, ()),
+            "checkpointing= and compile=True both decide what is kept for the backward pass: leave "
+            "one of them out",
+        ),
         (config.fraction == 0, "fraction=0 leaves no image: expected a share above 0"),
         (
             not config.save and config.save_period > 0,

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...datasets.images.input_size import InputSize
 from ...files.limits import available_memory
+from ..models.checkpointing import checkpointed_stages
 from ..models.detector import Detector
 from ..models.detector_like import sides_of
 from ..options.errors import UsageError
 from ..options.parse import show
 from ..precision.precision import Precision
+from ..precision.probe import tensors_in
 from ..run.rank_info import rank_info
 
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
 
 STATE_COPIES = 4
 """Per parameter, beside the weight and its average: gradient, two momenta, work of the update."""
-OVERHEAD = 1.3
+HALF = 0.6
+"""Of what autograd keeps in float32, in half precision."""
+OVERHEAD = 1.2
 """Memory of a step over what autograd keeps: gradients of features, work of the kernels, gaps.
-Steps of four families took 0.86 to 1.0 of the estimate."""
+Steps of four families took 0.93 to 1.08 of the estimate."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,58 @@ def needs_of(model: Detector, image_size: int | tuple[int, int], precision: Prec
     for norms and activations that stay in float32: about 0.6 in all.
     """
     shadow = copy.deepcopy(model).to("meta").train()
+    recomputed = checkpointed_stages(shadow)
+    for name in recomputed:
+        del shadow.stages[name].forward  # computed once here; what it keeps is counted apart
+    kept = _kept_bytes(shadow, image_size)
+    inputs = sum(kept.inputs[name] for name in recomputed)
+    # a stage that is computed again is there with the gradients of its features
+    largest = 2 * max((kept.stages[name] for name in recomputed), default=0)
+    others = sum(size for name, size in kept.stages.items() if name not in recomputed)
+    share = 1.0 if precision.name == "fp32" else HALF
+    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
+    image = int((others + inputs + largest) * share * OVERHEAD) // 2
+    return Needs(image, STATE_COPIES * parameters)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Bytes that autograd keeps of two images: inside each stage ("" for what lies between them),
+    and the inputs of each stage."""
+
+    stages: dict[str, int]
+    inputs: dict[str, int]
+
+
+def _kept_bytes(shadow: Detector, image_size: int | tuple[int, int]) -> Kept:
+    """What a forward pass on the device ``meta`` keeps, each storage counted where it comes up
+    first."""
     weights = {p.untyped_storage()._cdata for p in shadow.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    seen: dict[int, torch.UntypedStorage] = {}  # held, or an address could be given out again
+    stages, inputs = dict.fromkeys(("", *shadow.stages), 0), dict.fromkeys(shadow.stages, 0)
+    now = [""]
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage  # held, or its address could be given out again
+        if storage._cdata not in weights and storage._cdata not in seen:
+            seen[storage._cdata] = storage
+            stages[now[-1]] += storage.nbytes()
         return tensor
 
+    def enter(name: str) -> Any:
+        def hook(_: nn.Module, arguments: Any) -> None:
+            inputs[name] += sum(t.untyped_storage().nbytes() for t in tensors_in(arguments))
+            now.append(name)
+
+        return hook
+
+    for name, stage in shadow.stages.items():
+        stage.register_forward_pre_hook(enter(name))
+        stage.register_forward_hook(lambda *_: now.pop() and None)
     images = torch.empty(2, 3, *sides_of(image_size), device="meta")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         shadow(images)
-    share = 1.0 if precision.name == "fp32" else 0.6
-    per_image = sum(storage.nbytes() for storage in kept.values()) // 2
-    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    return Needs(int(per_image * share * OVERHEAD), STATE_COPIES * parameters)
+    return Kept(stages, inputs)
 
 
 def largest_size(run: Run) -> tuple[int, int]:

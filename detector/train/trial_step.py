@@ -24,8 +24,8 @@ from .memory import largest_size, needs_of
 from .micro_batches import MemoryRanOut, noticing_memory
 from .step import TrainStep
 
-LATER = 256 << 20
-"""Bytes of a process on the CPU that a run takes beside its steps: threads, libraries for
+LATER = 384 << 20
+"""Bytes of a process on the CPU that a run takes beside its steps: threads, gaps, libraries for
 pictures."""
 RAN_OUT = 2**62
 """In place of a number of bytes: memory ran out."""
