@@ -134,9 +134,8 @@ def assemble(
     model.detach_one_to_one = False  # better by 0.025 AP (docs/log.md)
     freeze(model, config.freeze)
     checkpoint_stages(model, stages_named(model, config.checkpointing))
-    model = model.to(device)
-    if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    layout = torch.channels_last if config.channels_last else torch.preserve_format
+    model = model.to(device).to(memory_format=layout)
     samples = samples_of(config, kept, log)
     repeats = repeats_for(len(samples.scans[0].records), config.batch_size, config.epochs)
     balance = choose_balance(config, samples.scans[0].records, class_names, log)
