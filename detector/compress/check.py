@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.check import check_start
+from ..checkpoints.check import check_start, is_quantized
 from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.names import AUTO, FOREIGN, MODELS
@@ -29,7 +29,7 @@ NOT_OF_TRAINING = frozenset((*PRUNING, "project", "name", "exist_ok", "model", "
 def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
     """The config with its ``model=`` found.  Raises UsageError where a pruning cannot begin."""
     if config.resume is not None:
-        find_pruning(config)
+        find_state(config, STATE, "pruning")
         if wrong := sorted(given - MAY_CHANGE):
             raise UsageError(
                 f"cannot change {', '.join(wrong)} of a pruning that has begun: start a new one"
@@ -47,6 +47,11 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
                 f"device={config.device}: pruning runs on one device; name one",
             ),
             (not config.save, "save=False: pruning goes on from checkpoints; leave it out"),
+            (
+                config.qat is not None,
+                f"qat={config.qat}: quantize after pruning: det train qat={config.qat} with the "
+                "pruned weights",
+            ),
             (config.pretrained is not None, "pretrained= has no effect: model= is pruned"),
             (
                 config.keep_classes or config.single_cls,
@@ -64,6 +69,11 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
         ]
     )
     config = replace(config, model=find_model(config))
+    if is_quantized(str(config.model)):
+        raise UsageError(
+            f"model={config.model} was trained with qat=: prune the float checkpoint that it was "
+            "made from, and quantize after that"
+        )
     check_train(*training_of(config, given, str(config.model), max(config.epochs, 1)))
     return config
 
@@ -99,14 +109,14 @@ def training_of(
     return parse(TrainConfig, {**usual, **words, "model": model, "epochs": epochs, **place})
 
 
-def find_pruning(config: PruneConfig) -> Path:
-    """The folder of the pruning that ``resume=`` names.  Raises RunNotFound."""
+def find_state(config: PruneConfig, state: str, what: str) -> Path:
+    """The folder that ``resume=`` names.  state: a file in it.  Raises RunNotFound."""
     if isinstance(config.resume, str):
         folder = Path(config.resume)
-        if not (folder / STATE).is_file():
-            raise RunNotFound(f"resume={config.resume}: there is no pruning, no {folder / STATE}")
+        if not (folder / state).is_file():
+            raise RunNotFound(f"resume={config.resume}: there is no {what}, no {folder / state}")
         return folder
-    found = list(Path(config.project).glob(f"*/{STATE}"))
+    found = list(Path(config.project).glob(f"*/{state}"))
     if not found:
-        raise RunNotFound(f"no pruning in {Path(config.project).resolve()}: no */{STATE} there")
+        raise RunNotFound(f"no {what} in {Path(config.project).resolve()}: no */{state} there")
     return max(found, key=lambda path: path.stat().st_mtime).parent

@@ -62,9 +62,7 @@ def _counts(trace: Trace, channels: np.ndarray, of: Mapping[int, int], count: in
     return np.bincount(numbers, minlength=count + 1).astype(float)
 
 
-def deployed_rates(
-    model: Detector, image_size: int | tuple[int, int], of: str
-) -> dict[str, float]:
+def deployed_rates(model: Detector, image_size: int | tuple[int, int], of: str) -> dict[str, float]:
     """Rate of each convolution that is computed in a file of the model.
 
     of: ``macs`` per image, or ``parameters``."""

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate.figure import ACCENT, HEAT, INK, SOFT, new_figure, save_figure, style
+from ..evaluate.figure import (
+    ACCENT,
+    HEAT,
+    INK,
+    SOFT,
+    new_figure,
+    save_figure,
+    style,
+)
 
 
 def plot_sensitivity(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -30,7 +38,8 @@ def plot_sensitivity(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         )  # fmt: skip
     left.set_xscale("symlog", linthresh=0.01)
     left.set_xlim(-0.002, 1.2 * max([row["rise"][-1] for row in rows] + [0.1]))
-    left.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper right")
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize=8, labelcolor=INK,
+                  loc="outside lower left", ncols=3)  # fmt: skip
     style(right, "Channels", "share of the group")
     right.barh(places, [1.0] * len(rows), 0.7, color="#eef1f5")
     kept = [row["kept"] / row["width"] for row in rows]

@@ -40,7 +40,7 @@ from ..run.process import settings_kept
 from ..run.signals import Interrupted
 from ..train.assemble import load_data, prepare_process
 from ..train.pipeline import train
-from .check import STATE, find_pruning, training_of
+from .check import STATE, find_state, training_of
 from .cost import deployed
 from .latency import seconds_of
 from .plots import plot_pruning, plot_sensitivity
@@ -83,11 +83,6 @@ def prune(config: PruneConfig, given: frozenset[str], log: Log) -> dict[str, Any
 def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
     """Look at the checkpoint, then make the folder."""
     model, meta = restore(Path(str(config.model)))
-    if getattr(meta, "quantization", None) is not None:
-        raise UsageError(
-            f"model={config.model} is quantized already: prune the checkpoint that it was made "
-            "from, and quantize after that"
-        )
     size = fitted(config.imgsz or meta.image_size, model.max_stride).plain
     config = replace(config, imgsz=size)
     dataset, _ = load_data(training_of(config, given, str(config.model), 1)[0], log)
@@ -103,7 +98,7 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
 
 
 def _resume(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
-    folder = find_pruning(config)
+    folder = find_state(config, STATE, "pruning")
     before, _ = parse(PruneConfig, {"cfg": str(folder / "args.yaml")})
     names = read_note(folder / STATE).get("given")
     if not isinstance(names, list) or not set(names) <= options_of(PruneConfig).keys():
