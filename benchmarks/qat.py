@@ -118,7 +118,7 @@ def measure_ap(options: argparse.Namespace, path: Path) -> dict[str, Any]:
             said = run([*DET, "val", f"model={path}", f"data={options.data}", f"split={split}",
                         f"project={options.work / 'val'}", "plots=False", "device=cpu",
                         "--json"])  # fmt: skip
-            found[split] = said["metrics"]["map"]
+            found[split] = said["result"]["metrics"]["map"]
         return found
 
     place = options.work / f"{path.parents[1].name}-{path.stem}{path.suffix}.ap.json"
