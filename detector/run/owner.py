@@ -56,6 +56,22 @@ def refuse_owned(folder: Path) -> None:
         lock.release()
 
 
+def owner_of(folder: Path) -> dict[str, Any]:
+    """The note (pid, host, since) of the process that trains in ``folder``; {} where none does.
+
+    The lock is only tried where a note names a process that lives: a run that begins has no note
+    yet, and finds its lock free.
+    """
+    note = _read(folder)
+    if not note or not _alive(note):
+        return {}
+    lock = FileLock(folder / LOCK)
+    if _acquire(lock, 0):
+        lock.release()
+        return {}
+    return note
+
+
 def in_use(folder: Path) -> str:
     """Who holds the folder, and what to do."""
     note = _read(folder)

@@ -66,12 +66,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """body and its type; seconds: how long the browser may keep it."""
+    """body and its type; seconds: how long the browser may keep it.  policy: what the page may
+    load, "" for the policy of the studio's own pages."""
 
     body: bytes
     kind: str = "application/json"
     status: int = 200
     seconds: int = 0
+    policy: str = ""
 
 
 def as_json(content: Any, status: int = 200) -> Answer:

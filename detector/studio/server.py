@@ -161,7 +161,7 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         kept = f"private, max-age={answer.seconds}" if answer.seconds else "no-store"
         self.send_header("Cache-Control", kept)
-        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Content-Security-Policy", answer.policy or POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")

@@ -1,10 +1,12 @@
 // Which page is shown: the part of the address after #.
 import { get, h, here, say } from "./dom.js";
 import * as data from "./data.js";
+import * as runs from "./runs.js";
 
-const PAGES = { "/data": ["Data", data] };
+const PAGES = { "/data": ["Data", data], "/runs": ["Runs", runs] };
 
 let leave = null;
+let shown = null;
 
 async function show() {
   const { path, words } = here();
@@ -16,6 +18,8 @@ async function show() {
   if (leave) leave();
   leave = null;
   const main = document.getElementById("main");
+  if (shown !== path) delete main.dataset.set;
+  shown = path;
   try {
     leave = await page.show(main, words);
   } catch (error) {
