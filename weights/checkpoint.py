@@ -93,6 +93,11 @@ class Meta:
         return len(self.class_names)
 
     @property
+    def pixels(self) -> str:
+        """The rule by which images of more than 8 bits are read; files without it divide by 256."""
+        return str(self.preprocess.get("pixels", "raw"))
+
+    @property
     def rect(self) -> bool:
         """Whether inputs are cut to the shape of each image."""
         return self.preprocess.get("rect") is True

@@ -129,7 +129,7 @@ class DetectionDataset:
         self._weight_ends = None if weights is None else np.cumsum(weights) / np.cumsum(weights)[-1]
         self.border = border
         self.tiles = tiles
-        self._tile_reader = None if tiles is None else TileReader(tiles, cache)
+        self._tile_reader = None if tiles is None else TileReader(tiles, cache, self.input.pixels)
         self.lost: dict[int, str] = {}
         self._seen = np.zeros(len(records), bool)
         self._packed = _PackedRecords([record.without_crowd() for record in records])
@@ -206,7 +206,8 @@ class DetectionDataset:
             if self._tile_reader is not None:
                 image = self._tile_reader.read(index, path, listen)
             else:
-                image = read_scaled(path, size, self.input.whole, listen=listen)
+                whole, pixels = self.input.whole, self.input.pixels
+                image = read_scaled(path, size, whole, listen=listen, pixels=pixels)
         except ImageError as error:
             raise LostImage(index, str(error)) from None
         self._seen[index] = True

@@ -108,9 +108,10 @@ class TileReader:
     decoded goes into the cache with all its tiles, so that no image is decoded again for each.
     """
 
-    def __init__(self, tiles: Tiles, cache: ImageCache) -> None:
+    def __init__(self, tiles: Tiles, cache: ImageCache, pixels: str) -> None:
         self._tiles = tiles
         self._cache = cache
+        self._pixels = pixels
         self._last: tuple[int, np.ndarray] | None = None
         self._guard = threading.Lock()
         self._locks: dict[int, threading.Lock] = {}
@@ -138,7 +139,8 @@ class TileReader:
         return resize_to(image[y0:y1, x0:x1], self._cache.input.whole)
 
     def _decode(self, path: Path, owner: int, listen: bool) -> np.ndarray:
-        image, size = read_image(path, listen=listen), self._tiles.sizes[owner]
+        image = read_image(path, listen=listen, pixels=self._pixels)
+        size = self._tiles.sizes[owner]
         if image.shape[:2] != size:
             raise ImageError(
                 f"{path}: is {image.shape[1]} x {image.shape[0]} px, was {size[1]} x {size[0]} "

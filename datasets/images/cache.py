@@ -33,7 +33,7 @@ from .image import scaled_size
 from .input_size import InputSize
 
 MODES = ("auto", "ram", "disk", "none")
-_LAYOUT = 2  # raise when the file's layout, or the way images are decoded and scaled, changes
+_LAYOUT = 3  # raise when the file's layout, or the way images are decoded and scaled, changes
 _PAGE = 4096
 _SHARE = 0.25  # of the available memory, unless a budget is given ...
 _RAM_SHARE = 0.75  # ... and with cache=ram

@@ -25,6 +25,7 @@ from ...files.regular import open_regular, read_regular
 from ..nouns import Letterbox
 from .damage import Heard
 from .damage import listen as hear
+from .depth import AUTO, RAW, to_8_bits
 from .header import Header, read_header, tiff_size
 
 MOST_PIXELS = 200_000_000
@@ -57,19 +58,27 @@ class ImageError(DetError):
     """An image file that cannot be used; the message names the file."""
 
 
-def read_image(path: Path, *, listen: bool = False, most: int = MOST_PIXELS) -> np.ndarray:
+def read_image(
+    path: Path, *, listen: bool = False, most: int = MOST_PIXELS, pixels: str = AUTO
+) -> np.ndarray:
     """[H,W,3] uint8 RGB, contiguous, turned as its EXIF orientation says.
 
-    Gray, 16-bit and alpha images become 8-bit RGB.  listen: notice damage that the decoder only
+    Gray images become RGB, alpha is dropped, and more than 8 bits become 8 by the rule ``pixels``
+    (depth.py).  listen: notice damage that the decoder only
     prints, which allows one image at a time in the process.  most: pixels that are allowed; an
     image of more than MOST_PIXELS must also fit into the memory that is free.
     Raises ImageError for a file that is missing, empty, damaged, too large or not an image.
     """
-    return _read(path, listen, None, most)[0]
+    return _read(path, listen, None, pixels, most)[0]
 
 
 def read_scaled(
-    path: Path, size: tuple[int, int], image_size: int | tuple[int, int], *, listen: bool = False
+    path: Path,
+    size: tuple[int, int],
+    image_size: int | tuple[int, int],
+    *,
+    listen: bool = False,
+    pixels: str = AUTO,
 ) -> np.ndarray:
     """The image as by ``read_image``, scaled to just fit ``image_size`` (a side, or h and w).
 
@@ -77,7 +86,7 @@ def read_scaled(
     a reduced size (``_divisor``).  Raises ImageError, also for another size.
     """
     scaled = scaled_size(size, image_size)
-    image, found = _read(path, listen, max(scaled))
+    image, found = _read(path, listen, max(scaled), pixels)
     if found != size:
         raise ImageError(
             f"{path}: is {found[1]} x {found[0]} px, was {size[1]} x {size[0]} when the data set "
@@ -87,7 +96,7 @@ def read_scaled(
 
 
 def _read(
-    path: Path, listen: bool, side: int | None, most: int = MOST_PIXELS
+    path: Path, listen: bool, side: int | None, pixels: str, most: int = MOST_PIXELS
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The image, which may be decoded smaller where only ``side`` pixels are needed, and its whole
     (height, width)."""
@@ -102,16 +111,19 @@ def _read(
     divisor = 1 if header is None or side is None else _divisor(data, header, side)
     flags = REDUCED[divisor] | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
     height, width = (header.height, header.width) if header else tiff_size(data)
+    large = height * width > MOST_PIXELS and TAKES_ARRAY  # decoded in 8 bits, whatever pixels says
+    if pixels != RAW and divisor == 1 and not large:
+        flags |= cv2.IMREAD_ANYDEPTH
     heard, prints = Heard(), data[:4].startswith(PRINTING)
     with hear() if listen and prints else contextlib.nullcontext(heard) as heard:
-        if height * width > MOST_PIXELS and TAKES_ARRAY:
+        if large:
             data = b""  # the file is not held beside its pixels
             image = _decode_large(path, height, width, flags)
         else:
             image = _decode(path, data, flags)
     if heard.damage:
         raise ImageError(f"{path}: damaged ({heard.damage}); copy or export it again")
-    image = _as_rgb(image)
+    image = _as_rgb(image if pixels == RAW else to_8_bits(image, pixels))
     if header is None:
         return image, (image.shape[0], image.shape[1])
     return orient(image, header.orientation), header.size
@@ -143,7 +155,9 @@ def _divisor(data: bytes, header: Header, side: int) -> int:
     return max(by for by in REDUCED if by == 1 or (by <= most and not height % by | width % by))
 
 
-def read_usable(paths: Iterable[Path], say: Callable[[str], None]) -> Iterator[np.ndarray]:
+def read_usable(
+    paths: Iterable[Path], say: Callable[[str], None], pixels: str = AUTO
+) -> Iterator[np.ndarray]:
     """The images that can be read whole, as by ``read_image``; the others are named to ``say``.
 
     Raises ImageError where there is none.
@@ -152,7 +166,7 @@ def read_usable(paths: Iterable[Path], say: Callable[[str], None]) -> Iterator[n
     count = 0
     for path in paths:
         try:
-            image = read_image(path, listen=True)
+            image = read_image(path, listen=True, pixels=pixels)
         except ImageError as error:
             say(f"skipped: {error}")
             last = error
@@ -239,18 +253,6 @@ def _decode_heic(path: Path, data: bytes) -> np.ndarray:
     except (ValueError, OSError, EOFError) as error:
         raise ImageError(f"{path}: cannot be decoded ({error})") from None
     return np.ascontiguousarray(pixels[:, :, :3])
-
-
-def dark_range(path: Path) -> int | None:
-    """The largest value of a 16-bit image that uses 12 bits or fewer and so becomes nearly black in
-    8 bits; None for any other.  Raises ImageError."""
-    data = read_regular(path)
-    is_png16 = data[:4] == b"\x89PNG" and data[24:25] == b"\x10"
-    if not is_png16 and not (data[:4] in PRINTING and max(tiff_size(data)) > 0):
-        return None
-    _check_pixels(path, *tiff_size(data))
-    image = _decode(path, data, cv2.IMREAD_UNCHANGED)
-    return int(image.max()) if image.dtype == np.uint16 and image.max() < 4096 else None
 
 
 def orient(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .depth import AUTO
 from .image import scaled_size
 
 Size = tuple[int, int]
@@ -19,12 +20,13 @@ Size = tuple[int, int]
 class InputSize:
     """height, width: images are scaled to just fit.  step: 0 pads every image to height x width;
     else a stride: the input of an image is no larger than needed.  least: smallest side of such an
-    input."""
+    input.  pixels: the rule by which images of more than 8 bits are read (depth.py)."""
 
     height: int
     width: int
     step: int = 0
     least: int = 0
+    pixels: str = AUTO
 
     @staticmethod
     def of(size: int | Size | InputSize) -> InputSize:

@@ -19,7 +19,7 @@ import numpy as np
 from ...files.counted import counted
 from ..formats.reader import find_reader, open_split
 from ..formats.record import Record
-from ..images.image import ImageError, dark_range, read_image
+from ..images.image import ImageError, read_image
 from ..sets.copies import same_content
 from ..sets.dataset import Dataset, no_split
 from ..sets.finding import SEVERITIES, Finding
@@ -37,8 +37,6 @@ SMALL_SHARE = 0.05
 """Share of boxes that small from which it is a warning."""
 DECODED_PIXELS = 2_000_000_000
 """Pixels that are decoded without being asked: half a minute of one processor core for JPEG."""
-MOST_LOOKED_AT = 20
-"""Images of a split whose bit depth is looked at, at even distances."""
 MOST_COMPARED = 20_000
 """A training compares the images of its splits up to this number; the doctor always does."""
 IMBALANCE = 100
@@ -145,7 +143,7 @@ def examine(dataset: Dataset, scans: dict[str, Scan], image_size: int) -> list[F
     """The findings of the scans, and those that need the whole data set."""
     findings = [*dataset.findings, *_split_findings(dataset), *_name_findings(dataset)]
     for scan in scans.values():
-        findings += [*scan.findings, *_tiny_boxes(scan.records), *_dark(scan), *_unlabeled(scan)]
+        findings += [*scan.findings, *_tiny_boxes(scan.records), *_unlabeled(scan)]
         findings += _small_boxes(dataset, scan, image_size)
     findings += [*_copies(scans, _shared_sources(dataset)), *_unused(dataset, scans)]
     return findings + (_class_findings(dataset, scans["train"]) if "train" in scans else [])
@@ -159,7 +157,7 @@ def compare_splits(
     if sum(len(scan.records) for scan in scans.values()) <= MOST_COMPARED:
         findings += _copies(scans, _shared_sources(dataset))
     for scan in scans.values():
-        findings += _small_boxes(dataset, scan, image_size, tile) + _dark(scan)
+        findings += _small_boxes(dataset, scan, image_size, tile)
     return [
         f"{group.count} x {group.id}, first: {group.examples[0]} (det data check lists all)"
         for group in group_findings(findings, dataset.root)
@@ -277,24 +275,6 @@ def _decoded(scan: Scan, on_progress: Progress | None) -> Scan:
         if on_progress is not None:
             on_progress(number, len(scan.records))
     return replace(scan, records=records, findings=findings)
-
-
-def _dark(scan: Scan) -> list[Finding]:
-    """16-bit images that hold 12 bits or fewer, among some of the split."""
-    paths = [r.path for r in scan.records if r.path.suffix.lower() in (".png", ".tif", ".tiff")]
-    findings = []
-    for path in paths[:: -(-len(paths) // MOST_LOOKED_AT) or 1]:
-        try:
-            top = dark_range(path)
-        except (OSError, ImageError):
-            continue  # a finding of the scan, or of its first use
-        if top is not None:
-            message = (
-                f"a 16-bit image with values up to {top}: in 8 bits it is nearly black (values are "
-                f"divided by 256); save it with values up to 65535, or as 8 bits"
-            )
-            findings.append(Finding("image-dark", "warning", path, 0, message))
-    return findings
 
 
 def _small_boxes(

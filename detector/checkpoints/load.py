@@ -11,7 +11,7 @@ import copy
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +66,16 @@ class Loaded:
         rect = self.meta.rect if config.rect is None else config.rect
         if not isinstance(self.model, ExportedDetector):
             wanted = config.imgsz or self.meta.image_size
-            return fitted(wanted, self.model.max_stride, rect=rect)
+            size = fitted(wanted, self.model.max_stride, rect=rect)
+            return replace(size, pixels=self.meta.pixels)
         if rect and not self.model.about.dynamic:
             if config.rect:
                 raise SizeError(
                     f"rect=True: {self.path} takes images of one size; export with dynamic=True"
                 )
             rect = False
-        return self.model.input_size(config.imgsz, rect=rect)
+        size = self.model.input_size(config.imgsz, rect=rect)
+        return replace(size, pixels=self.meta.pixels)
 
     def forward_options(self, channels_last: bool) -> ForwardOptions:
         return ForwardOptions(self.device, self.precision.autocast, channels_last)

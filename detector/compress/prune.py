@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ...datasets.images.input_size import InputSize
 from ...files.json_text import read_note
 from ...weights.checkpoint import Meta, read_meta, save_weights
 from ..checkpoints.evaluate import measure as measure_on
@@ -84,7 +85,9 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
     """Look at the checkpoint, then make the folder."""
     model, meta = restore(Path(str(config.model)))
     size = fitted(config.imgsz or meta.image_size, model.max_stride).plain
-    config = replace(config, imgsz=size)
+    own = {"imgsz": size, "rect": meta.rect, "pixels": meta.pixels}
+    own |= {name: getattr(config, name) for name in given & {"rect", "pixels"}}
+    config, given = replace(config, **own), given | own.keys()
     dataset, _ = load_data(training_of(config, given, str(config.model), 1)[0], log)
     ours = ClassNames(f"data={config.data}", dataset.class_names)
     if wrong := first_difference(ours, ClassNames(f"model={config.model}", meta.class_names)):
@@ -92,9 +95,9 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
     folder = new_run_folder(config, "prune")
     config = replace(config, model=str(Path(str(config.model)).absolute()))
     write_args(folder, config)
-    write_json(folder / STATE, {"given": sorted(given | {"imgsz"})})
+    write_json(folder / STATE, {"given": sorted(given)})
     log.to_file(folder / "log.txt")
-    return Begun(config, given | {"imgsz"}, folder, log)
+    return Begun(config, given, folder, log)
 
 
 def _resume(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
@@ -123,7 +126,8 @@ def _removed(begun: Begun, source: Path, number: int) -> Path:
     model = model.to(device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    batches = sample_batches(scans[0].records, config.samples, sides_of(config.imgsz), model)
+    size = InputSize(*sides_of(config.imgsz), pixels=config.pixels)
+    batches = sample_batches(scans[0].records, config.samples, size, model)
     share = config.keep ** (1.0 / config.steps)  # of what is left: after all steps, keep
     pruned = prune_step(model, batches, share, config, log)
     if pruned.reached > 1.05 * share:

@@ -11,6 +11,7 @@ import torch
 from ...datasets.batches.dataset import DetectionDataset
 from ...datasets.batches.loader import Loader
 from ...datasets.formats.record import Record
+from ...datasets.images.input_size import InputSize
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, Gains
 from ..models.detector import Detector
@@ -44,7 +45,7 @@ class Pruned:
 
 
 def sample_batches(
-    records: Sequence[Record], count: int, image_size: int | tuple[int, int], model: Detector
+    records: Sequence[Record], count: int, image_size: int | InputSize, model: Detector
 ) -> list[Batch]:
     """Training images without augmentation, evenly spread, on the device of the model."""
     places = np.linspace(0, len(records) - 1, min(count, len(records))).round().astype(int)

@@ -74,9 +74,9 @@ def bench_export(
     options = export_options(config)
     size = size_of(options.imgsz, meta.image_size, model.max_stride)
     strictest = replace(options, **PRECISION_OPTIONS[FULL]) if full else options
-    fixed = InputSize(*size)
+    fixed = InputSize(*size, pixels=meta.pixels)
     examiner = examiner_for(strictest, model, meta, fixed, CPU, log)  # one: it measures once
-    images = calibration_images(strictest, size, model.letterbox, log) if full else None
+    images = calibration_images(strictest, fixed, model.letterbox, log) if full else None
     folder = new_run_folder(config, "bench_export")
     log.to_file(folder / "log.txt")
     write_args(folder, config)

@@ -104,15 +104,15 @@ def export(
     for row, target in zip(rows, targets, strict=True):
         check_writable(target.parent, "output")
         check_place(row, target)
-    cut = InputSize(*size, model.max_stride, graph.smallest_side)
+    cut = InputSize(*size, model.max_stride, graph.smallest_side, meta.pixels)
     if meta.rect and not config.dynamic:
         log.info(f"the file takes images of {cut}; rect=True, as in training, needs dynamic=True")
-    examined = cut if meta.rect and config.dynamic else InputSize(*size)
+    examined = cut if meta.rect and config.dynamic else InputSize(*size, pixels=meta.pixels)
     examiner = examiner or examiner_for(config, model, meta, examined, device, log)
     if settings.precision == FULL:
         log.info(expected_gain(traits_of(device)))
     if settings.precision == FULL and images is None and trained is None:
-        images = calibration_images(config, size, model.letterbox, log)
+        images = calibration_images(config, examined, model.letterbox, log)
     quantizer = Quantizer(config, images, examiner, log, trained)
     results = []
     for row, target in zip(rows, targets, strict=True):

@@ -95,6 +95,11 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         "auto", "Data", "Where decoded images are kept: ram, disk (a memory-mapped file in the "
         "cache folder) or none. auto chooses by their size.",
         choices=("auto", "ram", "disk", "none"))
+    pixels: str = option(
+        "auto", "Data", "How images of more than 8 bits become 8: minmax (range of each image), "
+        "percentile (without the outermost 0.1 % at each end), raw (divided by 256). auto is "
+        "percentile for them and leaves images of 8 bits as they are. val, predict and export "
+        "follow.", choices=("auto", "minmax", "percentile", "raw"))
     balance: bool | float = option(
         False, "Data", "Draw images of rare classes more often (repeat-factor sampling). A number "
         "is the share of the images below which a class is rare; True takes the median of the "

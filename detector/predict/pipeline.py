@@ -107,7 +107,7 @@ def predict_stream(
     frames = open_source(
         source, vid_stride=config.vid_stride, on_warning=log.warn, rgb=rgb, strict=config.strict,
         recursive=config.recursive, at_once=type(config) is PredictConfig,
-        most_pixels=MOST_IN_TILES if tiling else MOST_PIXELS,
+        most_pixels=MOST_IN_TILES if tiling else MOST_PIXELS, pixels=used.meta.pixels,
     )  # fmt: skip
     predictor = Predictor(
         used.model,

@@ -7,25 +7,28 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ...datasets.images.depth import RAW, to_8_bits
 from .arrays import EXPECTED, SourceError, is_a
 
 
-def to_rgb(image: Any, rgb: bool = False) -> np.ndarray:
+def to_rgb(image: Any, rgb: bool = False, pixels: str = RAW) -> np.ndarray:
     """One image of ``arrays.images_in`` as [H,W,3] uint8 RGB.
 
     rgb: whether a NumPy array is RGB or RGBA, not BGR or BGRA.  The alpha channel is dropped.
-    Floats up to 1 are in 0..1, floats above 1 in 0..255; 16-bit values are in 0..65535.  A PIL
-    image is turned as its EXIF says.  Raises SourceError for values outside their range.
+    Floats up to 1 are in 0..1, floats above 1 in 0..255; 16-bit values become 8 bits by the rule
+    ``pixels``, as in files (raw: 0..65535 are 0..255).  A PIL image is turned as its EXIF says.
+    Raises SourceError for values outside their range.
     """
     if isinstance(image, np.ndarray):
-        return _colors(_bytes(image), rgb)
+        deep = image.dtype == np.uint16 and pixels != RAW
+        return _colors(to_8_bits(image, pixels) if deep else _bytes(image), rgb)
     if is_a(image, "PIL.Image", "Image"):
         from PIL import ImageOps
 
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    pixels = image.detach().cpu()
-    pixels = pixels.float() if pixels.is_floating_point() else pixels
-    return _colors(_bytes(pixels.numpy().transpose(1, 2, 0)), rgb=True)
+    values = image.detach().cpu()
+    values = values.float() if values.is_floating_point() else values
+    return _colors(_bytes(values.numpy().transpose(1, 2, 0)), rgb=True)
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:

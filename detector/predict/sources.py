@@ -27,6 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
+from ...datasets.images.depth import AUTO
 from ...datasets.images.image import MOST_PIXELS, ImageError, read_image
 from ...datasets.sets.listing import IMAGE_SUFFIXES
 from ...files.counted import counted
@@ -87,9 +88,11 @@ class Source:
         strict: bool = False,
         at_once: bool = True,
         most_pixels: int = MOST_PIXELS,
+        pixels: str = AUTO,
     ) -> None:
         self._items = items
         self._most_pixels = most_pixels
+        self._pixels = pixels
         self._at_once = at_once
         self._stride = vid_stride
         self._rgb = rgb
@@ -170,11 +173,12 @@ class Source:
 
     def _frames(self, item: Item) -> Generator[Frame]:
         if item.kind == "image":
-            image = read_image(item.address, listen=True, most=self._most_pixels)
+            most, pixels = self._most_pixels, self._pixels
+            image = read_image(item.address, listen=True, most=most, pixels=pixels)
             yield Frame(image, item.path)
         elif item.kind == "array":
-            yield Frame(to_rgb(item.address, self._rgb), item.path)
-        elif item.kind == "url" and (found := _download(item)) is not None:
+            yield Frame(to_rgb(item.address, self._rgb, self._pixels), item.path)
+        elif item.kind == "url" and (found := _download(item, self._pixels)) is not None:
             yield Frame(found, item.path)
         else:
             yield from self._video(item)
@@ -205,6 +209,7 @@ def open_source(
     recursive: bool = False,
     at_once: bool = True,
     most_pixels: int = MOST_PIXELS,
+    pixels: str = AUTO,
 ) -> Iterable[Frame]:
     """Look up everything that ``source`` names; the docstring of this file says what it may be.
 
@@ -212,27 +217,29 @@ def open_source(
     skipped; default: a Python warning.  rgb: NumPy arrays are RGB, not BGR.  strict: a source that
     cannot be read is an error, also among several.  recursive: folders inside a folder are
     searched, too.  at_once: frames of several cameras and streams come in turn, not one
-    stream after the other.  most_pixels: of an image file.  An iterator is read as it goes, once.
+    stream after the other.  most_pixels: of an image file.  pixels: how images of more than 8
+    bits are read (datasets/images/depth.py).  An iterator is read as it goes, once.
     Raises SourceError if a source does not exist, holds no image or is of an unknown type.
     """
     if vid_stride < 1:
         raise ValueError(f"vid_stride is {vid_stride}: expected 1 or more")
     warn = on_warning or _python_warning
     if isinstance(source, Iterator):
-        return _one_by_one(source, vid_stride, warn, rgb, strict, most_pixels)
+        return _one_by_one(source, vid_stride, warn, rgb, strict, most_pixels, pixels)
     items = locate(source, warn, recursive)
-    return Source(items, vid_stride, warn, rgb, strict, at_once, most_pixels)
+    return Source(items, vid_stride, warn, rgb, strict, at_once, most_pixels, pixels)
 
 
 def _one_by_one(
     sources: Iterator[Any], stride: int, warn: Callable[[str], None], rgb: bool, strict: bool,
     most_pixels: int,
+    pixels: str,
 ) -> Iterator[Frame]:  # fmt: skip
     """The frames of sources that come one after the other; images in memory are numbered."""
     for number, source in enumerate(sources):
         try:
             items = locate(source, warn)
-            for frame in Source(items, stride, warn, rgb, strict, True, most_pixels):
+            for frame in Source(items, stride, warn, rgb, strict, True, most_pixels, pixels):
                 in_memory = frame.path.name == "array-0"
                 yield replace(frame, path=Path(f"array-{number}")) if in_memory else frame
         except SourceError as error:
@@ -255,7 +262,7 @@ def _python_warning(message: str) -> None:
     warnings.warn(one_line(message), stacklevel=3)
 
 
-def _download(item: Item) -> np.ndarray | None:
+def _download(item: Item, pixels: str) -> np.ndarray | None:
     """The image at a web address, decoded like a file; None if there is something else.
 
     An address that ends like an image must hold one; the server says what the others are.
@@ -279,7 +286,7 @@ def _download(item: Item) -> np.ndarray | None:
         raise SourceError(late)
     if len(data) > URL_LIMIT:
         raise SourceError(f"{item.shown}: larger than {URL_LIMIT // 2**20} MiB; not downloaded")
-    return _decode(data, item.shown)
+    return _decode(data, item.shown, pixels)
 
 
 def _request(url: str) -> urllib.request.Request:
@@ -294,12 +301,12 @@ def _request(url: str) -> urllib.request.Request:
     return request
 
 
-def _decode(data: bytes, shown: str) -> np.ndarray:
+def _decode(data: bytes, shown: str, pixels: str) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:  # same decoder and EXIF rule as for files
         file = Path(folder) / "download"
         file.write_bytes(data)
         try:
-            return read_image(file)
+            return read_image(file, pixels=pixels)
         except ImageError as error:
             reason = str(error).removeprefix(f"{file}: ")
             raise SourceError(f"{shown}: {reason}") from None

@@ -338,7 +338,7 @@ def make_loaders(
             image_size.whole,
             mode="none" if painted and config.cache == "auto" else config.cache,
             folder=cache_folder() / "images",
-            fingerprint=scan.fingerprint,
+            fingerprint=f"{scan.fingerprint} {config.pixels}",
             budget=room,
         )
         room -= cache.memory

@@ -20,12 +20,15 @@ from .position import Position
 def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]) -> Meta:
     """The metadata of a checkpoint written now."""
     size = run.image_size.plain
-    rect: dict[str, Any] = {"rect": True} if run.config.rect else {}
+    read: dict[str, Any] = {"pixels": run.config.pixels}
+    read |= {"rect": True} if run.config.rect else {}
     return Meta(
         model=run.model.name,
         class_names=run.class_names,
         image_size=size,
-        schema=SCHEMA if run.config.qat or rect or isinstance(size, tuple) else USUAL_SCHEMA,
+        schema=SCHEMA
+        if run.config.qat or run.config.rect or isinstance(size, tuple)
+        else USUAL_SCHEMA,
         strides=run.model.strides,
         architecture=architecture_of(run.model),
         quantization=run.config.qat,
@@ -37,7 +40,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         confidence=dict(metrics.get("confidence", {})),
         config=portable(asdict(run.config)),
         versions=versions(),
-        preprocess=run.model.preprocessing | rect,
+        preprocess=run.model.preprocessing | read,
         license=run.provenance["license"],
         provenance=run.provenance["provenance"],
     )

@@ -91,7 +91,8 @@ def resume_config(
     check_state(state, path)
     known = options_of(TrainConfig)
     try:
-        before, _ = parse(TrainConfig, {k: v for k, v in state["config"].items() if k in known})
+        kept = {k: v for k, v in state["config"].items() if k in known}
+        before, _ = parse(TrainConfig, {"pixels": "raw", **kept})  # of runs before this option
     except UsageError as error:
         raise CheckpointError(f"{path} is damaged: {error}; use an older copy") from error
     changes = {

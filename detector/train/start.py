@@ -160,7 +160,7 @@ def fit_size(model: Detector, config: TrainConfig, log: Log) -> InputSize:
     they change."""
     wanted, stride = config.imgsz, model.max_stride
     assert wanted is not None
-    size = fitted(wanted, stride, rect=config.rect)
+    size = replace(fitted(wanted, stride, rect=config.rect), pixels=config.pixels)
     if size.whole != sides_of(wanted):
         log.info(f"imgsz={show(wanted)} is rounded up to {size}, a multiple of the stride {stride}")
     return size

@@ -14,7 +14,7 @@ from yolodet.cli import main
 pytestmark = pytest.mark.usefixtures("tiny_models")
 EXPECTED = {
     "image-not-a-file", "image-missing", "image-unreadable", "image-damaged", "image-left-out",
-    "image-dark", "label-columns", "label-encoding", "label-too-large", "label-unreadable",
+    "label-columns", "label-encoding", "label-too-large", "label-unreadable",
     "file-suffix", "label-not-finite",
 }  # fmt: skip
 """What the doctor must find."""

@@ -22,6 +22,7 @@ from exports import (
 from rows import each
 from tiny import use_tiny_detector
 from yolodet.cli import main
+from yolodet.datasets.images.input_size import InputSize
 from yolodet.detector.export.exported import open_exported
 from yolodet.detector.export.formats import onnx as onnx_format
 from yolodet.detector.export.formats.interface import Settings
@@ -149,7 +150,8 @@ def config_of(data: Path, **words: Any) -> ExportConfig:
 def test_calibration_images_follow_the_seed_and_too_few_are_told(data: Path) -> None:
     def drawn(**words: Any) -> tuple[np.ndarray, list[str]]:
         log = Log(verbose=False)
-        return calibration_images(config_of(data, **words), SIZE, "center", log), log.warnings
+        size = InputSize(*SIZE)
+        return calibration_images(config_of(data, **words), size, "center", log), log.warnings
 
     half, warnings = drawn(fraction=0.5)
     assert half.shape == (4, 3, *SIZE) and half.dtype == np.uint8

@@ -38,8 +38,8 @@ def test_avif_and_jpeg_2000_are_images(tmp_path: Path, suffix: str) -> None:
 def test_16_bits_become_8(tmp_path: Path, suffix: str) -> None:
     picture = make_image((48, 64), 1)
     assert cv2.imwrite(str(tmp_path / f"a{suffix}"), picture.astype(np.uint16) * 257)
-    (found,) = frames_of(tmp_path / f"a{suffix}")
-    assert np.abs(found.astype(int) - picture[..., ::-1]).max() <= 1
+    (frame,) = open_source(tmp_path / f"a{suffix}", pixels="raw")
+    assert np.abs(frame.image.astype(int) - picture[..., ::-1]).max() <= 1
 
 
 def test_heic_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ FORMS = {
 @each("form", FORMS)
 def test_images_in_memory_become_rgb(form):
     image = make_image(seed=3)
-    (frame,) = open_source(FORMS[form](image))
+    (frame,) = open_source(FORMS[form](image), pixels="raw")
     assert np.array_equal(frame.image, image) and frame.image.dtype == np.uint8
     assert frame.path == Path("array-0")
 

@@ -157,6 +157,36 @@ def test_rectangles_give_one_number(tmp_path: Path, det: Any, words: dict[str, A
     assert det("val", model=best, data=data, **told | other)["metrics"]["map"] != expected
 
 
+def test_a_run_of_16_bits_is_the_run_of_8(tmp_path: Path, det: Any) -> None:
+    """pixels= through training, val, predict and export: the numbers of the plain images."""
+    plain_data, deep_data = (write_rectangles(tmp_path / name) for name in ("plain", "deep"))
+    for file in sorted(plain_data.parent.glob("images/*/*.png")):
+        image = cv2.imread(str(file))
+        image[0, :2] = [[0], [255]]  # with its whole range, an image is the same after minmax
+        assert cv2.imwrite(str(file), image)
+        deep = deep_data.parent / file.relative_to(plain_data.parent)
+        assert cv2.imwrite(str(deep), image.astype(np.uint16) * 8 + 1000)
+    words = TRAIN | {"epochs": 6, "mosaic": 0.5}
+    expected = det("train", data=plain_data, **words)["metrics"]["map"]
+    trained = det("train", data=deep_data, pixels="minmax", **words)
+    best = trained["best"]
+    assert 0.001 < expected == trained["metrics"]["map"]
+    assert read_meta(Path(best)).pixels == "minmax"
+
+    exported = det("export", model=best, data=deep_data, format="torchscript")["exports"][0]
+    assert exported["parity"]["ap"] == [pytest.approx(expected, abs=1e-6)] * 2
+    truth, source = as_coco(deep_data.parent), deep_data.parent / "images" / "val"
+    for model in (best, exported["file"]):
+        measured = det("val", model=model, data=deep_data)["metrics"]["map"]
+        assert measured == pytest.approx(expected, abs=1e-6)
+    told = {"conf": 0.001, "save": False, "save_json": True}
+    predicted = det("predict", model=best, source=source, **told)
+    found = of_predict(Path(predicted["folder"]) / "predictions.json")
+    assert plain(pycocotools_numbers(truth, found))["map"] == pytest.approx(expected, abs=1e-6)
+    raw = det("train", data=deep_data, pixels="raw", **words)["metrics"]["map"]
+    assert raw != expected
+
+
 def test_a_run_of_rectangles_resumes_as_it_began(tmp_path: Path, det: Any) -> None:
     data = write_rectangles(tmp_path / "data")
     words = {"imgsz": "64,96", "rect": True, "epochs": 1, "mosaic": 0.5, "multi_scale": 0.3}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ....datasets.images.image import read_usable
+from ....datasets.images.input_size import InputSize
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ....files.counted import counted
@@ -38,7 +39,7 @@ BINS = 2048
 
 
 def calibration_images(
-    config: ExportConfig, size: tuple[int, int], align: str, log: Log
+    config: ExportConfig, input_size: InputSize, align: str, log: Log
 ) -> np.ndarray:
     """[N,3,H,W] uint8: ``fraction`` of the training images of ``data=``, at most MOST, drawn by
     ``seed=``.
@@ -63,7 +64,9 @@ def calibration_images(
             "rare objects may be missed"
         )
     drawn = np.random.default_rng(config.seed).permutation(len(records))[:count]
-    return letterboxed(read_usable((records[i].path for i in drawn), log.warn), size, align).numpy()
+    paths = (records[i].path for i in drawn)
+    pictures = read_usable(paths, log.warn, input_size.pixels)
+    return letterboxed(pictures, input_size.whole, align).numpy()
 
 
 class Batches(Sequence[np.ndarray]):

@@ -129,7 +129,7 @@ def examiner_for(
     if records:
         step = max(1, len(records) // LOOKED_AT)
         paths = [record.path for record in records[::step][:LOOKED_AT]]
-        pictures = list(read_usable(paths, log.warn))
+        pictures = list(read_usable(paths, log.warn, input_size.pixels))
     else:
         pictures = [draw_scene(0, index, max(64, *size))[0] for index in range(SCENES)]
     images = [letterboxed(pictures, size, model.letterbox)]

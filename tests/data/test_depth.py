@@ -1,0 +1,65 @@
+"""Images of more than 8 bits: the range that is used is what is seen, everywhere alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rows import each
+from scenes import smooth_image
+from yolodet.datasets.batches.dataset import DetectionDataset
+from yolodet.datasets.formats.record import Record
+from yolodet.datasets.images.depth import to_8_bits
+from yolodet.datasets.images.image import read_image
+from yolodet.datasets.images.input_size import InputSize
+from yolodet.detector.predict.sources import open_source
+
+
+@each("kind", [np.uint8, np.uint16])
+@each(("rule", "cut"), [("minmax", 0.0), ("percentile", 0.001)])
+def test_values_are_stretched_between_two_of_them(kind: type, rule: str, cut: float) -> None:
+    top = 200 if kind is np.uint8 else 3000
+    image = np.random.default_rng(0).integers(30, top, (90, 70, 3)).astype(kind)
+    values = np.sort(image.reshape(-1)).astype(float)
+    aside = int(cut * values.size)  # so many values may be beyond each end
+    low, high = values[aside], values[-1 - aside]
+    expected = ((image - low) * (255 / (high - low))).round().clip(0, 255)
+    assert np.abs(to_8_bits(image, rule).astype(int) - expected).max() <= 0
+    if kind is np.uint8:
+        assert to_8_bits(image, "auto") is image
+
+
+def test_hot_pixels_floats_and_flat_images() -> None:
+    image = smooth_image(64, 64, 0).astype(np.uint16) * 8 + 500
+    image[0, 0], image[1, 1] = 65535, 0
+    assert to_8_bits(image, "minmax").std() < 5 < 50 < to_8_bits(image, "auto").std()
+    values = image.astype(np.float32) / 1000 - 7
+    near = np.abs(to_8_bits(values, "minmax").astype(int) - to_8_bits(image, "minmax"))
+    assert near.max() <= 1
+    values[2, 2] = np.nan, np.inf, -np.inf
+    near = np.abs(to_8_bits(values, "minmax").astype(int) - to_8_bits(image, "minmax"))
+    assert near[4:].max() <= 1
+    for flat in (np.full((4, 5), 900, np.uint16), np.full((4, 5), np.nan, np.float32)):
+        assert not to_8_bits(flat, "auto").any()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bits", [8, 12])
+def test_16_bit_files_of_fewer_bits_are_seen(tmp_path: Path, suffix: str, bits: int) -> None:
+    """The same picture from a file, an array and a data set; divided by 256 it is black."""
+    plain = smooth_image(48, 64, 1)
+    plain[0, :2] = [[0], [255]]
+    deep = plain.astype(np.uint16) << (bits - 8)
+    path = tmp_path / f"a{suffix}"
+    assert cv2.imwrite(str(path), deep[..., ::-1])
+    assert read_image(path, pixels="raw").max() <= (0 if bits == 8 else 15)
+    assert np.array_equal(read_image(path, pixels="minmax"), plain)
+    seen = read_image(path)
+    assert np.abs(seen.astype(int) - plain).mean() < 12
+    (frame,) = open_source(deep[..., ::-1])
+    assert np.array_equal(frame.image, seen)
+    record = Record(path, (48, 64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    data = DetectionDataset([record], InputSize(64, 64, step=16), augment=None)
+    assert np.array_equal(data[0, 0, 0].image, seen)
