@@ -85,7 +85,7 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
     """Look at the checkpoint, then make the folder."""
     model, meta = restore(Path(str(config.model)))
     size = fitted(config.imgsz or meta.image_size, model.max_stride).plain
-    own = {"imgsz": size, "rect": meta.rect, "pixels": meta.pixels}
+    own: dict[str, Any] = {"imgsz": size, "rect": meta.rect, "pixels": meta.pixels}
     own |= {name: getattr(config, name) for name in given & {"rect", "pixels"}}
     config, given = replace(config, **own), given | own.keys()
     dataset, _ = load_data(training_of(config, given, str(config.model), 1)[0], log)
