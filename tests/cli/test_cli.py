@@ -21,6 +21,7 @@ from yolodet.detector.checkpoints import check as model_check
 from yolodet.detector.options.catalog import COMMANDS
 from yolodet.detector.options.predict import PredictConfig
 from yolodet.detector.options.train import TrainConfig
+from yolodet.detector.repeat import pipeline as repeat_pipeline
 from yolodet.detector.run import machine
 from yolodet.detector.run.hardware import DeviceTraits, candidates
 from yolodet.detector.run.log import Log
@@ -45,7 +46,7 @@ class FakePipeline(ModuleType):
         self.calls: list[tuple] = []
         self.error: BaseException | None = None
 
-    def train(self, config, given, log: Log) -> dict:
+    def train(self, config, given, log: Log, **_: object) -> dict:
         self.calls.append((config, given))
         log.info("talk")
         log.warn("beware")
@@ -65,6 +66,7 @@ class FakePipeline(ModuleType):
         for room in ("train", "predict"):
             monkeypatch.setitem(sys.modules, f"yolodet.detector.{room}.pipeline", self)
             monkeypatch.setattr(f"yolodet.detector.{room}.pipeline", self, raising=False)
+        monkeypatch.setattr(repeat_pipeline, "train", self.train)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_the_first_line_names_the_mistake_and_the_fix(
             scan_split(dataset, split)
         raise AssertionError("would be trained on")
 
-    monkeypatch.setattr("yolodet.detector.train.pipeline.train", scans)
+    monkeypatch.setattr("yolodet.detector.repeat.pipeline.train", scans)
     monkeypatch.chdir(tmp_path)
     assert "would be trained" not in first_line("train", data, capsys, "device=cpu")
     assert not (tmp_path / "runs").exists()
