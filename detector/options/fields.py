@@ -56,7 +56,7 @@ class Option:
         if {bool, tuple} <= set(self.kinds):
             return "True, False or names separated by commas"
         if tuple in self.kinds:
-            numbers = "a side or height,width"
+            numbers = f"a side or height,width{self.limits}"
             return numbers if self.item is int else "a whole number or names separated by commas"
         kind = {int: "a whole number", float: "a number", str: "text"}[self.kinds[-1]]
         if self.or_share:

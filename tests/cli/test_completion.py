@@ -36,7 +36,7 @@ compadd() {{
         ("det train epo", {"epochs="}),
         ("det train optimizer=Ad", {"AdamW", "Adam", "Adamax"}),
         ("det train epochs=3 amp=b", {"bf16"}),
-        ("det val save_", {"save_json=", "save_txt="}),
+        ("det val save_", {"save_conf=", "save_json=", "save_txt="}),
         ("det train model=yolov9", {"yolov9t", "yolov9s", "yolov9m", "yolov9c"}),
         ("det bench ex", {"export"}),
         ("det bench export plots=F", {"False"}),

@@ -149,7 +149,7 @@ def test_an_image_of_another_size_or_that_is_gone_is_lost(drawn):
 
 def test_a_reader_of_tiles_goes_to_other_processes(drawn):
     samples, tiles = cut(drawn, TILING)
-    reader = TileReader(tiles, ImageCache(samples, 100, mode="none"))
+    reader = TileReader(tiles, ImageCache(samples, 100, mode="none"), "auto")
     before = reader.read(5, drawn[0].path, False)
     after = pickle.loads(pickle.dumps(reader)).read(5, drawn[0].path, False)
     assert np.array_equal(before, after)

@@ -340,7 +340,6 @@ def test_errors_are_relative_to_the_numbers() -> None:
         ("int8=weights device=0", "int8= is written and compared on the CPU: use device=cpu"),
         ("int8=weights format=torchscript", "format=torchscript is not quantized so by det: use"),
         ("int8=True data=DATA fraction=0", "fraction=0 leaves no image to"),
-        ("int8=True data=DATA imgsz=96,64", "judged by its AP, which is measured on square"),
         ("int8=four", "int8=four: expected one of"),
     ],
 )

@@ -64,6 +64,8 @@ NOT_RUN = {
     "det train model=yolox_nano data=kangaroos.yaml keep_classes=True ": "another data set; "
     "tests/train/test_kept_classes.py trains so",
     "det compare ": "two runs; tests/evaluate compares",
+    "det studio": "a server; tests/studio asks it",
+    "det prune ": "trainings; tests/compress prunes",
     "det tune ": "many trainings; tests/tune runs them",
     "det train cfg=runs/tune/best.yaml": "of a search",
     "torchrun ": "two processes; tests/train/test_distributed.py runs them",

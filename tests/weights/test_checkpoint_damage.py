@@ -168,13 +168,13 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, name: str) -> None:
             load(path)
 
 
-@each("schema", [3, 99, "1", None, 1.5])
+@each("schema", [4, 99, "1", None, 1.5])
 def test_another_schema_is_refused(tmp_path: Path, schema: Any) -> None:
     meta = Meta(**{**META.__dict__, "schema": schema})
     save_weights(tmp_path / "best.safetensors", TENSORS, meta)
     torch.save({**STATE, "schema": schema}, tmp_path / "last.pt")
     newer = type(schema) is int
-    said = "this version reads up to 2: update yolodet" if newer else "checkpoint of det"
+    said = "this version reads up to 3: update yolodet" if newer else "checkpoint of det"
     for load, name in ((read_meta, "best.safetensors"), (load_state, "last.pt")):
         with pytest.raises(CheckpointError, match=said):
             load(tmp_path / name)
