@@ -149,7 +149,7 @@ class TileReader:
         return image
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"tiles": self._tiles, "cache": self._cache}
+        return {"tiles": self._tiles, "cache": self._cache, "pixels": self._pixels}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["tiles"], state["cache"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]

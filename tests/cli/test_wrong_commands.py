@@ -41,7 +41,6 @@ WRONG = [
     ("train --epochs", "--epochs needs a value"),
     ("train --epochs --amp", "--epochs needs a value"),
     ("train --no-epochs", "epochs is not a switch"),
-    ("train imgsz=640,480", "expected a whole number"),
     ("train classes=[0,", "no closing bracket"),
     ("train mosaic=2", "from 0 to 1"),
     ("train lr0=nan", "expected a number"),
