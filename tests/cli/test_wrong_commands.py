@@ -47,7 +47,6 @@ WRONG = [
     ("train amp=maybe", "one of auto, True, False, fp16, bf16, fp32"),
     ("train optimizer=Foo", "one of auto, SGD, AdamW, MuSGD, Adam"),
     ("train save=perhaps", "expected True or False"),
-    ("train batch=-1", "name a number of images"),
     ("train epochs=3 epochs=5", "given twice"),
     ("train --quiet verbose=True", "contradicts"),
     ("train json=perhaps", "expected True or False"),
