@@ -61,6 +61,7 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """peak and estimate in bytes, ms: of the row."""
     import torch
+    from noise import noise_batch
     from yolodet.detector.losses.detection import DetectionLoss, Gains
     from yolodet.detector.models.build import build
     from yolodet.detector.models.checkpointing import checkpoint_stages
@@ -84,7 +85,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     ema = ModelEma(model, decay=0.99, tau=100.0)
     step = TrainStep(model, DetectionLoss(Gains()), optimizer, precision, ema=ema, clip=10.0)
     estimate = needs_of(model, arguments.imgsz, precision).of(arguments.batch)
-    batch = noise(arguments.batch, arguments.imgsz)
+    batch = noise_batch(arguments.batch, arguments.imgsz)
     peak = PeakMemory(torch.device("cpu"))
     peak.begin()
     seconds = []
@@ -94,28 +95,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
         seconds.append(time.perf_counter() - started)
     ms = 1000 * statistics.median(seconds[1:])
     return {"peak": float(peak.bytes()), "estimate": float(estimate), "ms": ms}
-
-
-def noise(count: int, size: int):  # type: ignore[no-untyped-def]
-    """A batch of noise with eight boxes per image."""
-    from pathlib import Path
-
-    import torch
-    from yolodet.datasets.nouns import Batch
-
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
-    corners = torch.rand(8 * count, 2, generator=generator) * size / 2
-    return Batch(
-        images=images.contiguous(memory_format=torch.channels_last),
-        boxes=torch.cat((corners, corners + size / 6), 1),
-        labels=torch.zeros(8 * count, dtype=torch.long),
-        batch_index=torch.arange(count).repeat_interleave(8),
-        indices=list(range(count)),
-        paths=[Path(f"{i}.jpg") for i in range(count)],
-        original_sizes=[(size, size)] * count,
-        letterboxes=[None] * count,
-    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from yolodet.detector.losses.detection import DetectionLoss
 from yolodet.detector.options.argv import read_words
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.train import TrainConfig
@@ -113,8 +112,9 @@ def instrument(trainer: Trainer) -> None:
 
     run.train_loader.epoch = batches  # type: ignore[method-assign]
     step.forward = timed("forward", step.forward)
-    loss = timed("loss, assignment", DetectionLoss.__call__)
-    DetectionLoss.__call__ = loss  # type: ignore[method-assign]
+    criterion = timed("loss, assignment", step.criterion)  # of the training alone
+    criterion.part_names = step.criterion.part_names  # type: ignore[attr-defined]
+    step.criterion = criterion  # type: ignore[assignment]
     torch.Tensor.backward = timed("backward", torch.Tensor.backward)  # type: ignore[method-assign]
     run.optimizer.step = timed("optimizer", run.optimizer.step)  # type: ignore[method-assign]
     if run.ema is not None:

@@ -167,25 +167,12 @@ def measure_here(options: argparse.Namespace) -> dict[str, Any]:
 def step_times(options: argparse.Namespace, base: Path, qat: Path) -> dict[str, list[float]]:
     """Seconds of plain and quantized steps, forward and backward, in fp32 and bf16, alternating."""
     import torch
-    from yolodet.datasets.nouns import Batch
+    from noise import noise_batch
     from yolodet.detector.checkpoints.restore import restore
     from yolodet.detector.losses.detection import DetectionLoss, Gains
 
     models = {"plain": restore(base)[0].train(), "qat": restore(qat)[0].train()}
-    generator = torch.Generator().manual_seed(0)
-    count, side = options.batch, options.imgsz
-    corners = torch.rand(8 * count, 2, generator=generator) * side / 2
-    images = torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
-    batch = Batch(
-        images=images.contiguous(memory_format=torch.channels_last),
-        boxes=torch.cat((corners, corners + side / 4), 1),
-        labels=torch.zeros(8 * count, dtype=torch.int64),
-        batch_index=torch.arange(count).repeat_interleave(8),
-        indices=list(range(count)),
-        paths=[Path(f"{i}.jpg") for i in range(count)],
-        original_sizes=[(side, side)] * count,
-        letterboxes=[None] * count,
-    )  # fmt: skip
+    batch = noise_batch(options.batch, options.imgsz)
     criterion = DetectionLoss(Gains())
     for model in models.values():
         model.to(memory_format=torch.channels_last)

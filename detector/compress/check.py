@@ -16,7 +16,7 @@ from ..options.prune import PRUNING, PruneConfig
 from ..options.train import TrainConfig
 from ..record.tools import JSON, tools_of
 from ..run.check import refuse
-from ..run.folder import BEST, RunNotFound, newest_run
+from ..run.folder import BEST, find_state, newest_run
 from ..run.rank_info import gpus_of
 from ..train.check import check_train
 
@@ -29,7 +29,7 @@ NOT_OF_TRAINING = frozenset((*PRUNING, "project", "name", "exist_ok", "model", "
 def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
     """The config with its ``model=`` found.  Raises UsageError where a pruning cannot begin."""
     if config.resume is not None:
-        find_state(config, STATE, "pruning")
+        find_state(config.resume, config.project, STATE, "pruning")
         if wrong := sorted(given - MAY_CHANGE):
             raise UsageError(
                 f"cannot change {', '.join(wrong)} of a pruning that has begun: start a new one"
@@ -107,16 +107,3 @@ def training_of(
     words = {n: values[n] for n in sorted(given - NOT_OF_TRAINING) if n in known}
     usual = {"data": config.data, "project": config.project}
     return parse(TrainConfig, {**usual, **words, "model": model, "epochs": epochs, **place})
-
-
-def find_state(config: PruneConfig, state: str, what: str) -> Path:
-    """The folder that ``resume=`` names.  state: a file in it.  Raises RunNotFound."""
-    if isinstance(config.resume, str):
-        folder = Path(config.resume)
-        if not (folder / state).is_file():
-            raise RunNotFound(f"resume={config.resume}: there is no {what}, no {folder / state}")
-        return folder
-    found = list(Path(config.project).glob(f"*/{state}"))
-    if not found:
-        raise RunNotFound(f"no {what} in {Path(config.project).resolve()}: no */{state} there")
-    return max(found, key=lambda path: path.stat().st_mtime).parent

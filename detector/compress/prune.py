@@ -34,14 +34,14 @@ from ..options.train import TrainConfig
 from ..options.val import ValConfig
 from ..run.device import pick_device
 from ..run.files import plain, write_args, write_json
-from ..run.folder import BEST, LAST, RunError, RunFinished, new_run_folder
+from ..run.folder import BEST, LAST, RunError, RunFinished, find_state, new_run_folder
 from ..run.log import Log
 from ..run.owner import owned
 from ..run.process import settings_kept
 from ..run.signals import Interrupted
 from ..train.assemble import load_data, prepare_process
 from ..train.pipeline import train
-from .check import STATE, find_state, training_of
+from .check import STATE, training_of
 from .cost import deployed
 from .latency import seconds_of
 from .plots import plot_pruning, plot_sensitivity
@@ -101,7 +101,7 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
 
 
 def _resume(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
-    folder = find_state(config, STATE, "pruning")
+    folder = find_state(config.resume, config.project, STATE, "pruning")
     before, _ = parse(PruneConfig, {"cfg": str(folder / "args.yaml")})
     names = read_note(folder / STATE).get("given")
     if not isinstance(names, list) or not set(names) <= options_of(PruneConfig).keys():

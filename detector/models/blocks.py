@@ -10,6 +10,7 @@ arXiv 2405.14458).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,12 +22,12 @@ NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.03
 
 
-class Fusable(nn.Module):
+class Fusable(nn.Module, ABC):
     """A module that can be simplified for inference, in place."""
 
+    @abstractmethod
     def fuse(self) -> None:
         """Use fewer layers for the same outputs in evaluation mode; a second call does nothing."""
-        raise NotImplementedError
 
 
 class Norm(nn.BatchNorm2d):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ REST = 10.0
 """A tool that took a second to fail is asked again after this many."""
 
 
-class Tracker(Observer):
+class Tracker(Observer, ABC):
     """Passes a run on to one tool.  A subclass says how: ``begin``, ``scalars``, ``picture``,
     ``end``; each may raise whatever the tool raises.
 
@@ -55,23 +56,23 @@ class Tracker(Observer):
 
     # -- what a subclass does --------------------------------------------------------------------
 
+    @abstractmethod
     def begin(self, run: Started, facts: Mapping[str, Any], identity: str | None) -> str:
         """Open the run in the tool, or continue the one called ``identity``.  facts: git revision
         and data fingerprints.  Returns the identity for ``resume=``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
         """Numbers of a finished epoch, counted from 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def picture(self, name: str, path: Path, epoch: int) -> None:
         """A picture of the run folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, results: Mapping[str, Any] | None, best: Path | None) -> None:
         """Close the run.  results, best: results.json and the best weights of a finished run; None
         where it failed or was stopped."""
-        raise NotImplementedError
 
     # -- the moments of a run --------------------------------------------------------------------
 

@@ -75,6 +75,22 @@ def new_run_folder(config: CommonConfig, command: str) -> Path:
             folder = base.with_name(f"{base.name}-{number}")
 
 
+def find_state(resume: bool | str | None, project: str, state: str, what: str) -> Path:
+    """The folder that ``resume=`` names of what is no single run, or the newest one of ``project``.
+
+    state: a file in it.  what: a word for it in messages.  Raises RunNotFound.
+    """
+    if isinstance(resume, str):
+        folder = Path(resume)
+        if not (folder / state).is_file():
+            raise RunNotFound(f"resume={resume}: there is no {what}, no {folder / state}")
+        return folder
+    found = list(Path(project).glob(f"*/{state}"))
+    if not found:
+        raise RunNotFound(f"no {what} in {Path(project).resolve()}: no */{state} there")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
 def newest_run(project: str | Path, wanted: Path = BEST) -> Path:
     """The run folder of ``project`` whose file ``wanted`` is newest.  Raises RunNotFound."""
     found = [path for path in Path(project).glob(f"*/{wanted}") if path.is_file()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ..options.errors import UsageError
@@ -15,7 +14,7 @@ from ..options.train import TrainConfig
 from ..options.tune import SEARCH, TuneConfig
 from ..record.tools import JSON, tools_of
 from ..run.check import refuse
-from ..run.folder import RunNotFound
+from ..run.folder import find_state
 from ..run.rank_info import gpus_of
 from ..train.check import check_train
 
@@ -59,7 +58,7 @@ def check_tune(config: TuneConfig, given: frozenset[str]) -> None:
         ]
     )
     if config.resume is not None:
-        find_study(config)
+        find_state(config.resume, config.project, STUDY, "search")
         wrong = sorted(given - MAY_CHANGE)
         if wrong:
             raise UsageError(
@@ -84,16 +83,3 @@ def fixed_words(config: TuneConfig, given: frozenset[str]) -> dict[str, Any]:
 def training_of(config: TuneConfig, given: frozenset[str]) -> tuple[TrainConfig, frozenset[str]]:
     """The training of the defaults, for checks."""
     return parse(TrainConfig, {**fixed_words(config, given), "project": config.project})
-
-
-def find_study(config: TuneConfig) -> Path:
-    """The folder of the search that ``resume=`` names.  Raises RunNotFound."""
-    if isinstance(config.resume, str):
-        folder = Path(config.resume)
-        if not (folder / STUDY).is_file():
-            raise RunNotFound(f"resume={config.resume}: there is no search, no {folder / STUDY}")
-        return folder
-    found = list(Path(config.project).glob(f"*/{STUDY}"))
-    if not found:
-        raise RunNotFound(f"no search in {Path(config.project).resolve()}: no */{STUDY} there")
-    return max(found, key=lambda path: path.stat().st_mtime).parent

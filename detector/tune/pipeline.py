@@ -20,10 +20,10 @@ from ...files.json_text import read_json
 from ..options.parse import parse
 from ..options.tune import TuneConfig
 from ..run.files import plain, write_args, write_json
-from ..run.folder import RunError, new_run_folder
+from ..run.folder import RunError, find_state, new_run_folder
 from ..run.log import Log
 from ..run.signals import Interrupted
-from .check import STUDY, find_study, fixed_words
+from .check import STUDY, fixed_words
 from .closing import Closing, train_again
 from .crew import Crew
 from .plots import plot_search
@@ -117,7 +117,7 @@ def _begin(config: TuneConfig, given: frozenset[str], log: Log) -> Begun:
 
 def _resume(config: TuneConfig, given: frozenset[str], log: Log) -> Begun:
     """A search that has begun, with what was typed beside ``resume=``."""
-    folder = find_study(config)
+    folder = find_state(config.resume, config.project, STUDY, "search")
     before, _ = parse(TuneConfig, {"cfg": str(folder / "args.yaml")})
     changes = {name: getattr(config, name) for name in given}
     config = replace(before, **changes)
