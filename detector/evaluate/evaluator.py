@@ -58,13 +58,14 @@ class Picture:
     """One measured image, to be plotted.
 
     image: [H,W,3] uint8 RGB, the network's input.  boxes: [N,4] float32 xyxy, ground truth in its
-    pixels.  labels: [N] int64.  detections: in its pixels too.
+    pixels.  labels: [N] int64.  detections: in its pixels too.  name: of the file.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
     detections: Detections
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Evaluation:
 class Detected:
     """What a model detected in the images of a loader, before anything is measured.
 
-    indices, paths: of the images, in the collector's order.  pictures: by index.  speed: see
+    indices, paths: of the images that were measured whole, in the collector's order; empty where
+    tiles are seen.  pictures: by index.  speed: see
     Evaluation.  losses: loss parts of each batch, by the index of its first image.  in_tiles: of
     each tile, in pixels of its image, until they are joined; then the collector is empty.
     """
@@ -145,8 +147,8 @@ class Detected:
 
 
 def join_detected(parts: Sequence[Detected]) -> Detected:
-    """The parts of several ranks in the order of their indices, as if one process had detected
-    all.  The speed is that of the first."""
+    """The parts of all ranks in the order of their indices, as if one process had detected them in
+    that order.  The speed is that of the first."""
     images = sorted(pair for part in parts for pair in zip(part.indices, part.paths, strict=True))
     return Detected(
         DetectionCollector.joined([part.collector for part in parts]),
@@ -172,7 +174,7 @@ def evaluate(
     Raises EvaluationError if no image came, BranchError if the model lacks the branch.
     """
     found = detect_images(model, loader, truth, detect, forward, on_progress)
-    return found.joined(truth).measure()
+    return join_detected([found]).joined(truth).measure()
 
 
 def detect_images(
@@ -216,11 +218,12 @@ def detect_images(
                 found = [detections.single_class() for detections in found]
             for index, detections in _in_original(batch, found):
                 if truth.tiles is None:
-                    collector.add(index, truth.records[index], detections)
+                    record = truth.records[index]
+                    collector.add(index, record, detections)
+                    indices.append(index)
+                    paths.append(record.path)
                 else:
                     in_tiles[index] = detections.moved(*truth.tiles.place(index)[:2])
-            indices += batch.indices
-            paths += batch.paths
             pictures |= _pictures(batch, found)
             if on_progress is not None:
                 on_progress(done, len(loader))
@@ -249,7 +252,7 @@ def _pictures(batch: Batch, found: Sequence[Detections]) -> dict[int, Picture]:
             image = batch.images[i].permute(1, 2, 0).cpu().numpy().copy()
             mine = batch.batch_index == i
             boxes, labels = batch.boxes[mine].cpu().numpy(), batch.labels[mine].cpu().numpy()
-            kept[index] = Picture(image, boxes, labels, found[i])
+            kept[index] = Picture(image, boxes, labels, found[i], batch.paths[i].name)
     return kept
 
 

@@ -48,12 +48,12 @@ def plot_detections(evaluation: Evaluation, class_names: Sequence[str], path: Pa
     """The first measured images: ground truth on the left, detections above the best confidence on
     the right; misses and false alarms are red."""
     pairs = []
-    for place, picture in enumerate(evaluation.pictures):
-        name = evaluation.paths[place].name if evaluation.paths else ""
+    for picture in evaluation.pictures:
         truth = image_table(0, picture.boxes, picture.labels)
         detections = picture.detections
         found = image_table(0, detections.boxes, detections.labels, detections.scores)
-        pairs.append(_pair(picture.image, name, check(found, truth, evaluation), class_names))
+        checked = check(found, truth, evaluation)
+        pairs.append(_pair(picture.image, picture.name, checked, class_names))
     save_picture(tile_images(pairs, 2, 2 * CELL + GAP, gap=3 * GAP), path)
 
 

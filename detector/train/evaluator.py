@@ -95,7 +95,7 @@ class CocoEvaluator:
         parts = run.ranks.gather_at_first(own)
         if not parts:  # rank 0 has them
             return Measured(math.nan, {})
-        whole = (join_detected(parts) if len(parts) > 1 else own).joined(truth)
+        whole = join_detected(parts).joined(truth)
         evaluation = whole.measure()
         metrics = evaluation.metrics
         if metrics.crowded and self.best == "map":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from yolodet.datasets.scan.scan import Scan, scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.detector.evaluate.class_names import GroundTruth
 from yolodet.detector.evaluate.evaluator import detect_images, evaluate, join_detected
+from yolodet.detector.evaluate.pictures import plot_detections
 from yolodet.detector.export.proof.examiner import truth_of
 from yolodet.detector.losses.labelled import LabelledClasses
 from yolodet.detector.models.detector_like import ForwardOptions
@@ -222,3 +224,24 @@ def test_export_measures_in_the_tiles_of_the_checkpoint(large):
     sizes = [record.size for record in truth.records]
     assert len(truth.seen) == len(truth.tiles) == sum(len(Tiling(96, 0.3).of(s)) for s in sizes)
     assert all(record.size == (96, 96) for record in truth.seen)
+
+
+def test_pictures_of_tiles_have_the_name_of_their_image(records, tmp_path):
+    """Also where there are more of them than images."""
+    loader, truth = in_tiles(records[:1])
+    evaluation = evaluate(PerfectDetector(), loader, truth, DETECT, CPU)
+    assert len(evaluation.pictures) > len(evaluation.paths) == 1
+    assert {picture.name for picture in evaluation.pictures} == {records[0].path.name}
+    plot_detections(evaluation, truth.class_names, tmp_path / "batch.jpg")
+    assert (tmp_path / "batch.jpg").is_file()
+
+
+def test_paths_are_those_of_the_images_that_were_read(records, tmp_path):
+    """One is gone: the label files of the others keep their names."""
+    some = [replace(records[0], path=tmp_path / "gone.png"), *records[1:3]]
+    loader = Loader(DetectionDataset(some, 160, augment=None), 2, shuffle=False, workers=0)
+    truth = GroundTruth(some, ["even", "odd"])
+    evaluation = evaluate(PerfectDetector(), loader, truth, DETECT, CPU)
+    assert evaluation.paths == [record.path for record in some[1:]]
+    written = evaluation.write_labels(tmp_path / "labels")
+    assert [path.stem for path in written] == [record.path.stem for record in some[1:]]
