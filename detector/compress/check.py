@@ -52,6 +52,10 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
                 f"qat={config.qat}: quantize after pruning: det train qat={config.qat} with the "
                 "pruned weights",
             ),
+            (
+                config.folds is not None or config.seeds > 1,
+                "folds= and seeds= belong to det train: leave them out",
+            ),
             (config.pretrained is not None, "pretrained= has no effect: model= is pruned"),
             (
                 config.keep_classes or config.single_cls,

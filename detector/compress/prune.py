@@ -34,7 +34,15 @@ from ..options.train import TrainConfig
 from ..options.val import ValConfig
 from ..run.device import pick_device
 from ..run.files import plain, write_args, write_json
-from ..run.folder import BEST, LAST, RunError, RunFinished, find_state, new_run_folder
+from ..run.folder import (
+    BEST,
+    LAST,
+    RunError,
+    RunFinished,
+    find_state,
+    is_finished,
+    new_run_folder,
+)
 from ..run.log import Log
 from ..run.owner import owned
 from ..run.process import settings_kept
@@ -171,7 +179,7 @@ def _trained(begun: Begun, pruned: Path, number: int) -> Path:
         return pruned
     folder = begun.folder / f"step-{number}"
     best = folder / BEST
-    if not read_note(folder / "results.json").get("stopped", True):
+    if is_finished(folder):
         return best
     place = {"project": str(begun.folder), "name": folder.name, "exist_ok": True}
     if (folder / LAST).is_file():
@@ -196,6 +204,8 @@ def _measured(begun: Begun, path: Path, name: str) -> dict[str, Any]:
     values = asdict(config)
     names = {"data", "imgsz", "split", "device", "threads", "workers", "batch", "images", "names",
              "classes", "allow", "nms", "iou", "max_det", "channels_last"}  # fmt: skip
+    if config.memory_share is not None:  # batch=auto is a question of training
+        names.remove("batch")
     words = {n: values[n] for n in names & begun.given if n in known}
     usual = {"model": str(path), "data": config.data, "imgsz": config.imgsz}
     options, given = parse(ValConfig, {**usual, **words})

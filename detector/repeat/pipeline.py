@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ...files.counted import counted
-from ...files.json_text import read_json, read_note
+from ...files.json_text import read_json
 from ..options.fields import options_of
 from ..options.parse import parse
 from ..options.train import TrainConfig
 from ..run.data_place import DATA, read_place
 from ..run.files import write_args, write_json
-from ..run.folder import BEST, LAST, RunError, RunFinished, new_run_folder
+from ..run.folder import BEST, LAST, RunError, RunFinished, is_finished, new_run_folder
 from ..run.log import Log
 from ..run.observer import Observer
 from ..run.owner import owned
 from ..run.signals import Interrupted
 from ..train.evaluator import Evaluator
 from ..train.pipeline import train
-from .check import PLAN, check_trainings, find_several, is_several, runs_of
+from .check import MAY_CHANGE, PLAN, check_trainings, find_several, is_several, runs_of
 from .report import show_runs, summary
 
 PLACE = ("project", "name", "exist_ok", "resume", "folds", "seeds")
@@ -107,13 +107,13 @@ def _once(
     Six parameters: those of a training, and which one it is.
     """
     folder = plan.folder / name
-    if not read_note(folder / "results.json").get("stopped", True):
+    if is_finished(folder):
         return _read(folder)
     values = asdict(plan.config) | words
     given = (plan.given | words.keys()) - set(PLACE)
     place = {"project": str(plan.folder), "name": name, "exist_ok": True}
     if (folder / LAST).is_file():
-        place, given = {"resume": str(folder)}, given & {"device", "threads", "workers", "log"}
+        place, given = {"resume": str(folder)}, given & (MAY_CHANGE - set(PLACE))
     else:
         values |= _data(plan.folder, given)
     values = {key: value for key, value in values.items() if key not in PLACE} | place

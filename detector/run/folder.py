@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from ...files.errors import DetError, InputError
+from ...files.json_text import read_note
 from ..options.errors import UsageError
 from ..options.shared import CommonConfig
 from .owner import refuse_owned
@@ -73,6 +74,11 @@ def new_run_folder(config: CommonConfig, command: str) -> Path:
                 raise
             number += 1
             folder = base.with_name(f"{base.name}-{number}")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the training of a run folder went to its end: it has results, and was not stopped."""
+    return not read_note(folder / "results.json").get("stopped", True)
 
 
 def find_state(resume: bool | str | None, project: str, state: str, what: str) -> Path:

@@ -10,11 +10,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from ...files.json_text import read_note
 from ...files.regular import read_regular
 from ...files.text import one_line
 from ...files.yaml_text import YamlError, read_yaml
-from ..run.folder import LAST, PAGE
+from ..run.folder import LAST, PAGE, is_finished
 from ..run.owner import owner_of
 from .asked import Answer, Asked, BadRequest, NotThere, as_json
 from .place import OPTIONS, Place
@@ -123,8 +122,8 @@ def _about(folder: Path, name: str) -> dict[str, Any] | None:
         return None
     columns = _columns(folder)
     scores = [value for value in columns.get("metrics/map", []) if value is not None]
-    results, owner = read_note(folder / "results.json"), owner_of(folder)
-    state = "running" if owner else "finished" if "metrics" in results else "stopped"
+    owner = owner_of(folder)
+    state = "running" if owner else "finished" if is_finished(folder) else "stopped"
     shown = {key: one_line(str(options[key])) for key in SHOWN if options.get(key) is not None}
     return {
         "name": name,

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ...files.json_text import read_note
+from ..run.folder import is_finished
 from ..run.log import Log
 from .crew import run_all
 from .training import Objective, Result, result_of
@@ -86,6 +86,6 @@ def train_again(
 
 def _once(folder: Path, words: Mapping[str, Any], objective: Objective) -> Result:
     """The result of a training that may have been done before."""
-    if not read_note(folder / "results.json").get("stopped", True):
+    if is_finished(folder):
         return result_of(folder)
     return objective(words, folder, lambda epoch, value: None)

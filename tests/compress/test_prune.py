@@ -245,6 +245,8 @@ def test_what_cannot_be_pruned_is_one_line_and_leaves_nothing(
         ({"keep": 0}, "keep=0: expected a share between 0 and 1"),
         ({"keep": 1}, "keep=1: expected a share between 0 and 1"),
         ({"keep": "half"}, "keep=half"),
+        ({"folds": 3}, "folds= and seeds= belong to det train"),
+        ({"seeds": 2}, "folds= and seeds= belong to det train"),
         ({"of": "mac"}, "macs"),
         ({"model": "yolo26n"}, "has not been trained"),
         ({"model": tmp_path / "none.safetensors"}, "no such file"),

@@ -90,13 +90,16 @@ def test_resume_goes_on_with_the_run_that_was_stopped(
     assert not (tmp_path / "cut/fold3").exists()
     first = (tmp_path / "cut/fold1" / LAST).stat().st_mtime_ns
     monkeypatch.chdir(tmp_path)  # where data.yaml is no file
-    config, given = parse(TrainConfig, {"resume": True, "project": str(tmp_path)})
+    words = {"resume": True, "project": str(tmp_path), "cache": "none"}
+    config, given = parse(TrainConfig, words)
     shutil.rmtree(tmp_path / "whole")  # the newest is what is continued
     found = train_all(config, given, Log(verbose=False))
     assert (tmp_path / "cut/fold1" / LAST).stat().st_mtime_ns == first
     assert found["metrics"] == whole["metrics"] and found["spread"] == whole["spread"]
     state = load_state(tmp_path / "cut/fold3" / LAST)
     assert state["config"]["epochs"] == 2 and state["config"]["folds"] is None
+    for fold in ("fold2", "fold3"):  # the one that was stopped, and the one that had not begun
+        assert load_state(tmp_path / "cut" / fold / LAST)["config"]["cache"] == "none"
 
 
 @pytest.mark.parametrize(
