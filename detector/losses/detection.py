@@ -80,6 +80,9 @@ class TeacherLoss(Protocol):
         batch: Batch,
     ) -> Tensor: ...
 
+    def alone(self) -> TeacherLoss:
+        """The same loss over this rank's images only."""
+
     def use(self, dtype: torch.dtype) -> None:
         """The run computes in ``dtype`` from now on."""
 
@@ -128,10 +131,11 @@ class DetectionLoss:
         """Names of the parts of a loss."""
         return (*PARTS, "distill") if self.distillation is not None else PARTS
 
-    def alone(self) -> DetectionLoss:
-        """The same loss over this rank's images only, and without a teacher."""
+    def alone(self, *, taught: bool = False) -> DetectionLoss:
+        """The same loss over this rank's images only, and without the teacher unless ``taught``."""
         own = copy.copy(self)
-        own.ranks, own.distillation = ALONE, None
+        own.ranks = ALONE
+        own.distillation = self.distillation.alone() if taught and self.distillation else None
         return own
 
     def __call__(self, outputs: Mapping[str, Predictions], batch: Batch) -> LossOutput:

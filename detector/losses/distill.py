@@ -20,6 +20,7 @@ branch of the student learns from the branch of the same name; one that the teac
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,6 +82,12 @@ class Distillation:
         self.teacher, self.gains, self.gain = teacher, gains, gain
         self.studied, self.ranks = studied, ranks
         self.about = teacher.about
+
+    def alone(self) -> Distillation:
+        """The same loss over this rank's images only."""
+        own = copy.copy(self)
+        own.ranks = ALONE
+        return own
 
     def use(self, dtype: torch.dtype) -> None:
         """The run computes in ``dtype`` from now on, and the teacher if it can."""

@@ -50,7 +50,7 @@ def settle_batch(config: TrainConfig, log: Log, ranks: Ranks) -> TrainConfig:
 
             def measure(count: int) -> int:
                 update(count, 0, f"{count} images")
-                return step(count).bytes
+                return step(count)
 
             found, taken = largest_fitting(measure, room, most)
         step.end()

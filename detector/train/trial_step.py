@@ -1,14 +1,13 @@
-"""Real steps of a run that is thrown away afterwards: their memory and their time.
+"""Real steps of a run that is thrown away afterwards: their memory.
 
 Everything that a training step holds is there: the model with its average, the optimizer's state,
-the copy that the guard keeps, real images with their boxes, and the chosen precision.  With several
-ranks all take the same steps, and each number is that of the worst rank.
+the copy that the guard keeps, the teacher, real images with their boxes, and the chosen precision.
+With several ranks all take the same steps, and each number is that of the worst rank.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +30,6 @@ RAN_OUT = 2**62
 """In place of a number of bytes: memory ran out."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one step.  bytes: peak above the idle run, RAN_OUT where it did not fit.  seconds: of
-    forward, loss and backward."""
-
-    bytes: int
-    seconds: float
-
-
 class TrialStep:
     """Takes steps with ``run``, whose weights are spent by it.
 
@@ -56,7 +46,7 @@ class TrialStep:
         run.model.train()
         self.step = TrainStep(
             run.model,
-            run.criterion.alone(),
+            run.criterion.alone(taught=True),
             run.optimizer,
             precision,
             ema=run.ema,
@@ -71,24 +61,22 @@ class TrialStep:
             ]
         )
 
-    def __call__(self, images: int) -> Cost:
-        """The cost of a step with ``images`` of this rank."""
+    def __call__(self, images: int) -> int:
+        """Bytes of a step with ``images`` of this rank: its peak above the idle run, or RAN_OUT
+        where it did not fit."""
         if not self.peak.measurable(self.run.device):
             needs = needs_of(self.run.model, largest_size(self.run), self.precision)
-            return Cost(needs.of(images), 0.0)
+            return needs.of(images)
         drop_unused(self.run.device)
         self.peak.reset()
-        started, fits = time.perf_counter(), True
+        fits = True
         try:
             with noticing_memory():
                 self.step(tiled(self.batch, images), update=False, eager=False)
                 synchronize(self.run.device)
         except MemoryRanOut:
             fits = False
-        seconds = time.perf_counter() - started
-        taken = self.peak.bytes() if fits else RAN_OUT
-        worst = self.run.ranks.largest(taken)
-        return Cost(worst, max(self.run.ranks.gather(seconds)))
+        return self.run.ranks.largest(self.peak.bytes() if fits else RAN_OUT)
 
     def end(self) -> None:
         """Free everything that the steps have taken; the parts of the run are of no use then."""

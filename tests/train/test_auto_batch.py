@@ -21,7 +21,7 @@ from yolodet.detector.run.ranks import ALONE
 from yolodet.detector.train import auto_batch, pipeline, trial_step
 from yolodet.detector.train.assemble import assemble
 from yolodet.detector.train.auto_batch import largest_fitting, settle_batch
-from yolodet.detector.train.trial_step import RAN_OUT, Cost, TrialStep, tiled
+from yolodet.detector.train.trial_step import RAN_OUT, TrialStep, tiled
 
 MiB = 1 << 20
 
@@ -86,9 +86,9 @@ class Pretended(TrialStep):
         super().__init__(run, precision)
         self.room = 900 * MiB
 
-    def __call__(self, images: int) -> Cost:
+    def __call__(self, images: int) -> int:
         taken = 100 * MiB * images
-        return Cost(taken if taken <= self.room else RAN_OUT, 0.1)
+        return taken if taken <= self.room else RAN_OUT
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_real_step_is_measured(
     config, _ = train_config(shapes, tmp_path, batch=4, imgsz=320)
     run = assemble(config, Log(verbose=False))
     step = TrialStep(run, Precision("fp32", "cpu", ""))
-    taken = [step(images).bytes for images in (8, 16, 24)]
+    taken = [step(images) for images in (8, 16, 24)]
     step.end()
     run.close()
     grown = [taken[1] - taken[0], taken[2] - taken[1]]
