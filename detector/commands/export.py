@@ -40,7 +40,8 @@ def check_export(config: ExportConfig, given: frozenset[str] = frozenset()) -> E
     options contradict each other, MissingPackage where a format's packages are not installed."""
     if config.device is not None:
         check_device(config.device, trains=False)
-    kept = config.int8 is True and config.data is None and is_quantized(config.model)
+    asks = config.int8 is True and config.data is None
+    kept = asks and is_quantized(_find_checkpoint(config).model)
     check_options(config, given, keeps_ranges=kept)
     config = _find_checkpoint(config)
     if config.data is not None:

@@ -12,7 +12,6 @@ Which maps meet is found by following them through one forward pass.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from ...weights.checkpoint import CheckpointError
 from ..models.blocks import Add, Conv
-from ..models.build import architecture_of
+from ..models.build import architecture_of, build_from
 from ..models.detector import Detector
 from .rounding import NARROWEST, SILU_FLOOR, WIDEST, Ranges, Rounded, RoundedConv2d, Rounding
 
@@ -68,32 +67,11 @@ def simulate(model: Detector) -> Detector:
 
 def plain_copy(model: Detector) -> Detector:
     """A float copy of a detector that simulates 8 bits, with the weights before rounding."""
-    made = copy.deepcopy(model)
-    ranges = ranges_of(made)
-    assert ranges is not None
-    ranges.measuring = True
-    for path, module in list(made.named_modules()):
-        if isinstance(module, Rounded):
-            made.set_submodule(path, module.inner)
-        elif isinstance(module, Rounding):
-            made.set_submodule(path, nn.Identity())
-        elif isinstance(module, RoundedConv2d):
-            made.set_submodule(path, _plain_conv(module))
-    del made.ranges
-    made._forward_pre_hooks.clear()
-    made._forward_hooks.clear()
-    return made
-
-
-def _plain_conv(conv: RoundedConv2d) -> nn.Conv2d:
-    made = nn.Conv2d(
-        *(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding),  # type: ignore[arg-type]
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        device="meta",
-    )
-    made.weight, made.bias = conv.weight, conv.bias
-    return made
+    made = build_from(architecture_of(model)).fuse()
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith("ranges.")}
+    made.load_state_dict(weights)
+    made.letterbox, made.unfused = model.letterbox, model.unfused
+    return made.to(next(model.parameters()).device).train(model.training)
 
 
 def check_ranges(model: Detector, path: Path) -> None:

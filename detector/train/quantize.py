@@ -62,14 +62,14 @@ def shorten(config: TrainConfig, given: frozenset[str], log: Log) -> TrainConfig
     if config.qat is None:
         return config
     if "epochs" not in given and config.time is None:
-        epochs, before = EPOCHS, None
+        epochs, before, why = EPOCHS, None, ""
         path = Path(str(start_of(config)))
         if path.suffix == SUFFIX and path.is_file():
             before = read_meta(path).config.get("epochs")
         if type(before) is int and before > 0:
-            epochs = max(round(SHARE * before), 1)
+            epochs, why = max(round(SHARE * before), 1), ", a tenth of the float training"
         config = replace(config, epochs=epochs)
-        log.info(f"qat={config.qat}: {counted(epochs, 'epoch')}, a tenth of the float training")
+        log.info(f"qat={config.qat}: {counted(epochs, 'epoch')}{why}")
     if config.lr0 is None:
         config = replace(config, lr0=LR * choose_optimizer(config).lr0)
     return config
