@@ -105,7 +105,7 @@ class TileReader:
     """Decodes images and cuts tiles out of them, for many threads.
 
     The image that was decoded last stays, since its other tiles are often wanted next; and what is
-    decoded goes into the cache with all its tiles, so that no image is decoded again for each.
+    decoded goes into the cache with its other tiles, so that no image is decoded again for each.
     """
 
     def __init__(self, tiles: Tiles, cache: ImageCache, pixels: str) -> None:
@@ -130,7 +130,7 @@ class TileReader:
             image = self._decode(path, owner, listen)
             self._last = (owner, image)
             for other in self._tiles.of_image(owner):
-                if self._cache.has_place(other):
+                if other != number and self._cache.has_place(other):
                     self._cache.put(other, self._cut(image, other))
             return self._cut(image, number)
 

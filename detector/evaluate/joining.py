@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ...datasets.augment.transforms import clip_boxes
 from ...datasets.images.tiling import Rectangle
 from .postprocess import Detections
 
@@ -141,7 +142,7 @@ class _Found:
         mine = mine[self._meets(mine, low, high)]
         theirs = theirs[self._meets(theirs, low, high)]
         first, second = np.repeat(mine, len(theirs)), np.tile(theirs, len(mine))
-        shown = [_clip(self.boxes[rows], low, high) for rows in (first, second)]
+        shown = [clip_boxes(self.boxes[rows], (*low, *high)) for rows in (first, second)]
         rim = np.where(self.cut[first] | self.cut[second], self.rim, 0.0)[:, None]
         a, b = (boxes + rim * (-1, -1, 1, 1) for boxes in shown)
         common = _common(a, b)
@@ -171,11 +172,6 @@ class _Found:
             return around
         box: np.ndarray = self.boxes[self.best_of(uncut)]
         return box if _area(box) >= COVERED * _area(around) else around
-
-
-def _clip(boxes: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """[N,4] the part of the boxes between two corners [2]."""
-    return np.clip(boxes, np.tile(low, 2), np.tile(high, 2))
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -31,13 +31,10 @@ Routes = Mapping[tuple[str, str], Handler]
 
 MOST_BODY = 1 << 20
 """Bytes of a body; a larger one is refused before it is read."""
-MOST_PICTURE = 50 << 20
-"""Bytes of a picture that is dropped on a page."""
-PICTURE_PATHS = ("/api/try/picture",)
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}  # fmt: skip
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 MOST_AT_ONCE = 16
@@ -129,12 +126,11 @@ class _Connection(BaseHTTPRequestHandler):
         if handler is None:
             self.close_connection = True
             return as_json({"error": "there is no such page"}, 404)
-        most = MOST_PICTURE if parts.path in PICTURE_PATHS else MOST_BODY
         length = self.headers.get("Content-Length", "0")
         chunked = "Transfer-Encoding" in self.headers
-        if chunked or not (length.isascii() and length.isdecimal()) or int(length[:12]) > most:
+        if chunked or not (length.isascii() and length.isdecimal()) or int(length[:12]) > MOST_BODY:
             self.close_connection = True
-            return as_json({"error": f"more than {most >> 20} MB are refused"}, 413)
+            return as_json({"error": f"more than {MOST_BODY >> 20} MB are refused"}, 413)
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             self.close_connection = True

@@ -16,9 +16,9 @@ from ...files.errors import DetError
 from ...files.json_text import read_json
 from ..options.parse import parse
 from ..options.train import TrainConfig
-from ..precision.ladder import out_of_memory
 from ..run.folder import LAST, RunError, RunFinished
 from ..run.log import Log
+from ..run.memory import out_of_memory
 from ..run.observer import Epoch, Observer
 from ..run.process import settings_kept
 from ..run.signals import Interrupted
@@ -86,8 +86,8 @@ class Training:
 
 def reason_of(error: Exception) -> str | None:
     """Why a trial has failed: diverged, out of memory.  None for what ends the whole search."""
-    short = isinstance(error, RuntimeError) and out_of_memory(error)
-    if isinstance(error, Interrupted) or not (short or isinstance(error, FAILURES[:3])):
+    fails = out_of_memory(error) or isinstance(error, DetError | MemoryError | FloatingPointError)
+    if isinstance(error, Interrupted) or not fails:
         return None
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
