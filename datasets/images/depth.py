@@ -21,6 +21,8 @@ AUTO, MINMAX, PERCENTILE, RAW = "auto", "minmax", "percentile", "raw"
 RULES = (AUTO, MINMAX, PERCENTILE, RAW)
 CUT = 0.001
 """Share of the values that ``percentile`` leaves out at each end."""
+AT_ONCE = 1 << 20
+"""Values that are counted at once: NumPy takes 8 bytes for each meanwhile."""
 
 
 def to_8_bits(image: np.ndarray, rule: str) -> np.ndarray:
@@ -31,7 +33,9 @@ def to_8_bits(image: np.ndarray, rule: str) -> np.ndarray:
     if image.dtype not in (np.uint8, np.uint16):
         image = _to_16_bits(image)
     levels = np.iinfo(image.dtype).max + 1
-    ends = np.cumsum(np.bincount(image.reshape(-1), minlength=levels))
+    values = image.reshape(-1)
+    parts = (values[i : i + AT_ONCE] for i in range(0, len(values), AT_ONCE))
+    ends = np.cumsum(sum(np.bincount(part, minlength=levels) for part in parts))
     cut = 0.0 if rule == MINMAX else CUT * image.size
     low = int(np.searchsorted(ends, cut, side="right"))
     high = int(np.searchsorted(ends, image.size - cut, side="left"))
