@@ -13,6 +13,7 @@ from typing import Any
 from ...files.regular import read_regular
 from ...files.text import one_line
 from ...files.yaml_text import YamlError, read_yaml
+from ..options.parse import show
 from ..run.folder import LAST, PAGE, is_finished
 from ..run.owner import owner_of
 from .asked import Answer, Asked, BadRequest, NotThere, as_json
@@ -124,7 +125,7 @@ def _about(folder: Path, name: str) -> dict[str, Any] | None:
     scores = [value for value in columns.get("metrics/map", []) if value is not None]
     owner = owner_of(folder)
     state = "running" if owner else "finished" if is_finished(folder) else "stopped"
-    shown = {key: one_line(str(options[key])) for key in SHOWN if options.get(key) is not None}
+    shown = {key: one_line(show(options[key])) for key in SHOWN if options.get(key) is not None}
     return {
         "name": name,
         "state": state,

@@ -14,7 +14,7 @@ from ...files.folders import cache_folder
 from ...files.text import one_line
 from ..checkpoints.check import named_start
 from ..options.fields import by_group, options_of, value_kind
-from ..options.parse import parse
+from ..options.parse import parse, show
 from ..options.train import TrainConfig
 from ..train.check import check_train
 from .asked import BadRequest, Outside
@@ -52,7 +52,7 @@ def form() -> list[dict[str, object]]:
             "title": title,
             "options": [
                 {"name": o.name, "kind": value_kind(o), "doc": o.doc,
-                 "default": "" if o.default is None else str(o.default),
+                 "default": "" if o.default is None else show(o.default),
                  "choices": [str(choice) for choice in o.choices]}
                 for o in options
             ],

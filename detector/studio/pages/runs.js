@@ -12,7 +12,7 @@ export async function show(main, words) {
   const table = h("tbody", {});
   const curves = h("div", { class: "charts" });
   const failed = h("div", {});
-  const search = h("input", { type: "search", placeholder: "part of a name or option", "aria-label": "Search runs", oninput: () => draw() });
+  const search = h("input", { type: "search", size: 28, placeholder: "part of a name or option", "aria-label": "Search runs", oninput: () => draw() });
   main.replaceChildren(h("div", { class: "row head" }, h("h1", {}, "Runs"), h("a", { class: "button push", href: link("/runs", { new: 1 }) }, "Start a training")),
     failed, h("div", { class: "row" }, search),
     h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Runs" }, h("table", {},
