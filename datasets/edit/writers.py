@@ -47,22 +47,9 @@ def write_yolo(root: Path, splits: Splits, names: Sequence[str]) -> dict[str, An
 
 def write_coco(root: Path, splits: Splits, names: Sequence[str]) -> dict[str, Any]:
     """``annotations/instances_SPLIT.json`` with crowds and areas; ids count from 1."""
-    categories = [{"id": id, "name": name} for id, name in enumerate(names, 1)]
     lines: dict[str, Any] = {"format": "coco"}
     for split, placed in splits.items():
-        images: list[dict[str, Any]] = []
-        rows: list[dict[str, Any]] = []
-        for id, one in enumerate(placed, 1):
-            height, width = one.record.size
-            name = f"{split}/{one.name}"
-            images.append({"id": id, "file_name": name, "width": width, "height": height})
-            rows += [{"id": len(rows) + n, "image_id": id, **row} for n, row in _coco_rows(one)]
-        document = {
-            "info": {"description": f"written by det {__version__}"},
-            "images": images,
-            "annotations": rows,
-            "categories": categories,
-        }
+        document = coco_document([(f"{split}/{one.name}", one.record) for one in placed], names)
         file = root / "annotations" / f"instances_{split}.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(document), encoding="utf-8")
@@ -70,9 +57,26 @@ def write_coco(root: Path, splits: Splits, names: Sequence[str]) -> dict[str, An
     return {**lines, "images": "images"}
 
 
-def _coco_rows(one: Placed) -> list[tuple[int, dict[str, Any]]]:
+def coco_document(
+    named: Sequence[tuple[str, Record]], names: Sequence[str]
+) -> dict[str, list[Any] | dict[str, Any]]:
+    """A COCO document of images under the names that it gives them.  names: of the classes."""
+    images: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for id, (name, record) in enumerate(named, 1):
+        height, width = record.size
+        images.append({"id": id, "file_name": name, "width": width, "height": height})
+        rows += [{"id": len(rows) + n, "image_id": id, **row} for n, row in _coco_rows(record)]
+    return {
+        "info": {"description": f"written by det {__version__}"},
+        "images": images,
+        "annotations": rows,
+        "categories": [{"id": id, "name": name} for id, name in enumerate(names, 1)],
+    }
+
+
+def _coco_rows(record: Record) -> list[tuple[int, dict[str, Any]]]:
     """The rows of an image, numbered from 1."""
-    record = one.record
     boxes = record.boxes.astype(np.float64)
     sides = boxes[:, 2:] - boxes[:, :2]
     areas = sides.prod(axis=1) if record.area is None else record.area

@@ -334,6 +334,8 @@ def _class_findings(dataset: Dataset, scan: Scan) -> list[Finding]:
         for number in np.flatnonzero(counts == 0).tolist()
     ]
     present = np.flatnonzero(counts)
+    if not len(present):
+        return findings
     most, least = present[counts[present].argmax()], present[counts[present].argmin()]
     if counts[most] >= IMBALANCE * counts[least]:
         message = (

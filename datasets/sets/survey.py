@@ -24,6 +24,8 @@ NO_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt", "requiremen
 """Text files that tools leave among labels, and that are none."""
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val",
                "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
+VERSION = re.compile(r"labels@[0-9]+")
+"""Folders of corrected labels that det has written beside a data set: data sets of their own."""
 LARGE_GROUP = 8
 """Files of a group that are listed one by one; more are one annotation per image."""
 
@@ -80,11 +82,12 @@ class Survey:
 
 
 def look(root: Path) -> Survey:
-    """What lies below a folder; links to folders are not followed."""
+    """What lies below a folder; links to folders are not followed, versions of labels left out."""
     survey = Survey(root)
     seen = 0
     for here, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if name[0] != "." and name != NOT_DATA)
+        folders[:] = [name for name in folders if not VERSION.fullmatch(name)]
         for name in sorted(files):
             suffix = os.path.splitext(name)[1].lower()
             if name[0] == ".":

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .data_page import DataPage
+from .labels_page import LabelsPage
 from .place import Place
 from .runs_page import RunsPage
+from .seen import Seen
 from .server import Handler, page_routes
 from .sets import Sets
 
@@ -19,12 +21,15 @@ class AllPages:
         self.sets = Sets(Place(folder))
         self.data = DataPage(self.sets)
         self.runs = RunsPage(self.sets.place)
+        self.labels = LabelsPage(self.sets, Seen(self.sets.place))
 
     def routes(self) -> Mapping[tuple[str, str], Handler]:
         """(method, path) -> what answers it."""
-        return {**page_routes(), **self.data.routes(), **self.runs.routes()}
+        pages = (self.data, self.runs, self.labels)
+        return {**page_routes(), **{at: do for page in pages for at, do in page.routes().items()}}
 
     def close(self) -> None:
         """End what is done in the background."""
+        self.labels.close()
         self.data.ahead.close()
         self.sets.close()

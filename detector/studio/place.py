@@ -14,7 +14,8 @@ from ...datasets.sets.source import DataSource
 from ...datasets.sets.survey import ANNOTATIONS, SPLIT_WORDS
 from ...files.yaml_text import YamlError, read_yaml
 from ..options.parse import is_data_description
-from .asked import NotThere, Outside
+from ..run.folder import BEST
+from .asked import BadRequest, NotThere, Outside
 
 DEPTH = 5
 """Folders below the opened one that are searched."""
@@ -51,9 +52,32 @@ class Place:
         """The name below the folder, ``.`` for the folder itself."""
         return path.relative_to(self.root).as_posix()
 
+    def new(self, name: str) -> Path:
+        """The path of a new file or folder in an existing folder below the opened one.
+
+        Raises Outside as ``inside`` does, and BadRequest where the name is taken.
+        """
+        above, _, last = name.rpartition("/")
+        if not last or last in (".", "..") or "\0" in last or "\\" in last or last[0] == ".":
+            raise Outside(f"{name}: expected a new name below the opened folder")
+        path = (self.inside(above) if above else self.root) / last
+        if os.path.lexists(path):
+            raise BadRequest(f"{name}: exists; name a new folder")
+        return path
+
     def data_sets(self) -> list[str]:
         """Names of the data sets: YAML descriptions, and folders known by their content."""
         return sorted(self.name_of(path) for path in _data_sets(self.root))
+
+    def checkpoints(self) -> list[str]:
+        """Names of checkpoints that find objects: the best of each run, the newest first, and
+        others below the folder."""
+        best = [f"{name}/{BEST}" for name in self.runs() if (self.root / name / BEST).is_file()]
+        others = [
+            self.name_of(here / name) for here, _, names in _walk(self.root) for name in names
+            if name.endswith(BEST.suffix)
+        ]  # fmt: skip
+        return list(dict.fromkeys([*best, *sorted(others)]))
 
     def runs(self) -> list[str]:
         """Names of the run folders, the newest first."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from urllib.parse import quote
+from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 from studio_client import Client, opened
 from tiny import write_tiny_data
+from yolodet.detector.studio.pages_of import AllPages
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +137,67 @@ def test_bodies_that_are_no_request_are_refused(client: Client, body: bytes, sta
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"])
 def test_other_methods_are_refused(client: Client, method: str) -> None:
     assert client.ask(method, "/api/sets", headers=client.page_headers).status == 501
+
+
+def every_route(tmp_path: Path) -> list[tuple[str, str]]:
+    pages = AllPages(tmp_path)
+    routes = list(pages.routes())
+    pages.close()
+    return routes
+
+
+def test_every_route_keeps_the_door(client: Client, tmp_path: Path) -> None:
+    """Whatever pages are added: the token, the origin and the size of a body are asked for."""
+    routes = every_route(tmp_path)
+    assert len([path for _, path in routes if path.startswith("/api/")]) > 25
+    for method, path in routes:
+        body = b"{}" if method == "POST" else None
+        assert client.ask(method, path, body).status == 403, path
+        for changed in ({"Origin": "https://example.com"}, {"Sec_Fetch_Site": "cross-site"}):
+            headers = without(client, **changed)
+            assert client.ask(method, path, body, headers).status == 403, path
+        other = "GET" if method == "POST" else "POST"
+        assert client.ask(other, path, None, client.page_headers).status in (404, 400, 200)
+        if method == "POST":
+            assert client.ask(method, path, body, without(client, "Origin")).status == 403, path
+            with socket.create_connection(("127.0.0.1", client.port), 10) as line:
+                head = "".join(f"{n}: {text}\r\n" for n, text in client.page_headers.items())
+                start = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+                line.sendall(f"{start}{head}Content-Length: 104857600\r\n\r\n".encode())
+                assert line.makefile("rb").read().startswith(b"HTTP/1.1 413 "), path
+
+
+NAMES = ("set", "model", "a", "b", "run", "out", "to", "data")
+"""Words that name something on the disk, in any request."""
+
+
+@pytest.mark.parametrize("name", ["../outside/data.yaml", "/etc/passwd", "link/data.yaml", ".."])
+def test_no_route_follows_a_name_out_of_the_folder(
+    client: Client, tmp_path: Path, name: str
+) -> None:
+    """Each word that names something leads out once, the others are good."""
+    good = {"set": "set/data.yaml", "n": "0", "format": "yolo", "out": "new", "revision": "0"}
+    outside = client.get("/api/sets")["folder"] + "/../outside"
+    before = sorted(Path(outside).rglob("*"))
+    for method, path in every_route(tmp_path):
+        if not path.startswith("/api/") or path.startswith("/api/runs/st"):
+            continue
+        for word in NAMES:
+            if word == "to" and path != "/api/labels/move":
+                continue
+            words = {**good, word: name}
+            if method == "GET":
+                at = f"{path}?{urlencode(words)}"
+                reply = client.ask(method, at, headers=client.page_headers)
+            else:
+                sent = {**words, "n": 0, "revision": 0, "options": {"data": name}}
+                reply = client.post(path, **sent)
+            assert reply.status != 500, (path, word, reply.body)
+            assert b"root:" not in reply.body, (path, word)
+            if reply.status == 200 and word == "set":
+                assert path in ("/api/sets", *NO_SET), (path, reply.body[:200])
+    assert sorted(Path(outside).rglob("*")) == before
+
+
+NO_SET = ("/api/runs/list", "/api/runs/curves", "/api/runs/form")
+"""Routes that take no data set."""

@@ -1,9 +1,10 @@
 // Which page is shown: the part of the address after #.
 import { get, h, here, say } from "./dom.js";
 import * as data from "./data.js";
+import * as labels from "./labels.js";
 import * as runs from "./runs.js";
 
-const PAGES = { "/data": ["Data", data], "/runs": ["Runs", runs] };
+const PAGES = { "/data": ["Data", data], "/labels": ["Labels", labels], "/runs": ["Runs", runs] };
 
 let leave = null;
 let shown = null;

@@ -11,40 +11,46 @@ const HINTS = { small: "side below 32 px", medium: "side of 32 to 96 px", large:
 
 export async function show(main, words) {
   const name = words.get("set");
-  if (!name) return showList(main);
+  if (!name) return showSets(main, "/data", "Data sets");
   if (main.dataset.set !== name || !main.querySelector(".grid")) await frame(main, name);
   await view(main, name, words);
   return null;
 }
 
-async function showList(main) {
+export async function showSets(main, to, title) {
   delete main.dataset.set;
   const { sets } = await get("/api/sets");
-  const cards = sets.map((name) => h("li", {}, h("a", { href: link("/data", { set: name }) }, name === "." ? "this folder" : name)));
-  main.replaceChildren(h("h1", {}, "Data sets"), cards.length
+  const cards = sets.map((name) => h("li", {}, h("a", { href: link(to, { set: name }) }, name === "." ? "this folder" : name)));
+  main.replaceChildren(h("h1", {}, title), cards.length
     ? h("ul", { class: "cards" }, cards)
     : h("p", {}, "There is no data set in this folder. Start det studio with a folder that holds one: det studio my-data"));
+  return null;
+}
+
+// Returns when a data set is read; says how far it is.
+export async function whenReady(main, name) {
+  let state = await get("/api/data/state", { set: name });
+  if (state.ready) return state;
+  const bar = h("progress", { "aria-label": "Reading the data set" });
+  const text = h("p", { role: "status" }, "Reading ...");
+  main.append(text, bar);
+  while (!state.ready) {
+    if (state.failed) throw new Error(state.failed);
+    if (state.total) {
+      [bar.max, bar.value] = [state.total, state.done];
+      text.textContent = `Reading: ${state.done.toLocaleString("en-US")} of ${counted(state.total, "image")}`;
+    }
+    await new Promise((done) => setTimeout(done, 150));
+    state = await get("/api/data/state", { set: name });
+  }
+  return state;
 }
 
 // The parts that stay while filters change.
 async function frame(main, name) {
   main.dataset.set = name;
   main.replaceChildren(h("h1", {}, name));
-  let state = await get("/api/data/state", { set: name });
-  if (!state.ready) {
-    const bar = h("progress", { "aria-label": "Reading the data set" });
-    const text = h("p", { role: "status" }, "Reading ...");
-    main.append(text, bar);
-    while (!state.ready) {
-      if (state.failed) throw new Error(state.failed);
-      if (state.total) {
-        [bar.max, bar.value] = [state.total, state.done];
-        text.textContent = `Reading: ${state.done.toLocaleString("en-US")} of ${counted(state.total, "image")}`;
-      }
-      await new Promise((done) => setTimeout(done, 150));
-      state = await get("/api/data/state", { set: name });
-    }
-  }
+  const state = await whenReady(main, name);
   const facts = await get("/api/data/facts", { set: name });
   main.facts = facts;
   const search = h("input", { type: "search", id: "name", placeholder: "part of a file name", "aria-label": "Part of a file name",
@@ -54,7 +60,8 @@ async function frame(main, name) {
     h("div", { class: "row head" }, h("h1", {}, facts.name),
       h("span", { class: "soft" }, `${facts.format}, ${counted(facts.images, "image")}, ${counted(facts.boxes, "box")}, ` +
         counted(facts.classes.length, "class") + (facts.license ? `, license ${facts.license}` : "")),
-      h("button", { class: "push", onclick: () => again(main, name) }, "Read again")),
+      h("span", { class: "push row" }, h("a", { class: "button", id: "label-these" }, "Label these"),
+        h("button", { onclick: () => again(main, name) }, "Read again"))),
     h("div", { id: "general" }),
     h("div", { class: "split" },
       h("details", { class: "side", open: !narrow }, h("summary", {}, "Filters"), search,
@@ -117,6 +124,9 @@ async function view(main, name, words) {
   const filtered = [...words.keys()].some((key) => key !== "set" && key !== "page");
   main.querySelector("#clear").hidden = !filtered;
   main.querySelector("#name").value = words.get("name") || "";
+  const chosen = new URLSearchParams(words);
+  chosen.delete("page");
+  main.querySelector("#label-these").href = `#/labels?${chosen}`;
   showGeneral(main);
   showFacets(main, name, content.facets, words);
   const open = (place) => openViewer({ set: name, query, page, place, content, facts: main.facts });

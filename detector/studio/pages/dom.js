@@ -33,7 +33,9 @@ export async function post(path, content) {
 
 export async function answer(response) {
   const content = await response.json();
-  if (!response.ok) throw new Error(content.error || `the studio answered ${response.status}`);
+  if (!response.ok) {
+    throw Object.assign(new Error(content.error || `the studio answered ${response.status}`), { status: response.status });
+  }
   return content;
 }
 
