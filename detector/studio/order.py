@@ -79,6 +79,8 @@ def _reduced(path: Path) -> np.ndarray:
     try:
         picture = cv2.imdecode(np.frombuffer(small_picture(path), np.uint8), cv2.IMREAD_COLOR)
     except (DetError, OSError):
+        picture = None
+    if picture is None:
         return np.zeros(GRID * GRID * 3, np.float32)
     small = cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32).ravel() / 255
@@ -87,8 +89,8 @@ def _reduced(path: Path) -> np.ndarray:
 def _flat(found: Sequence[Found | None]) -> tuple[BoxTable, np.ndarray]:
     """All boxes as one table, and the image of each."""
     given = [(number, one) for number, one in enumerate(found) if one is not None]
-    images = np.concatenate([np.full(len(one.labels), number) for number, one in given] or [[]])
-    images = images.astype(np.int64)
+    counts = [len(one.labels) for _, one in given]
+    images = np.repeat(np.array([number for number, _ in given], np.int64), counts)
     empty = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
     every = [one for _, one in given] or [empty]
     table = image_table(
