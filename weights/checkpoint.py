@@ -189,7 +189,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Meta) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = json.dumps(asdict(meta))
     own = hashlib.sha256(about.encode()).hexdigest()
-    header = {"det": about, "det_sha256": own, "sha256": _digest(tensors)}
+    header = {"det": about, "det_sha256": own, "sha256": digest_of(tensors)}
     payload = save(tensors, metadata=header)
     write_atomically(path, lambda file: file.write(payload))
 
@@ -205,7 +205,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], Meta]:
         tensors = load(read_regular(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged ({error}): use another copy") from error
-    if _digest(tensors) != header.get("sha256"):
+    if digest_of(tensors) != header.get("sha256"):
         raise CheckpointError(
             f"{path} is damaged: its tensors do not match their checksum; use another copy"
         )
@@ -343,13 +343,15 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         )
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """A sha256 of the names and bytes of tensors, wherever they are."""
     import torch
 
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -32,6 +32,7 @@ from .track import TrackConfig
 from .train import TrainConfig
 from .tune import TuneConfig
 from .val import ValConfig
+from .verify import VerifyConfig
 from .weights import (
     InfoConfig,
     WeightsCheckConfig,
@@ -115,6 +116,7 @@ COMMANDS: tuple[Command, ...] = (
         ("compare",), CompareConfig, "det compare runs/a runs/b data=my.yaml",
         (*_DATA, ("", "a"), ("", "b")),
     ),
+    Command(("verify",), VerifyConfig, "det verify runs/train", (("", "run"),)),
     Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
     Command(
         ("data", "convert"), ConvertConfig, "det data convert data=my.yaml out=as-coco format=coco",

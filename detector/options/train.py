@@ -65,6 +65,10 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         "that is held out (0.2), a fold of it (2of5), or a folder, list or COCO JSON: what to "
         "validate on.")
 
+    save_state: bool = option(
+        False, "Run", "Also keep the training state of one epoch, picked at random "
+        "(weights/state.pt, as large as last.pt): det verify replays steps from there, too.")
+
     amp: bool | str = option(
         "auto", "Precision", "Mixed precision. True or auto uses what is safe and faster on this "
         "device, False uses fp32, a name uses that precision.",

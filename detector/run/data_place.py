@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,13 @@ DATA = "data.json"
 @dataclass(frozen=True)
 class SplitFacts:
     """fingerprint: of the scan.  content: sha256 of names, sizes, boxes and labels, which copying
-    the data does not change.  images: usable ones."""
+    the data does not change.  images: usable ones.  each: a checksum of each image in turn, of the
+    same and the length of its file; 8 hexadecimal digits per image, "" in older files."""
 
     fingerprint: str
     content: str
     images: int
+    each: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,24 @@ class DataPlace:
         if before.images != len(scan.records):
             return f"{split} had {before.images} images, now {len(scan.records)}"
         if before.content != content_of(dataset, scan.records):
-            return f"{split} has other images or labels than when the run began"
+            changed = self.changed_images(split, dataset, scan.records)
+            named = f": {', '.join(changed[:3])}" if changed else ""
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            return f"{split} has other images or labels than when the run began{named}{more}"
         return None
+
+    def changed_images(self, split: str, dataset: Dataset, records: Sequence[Record]) -> list[str]:
+        """The images of a split whose name, size, labels or length in bytes is not what it was;
+        none where data.json does not say, or the number of images differs."""
+        before, now = self.splits[split].each, each_of(dataset, records)
+        if len(before) != len(now):
+            return []
+        places = range(0, len(now), 8)
+        return [
+            inside(dataset, record)
+            for record, at in zip(records, places, strict=True)
+            if before[at : at + 8] != now[at : at + 8]
+        ]
 
 
 def without_place(known: Mapping[str, Any], split: str, scan: Scan) -> tuple[bool, bool]:
@@ -100,7 +119,10 @@ def place_of(source: DataSource, dataset: Dataset, scans: Iterable[Scan]) -> Dat
     data = source.data
     splits = {
         scan.split: SplitFacts(
-            scan.fingerprint, content_of(dataset, scan.records), len(scan.records)
+            scan.fingerprint,
+            content_of(dataset, scan.records),
+            len(scan.records),
+            each_of(dataset, scan.records),
         )
         for scan in scans
     }
@@ -117,11 +139,32 @@ def content_of(dataset: Dataset, records: Iterable[Record]) -> str:
     """A sha256 of what is trained on: names under the root, sizes, boxes and labels."""
     digest = hashlib.sha256(json.dumps(dataset.class_names).encode())
     for record in records:
-        inside = os.path.relpath(record.path, dataset.root)
-        digest.update(os.fsencode(f"{inside}\0{record.size}\0"))
-        digest.update(record.boxes.astype("<f4").tobytes())
-        digest.update(record.labels.astype("<i8").tobytes())
+        digest.update(_bytes_of(dataset, record))
     return digest.hexdigest()
+
+
+def each_of(dataset: Dataset, records: Iterable[Record]) -> str:
+    """The CRC-32 of each image, as SplitFacts has them."""
+    known = ((_bytes_of(dataset, record), str(_length(record.path))) for record in records)
+    return "".join(f"{zlib.crc32(length.encode(), zlib.crc32(own)):08x}" for own, length in known)
+
+
+def inside(dataset: Dataset, record: Record) -> str:
+    """The path of an image under the root of its data set."""
+    return os.path.relpath(record.path, dataset.root)
+
+
+def _bytes_of(dataset: Dataset, record: Record) -> bytes:
+    named = os.fsencode(f"{inside(dataset, record)}\0{record.size}\0")
+    return named + record.boxes.astype("<f4").tobytes() + record.labels.astype("<i8").tobytes()
+
+
+def _length(path: Path) -> int:
+    """Bytes of a file; -1 where it is gone."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 def write_place(folder: Path, place: DataPlace) -> None:

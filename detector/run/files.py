@@ -42,7 +42,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writerow({name: one_line(str(name)) for name in columns})
     for row in rows:
-        writer.writerow({key: _short(value) for key, value in row.items()})
+        writer.writerow({key: cell(value) for key, value in row.items()})
     write_text(path, text.getvalue())
 
 
@@ -59,7 +59,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _short(value: Any) -> Any:
-    if isinstance(value, str):
-        return one_line(value)
-    return f"{value:.6g}" if isinstance(value, float) else value
+def cell(value: Any) -> str:
+    """A value as it stands in a CSV file; "" for None."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else one_line(str(value))

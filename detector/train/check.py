@@ -170,6 +170,10 @@ def _run_pairs(config: TrainConfig) -> Pairs:
             f"save_steps={config.save_steps} has no effect with save=False: leave one out",
         ),
         (
+            not config.save and config.save_state,
+            "save_state=True has no effect with save=False: leave one out",
+        ),
+        (
             config.augment_device == "cuda" and config.device in ("cpu", "mps"),
             f"augment_device=cuda needs a GPU, but device={config.device}: leave one out",
         ),

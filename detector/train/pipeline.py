@@ -36,6 +36,7 @@ from ..run.terminal import Terminal
 from .assemble import Run, assemble
 from .auto_batch import settle_batch
 from .check import check_train, idle_words
+from .checksums import Checksums
 from .decide import State, decide_precision
 from .distributed import join
 from .evaluator import Evaluator, Measured
@@ -102,9 +103,10 @@ def train(
             drawn: list[Observer] = [Plots(run)] if config.plots else []
             drawn += [Page()] if config.report else []
             tools = recorders(run.config.log, log, offline=run.config.offline)
-            ours = [ResultsCsv(), Terminal(log), Hints(run, log), *drawn]
+            sums = Checksums(run)
+            ours = [ResultsCsv(), Terminal(log), Hints(run, log), sums, *drawn]
             told = Observers([*ours, *tools, *observers] if ranks.first else [], log.warn)
-            trainer = Trainer(run, decision, folder, log, told, evaluator)
+            trainer = sums.trainer = Trainer(run, decision, folder, log, told, evaluator)
             if state is not None:
                 if trainer.budget:
                     trainer.budget.before = state["position"]["seconds"]

@@ -33,7 +33,7 @@ MAY_CHANGE = frozenset(
         "epochs", "time", "patience", "device", "threads", "augment_device", "workers", "cache",
         "offline", "accept_license", "save_period", "save_steps", "plots", "report", "val",
         "verbose", "download", "data", "images", "resume", "project", "split", "max_det", "iou",
-        "log", "micro_batch", "teacher", "checkpointing",
+        "log", "micro_batch", "teacher", "checkpointing", "save_state",
     )
 )  # fmt: skip
 """Options that may differ after a resume: they do not change what the past steps meant."""

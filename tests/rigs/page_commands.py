@@ -63,6 +63,7 @@ NOT_RUN = {
     "det weights convert yolox_nano.onnx ": "a published ONNX file; tests/weights converts some",
     "det train model=yolox_nano data=kangaroos.yaml keep_classes=True ": "another data set; "
     "tests/train/test_kept_classes.py trains so",
+    "det verify ": "a run; tests/train/test_verify.py verifies some",
     "det compare ": "two runs; tests/evaluate compares",
     "det studio": "a server; tests/studio asks it",
     "det prune ": "trainings; tests/compress prunes",
