@@ -10,10 +10,10 @@ set of words that is tried on all of them.  Without --imgsz the size is that of 
 
 Starts: auto (no model=, with the weights in the weights folder), coco, foldscale and identity (the
 files of that name in --weights, named with model=), scratch (the same model from random weights),
-yolo26n (the default model from random weights), libreyolo (LibreYOLO from the file coco, by the
-program --libreyolo, with its own defaults at the same batch and input size and a thread per core;
-its best weights are measured by `det val` like the others).  LibreYOLO reads no folder without a
-data YAML, so such data is converted to YOLO format first, for all starts.
+yolo26n (the default model from random weights), the path of a checkpoint, libreyolo (LibreYOLO from
+the file coco, by the program --libreyolo, with its own defaults at the same batch and input size
+and a thread per core; its best weights are measured by `det val` like the others).  LibreYOLO reads
+no folder without a data YAML, so such data is converted to YOLO format first, for all starts.
 
 Runs that are finished in --work are not repeated, so a stopped program can continue.  The page is
 written anew after each run.
@@ -72,7 +72,10 @@ class Case:
         facts = f"{self.data} {self.recipe} {self.imgsz}"
         digest = hashlib.sha256(facts.encode()).hexdigest()[:6]
         data = Path(self.data.split()[0]).stem
-        return f"{data}-{self.start}-e{self.epochs}-{self.precision}-s{self.seed}-{digest}"
+        start = self.start
+        if start not in STARTS:  # a path
+            start = f"{Path(start).stem}-{hashlib.sha256(start.encode()).hexdigest()[:6]}"
+        return f"{data}-{start}-e{self.epochs}-{self.precision}-s{self.seed}-{digest}"
 
 
 def main() -> None:
@@ -98,7 +101,7 @@ def read_options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", nargs="+", default=DATA)
-    parser.add_argument("--start", nargs="+", choices=STARTS, default=["auto", "scratch"])
+    parser.add_argument("--start", nargs="+", default=["auto", "scratch"])
     parser.add_argument("--epochs", type=int, nargs="+", default=[15])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["auto"])
@@ -109,6 +112,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--libreyolo", help="the program of an environment that has LibreYOLO")
     add_out(parser)
     options = parser.parse_args()
+    for start in options.start:
+        if start not in STARTS and not Path(start).is_file():
+            parser.error(f"--start {start} is neither a file nor one of {', '.join(STARTS)}")
     if LIBREYOLO in options.start:
         if not (options.libreyolo and options.imgsz):
             parser.error("libreyolo needs --libreyolo and --imgsz")
@@ -147,6 +153,8 @@ def start_words(options: argparse.Namespace, start: str) -> list[str]:
         return []
     if start in FILES:
         return [f"model={(options.weights / f'{NAME}_{start}.pth').absolute()}"]
+    if start not in STARTS:
+        return [f"model={Path(start).absolute()}"]
     return [f"model={NAME if start == 'scratch' else start}", "pretrained=False"]
 
 
