@@ -43,6 +43,7 @@ from ..run.ranks import ALONE, Ranks
 from .best import check_class
 from .class_weights import class_weights, describe_weights
 from .ema import ModelEma
+from .familiar import settle_rate, share_of
 from .freeze import freeze
 from .kept_classes import keep
 from .optim import build_optimizer, choose_optimizer, settle_optimizer
@@ -58,7 +59,15 @@ from .schedule import (
     run_length,
     warmup_steps,
 )
-from .start import choose_size, fit_size, longer_side, settle_model, start, start_again
+from .start import (
+    choose_size,
+    fit_size,
+    longer_side,
+    refuse_one_value,
+    settle_model,
+    start,
+    start_again,
+)
 from .teacher import learn_from
 from .tiles import Samples, samples_of
 
@@ -146,11 +155,12 @@ def assemble(
     refuse_one_value(config, image_size, model.max_stride, train_loader.smallest_batch)
     length = run_length(len(train_loader), config.batch_size, config.epochs, config.nbs)
     restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
+    config = settle_rate(config, begin.source, train_loader, device, ranks, log)
     measure_ranges(model, train_loader, config.epochs, log, resumed=resumed is not None)
     for norm in (each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)):
         norm.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)
-    choice, rate = choose_optimizer(config), config.lr_transferred
+    choice, rate = choose_optimizer(config), share_of(config)
     names = transferred or begin.transferred_names
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
@@ -281,18 +291,6 @@ def make_loss(
     on_device = None if weights is None else torch.from_numpy(weights).to(device)
     gains = Gains(config.box, config.cls, config.dfl)
     return DetectionLoss(gains, ranks=ranks, class_weights=on_device)
-
-
-def refuse_one_value(config: TrainConfig, size: InputSize, stride: int, images: int) -> None:
-    """Raise UsageError if batch norm would get one value per channel, which it cannot normalize:
-    the coarsest features of one image that is as small as the stride.  images: of the smallest
-    batch."""
-    smallest = max(round(max(size.whole) * (1.0 - config.multi_scale) / stride), 1) * stride
-    if images == 1 and smallest == stride:
-        raise UsageError(
-            f"batch={config.batch_size} leaves a training batch with one image, too few for batch "
-            f"norm at {smallest} pixels: use another batch=, or a larger imgsz="
-        )
 
 
 def make_loaders(

@@ -9,6 +9,7 @@ from ..precision.ladder import Decision
 from ..run.device import describe_device
 from ..run.log import Log
 from .assemble import Run
+from .familiar import share_of
 from .freeze import frozen_parts
 from .optim import choose_optimizer, newton_schulz_precision
 from .schedule import close_epoch
@@ -66,7 +67,7 @@ def _length(run: Run) -> str:
 
 def _rates(run: Run) -> str:
     """What transferred and new tensors learn at."""
-    share, rate = run.config.lr_transferred, choose_optimizer(run.config).lr0
+    share, rate = share_of(run.config), choose_optimizer(run.config).lr0
     return (
         f"transferred tensors learn at {rate * share:g} (lr_transferred={share:g} of lr0), new "
         f"ones at {rate:g}"

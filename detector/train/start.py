@@ -36,7 +36,8 @@ USUAL_SIZE = 640
 class Start:
     """model: to be trained.  license, provenance: of the weights that it starts from.
     transferred: the transferred tensors, None for a random model.
-    image_size: that the weights were trained at.  class_names: of the model."""
+    image_size: that the weights were trained at.  class_names: of the model.  source: the detector
+    that the weights come from."""
 
     model: Detector
     license: str = "Apache-2.0"
@@ -44,6 +45,7 @@ class Start:
     transferred: Transfer | None = None
     image_size: int | tuple[int, int] | None = None
     class_names: tuple[str, ...] = ()
+    source: Detector | None = None
 
     @property
     def transferred_names(self) -> frozenset[str]:
@@ -105,7 +107,9 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     if config.qat is not None:
         check_classes(config, meta.class_names, class_names)
         simulate(model)
-    return Start(model, meta.license, about, moved, meta.image_size, tuple(class_names))
+    return Start(
+        model, meta.license, about, moved, meta.image_size, tuple(class_names), source
+    )
 
 
 def settle_model(config: TrainConfig, log: Log, ranks: Ranks) -> TrainConfig:
@@ -164,3 +168,15 @@ def fit_size(model: Detector, config: TrainConfig, log: Log) -> InputSize:
     if size.whole != sides_of(wanted):
         log.info(f"imgsz={show(wanted)} is rounded up to {size}, a multiple of the stride {stride}")
     return size
+
+
+def refuse_one_value(config: TrainConfig, size: InputSize, stride: int, images: int) -> None:
+    """Raise UsageError if batch norm would get one value per channel, which it cannot normalize:
+    the coarsest features of one image that is as small as the stride.  images: of the smallest
+    batch."""
+    smallest = max(round(max(size.whole) * (1.0 - config.multi_scale) / stride), 1) * stride
+    if images == 1 and smallest == stride:
+        raise UsageError(
+            f"batch={config.batch_size} leaves a training batch with one image, too few for batch "
+            f"norm at {smallest} pixels: use another batch=, or a larger imgsz="
+        )

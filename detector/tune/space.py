@@ -22,6 +22,7 @@ from ..options.ranges import Range, read_range, read_ranges
 from ..options.train import TrainConfig
 from ..options.tune import TuneConfig
 from ..run.files import write_text
+from ..train.familiar import share_of
 from ..train.optim import choose_optimizer, settle_optimizer
 from ..train.schedule import (
     batches_per_epoch,
@@ -76,6 +77,7 @@ def nominal(config: TrainConfig, images: int) -> dict[str, Any]:
         "lr0": choice.lr0,
         "momentum": choice.momentum,
         "weight_decay": choice.weight_decay,
+        "lr_transferred": share_of(config),
         "warmup_epochs": warmup_steps(length, config.warmup_epochs) / length.steps_per_epoch,
         "ema_decay": ema_constants(length, config.ema_decay)[0],
     }
