@@ -110,7 +110,7 @@ class LabelsPage:
                 "images": [
                     {
                         "n": n,
-                        "name": _shown(one.one, one.table.records[n].path),
+                        "name": shown_name(one.one, one.table.records[n].path),
                         "boxes": len(one.boxes(n)),
                         "changed": one.names_of_images[n] in changed,
                         "unlabelled": one.is_unlabelled(n),
@@ -135,7 +135,7 @@ class LabelsPage:
         return as_json(
             {
                 "n": number,
-                "name": _shown(one.one, record.path),
+                "name": shown_name(one.one, record.path),
                 "height": record.size[0],
                 "width": record.size[1],
                 "split": one.split_of(number),
@@ -158,7 +158,7 @@ class LabelsPage:
         one, sent = self._sent(asked)
         number = _whole(sent, "n")
         with one.lock:
-            one.edit(number, sent.get("boxes"), _text(sent, "what"), _whole(sent, "revision"))
+            one.edit(number, sent.get("boxes"), text_of(sent, "what"), _whole(sent, "revision"))
             return self._after(one, number)
 
     def add_class(self, asked: Asked) -> Answer:
@@ -189,7 +189,7 @@ class LabelsPage:
         numbers = one.one.choose(wanted_of(Asked(words))).images
         chosen = [n for n in numbers.tolist() if one.table.usable[n]]
         with one.lock:
-            count = one.move(chosen, _text(sent, "to"), _whole(sent, "revision"))
+            count = one.move(chosen, text_of(sent, "to"), _whole(sent, "revision"))
             return as_json({"draft": one.draft.state(), "images": count})
 
     def save(self, asked: Asked) -> Answer:
@@ -201,11 +201,11 @@ class LabelsPage:
     def export(self, asked: Asked) -> Answer:
         """Write a data set in another label format to a new folder of the opened one."""
         sent = asked.sent()
-        place, format = self.sets.place, _text(sent, "format")
+        place, format = self.sets.place, text_of(sent, "format")
         if format not in WRITERS:
             raise BadRequest(f"format={format}: expected one of {', '.join(WRITERS)}")
-        data = place.inside(_text(sent, "set"))
-        out = place.new(_text(sent, "out"))
+        data = place.inside(text_of(sent, "set"))
+        out = place.new(text_of(sent, "out"))
         dataset = load_dataset(data, download=False)
         told = convert(dataset, out, format, allow_errors=True)
         return as_json({**told.to_dict(), "data": place.name_of(Path(told.data))})
@@ -284,7 +284,7 @@ class LabelsPage:
 
     def _sent(self, asked: Asked) -> tuple[Labelling, dict[str, Any]]:
         sent = asked.sent()
-        return self.get(_text(sent, "set")), sent
+        return self.get(text_of(sent, "set")), sent
 
     def _version(self, one: Labelling, version: Any) -> dict[str, Any]:
         return {
@@ -298,12 +298,14 @@ class LabelsPage:
         }
 
 
-def _shown(one: OpenSet, path: Path) -> str:
+def shown_name(one: OpenSet, path: Path) -> str:
+    """The name of an image for people: below the folder of its data set."""
     root = one.dataset.root if one.dataset else path.parent
     return one_line(str(path.relative_to(root) if path.is_relative_to(root) else path))
 
 
-def _text(sent: dict[str, Any], name: str) -> str:
+def text_of(sent: dict[str, Any], name: str) -> str:
+    """A text of what was sent.  Raises BadRequest."""
     text = sent.get(name)
     if not isinstance(text, str):
         raise BadRequest(f"{name}: expected a text")

@@ -12,6 +12,7 @@ from .runs_page import RunsPage
 from .seen import Seen
 from .server import Handler, page_routes
 from .sets import Sets
+from .try_page import TryPage
 
 
 class AllPages:
@@ -21,11 +22,13 @@ class AllPages:
         self.sets = Sets(Place(folder))
         self.data = DataPage(self.sets)
         self.runs = RunsPage(self.sets.place)
-        self.labels = LabelsPage(self.sets, Seen(self.sets.place))
+        seen = Seen(self.sets.place)
+        self.labels = LabelsPage(self.sets, seen)
+        self.tries = TryPage(self.sets, seen)
 
     def routes(self) -> Mapping[tuple[str, str], Handler]:
         """(method, path) -> what answers it."""
-        pages = (self.data, self.runs, self.labels)
+        pages = (self.data, self.runs, self.labels, self.tries)
         return {**page_routes(), **{at: do for page in pages for at, do in page.routes().items()}}
 
     def close(self) -> None:

@@ -31,6 +31,9 @@ Routes = Mapping[tuple[str, str], Handler]
 
 MOST_BODY = 1 << 20
 """Bytes of a body; a larger one is refused before it is read."""
+MOST_PICTURE = 32 << 20
+TAKES_PICTURES = ("/api/try/drop",)
+"""Pages whose body is a picture, which may be larger."""
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}  # fmt: skip
 POLICY = (
@@ -128,9 +131,10 @@ class _Connection(BaseHTTPRequestHandler):
             return as_json({"error": "there is no such page"}, 404)
         length = self.headers.get("Content-Length", "0")
         chunked = "Transfer-Encoding" in self.headers
-        if chunked or not (length.isascii() and length.isdecimal()) or int(length[:12]) > MOST_BODY:
+        most = MOST_PICTURE if parts.path in TAKES_PICTURES else MOST_BODY
+        if chunked or not (length.isascii() and length.isdecimal()) or int(length[:12]) > most:
             self.close_connection = True
-            return as_json({"error": f"more than {MOST_BODY >> 20} MB are refused"}, 413)
+            return as_json({"error": f"more than {most >> 20} MB are refused"}, 413)
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             self.close_connection = True

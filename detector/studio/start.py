@@ -1,5 +1,5 @@
-"""Starting a training: the same ``det train`` as in a terminal, in a session of its own, so that it
-goes on when the studio ends."""
+"""Starting a training or an export: the same command as in a terminal, in a session of its own, so
+that it goes on when the studio ends."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .place import Place
 FIXED = ("project", "exist_ok", "resume", "verbose")
 """Options of det train that the form does not show."""
 LAST_BYTES = 2000
-"""The end of what a training has printed, which says why it ended."""
+"""The end of what a command has printed, which says why it ended."""
 
 
 @dataclass
 class Started:
-    """A training that this studio has started.  printed: the file with what it prints."""
+    """A command that this studio has started.  printed: the file with what it prints."""
 
     words: tuple[str, ...]
     process: subprocess.Popen[bytes]
@@ -39,9 +39,13 @@ class Started:
         """The last line that it has printed, where it ended with an error."""
         if self.process.poll() in (None, 0):
             return ""
-        text = self.printed.read_bytes()[-LAST_BYTES:].decode("utf-8", "replace")
-        lines = [line for line in text.splitlines() if line.strip()]
-        return one_line(lines[-1]) if lines else f"ended with {self.process.returncode}"
+        lines = [line for line in self.lines(LAST_BYTES) if line.strip()]
+        return lines[-1] if lines else f"ended with {self.process.returncode}"
+
+    def lines(self, most: int) -> list[str]:
+        """The last lines that it has printed, of at most so many bytes."""
+        text = self.printed.read_bytes()[-most:].decode("utf-8", "replace")
+        return [one_line(line) for line in text.splitlines()]
 
 
 def form() -> list[dict[str, object]]:
@@ -85,14 +89,19 @@ def words_of(place: Place, options: Mapping[str, object]) -> tuple[str, ...]:
 
 def start(place: Place, words: tuple[str, ...]) -> Started:
     """Run ``det train`` with checked words."""
+    return launch(place, "train", words)
+
+
+def launch(place: Place, command: str, words: tuple[str, ...]) -> Started:
+    """Run a command of det with checked words."""
     folder = cache_folder() / "studio" / "starts"
     folder.mkdir(parents=True, exist_ok=True)
     package = str(__package__).partition(".")[0]
-    command = [sys.executable, "-m", package, "train", *words]
+    line = [sys.executable, "-m", package, command, *words]
     printed = folder / f"{os.getpid()}-{os.urandom(4).hex()}.txt"
     with printed.open("wb") as sink:
         process = subprocess.Popen(
-            command, cwd=place.root, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+            line, cwd=place.root, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             start_new_session=True,
         )  # fmt: skip
     return Started(words, process, printed)

@@ -79,20 +79,18 @@ class Page:
             chain.send_keys(key)
         chain.key_up(held).perform()
 
-    def drag(self, css: str, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Drag from one place of an element to another; places are shares of its sides."""
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag from one place of the window to another."""
         from selenium.webdriver.common.action_chains import ActionChains
 
-        element = self.one(css)
-        width, height = element.size["width"], element.size["height"]
-
-        def offset(share: tuple[float, float]) -> tuple[int, int]:
-            return round((share[0] - 0.5) * width), round((share[1] - 0.5) * height)
-
-        (x1, y1), (x2, y2) = offset(start), offset(end)
-        chain = ActionChains(self.driver).move_to_element_with_offset(element, x1, y1)
-        chain.click_and_hold().move_by_offset((x2 - x1) // 2, (y2 - y1) // 2)
-        chain.move_to_element_with_offset(element, x2, y2).release().perform()
+        chain = ActionChains(self.driver, duration=20)
+        pointer = chain.w3c_actions.pointer_action
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        pointer.move_to_location(*start).pointer_down()
+        for x, y in (middle, end):
+            pointer.move_to_location(x, y)
+        pointer.pointer_up()
+        chain.perform()
 
     def choose(self, css: str, value: str) -> None:
         from selenium.webdriver.support.select import Select
@@ -117,8 +115,8 @@ class Page:
 
 
 @contextmanager
-def browsing(client: Client, width: int = 1280, height: int = 860) -> Iterator[Page]:
-    """A window without a screen on the studio of ``client``."""
+def window(width: int = 1280, height: int = 860) -> Iterator[Any]:
+    """A window without a screen."""
     browser, driver = found_browser()
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
@@ -129,8 +127,16 @@ def browsing(client: Client, width: int = 1280, height: int = 860) -> Iterator[P
                  f"--window-size={width},{height}"):  # fmt: skip
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = Chrome(options=options, service=ChromeService(executable_path=driver))
+    driver = Chrome(options=options, service=ChromeService(executable_path=driver))
     try:
-        yield Page(window, client)
+        yield driver
     finally:
-        window.quit()
+        driver.quit()
+
+
+def resize(driver: Any, width: int, height: int, *, dark: bool = False) -> None:
+    """The size of what the window shows, which may be that of a phone, and its colors."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

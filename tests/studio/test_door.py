@@ -199,5 +199,8 @@ def test_no_route_follows_a_name_out_of_the_folder(
     assert sorted(Path(outside).rglob("*")) == before
 
 
-NO_SET = ("/api/runs/list", "/api/runs/curves", "/api/runs/form")
+NO_SET = (
+    *("/api/runs/list", "/api/runs/curves", "/api/runs/form"),
+    *("/api/try/facts", "/api/try/exports"),
+)
 """Routes that take no data set."""

@@ -3,8 +3,9 @@ import { get, h, here, say } from "./dom.js";
 import * as data from "./data.js";
 import * as labels from "./labels.js";
 import * as runs from "./runs.js";
+import * as tries from "./try.js";
 
-const PAGES = { "/data": ["Data", data], "/labels": ["Labels", labels], "/runs": ["Runs", runs] };
+const PAGES = { "/data": ["Data", data], "/labels": ["Labels", labels], "/runs": ["Runs", runs], "/try": ["Try", tries] };
 
 let leave = null;
 let shown = null;

@@ -77,7 +77,7 @@ class LabelsPage {
     this.title = h("h2", { id: "image-name" });
     this.classes = h("select", { id: "class", onchange: () => this.setClass(Number(this.classes.value)) });
     this.boxes = h("ul", { class: "picks", id: "boxes" });
-    this.take = h("button", { id: "take", onclick: () => this.takeFound() });
+    this.take = h("button", { id: "take", hidden: true, onclick: () => this.takeFound() });
     this.history = h("ol", { class: "history", id: "history" });
     const bare = h("input", { type: "checkbox", onchange: (event) => this.canvas.panning(event.target.checked) });
     this.main.replaceChildren(
