@@ -158,12 +158,14 @@ class LabelsPage {
       h("button", { disabled: this.page + 1 >= this.list.pages, onclick: go(1), "aria-label": "Next page of images" }, "\u2192"));
   }
 
+  // turn: counts the images that were asked for; an answer for an earlier one is dropped.
   async go(n) {
+    const turn = (this.turn = (this.turn || 0) + 1);
     await this.flush();
     await this.line;
     const wanted = { set: this.set, n, ...(this.model ? { model: this.model } : {}) };
     const image = await get("/api/labels/image", wanted);
-    if (this.closed) return;
+    if (this.closed || turn !== this.turn) return;
     this.image = image;
     this.draft = image.draft;
     this.draw(false);
@@ -243,7 +245,9 @@ class LabelsPage {
   }
 
   async reload() {
+    const { turn } = this;
     const image = await get("/api/labels/image", { set: this.set, n: this.image.n, ...(this.model ? { model: this.model } : {}) });
+    if (turn !== this.turn) return;
     this.image = image;
     this.draft = image.draft;
     this.draw(true);
@@ -278,12 +282,14 @@ class LabelsPage {
   }
 
   async step(way) {
+    const { turn } = this;
     this.flush();
     const told = await this.send(way, {});
     if (told.error) return;
     say(`${way === "undo" ? "undone" : "done again"}: ${told.what}`);
     this.facts.classes = told.classes;
     await this.loadList();
+    if (turn !== this.turn) return;
     if (told.n !== null && told.n !== this.image?.n) await this.go(told.n);
     else await this.reload();
   }

@@ -67,11 +67,12 @@ class TryPage {
   async load() {
     const asked = (this.asked = (this.asked || 0) + 1);
     const models = Object.fromEntries(Object.entries(this.chosen).filter(([, name]) => name));
-    this.title.textContent = "Looking ...";
+    this.title.textContent = "The checkpoint looks at the picture ...";
     if (this.id === null && this.set) {
       const waiting = h("div", {});
       this.stages.replaceChildren(waiting);
       await whenReady(waiting, this.set);
+      waiting.replaceChildren();
     }
     if (this.id === null && !this.set) { this.title.textContent = "Drop a picture here, or choose a data set."; this.stages.replaceChildren(); return; }
     try {
