@@ -196,20 +196,24 @@ def _(block: Backbone, walk: Walk, x: Channels) -> list[Channels]:
     levels = []
     for name, _ in block.named_children():
         x = walk(name, x)
-        if name in ("stage3", "stage4"):
+        if name in block.levels:
             levels.append(x)
     return [*levels, x]
 
 
 @flow.register
 def _(block: Neck, walk: Walk, levels: Sequence[Channels]) -> list[Channels]:
-    level3, level4, level5 = levels
+    *finer, level3, level4, level5 = levels
     coarse = walk("lateral5", level5)
     middle = walk("lateral4", walk("mix_down4", cat(coarse, level4)))
-    out3 = walk("mix_down3", cat(middle, level3))
+    out3 = fine = walk("mix_down3", cat(middle, level3))
+    outputs = [walk("mix_down2", cat(fine, level2)) for level2 in finer]  # of a FineNeck
+    for out2 in outputs:
+        out3 = walk("mix_up3", cat(walk("down2", out2), fine))
+        walk.trace.same(fine, out3)
     out4 = walk("mix_up4", cat(walk("down3", out3), middle))
     out5 = walk("mix_up5", cat(walk("down4", out4), coarse))
-    return [out3, out4, out5]
+    return [*outputs, out3, out4, out5]
 
 
 @flow.register

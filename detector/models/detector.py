@@ -1,7 +1,7 @@
 """A detector: images -> Predictions per head branch.
 
 Callers pass RGB images, uint8 or float in 0..1; a model that was trained on another channel order
-or range converts them itself.  Strides are 8, 16 and 32, so image sides are multiples of 32.
+or range converts them itself.  The coarsest stride is 32, so image sides are multiples of 32.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Detector(nn.Module):
     def _features_of(self, name: str, features: Features) -> Features:
         """The features that a branch reads."""
         if name == ONE_TO_ONE and self.training and self.detach_one_to_one:
-            return features[0].detach(), features[1].detach(), features[2].detach()
+            return tuple(level.detach() for level in features)
         return features
 
     def drop(self, branches: Iterable[str]) -> None:

@@ -20,6 +20,8 @@ from torch.amp import is_autocast_available
 from .predictions import Predictions
 
 STRIDES = (8, 16, 32)
+FINE_STRIDES = (4, *STRIDES)
+"""Of models for small objects."""
 CACHED_GRIDS = 64
 
 Tower = Callable[[int], nn.Sequential]

@@ -10,7 +10,8 @@ from .detector import Detector
 from .head import Head
 from .predictions import ONE_TO_MANY
 from .pyramid import Neck
-from .yolo26 import SIZES, c3k, c3k2, class_tower, make_backbone, make_branch, narrow
+from .yolo26 import PLAIN_SIZES as SIZES
+from .yolo26 import c3k, c3k2, class_tower, make_backbone, make_branch, narrow
 
 BINS = 16
 

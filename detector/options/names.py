@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MODELS = (
     *("yolo26n", "yolo26s", "yolo26m", "yolo26l", "yolo26x"),
+    *("yolo26n-p2", "yolo26s-p2", "yolo26m-p2"),
     *("yolo11n", "yolo11s", "yolo11m", "yolo11l", "yolo11x"),
     *("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
     *("yolov9t", "yolov9s", "yolov9m", "yolov9c"),

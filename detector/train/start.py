@@ -17,6 +17,7 @@ from ..evaluate.class_names import ClassNames, first_difference
 from ..models.build import architecture_of, build, build_from, with_classes
 from ..models.detector import Detector
 from ..models.detector_like import fitted, sides_of
+from ..models.levels import by_stride, fresh_parts
 from ..options.errors import UsageError
 from ..options.names import AUTO, MODELS
 from ..options.parse import show
@@ -93,7 +94,7 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     else:
         model = build(name, len(class_names))
     moved = transfer(
-        source.state_dict(),
+        by_stride(source.state_dict(), source.strides, model.strides),
         model.state_dict(),
         class_names_from=meta.class_names,
         class_names_to=tuple(class_names),
@@ -101,6 +102,12 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     )
     model.load_state_dict(moved.loaded, strict=False)
     log.info(f"weights from {word} ({meta.license}): {moved.report()}")
+    if source.strides != model.strides:
+        fresh = fresh_parts(list(model.state_dict()), moved.loaded)
+        log.info(
+            f"levels of stride {show(model.strides)}, the weights have "
+            f"{show(source.strides)}; fresh: {', '.join(fresh) or 'none'}"
+        )
     if notice := license_notice(path.name, meta.license, meta.provenance):
         log.warn(notice)
     about = f"{path.name} ({meta.provenance})"

@@ -18,7 +18,10 @@ from yolodet.detector.models.detector import Detector
 from yolodet.detector.models.head import decode_boxes
 from yolodet.weights.architecture import Architecture
 
-NAMES = ("yolo26n", "yolo26m", "yolo11n", "yolov8n", "yolov9t", "yolov9c", "yolox_nano", "yolox_s")
+NAMES = (
+    *("yolo26n", "yolo26m", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolov9c"),
+    *("yolox_nano", "yolox_s"),
+)
 
 
 def seen(name: str, classes: int = 3) -> Detector:

@@ -13,7 +13,8 @@ from yolodet.detector.models.build import architecture_of, build, build_from
 from yolodet.weights.architecture import Architecture
 from yolodet.weights.checkpoint import Meta, save_weights
 
-KEPT = {"yolo26n": 7, "yolo11n": 7, "yolov8n": 7, "yolov9t": 7, "yolov9m": 4, "yolox_nano": 7}
+KEPT = {"yolo26n": 7, "yolo26n-p2": 7, "yolo11n": 7, "yolov8n": 7, "yolov9t": 7, "yolov9m": 4,
+        "yolox_nano": 7}  # fmt: skip
 """Eighths of the channels that stay."""
 
 

@@ -15,7 +15,10 @@ from yolodet.detector.models.head import decode_boxes, distances_in_strides, mak
 from yolodet.detector.models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 from yolodet.detector.options.names import MODELS
 
-ONE_OF_EACH = ["yolo26n", "yolo11n", "yolov8n", "yolov9t", "yolov9c", "yolox_nano", "yolox_tiny"]
+ONE_OF_EACH = [
+    *("yolo26n", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolov9c", "yolox_nano"),
+    "yolox_tiny",
+]
 
 
 def on_meta(name: str, num_classes: int = 80) -> Detector:

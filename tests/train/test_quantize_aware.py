@@ -30,7 +30,7 @@ from yolodet.detector.quantization.simulate import plain_copy, ranges_of, simula
 from yolodet.detector.run.folder import BEST
 from yolodet.weights.checkpoint import load_weights, read_meta, save_weights
 
-FAMILIES = ["yolo26n", "yolo11n", "yolov8n", "yolov9t", "yolox_nano"]
+FAMILIES = ["yolo26n", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolox_nano"]
 
 
 def simulated(name: str, images: torch.Tensor) -> tuple[Detector, Detector]:

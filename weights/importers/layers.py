@@ -10,6 +10,8 @@ def layers_of(model: str) -> dict[int, str]:
     family without numbers has none."""
     if model.startswith("yolov9"):
         return {int(number): path for number, path in yolov9.BODY.items()}
+    if model.endswith("-p2"):
+        return {}
     for family, layout in ultralytics_names.LAYOUTS.items():
         if model.startswith(family):
             return {int(n): path for n, path in layout.layers.items()} | {int(layout.head): "head"}
