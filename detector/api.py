@@ -17,7 +17,7 @@ from ..files.counted import counted
 from ..files.text import one_line
 from ..weights.checkpoint import Meta, is_state, save_weights
 from ..weights.zoo import ZOO
-from .checkpoints.check import find_trained, named_model, named_start
+from .checkpoints.check import find_trained, models_in, named_model, named_start
 from .checkpoints.evaluate import val
 from .checkpoints.load import Loaded, OpenModel, find_weights
 from .commands.export import bench_export, check_bench_export, check_export, export
@@ -88,18 +88,18 @@ class YOLO:
     def _open_file(self, text: str) -> None:
         """Read a checkpoint or exported file.  Raises UsageError if there is none."""
         found = find_trained(parse(PredictConfig, {"model": text})[0])
-        path = Path(str(found.model)).absolute()
+        path, *others = [Path(w).absolute() for w in models_in(found.model) or (str(found.model),)]
         if is_state(path):
             self._state = str(path)
-        self._open = OpenModel(path, self.log)
+        self._open = OpenModel(path, self.log, *others)
         self.name = self._open.meta.model
 
     # -- what it is ------------------------------------------------------------------------------
 
     @property
     def ckpt_path(self) -> str | None:
-        """The file that was read; None for a name."""
-        return str(self._open.path) if self._open else None
+        """The file that was read, or the files that are fused; None for a name."""
+        return self._open.files if self._open else None
 
     @property
     def meta(self) -> Meta | None:

@@ -55,9 +55,18 @@ def find_trained(config: UsingT) -> UsingT:
     """The config with a ``model=`` that can be loaded: a file or a name of the zoo.
 
     A run folder stands for its best weights, or the last ones where it has no best.  No ``model=``
-    stands for the newest run.  Raises UsageError, RunNotFound, CheckpointError.
+    stands for the newest run.  Several, as in ``a,b``, are looked up one by one; only det val, det
+    predict and det track fuse them.  Raises UsageError, RunNotFound, CheckpointError.
     """
     model = config.model
+    if words := models_in(model):
+        if not isinstance(config, ValConfig | PredictConfig):
+            raise UsageError(
+                f"model={model}: only det val, det predict and det track take several models (what "
+                "they detect is fused); name one"
+            )
+        each = [find_trained(replace(config, model=word)).model for word in words]
+        return replace(config, model=",".join(map(str, each)))
     if model is None:
         return replace(config, model=str(newest_run(config.project) / BEST))
     if format_of(model) is not None:
@@ -75,6 +84,36 @@ def find_trained(config: UsingT) -> UsingT:
         if not is_state(Path(model)):
             check_start("model", model)
     return config
+
+
+def models_in(model: str | None) -> tuple[str, ...]:
+    """The models that ``model=a,b`` names; empty for a single one, also if its name has a comma.
+    Raises UsageError for an empty name."""
+    if model is None or "," not in model or Path(model).exists():
+        return ()
+    words = tuple(word.strip() for word in model.split(","))
+    if not all(words):
+        raise UsageError(f"model={model}: a name is empty; write model=a.safetensors,b.safetensors")
+    return words
+
+
+def check_fused(config: ValConfig | PredictConfig) -> None:
+    """Raise UsageError for options that are about one look of one model, where what is found is
+    fused."""
+    several = bool(models_in(config.model))
+    cause = "augment=True" if config.augment else f"model={config.model}"
+    if not (config.augment or several):
+        return
+    if isinstance(config, PredictConfig):
+        if config.conf == AUTO:
+            raise UsageError(
+                f"conf=auto with {cause}: a checkpoint proposes confidences for what it detects by "
+                "itself, and fused scores are others; give a number (det val prints one)"
+            )
+    elif config.save_conf:
+        raise UsageError(
+            f"save_conf=True with {cause}: fused scores are not those of a checkpoint; leave it out"
+        )
 
 
 def is_quantized(model: str | None) -> bool:

@@ -16,12 +16,21 @@ from ...datasets.sets.dataset import Dataset
 from ...datasets.sets.locate import load_dataset
 from ...datasets.sets.rename import as_trained
 from ...weights.checkpoint import Meta
-from ..evaluate.class_names import ClassNames, class_numbers, ground_truth, same_classes
+from ..evaluate.class_names import (
+    ClassNames,
+    GroundTruth,
+    class_numbers,
+    ground_truth,
+    same_classes,
+)
 from ..evaluate.coco import image_numbers
 from ..evaluate.confidence import propose
-from ..evaluate.evaluator import Evaluation, evaluate
+from ..evaluate.evaluator import Detected, Evaluation, detect_images, join_detected
+from ..evaluate.fusion import heard
 from ..evaluate.report import evaluation_plots, metrics_table
 from ..evaluate.tiling import tiling_of
+from ..models.detector_like import DetectorLike
+from ..options.detect import DetectOptions
 from ..options.errors import UsageError
 from ..options.val import ValConfig
 from ..report.observer import Page
@@ -30,7 +39,9 @@ from ..run.files import plain, write_json
 from ..run.folder import RunNotFound, new_run_folder
 from ..run.log import Log
 from ..run.observer import Finished, Observers
+from .augment import augmented
 from .confidence import check_keeps, describe, keep
+from .ensemble import fused, named_as
 from .load import Loaded, load_for_use, trained_on
 
 
@@ -59,7 +70,7 @@ def measure(
 ) -> tuple[Evaluation, str, list[str]]:
     """Measure what was loaded on a data set.  Returns the evaluation, the name of the data, and a
     line per kind of fault that the scan found."""
-    path, meta, model = used.path, used.meta, used.model
+    path, meta = used.path, used.meta
     source, place = (config.data_source, None) if config.data else trained_on(path, meta)
     if source is None:
         raise RunNotFound(
@@ -88,12 +99,38 @@ def measure(
         single_cls=config.single_cls or bool(meta.config.get("single_cls")),
         warn=log.warn,
     )
+    log.once(used.idle_nms(config, given))
+    detect, members = config.detect_options(config.conf, chosen), used.members
+    for member in members:
+        log.info(f"{member.line(config.nms)}, {dataset.name} {config.split}")
+    if len(members) == 1:
+        found = detected(config, used, used.model, truth, detect, log)
+    else:
+        log.info(f"{len(members)} models are fused: weighted boxes fusion")
+        each = heard(detect, len(members))
+        parts = [detected(config, one, named_as(one, used), truth, each, log) for one in members]
+        found = fused(parts, truth.records, detect)
+    return found.measure(), dataset.name, findings
+
+
+def detected(
+    config: ValConfig,
+    used: Loaded,
+    model: DetectorLike,
+    truth: GroundTruth,
+    detect: DetectOptions,
+    log: Log,
+) -> Detected:
+    """What a model detected in the images, whole ones.  model: of ``used``, with the class numbers
+    of ``truth``."""
     size = used.input_size(config)
-    tiling = tiling_of(meta, config)
+    tiling = tiling_of(used.meta, config)
     if tiling is not None:
         tiles = lay(truth.records, tiling)
         truth = replace(truth, tiles=tiles)
         log.info(tiling.line(len(tiles), len(truth.records)))
+    if config.augment:
+        model, detect = augmented(model, detect)
     loader = Loader(
         DetectionDataset(truth.seen, size, augment=None, align=model.letterbox, tiles=truth.tiles),
         config.batch,
@@ -102,20 +139,12 @@ def measure(
         device_type=used.device.type,
     )
     loader.on_lost = log.warn
-    log.info(f"{used.line(config.nms)}, {dataset.name} {config.split}")
-    log.once(used.idle_nms(config, given))
     if loader.fewer_workers:
         log.info(loader.fewer_workers)
     with contextlib.closing(loader), log.progress("validating", len(loader)) as update:
-        evaluation = evaluate(
-            model,
-            loader,
-            truth,
-            config.detect_options(config.conf, chosen),
-            used.forward_options(config.channels_last),
-            update,
-        )
-    return evaluation, dataset.name, findings
+        forward = used.forward_options(config.channels_last)
+        found = detect_images(model, loader, truth, detect, forward, update)
+    return join_detected([found]).joined(truth)
 
 
 def compare_data(
@@ -161,7 +190,8 @@ def save_evaluation(
     results = plain(
         {
             "model": used.meta.model,
-            "checkpoint": str(used.path),
+            "checkpoint": used.files,
+            "augment": config.augment,
             "data": data,
             "split": config.split,
             "head": used.head(config.nms),

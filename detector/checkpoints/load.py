@@ -36,7 +36,7 @@ from ..precision.precision import Precision, use_precision
 from ..run.data_place import DataPlace, read_place
 from ..run.device import describe_device, pick_device, use_threads
 from ..run.log import Log
-from .check import idle_nms
+from .check import idle_nms, models_in
 from .fetch import obtain
 from .restore import restore
 
@@ -52,13 +52,25 @@ class OwnPrecision(Precision):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to be used.  path: its file.  meta: what its checkpoint says about itself."""
+    """A model ready to be used.  path: its file.  meta: what its checkpoint says about itself.
+    others: models whose detections are fused with those of this one."""
 
     path: Path
     meta: Meta
     model: Detector | ExportedDetector
     device: torch.device
     precision: Precision
+    others: tuple[Loaded, ...] = ()
+
+    @property
+    def members(self) -> tuple[Loaded, ...]:
+        """The model itself, and the others."""
+        return self, *self.others
+
+    @property
+    def files(self) -> str:
+        """The files of all members, as ``model=`` names them."""
+        return ",".join(str(member.path) for member in self.members)
 
     def input_size(self, config: ValConfig | PredictConfig) -> InputSize:
         """The input for ``imgsz=`` and ``rect=``; each is the checkpoint's where it is not given.
@@ -143,8 +155,11 @@ class OpenModel:
     file, whose runtime opens it at the first use on a device.
     """
 
-    def __init__(self, path: Path, log: Log) -> None:
+    def __init__(self, path: Path, log: Log, *others: Path) -> None:
+        """others: files of models whose detections are fused with those of this one."""
         self.path = path
+        self.others = [OpenModel(other, log) for other in others]
+        self.files = ",".join(map(str, (path, *others)))
         self.detector: Detector | None = None
         self.about: About | None = None
         if format_of(path) is not None:
@@ -170,7 +185,8 @@ class OpenModel:
         model = self._on(device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
-        return Loaded(self.path, self.meta, model, device, precision)
+        others = tuple(other.use(config, given) for other in self.others)
+        return Loaded(self.path, self.meta, model, device, precision, others)
 
     def _on(self, device: torch.device) -> Detector | ExportedDetector:
         """The model on a device; made once per device."""
@@ -193,7 +209,9 @@ class OpenModel:
 
 def load_for_use(config: ValConfig | PredictConfig, given: frozenset[str], log: Log) -> Loaded:
     """What ``model=`` names, ready on its device."""
-    return OpenModel(find_weights(config, log), log).use(config, given)
+    words = models_in(config.model) or (config.model,)
+    files = [find_weights(replace(config, model=word), log) for word in words]
+    return OpenModel(files[0], log, *files[1:]).use(config, given)
 
 
 def _refuse_decided(

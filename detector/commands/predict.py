@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checkpoints.check import find_trained, say_newest
+from ..checkpoints.check import check_fused, find_trained, say_newest
 from ..options.catalog import Command, command_of
 from ..options.predict import PredictConfig
 from ..predict.locate import locate
@@ -68,4 +68,5 @@ def check_predict(
         locate(config.source, recursive=config.recursive)
     if loaded is None:
         config = find_trained(config)
+    check_fused(config)
     return config

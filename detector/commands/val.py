@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..checkpoints.check import find_trained, say_newest
+from ..checkpoints.check import check_fused, find_trained, say_newest
 from ..options.catalog import Command
 from ..options.errors import UsageError
 from ..options.fields import options_of
@@ -54,6 +54,7 @@ def check_val(
     check_tile(config)
     if loaded is None:
         config = find_trained(config)
+    check_fused(config)
     if config.data is not None:
         check_data(config.data_source, config.split, online=config.online)
     return config

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ...datasets.formats.record import Record
 from .coco import AREAS, MAX_DETS, coco_ground_truth, coco_results, precision_and_recall
@@ -144,6 +145,15 @@ class DetectionCollector:
         self._sizes.append(record.size)
         self._truth.append(truth)
         self._found.append(found)
+
+    def detections(self) -> dict[int, Detections]:
+        """The detections of each image, best first, by its id."""
+        found = {}
+        for id, table in zip(self._ids, self._found, strict=True):
+            corners = table.boxes + np.pad(table.boxes[:, :2], ((0, 0), (2, 0)))
+            columns = (corners.astype(np.float32), table.scores, table.labels)
+            found[id] = Detections(*(torch.from_numpy(column) for column in columns))
+        return found
 
     @staticmethod
     def joined(parts: Sequence[DetectionCollector]) -> DetectionCollector:

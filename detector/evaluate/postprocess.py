@@ -52,8 +52,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def select(self, keep: torch.Tensor) -> Detections:
-        """The detections at ``keep``: a mask [D] or indices."""
+    def select(self, keep: torch.Tensor | slice) -> Detections:
+        """The detections at ``keep``: a mask [D], indices or a slice."""
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
     def single_class(self) -> Detections:

@@ -72,7 +72,7 @@ COMMANDS = ("train", "val", "predict", "track", "export", "bench export", "tune"
 
 _HALF = _map({True: {"amp": "fp16"}, 16: {"amp": "fp16"}})
 _USING = ("val", "predict", "track")
-_TTA = "det looks at each image once (no test-time augmentation); leave it out"
+_TTA = "test-time augmentation belongs to det val, det predict and det track; leave it out"
 _DRAW = ("predict", "track")
 _BENCH = ("bench export",)
 

@@ -12,6 +12,7 @@ from .shared import (
     DetectConfig,
     TileConfig,
     TrainedConfig,
+    augment,
     input_size,
     rect,
 )
@@ -35,6 +36,7 @@ class PredictConfig(TrainedConfig, ClassesConfig, TileConfig, DetectConfig, Comm
     batch: int = option(1, "Run", "Images per step; with tile=, tiles.", low=1)
     imgsz: int | tuple[int, ...] | None = input_size()
     rect: bool | None = rect()
+    augment: bool = augment()
     vid_stride: int = option(1, "Data", "Use every Nth frame of a video.", low=1)
     save: bool = option(True, "Output", "Write annotated images or videos.")
     save_frames: bool = option(

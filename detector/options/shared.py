@@ -167,6 +167,13 @@ class TileConfig:
         low=0.05, high=0.75)
 
 
+def augment() -> Any:
+    """``augment=`` of commands that detect."""
+    return option(
+        False, "Detections", "Look at each input four times (mirrored, and at other sizes) and "
+        "fuse what is found: more accurate, about four times slower.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayoutConfig:
     """Options of commands that run the torch model."""

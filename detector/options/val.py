@@ -13,6 +13,7 @@ from .shared import (
     PlotsConfig,
     TileConfig,
     TrainedConfig,
+    augment,
     input_size,
     rect,
 )
@@ -29,6 +30,7 @@ class ValConfig(
         "trained on.")
     imgsz: int | tuple[int, ...] | None = input_size()
     rect: bool | None = rect()
+    augment: bool = augment()
     batch: int = option(16, "Run", "Images per step.", low=1)
     conf: float = option(
         0.001, "Detections", "Ignore detections with a score below this.", low=0.0, high=1.0)

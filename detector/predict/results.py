@@ -66,6 +66,11 @@ class Results(Rows):
         return self._boxes
 
     @property
+    def detections(self) -> Detections:
+        """What was found, as tensors on the CPU."""
+        return self._detections
+
+    @property
     def path(self) -> str:
         """The file, or a name for an image without a file."""
         return str(self.source.path)

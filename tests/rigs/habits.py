@@ -219,7 +219,7 @@ REFUSED = [
     (f"train data={DATA} bgr=0.5", "det trains on RGB"),
     (f"train data={DATA} label_smoothing=0.1", "leave it out"),
     (f"train data={DATA} distill_model=big.pt", "det does not distill"),
-    (f"val model={BEST} augment=True", "no test-time augmentation"),
+    ("train data=coco8.yaml augment=True", "test-time augmentation belongs to det val"),
     (f"predict model={BEST} source=image.png embed=[1]", "det returns boxes"),
     (f"predict model={BEST} source=image.png visualize=True", "no feature maps"),
     (f"export model={BEST} format=onnx opset=11", "expected a whole number from 12 to 23"),

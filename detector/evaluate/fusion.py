@@ -1,0 +1,99 @@
+"""Weighted boxes fusion: what several models, or several looks of one model, say of an image.
+
+Source: Solovyev, Wang, Gabruseva, "Weighted boxes fusion: ensembling boxes from different object
+detection models" (arXiv 1910.13302, section 3).  The rule:
+
+1. All boxes of a class are taken by descending score.  Each one joins the fused box that it
+   overlaps most, if their IoU is above SAME; else it begins a new one.
+2. A fused box is the mean of its boxes, weighted by their scores, and is computed anew with each
+   box that joins (equations 2 and 3).  Its score is the mean of their scores (equation 1).
+3. At the end the score is multiplied by min(T, N) / N, with T boxes in it and N voters (equation
+   5): what few of the voters found counts less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..options.detect import DetectOptions
+from .postprocess import Detections
+
+SAME = 0.55
+"""IoU above which two boxes are one object; the paper's best value."""
+
+
+def fuse(parts: Sequence[Detections]) -> Detections:
+    """The detections of an image by all of its voters as one, best first, on the CPU.
+
+    parts: of each voter, in the same pixels and with the same class ids; an empty one has voted.
+    """
+    boxes = torch.cat([part.boxes for part in parts]).double().cpu().numpy()
+    scores = torch.cat([part.scores for part in parts]).double().cpu().numpy()
+    labels = torch.cat([part.labels for part in parts]).cpu().numpy()
+    order = np.argsort(-scores, kind="stable")
+    found = [
+        (*_fuse_class(boxes[rows], scores[rows], len(parts)), label)
+        for label in np.unique(labels).tolist()
+        for rows in [order[labels[order] == label]]
+    ]
+    if not found:
+        return parts[0].cpu()
+    fused = Detections(
+        torch.from_numpy(np.concatenate([each[0] for each in found])).float(),
+        torch.from_numpy(np.concatenate([each[1] for each in found])).float(),
+        torch.cat([torch.full((len(each[1]),), each[2]) for each in found]),
+    )
+    return fused.select(fused.scores.argsort(descending=True, stable=True))
+
+
+def _fuse_class(boxes: np.ndarray, scores: np.ndarray, voters: int) -> tuple[np.ndarray, ...]:
+    """Fused boxes [F,4] and scores [F] of one class.  boxes: [M,4], scores: [M], best first."""
+    fused, sums = np.empty_like(boxes), np.zeros_like(boxes)
+    weight, members = np.zeros(len(scores)), np.zeros(len(scores))
+    count = 0
+    for box, score in zip(boxes, scores.tolist(), strict=True):
+        overlap = _iou(fused[:count], box)
+        place = int(overlap.argmax()) if count else 0
+        if not count or overlap[place] <= SAME:
+            place, count = count, count + 1
+        sums[place] += score * box
+        weight[place] += score
+        members[place] += 1
+        fused[place] = sums[place] / weight[place]
+    mean = weight[:count] / members[:count]
+    return fused[:count], mean * np.minimum(members[:count], voters) / voters
+
+
+def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """IoU [F] of ``boxes`` [F,4] with ``box`` [4]."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    common = sides.clip(min=0).prod(1)
+    both = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    overlap: np.ndarray = common / (both - common)
+    return overlap
+
+
+def heard(detect: DetectOptions, voters: int) -> DetectOptions:
+    """The options of each of several voters.
+
+    A box counts from a share of the confidence on: what reaches the confidence together may be
+    weak in each of them.
+    """
+    lowest = detect.class_conf
+    return replace(
+        detect,
+        conf=detect.conf / voters,
+        class_conf=lowest and tuple(conf / voters for conf in lowest),
+    )
+
+
+def fused_detections(parts: Sequence[Detections], detect: DetectOptions) -> Detections:
+    """``fuse``, and of that what ``detect`` lets pass.  parts: of voters that were ``heard``."""
+    found = fuse(parts)
+    lowest = torch.tensor(detect.class_conf or (detect.conf,))
+    lowest = lowest[found.labels] if detect.class_conf else lowest
+    return found.select(found.scores >= lowest).select(slice(detect.max_det))
