@@ -37,8 +37,11 @@ if TYPE_CHECKING:  # reading a header needs no torch
     from torch import Tensor
 
 SCHEMA = 3
-"""3: ``image_size`` may be (height, width), and there is ``quantization``: older versions would not
-round its weights.  2: the architecture replaces ``class_width``, ``licence`` became ``license``."""
+"""3: ``image_size`` may be (height, width), images may have one channel, and there is
+``quantization``: older versions would not round its weights.  2: the architecture replaces
+``class_width``, ``licence`` became ``license``."""
+GRAY = "gray"
+"""``preprocess["channels"]`` of a model whose images have one channel."""
 USUAL_SCHEMA = 2
 """Of files that have nothing of schema 3, so that older versions read them."""
 QUANTIZATIONS = ("int8",)
@@ -96,6 +99,11 @@ class Meta:
     def pixels(self) -> str:
         """The rule by which images of more than 8 bits are read; files without it divide by 256."""
         return str(self.preprocess.get("pixels", "raw"))
+
+    @property
+    def channels(self) -> int:
+        """Of the images that the model reads: 1 (gray) or 3."""
+        return 1 if self.preprocess.get("channels") == GRAY else 3
 
     @property
     def rect(self) -> bool:

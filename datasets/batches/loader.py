@@ -151,8 +151,9 @@ class Loader:
             batch = self._painter.draw(batch)
         for index, reason in {**self.dataset.lost, **batch.lost}.items():
             if index not in self.lost:
+                if reason not in self.lost.values():  # all tiles of an image have one reason
+                    self.on_lost(f"skipped from now on: {reason}")
                 self.lost[index] = reason
-                self.on_lost(f"skipped from now on: {reason}")
         return batch
 
     def close(self) -> None:

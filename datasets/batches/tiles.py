@@ -106,6 +106,7 @@ class TileReader:
 
     The image that was decoded last stays, since its other tiles are often wanted next; and what is
     decoded goes into the cache with its other tiles, so that no image is decoded again for each.
+    Nor is an image that cannot be read.
     """
 
     def __init__(self, tiles: Tiles, cache: ImageCache, pixels: str) -> None:
@@ -113,6 +114,7 @@ class TileReader:
         self._cache = cache
         self._pixels = pixels
         self._last: tuple[int, np.ndarray] | None = None
+        self._broken: dict[int, str] = {}
         self._guard = threading.Lock()
         self._locks: dict[int, threading.Lock] = {}
 
@@ -127,7 +129,13 @@ class TileReader:
                 return self._cut(last[1], number)
             if (known := self._cache.get(number)) is not None:
                 return known
-            image = self._decode(path, owner, listen)
+            if owner in self._broken:
+                raise ImageError(self._broken[owner])
+            try:
+                image = self._decode(path, owner, listen)
+            except ImageError as error:
+                self._broken[owner] = str(error)
+                raise
             self._last = (owner, image)
             for other in self._tiles.of_image(owner):
                 if other != number and self._cache.has_place(other):

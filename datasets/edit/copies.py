@@ -14,6 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..images.depth import AUTO, to_8_bits
+from ..images.header import bit_depth
 from ..sets.copies import picture_of
 
 BITS = 10
@@ -24,6 +26,7 @@ GRAY_LEVELS = 10.0
 """Difference, apart from brightness, that 99 % of 32x32 gray pixels of near-copies keep to.  A
 piece that was moved in front of a fixed camera differs by more."""
 THREADS = 4
+GRAY_OF_ANY_DEPTH = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
 Progress = Callable[[int, int], None]
 
@@ -79,9 +82,12 @@ def _look(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         data = np.fromfile(path, np.uint8)
     except OSError:
         return None
-    gray = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_2) if len(data) else None
+    deep = bit_depth(data) > 8  # its high 8 bits may all be 0
+    flags = GRAY_OF_ANY_DEPTH if deep else cv2.IMREAD_REDUCED_GRAYSCALE_2
+    gray = cv2.imdecode(data, flags) if len(data) else None
     if gray is None:
         return None
+    gray = to_8_bits(gray, AUTO)
     small = cv2.resize(gray, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
     pixels = cv2.resize(gray, (32, 32), interpolation=cv2.INTER_AREA)
     return (small[:, 1:] > small[:, :-1]).ravel().astype(np.uint8), pixels

@@ -25,9 +25,10 @@ AT_ONCE = 1 << 20
 """Values that are counted at once: NumPy takes 8 bytes for each meanwhile."""
 
 
-def to_8_bits(image: np.ndarray, rule: str) -> np.ndarray:
+def to_8_bits(image: np.ndarray, rule: str, *, reuse: bool = False) -> np.ndarray:
     """An image of uint8, uint16 or float values [H,W] or [H,W,C] as uint8, by a rule other than
-    raw.  Values that are not finite are black."""
+    raw.  Values that are not finite are black.  reuse: uint16 values make room for the result, so
+    that a large image is never held twice."""
     if image.dtype == np.uint8 and rule == AUTO:
         return image
     if image.dtype not in (np.uint8, np.uint16):
@@ -41,7 +42,17 @@ def to_8_bits(image: np.ndarray, rule: str) -> np.ndarray:
     high = int(np.searchsorted(ends, image.size - cut, side="left"))
     scaled = (np.arange(levels) - low) * (255.0 / max(high - low, 1))
     table: np.ndarray = scaled.round().clip(0, 255).astype(np.uint8)
-    return table[image]
+    return _looked_up(table, image) if reuse and image.dtype == np.uint16 else table[image]
+
+
+def _looked_up(table: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """``table[image]`` in the memory of ``image`` [...] uint16: each part is read before the bytes
+    that it lay in are written."""
+    values, result = image.reshape(-1), image.reshape(-1).view(np.uint8)
+    for start in range(0, len(values), AT_ONCE):
+        part = values[start : start + AT_ONCE]
+        result[start : start + len(part)] = table[part]
+    return result[: len(values)].reshape(image.shape)
 
 
 def _to_16_bits(image: np.ndarray) -> np.ndarray:

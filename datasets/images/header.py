@@ -16,6 +16,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
@@ -161,21 +163,44 @@ def _bmp(file: BinaryIO) -> Header | None:
 
 def tiff_size(data: bytes) -> tuple[int, int]:
     """(height, width) that the first directory of a TIFF says, zeros for anything else."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return 0, 0
+    found = _tiff_numbers(data, (256, 257))  # ImageWidth, ImageLength
+    return found.get(257, 0), found.get(256, 0)
+
+
+def bit_depth(data: bytes | np.ndarray) -> int:
+    """Bits of a value in a PNG or TIFF as its header says, 8 for anything else.  data: the file."""
+    start = bytes(data[:25])
+    if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 25:
+        return start[24]
+    if start[:4] not in _TIFF:
+        return 8
+    whole = data.tobytes() if isinstance(data, np.ndarray) else data
+    return _tiff_numbers(whole, (258,)).get(258, 8)  # BitsPerSample
+
+
+_TIFF = (b"II*\0", b"MM\0*")
+
+
+def _tiff_numbers(data: bytes, tags: tuple[int, ...]) -> dict[int, int]:
+    """The first number of each of ``tags`` in the first directory of a TIFF; {} for other files."""
+    if data[:4] not in _TIFF:
+        return {}
     order = "<" if data[:2] == b"II" else ">"
-    found = {256: 0, 257: 0}  # ImageWidth, ImageLength
+    found = {}
     try:
         (directory,) = struct.unpack_from(order + "I", data, 4)
         (count,) = struct.unpack_from(order + "H", data, directory)
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(order + "HH", data, entry)
-            if tag in found:  # as a short or a long number
+            tag, kind, amount = struct.unpack_from(order + "HHI", data, entry)
+            if tag in tags:  # short or long numbers, here or, if there are many, elsewhere
                 layout = order + ("H" if kind == 3 else "I")
-                (found[tag],) = struct.unpack_from(layout, data, entry + 8)
+                place = entry + 8
+                if amount * struct.calcsize(layout) > 4:
+                    (place,) = struct.unpack_from(order + "I", data, place)
+                (found[tag],) = struct.unpack_from(layout, data, place)
     except struct.error:
-        return 0, 0
-    return found[257], found[256]
+        return {}
+    return found
 
 
 def exif_orientation(block: bytes) -> int:

@@ -26,7 +26,7 @@ from ..nouns import Letterbox
 from .damage import Heard
 from .damage import listen as hear
 from .depth import AUTO, RAW, to_8_bits
-from .header import Header, read_header, tiff_size
+from .header import Header, bit_depth, read_header, tiff_size
 
 MOST_PIXELS = 200_000_000
 """A larger image is refused before it is decoded: 600 MB, three times the largest cameras."""
@@ -111,19 +111,20 @@ def _read(
     divisor = 1 if header is None or side is None else _divisor(data, header, side)
     flags = REDUCED[divisor] | (cv2.IMREAD_IGNORE_ORIENTATION if header else 0)
     height, width = (header.height, header.width) if header else tiff_size(data)
-    large = height * width > MOST_PIXELS and TAKES_ARRAY  # decoded in 8 bits, whatever pixels says
-    if pixels != RAW and divisor == 1 and not large:
+    large = height * width > MOST_PIXELS and TAKES_ARRAY
+    if pixels != RAW and divisor == 1:
         flags |= cv2.IMREAD_ANYDEPTH
     heard, prints = Heard(), data[:4].startswith(PRINTING)
     with hear() if listen and prints else contextlib.nullcontext(heard) as heard:
         if large:
+            bits = bit_depth(data) if flags & cv2.IMREAD_ANYDEPTH else 8
             data = b""  # the file is not held beside its pixels
-            image = _decode_large(path, height, width, flags)
+            image = _decode_large(path, (height, width), flags, bits)
         else:
             image = _decode(path, data, flags)
     if heard.damage:
         raise ImageError(f"{path}: damaged ({heard.damage}); copy or export it again")
-    image = _as_rgb(image if pixels == RAW else to_8_bits(image, pixels))
+    image = _as_rgb(image if pixels == RAW else to_8_bits(image, pixels, reuse=large))
     if header is None:
         return image, (image.shape[0], image.shape[1])
     return orient(image, header.orientation), header.size
@@ -208,9 +209,18 @@ def _check_pixels(path: Path, height: int, width: int, most: int = MOST_PIXELS) 
         fix = "cut it into smaller images or scale it down"
         fix += "" if most > MOST_PIXELS else " (det predict looks at it in tiles: tile=640)"
         raise ImageError(f"{what} are more than det decodes ({most:,}); {fix}")
-    if height * width > MOST_PIXELS and 3 * height * width > (free := available_memory()):
-        needs = f"{3e-9 * height * width:.1f} GB of memory, and {1e-9 * free:.1f} GB are free"
-        raise ImageError(f"{what} take {needs}; cut it into smaller images or scale it down")
+    if height * width > MOST_PIXELS:
+        _check_memory(path, height, width, 3)
+
+
+def _check_memory(path: Path, height: int, width: int, each: int) -> None:
+    """Raise ImageError where an image of ``each`` bytes per pixel does not fit into memory."""
+    if each * height * width > (free := available_memory()):
+        needs = f"{1e-9 * each * height * width:.1f} GB of memory, and {1e-9 * free:.1f} GB are"
+        raise ImageError(
+            f"{path}: {width} x {height} pixels take {needs} free; cut it into smaller images or "
+            "scale it down"
+        )
 
 
 def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
@@ -225,9 +235,17 @@ def _decode(path: Path, data: bytes, flags: int) -> np.ndarray:
     return image
 
 
-def _decode_large(path: Path, height: int, width: int, flags: int) -> np.ndarray:
-    """[H,W,3] BGR, decoded into its array: what OpenCV decodes from memory exists twice."""
-    image = np.empty((height, width, 3), np.uint8)
+def _decode_large(path: Path, size: tuple[int, int], flags: int, bits: int) -> np.ndarray:
+    """[H,W,3] BGR, decoded into its array: what OpenCV decodes from memory exists twice.  bits: of
+    a value, up to 16; more than 8 need memory for 16."""
+    if bits > 16:
+        raise ImageError(
+            f"{path}: values of {bits} bits; an image of {size[1]} x {size[0]} pixels is read with "
+            "8 or 16: convert it"
+        )
+    if bits > 8:
+        _check_memory(path, *size, 6)
+    image = np.empty((*size, 3), np.uint16 if bits > 8 else np.uint8)
     try:
         found = cv2.imread(str(path), image, flags)
     except cv2.error as error:

@@ -205,13 +205,14 @@ def prove(model: Detector, network: OnnxNetwork, places: dict[str, int], path: P
 
 def _shape(model: Detector, network: OnnxNetwork, path: Path) -> tuple[int, ...]:
     """Of the images to compare on."""
-    usual = (1, 3, 2 * model.max_stride, 2 * model.max_stride)
+    usual = (1, model.channels, 2 * model.max_stride, 2 * model.max_stride)
     shape = tuple(own or free for own, free in zip(network.shape, usual, strict=True))
     wrong = [side for side in shape[2:] if side % model.max_stride or side > MAX_SIDE]
-    if shape[1] != 3 or wrong:
+    if shape[1] != model.channels or wrong:
         raise ImportFailed(
-            f"{path} has an input of shape {list(shape)}: expected 3 channels, and sides that are "
-            f"multiples of {model.max_stride}"
+            f"{path} has an input of shape {list(shape)}: expected "
+            f"{counted(model.channels, 'channel')}, and sides that are multiples of "
+            f"{model.max_stride}"
         )
     return shape
 

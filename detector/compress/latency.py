@@ -43,7 +43,8 @@ def seconds_of(
             graph = ExportGraph(model)
             onnx_format.write(graph, path, Settings(Shape(sides_of(image_size), 1)), {})
             runners[name] = onnx_format.open_file(path, cpu, threads)
-        images = np.random.default_rng(0).random((1, 3, *sides_of(image_size)), np.float32)
+        shape = (1, next(iter(models.values())).channels, *sides_of(image_size))
+        images = np.random.default_rng(0).random(shape, np.float32)
         taken = run_interleaved(runners, {name: [images] for name in models}, ROUNDS, EACH)
     every = {name: [each for one in rounds for each in one] for name, rounds in taken.items()}
     return {name: statistics.median(seconds) for name, seconds in every.items()}

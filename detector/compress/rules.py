@@ -260,7 +260,7 @@ def _(block: SecondBackbone, walk: Walk, x: Channels, levels: Sequence[Channels]
 
 @flow.register
 def _(block: Detector, walk: Walk) -> None:
-    images = walk.trace.new(3)
+    images = walk.trace.new(block.channels)
     walk.trace.fixed(images)
     levels = walk("backbone", images)
     features = walk("neck", levels)

@@ -202,7 +202,8 @@ def scenes_for(model: ExportedDetector) -> list[np.ndarray]:
     drawn = (draw_scene(0, index, max(64, *size))[0] for index in range(count))
     images = letterboxed(drawn, size, about.letterbox).numpy()
     shape = Shape(size, about.batch, about.dynamic)
-    return list(inputs_of(images, shape, uint8=about.input == "uint8"))
+    uint8 = about.input == "uint8"
+    return list(inputs_of(images, shape, uint8=uint8, channels=about.channels))
 
 
 def summarize(

@@ -19,6 +19,7 @@ from torch import nn
 from ...datasets.images.input_size import InputSize
 from ...files.errors import InputError
 from ..models.detector_like import fitted
+from ..models.gray import to_gray
 from ..models.predictions import ONE_TO_ONE, Predictions
 from ..options.formats import FORMATS, ExportError, format_of, require
 from .formats.about import MARK, About
@@ -43,6 +44,7 @@ class ExportedDetector(nn.Module):
         self.num_classes = about.num_classes
         self.letterbox = about.letterbox
         self.max_stride = about.stride
+        self.channels = about.channels
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -85,8 +87,8 @@ class ExportedDetector(nn.Module):
         return {self.branches[0]: found}
 
     def _inputs(self, images: torch.Tensor) -> np.ndarray:
-        """The images in the type of the file."""
-        images = images.cpu().contiguous()
+        """The images in the type and with the channels of the file."""
+        images = (to_gray(images) if self.channels == 1 else images).cpu().contiguous()
         if self.about.input == "uint8":
             whole = images if images.dtype == torch.uint8 else (images * 255).round()
             return whole.to(torch.uint8).numpy()

@@ -100,8 +100,8 @@ class ExportGraph(nn.Module):
         return math.ceil(math.sqrt(needed / CELLS)) * self.model.max_stride
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """images: [B,3,H,W] -> detections [B,max_det,6], or boxes [B,A,4] and scores [B,A,C], or
-        [B,4+C,A]: center, width, height and scores."""
+        """images: [B,3,H,W], or [B,1,H,W] of a gray model -> detections [B,max_det,6], or boxes
+        [B,A,4] and scores [B,A,C], or [B,4+C,A]: center, width, height and scores."""
         if self.uint8:
             images = images.float() / 255
         found = self.model(images, branches=(self.branch,))[self.branch]
@@ -119,7 +119,8 @@ class ExportGraph(nn.Module):
     def example(self, shape: Shape) -> torch.Tensor:
         """Images to trace with.  A dynamic batch is traced with 2: torch takes a 1 for fixed."""
         batch = max(shape.batch, 2) if shape.dynamic else shape.batch
-        images = torch.rand(batch, 3, *shape.size, generator=torch.Generator().manual_seed(0))
+        sizes = (batch, self.model.channels, *shape.size)
+        images = torch.rand(sizes, generator=torch.Generator().manual_seed(0))
         images = (images * 255).to(torch.uint8) if self.uint8 else images
         return images.to(self.device)
 

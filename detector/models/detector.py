@@ -16,8 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets.images.image import FILL
 from ...weights.architecture import Architecture
+from ...weights.checkpoint import GRAY
 from .blocks import Add, Fusable
 from .detector_like import fitting_size, sides_of
+from .gray import to_gray
 from .head import Head
 from .predictions import AUXILIARY, ONE_TO_ONE, Predictions
 from .pyramid import Features
@@ -65,6 +67,12 @@ class Detector(nn.Module):
         return self.head.strides
 
     @property
+    def channels(self) -> int:
+        """Channels of the images that the first convolution reads: 3 (RGB) or 1 (gray)."""
+        first = next(part for part in self.backbone.modules() if isinstance(part, nn.Conv2d))
+        return 3 if first.in_channels % 3 == 0 else 1
+
+    @property
     def max_stride(self) -> int:
         """Image sides must be multiples of this."""
         return max(self.strides)
@@ -103,16 +111,18 @@ class Detector(nn.Module):
     def preprocessing(self) -> dict[str, Any]:
         """The expected input, as stored in a checkpoint for other runtimes."""
         return {
-            "channels": "bgr" if self.bgr else "rgb",
+            "channels": GRAY if self.channels == 1 else "bgr" if self.bgr else "rgb",
             "range": [0, int(self.scale) if self.scale.is_integer() else self.scale],
             "letterbox": self.letterbox,
             "pad": FILL,
         }
 
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        """[B,3,H,W] RGB uint8, or float in 0..1, to what the first convolution expects."""
+        """[B,3,H,W] RGB or [B,1,H,W] gray, uint8 or float in 0..1, to what the first convolution
+        expects."""
         unit = (255 if images.dtype == torch.uint8 else 1) / self.scale
-        inputs = images.to(next(self.parameters()).dtype)
+        seen = to_gray(images) if self.channels == 1 else images
+        inputs = seen.to(next(self.parameters()).dtype)
         if unit != 1:  # in place, unless it is the tensor of the caller
             inputs = inputs / unit if inputs is images else inputs.div_(unit)
         return inputs.flip(1) if self.bgr else inputs
@@ -122,7 +132,8 @@ class Detector(nn.Module):
     ) -> dict[str, Predictions]:
         """Predictions of the named branches (None: all); the others are not computed.
 
-        images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises ValueError if a side is not a
+        images: [B,3,H,W] RGB, uint8 or float in 0..1; a model of one channel also takes
+        [B,1,H,W].  Raises ValueError if a side is not a
         multiple of ``max_stride`` or a branch does not exist.
         """
         height, width = images.shape[-2:]

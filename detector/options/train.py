@@ -104,6 +104,10 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         "percentile (without the outermost 0.1 % at each end), raw (divided by 256). auto is "
         "percentile for them and leaves images of 8 bits as they are. val, predict and export "
         "follow.", choices=("auto", "minmax", "percentile", "raw"))
+    channels: int | None = option(
+        None, "Data", "Channels of the input: 1 builds a detector for gray images, and takes the "
+        "luma of others; 3 is RGB. Default: as the weights it starts from, else 3. val, predict "
+        "and export follow.")
     balance: bool | float = option(
         False, "Data", "Draw images of rare classes more often (repeat-factor sampling). A number "
         "is the share of the images below which a class is rare; True takes the median of the "

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...datasets.images.depth import RAW, to_8_bits
+from ...datasets.images.depth import AUTO, MINMAX, PERCENTILE, RAW, to_8_bits
 from .arrays import EXPECTED, SourceError, is_a
 
 
@@ -15,24 +15,33 @@ def to_rgb(image: Any, rgb: bool = False, pixels: str = RAW) -> np.ndarray:
     """One image of ``arrays.images_in`` as [H,W,3] uint8 RGB.
 
     rgb: whether a NumPy array is RGB or RGBA, not BGR or BGRA.  The alpha channel is dropped.
-    Floats up to 1 are in 0..1, floats above 1 in 0..255; 16-bit values become 8 bits by the rule
-    ``pixels``, as in files (raw: 0..65535 are 0..255).  A PIL image is turned as its EXIF says.
+    Floats up to 1 are in 0..1, floats above 1 in 0..255, unless ``pixels`` stretches all images
+    (minmax, percentile); 16-bit values become 8 bits by the rule ``pixels``, as in files (raw:
+    0..65535 are 0..255).  A PIL image is turned as its EXIF says.
     Raises SourceError for values outside their range.
     """
-    if isinstance(image, np.ndarray):
-        deep = image.dtype == np.uint16 and pixels != RAW
-        return _colors(to_8_bits(image, pixels) if deep else _bytes(image), rgb)
     if is_a(image, "PIL.Image", "Image"):
         from PIL import ImageOps
 
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    values = image.detach().cpu()
-    values = values.float() if values.is_floating_point() else values
-    return _colors(_bytes(values.numpy().transpose(1, 2, 0)), rgb=True)
+        turned, rgb = ImageOps.exif_transpose(image), True
+        image = np.asarray(turned if turned.mode.startswith("I;16") else turned.convert("RGB"))
+    elif not isinstance(image, np.ndarray):
+        values, rgb = image.detach().cpu(), True
+        values = values.float() if values.is_floating_point() else values
+        image = values.numpy().transpose(1, 2, 0)
+    colors = image if image.ndim == 2 else image[:, :, :3]
+    return _colors(_bytes(colors, pixels), rgb)
 
 
-def _bytes(image: np.ndarray) -> np.ndarray:
+def stretched(image: np.ndarray, pixels: str) -> np.ndarray:
+    """A decoded frame [H,W,3] uint8 by the rule ``pixels``, as images in files."""
+    return to_8_bits(image, pixels) if pixels in (MINMAX, PERCENTILE) else image
+
+
+def _bytes(image: np.ndarray, pixels: str) -> np.ndarray:
     """The values as uint8."""
+    if pixels in (MINMAX, PERCENTILE) or (pixels == AUTO and image.dtype == np.uint16):
+        return to_8_bits(image, pixels)
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:

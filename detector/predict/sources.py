@@ -35,7 +35,7 @@ from ...files.deadline import Deadline
 from ...files.text import one_line
 from .arrays import SourceError
 from .locate import STREAM_SCHEMES, Item, locate
-from .pixels import to_rgb
+from .pixels import stretched, to_rgb
 from .screen import is_screen
 from .screen_reader import ScreenReader
 from .video import VideoError, VideoReader
@@ -190,6 +190,7 @@ class Source:
             fps = video.fps / self._stride if video.fps else None
             number = -1
             for number, image in video.frames(self._stride):
+                image = stretched(image, self._pixels)
                 yield Frame(image, item.path, number, fps, video.total)
             if number < 0:
                 raise VideoError(f"{item.shown}: no frame can be decoded")

@@ -57,7 +57,12 @@ def _check_ranks(config: TrainConfig) -> int:
 def _train_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
     given_ones = (*_optimizer_pairs(config, given), *_length_pairs(config, given))
     given_ones += (*_teacher_pairs(config, given), *_tile_pairs(config, given))
-    return [*given_ones, *_run_pairs(config)]
+    channels = (
+        config.channels not in (None, 1, 3),
+        f"channels={config.channels}: expected 1 (gray) or 3 (RGB); of images with four "
+        "channels the first three are read",
+    )
+    return [channels, *given_ones, *_run_pairs(config)]
 
 
 def _tile_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:

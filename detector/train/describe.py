@@ -27,7 +27,7 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         class_names=run.class_names,
         image_size=size,
         schema=SCHEMA
-        if run.config.qat or run.config.rect or isinstance(size, tuple)
+        if run.config.qat or run.config.rect or isinstance(size, tuple) or run.model.channels == 1
         else USUAL_SCHEMA,
         strides=run.model.strides,
         architecture=architecture_of(run.model),

@@ -17,6 +17,7 @@ from ..evaluate.class_names import ClassNames, first_difference
 from ..models.build import architecture_of, build, build_from, with_classes
 from ..models.detector import Detector
 from ..models.detector_like import fitted, sides_of
+from ..models.gray import stem_with, with_channels
 from ..models.levels import by_stride, fresh_parts
 from ..options.errors import UsageError
 from ..options.names import AUTO, MODELS
@@ -65,7 +66,10 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     """
     word = start_of(config)
     if word is None:
-        return Start(build(config.model, len(class_names)), class_names=tuple(class_names))
+        model = build(config.model, len(class_names))
+        if config.channels == 1:
+            model = build_from(with_channels(architecture_of(model), 1))
+        return Start(model, class_names=tuple(class_names))
     with log.progress("weights", 0) as update:
         path = obtain(
             word,
@@ -88,13 +92,17 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
             f"{', '.join(added) or 'none'}"
         )
     name = config.model if config.model in MODELS else meta.model
+    channels = config.channels or source.channels
     if name == meta.model:  # with the checkpoint's widths, so that all of it fits
-        model = build_from(with_classes(architecture_of(source), len(class_names)))
+        wanted = with_classes(architecture_of(source), len(class_names))
+        model = build_from(with_channels(wanted, channels))
         model.letterbox = source.letterbox
     else:
         model = build(name, len(class_names))
+        if channels == 1:
+            model = build_from(with_channels(architecture_of(model), 1))
     moved = transfer(
-        by_stride(source.state_dict(), source.strides, model.strides),
+        by_stride(stem_with(source.state_dict(), channels), source.strides, model.strides),
         model.state_dict(),
         class_names_from=meta.class_names,
         class_names_to=tuple(class_names),
@@ -102,6 +110,9 @@ def start(config: TrainConfig, class_names: Sequence[str], log: Log) -> Start:
     )
     model.load_state_dict(moved.loaded, strict=False)
     log.info(f"weights from {word} ({meta.license}): {moved.report()}")
+    if source.channels != channels:
+        log.info(f"channels={channels}, the weights have {source.channels}: the first convolution "
+                 "is changed so that gray images give the same")
     if source.strides != model.strides:
         fresh = fresh_parts(list(model.state_dict()), moved.loaded)
         log.info(

@@ -15,6 +15,7 @@ from yolodet.detector.compress.rules import trace
 from yolodet.detector.models.blocks import Conv, Norm
 from yolodet.detector.models.build import architecture_of, build, build_from
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.models.gray import with_channels
 from yolodet.detector.models.head import decode_boxes
 from yolodet.weights.architecture import Architecture
 
@@ -80,6 +81,16 @@ def test_a_narrow_model_answers_as_the_whole_one_with_these_channels_at_zero(nam
     again = trace(small)
     more = drawn(again.groups(), 1)
     assert_alike(narrowed(small, again, more), masked(small, again, more))
+
+
+@each("name", ("yolo26n", "yolox_nano"))
+def test_gray_models_are_narrowed_too(name: str) -> None:
+    model = build_from(with_channels(architecture_of(seen(name)), 1)).eval()
+    found = trace(model)
+    removed = drawn(found.groups(), 0)
+    small = narrowed(model, found, removed)
+    assert small.channels == 1
+    assert_alike(small, masked(model, found, removed))
 
 
 @each("name", NAMES)

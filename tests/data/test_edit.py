@@ -192,6 +192,16 @@ def test_copies_and_versions_of_one_picture_are_one_group(tmp_path: Path) -> Non
     assert group_images([*paths, tmp_path / "f.jpg", broken]) == [0, 1, 0, 3, 3, 5, 6, 7]
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_dark_images_of_16_bits_are_told_apart(suffix: str, tmp_path: Path) -> None:
+    """Their high 8 bits are all 0."""
+    paths = [tmp_path / f"{name}{suffix}" for name in "abc"]
+    for path, seed in zip(paths, (1, 2, 1), strict=True):
+        image = cv2.imread(str(picture(tmp_path / "8" / f"{seed}.png", seed)))
+        assert cv2.imwrite(str(path), image[..., 0].astype(np.uint16) // 2 + 20)
+    assert group_images(paths) == [0, 1, 0]
+
+
 def test_classes_are_divided_evenly_and_groups_stay_together() -> None:
     random = np.random.default_rng(0)
     records = []

@@ -11,6 +11,7 @@ from perfect import draw_rectangles, rectangles
 from scenes import LIVELY
 from yolodet.datasets.batches import tiles as tiles_module
 from yolodet.datasets.batches.dataset import DetectionDataset, LostImage
+from yolodet.datasets.batches.loader import Loader
 from yolodet.datasets.batches.tiles import TileReader, cut, sample_empty
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.images.cache import ImageCache
@@ -145,6 +146,19 @@ def test_an_image_of_another_size_or_that_is_gone_is_lost(drawn):
         with pytest.raises(LostImage, match=words):
             data.read(tiles.of_image(image)[0])
     assert data.read(0).shape == (100, 100, 3)
+
+
+def test_an_image_that_cannot_be_read_is_tried_and_told_once(drawn, monkeypatch):
+    """Not again for each of its tiles, which are all lost."""
+    names = counted_reads(monkeypatch)
+    samples, tiles = cut(drawn, TILING)
+    drawn[1].path.write_bytes(b"no image")
+    data = DetectionDataset(samples, 100, augment=None, tiles=tiles)
+    loader, told = Loader(data, 4, shuffle=False, workers=0), []
+    loader.on_lost = told.append
+    assert len(list(loader.epoch(0))) == len(loader)
+    assert len(told) == 1 and "1.png" in told[0] and names.count("1.png") == 1
+    assert set(loader.lost) == set(tiles.of_image(1))
 
 
 def test_a_reader_of_tiles_goes_to_other_processes(drawn):

@@ -70,7 +70,7 @@ def test_every_look_finds_an_object_where_it_is() -> None:
     images[1, :, 100:160, 200:310] = 255
     model, detect = augmented(square := Square(), DetectOptions(conf=0.5))
     first, second = postprocess(model(images), detect)
-    assert square.sizes == [(160, 320), (160, 320), (128, 256), (192, 416)]
+    assert square.sizes == [(160, 320), (160, 320), (128, 256), (192, 384)]
     assert torch.allclose(first.boxes, torch.tensor([[20.0, 40, 100, 80]]), atol=1)
     assert torch.allclose(second.boxes, torch.tensor([[200.0, 100, 310, 160]]), atol=1)
     assert torch.allclose(first.scores, torch.tensor([0.75]))
@@ -163,7 +163,7 @@ def test_models_of_other_classes_are_not_fused(
 
 def test_an_exported_file_of_one_size_cannot_be_looked_at_in_others() -> None:
     about = SimpleNamespace(
-        model="yolo26n", num_classes=1, letterbox="center", stride=32, dynamic=False
+        model="yolo26n", num_classes=1, letterbox="center", stride=32, channels=3, dynamic=False
     )
     with pytest.raises(UsageError, match="export with dynamic=True"):
         augmented(ExportedDetector(lambda images: [], about), DetectOptions(conf=0.1))

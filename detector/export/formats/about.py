@@ -36,8 +36,9 @@ class About:
 
     image_size: (height, width), fixed or, where ``dynamic``, the usual one; then sides may be
     multiples of ``stride`` from ``smallest_side`` on.  batch: images per call where fixed.
-    input: ``float32`` (0..1) or ``uint8`` (0..255), always RGB [B,3,H,W].  letterbox, pad: where an
-    image lies in the input (center, top-left), and the gray around it.  output: ``detections``,
+    input: ``float32`` (0..1) or ``uint8`` (0..255), RGB [B,3,H,W], or gray [B,1,H,W] where
+    ``channels`` is 1.  letterbox, pad: where an image lies in the input (center, top-left), and the
+    gray around it.  output: ``detections``,
     ``raw`` or ``output0`` (raw in one tensor).  head: the branch it reads; nms: NMS is inside.
     written_on: kind of device; a file in fp16 for a GPU runs there only.  checkpoint: Meta of what
     was exported.  checksum: SHA-256 of the file.
@@ -71,6 +72,11 @@ class About:
     def finished(self) -> bool:
         """Whether the file returns detections, and nothing is left to be chosen."""
         return self.output == "detections"
+
+    @property
+    def channels(self) -> int:
+        """Of the images: 3 (RGB) or 1 (gray)."""
+        return self.meta.channels
 
     @property
     def num_classes(self) -> int:

@@ -42,7 +42,7 @@ def metadata_of(about: About) -> dict[str, Any]:
         "batch": about.batch,
         "imgsz": list(about.image_size),
         "names": dict(enumerate(about.names)),
-        "channels": 3,
+        "channels": about.channels,
         "end2end": about.finished,
         "args": {
             "batch": about.batch,

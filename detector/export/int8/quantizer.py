@@ -32,7 +32,7 @@ from ..proof.parity import TOLERANCES, Parity
 from ..proof.speed import run_interleaved
 from .network import Network
 from .onnx import OnnxNetwork, OpenvinoNetwork
-from .ranges import inputs_of
+from .ranges import Batches, inputs_of
 from .search import CPU, Search
 from .tflite import TfliteNetwork
 from .trained import TRAINED, kept_ranges
@@ -113,7 +113,7 @@ class Quantizer:
             found = search.all_layers(ranges) | {"calibration": "of the checkpoint"}
         elif settings.precision == FULL:
             assert self.images is not None
-            inputs = inputs_of(self.images, settings.shape, uint8=graph.uint8)
+            inputs = as_inputs(self.images, graph, settings)
             few = list(islice(inputs, LOOKED_AT))
             found = search.run(self._ranges(network, inputs), few, self.config.max_drop)
             found |= {"calibration": self.config.calibration, "images": len(self.images),
@@ -129,7 +129,7 @@ class Quantizer:
     def _few(self, graph: ExportGraph, settings: Settings) -> list[np.ndarray]:
         """Some images of the comparison, as batches of the file."""
         pictures = self.examiner.images[0][:LOOKED_AT].numpy()
-        return list(inputs_of(pictures, settings.shape, uint8=graph.uint8))
+        return list(as_inputs(pictures, graph, settings))
 
     def _ranges(self, network: Network, inputs: Sequence[np.ndarray]) -> Any:
         with self.log.progress("calibrating", len(inputs)) as update:
@@ -144,6 +144,12 @@ class Quantizer:
         for entry in report["float"]:
             if "error" in entry:
                 self.log.info(f"kept in float: {entry['stage']}, {entry['why']}")
+
+
+def as_inputs(images: np.ndarray, graph: ExportGraph, settings: Settings) -> Batches:
+    """Images [N,3,H,W] uint8 as batches of the file of ``graph``."""
+    channels = graph.model.channels
+    return inputs_of(images, settings.shape, uint8=graph.uint8, channels=channels)
 
 
 def compare_cost(

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ....datasets.images.image import read_usable
 from ....datasets.images.input_size import InputSize
 from ....datasets.scan.scan import scan_split, summarize_findings
 from ....datasets.sets.locate import load_dataset
 from ....files.counted import counted
+from ...models.gray import to_gray
 from ...options.errors import UsageError
 from ...options.export import ExportConfig
 from ...run.log import Log
@@ -71,10 +73,10 @@ def calibration_images(
 
 class Batches(Sequence[np.ndarray]):
     """Images [N,3,H,W] uint8 as batches in the type of a file, made on access.  The last batch is
-    filled up with the first images: black images would widen the ranges."""
+    filled up with the first images: black images would widen the ranges.  channels: of the file."""
 
-    def __init__(self, images: np.ndarray, batch: int, *, uint8: bool) -> None:
-        self.images, self.batch, self.uint8 = images, batch, uint8
+    def __init__(self, images: np.ndarray, batch: int, *, uint8: bool, channels: int = 3) -> None:
+        self.images, self.batch, self.uint8, self.channels = images, batch, uint8, channels
 
     def __len__(self) -> int:
         return math.ceil(len(self.images) / self.batch)
@@ -85,12 +87,15 @@ class Batches(Sequence[np.ndarray]):
             raise IndexError(number)
         rows = np.arange(number * self.batch, (number + 1) * self.batch) % len(self.images)
         images = self.images[rows]
+        if self.channels == 1:
+            images = to_gray(torch.from_numpy(images)).numpy()
         return images if self.uint8 else images.astype(np.float32) / 255
 
 
-def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool) -> Batches:
+def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool, channels: int) -> Batches:
     """Images as batches for a file of this shape; one per batch where it is dynamic."""
-    return Batches(images, 1 if shape.dynamic else shape.batch, uint8=uint8)
+    batch = 1 if shape.dynamic else shape.batch
+    return Batches(images, batch, uint8=uint8, channels=channels)
 
 
 def find_ranges(
