@@ -27,6 +27,7 @@ FAMILIES = ("yolo26n", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolov9c",
 def with_stem(model: Detector, channels: int) -> Detector:
     """A copy for images of other channels."""
     other = build_from(with_channels(architecture_of(model), channels))
+    other.to(next(model.parameters()).dtype)
     other.load_state_dict(stem_with(model.state_dict(), channels))
     return other.eval()
 
@@ -53,8 +54,8 @@ def test_the_summed_stem_gives_the_same_on_gray_images(name: str) -> None:
     """As three channels and as one; and so does the stem that is spread again."""
     torch.manual_seed(0)
     plain = enliven(build(name, 3)).double()  # float32 rounds, and depth multiplies that
-    gray = with_stem(plain, 1).double()
-    back = with_stem(gray, 3).double()
+    gray = with_stem(plain, 1)
+    back = with_stem(gray, 3)
     assert (plain.channels, gray.channels) == (3, 1)
     assert gray.preprocessing["channels"] == "gray"
     images = gray_images(1).double() / 255
@@ -64,7 +65,8 @@ def test_the_summed_stem_gives_the_same_on_gray_images(name: str) -> None:
             for branch, found in model(given).items():
                 for field in ("logits", "distances"):
                     ours, theirs = getattr(found, field), getattr(wanted[branch], field)
-                    assert float((ours - theirs).abs().max()) < 1e-9 * float(theirs.abs().max())
+                    close = 1e-9 if ours.dtype == torch.float64 else 1e-5  # YOLOX decodes in float32
+                    assert float((ours - theirs).abs().max()) < close * float(theirs.abs().max())
 
 
 def test_a_gray_model_can_be_rounded() -> None:
