@@ -65,7 +65,7 @@ def test_the_summed_stem_gives_the_same_on_gray_images(name: str) -> None:
             for branch, found in model(given).items():
                 for field in ("logits", "distances"):
                     ours, theirs = getattr(found, field), getattr(wanted[branch], field)
-                    close = 1e-9 if ours.dtype == torch.float64 else 1e-5  # YOLOX decodes in float32
+                    close = 1e-9 if ours.dtype == torch.float64 else 1e-5  # YOLOX: float32
                     assert float((ours - theirs).abs().max()) < close * float(theirs.abs().max())
 
 
