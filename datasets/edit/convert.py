@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -83,11 +84,13 @@ def convert(
 def write_dataset(
     splits: Splits, dataset: Dataset, out: Path, *, format: str, images: str,
     findings: Sequence[Finding] = (), dry_run: bool = False,
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> NewDataset:  # fmt: skip
     """Write placed images to a new folder, and read them back to compare.
 
-    dataset: what they come from; its names, license and root are used.  More than six parameters:
-    convert, split and merge all end here.  Raises DatasetError if a box comes back differently.
+    dataset: what they come from; its names, license and root are used.  notes: more JSON files by
+    name.  More than six parameters: convert, split, merge and label all end here.  Raises
+    DatasetError if a box comes back differently.
     """
     records = [one.record for placed in splits.values() for one in placed]
     told = NewDataset(
@@ -110,10 +113,11 @@ def write_dataset(
         ]
         lines = WRITERS[format](folder, splits, dataset.class_names)
         describe(folder / "data.yaml", dataset, lines)
-        notes = [
+        rows = [
             {"id": f.id, "severity": f.severity, "place": f.located(dataset.root)} for f in findings
         ]
-        (folder / "findings.json").write_text(json.dumps(notes, indent=1), encoding="utf-8")
+        for name, content in {"findings.json": rows, **notes}.items():
+            (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
         _read_back(folder / "data.yaml", splits, crowds=format == "coco")
         if images == "none":
             shutil.rmtree(folder / "images")

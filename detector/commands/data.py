@@ -12,6 +12,7 @@ from ..options.data import IMAGE_WORDS
 from ..options.errors import UsageError
 from ..run.check import refuse_options_file
 from ..run.log import Log
+from .looking import check_looks
 from .outcome import Outcome
 from .show import join, show_report, show_stats
 
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from ...datasets.sets.source import DataSource
 
 LEAKS_SHOWN = 5
+ERRORS_SHOWN = 10
 
 
 def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> Outcome:
     """Do what the second word says."""
+    if command.path[-1] == "errors":
+        return _errors(command, config, log)
     return {
         "check": _check, "convert": _convert, "split": _split, "merge": _merge,
         "stats": _stats, "show": _show, "shapes": _shapes, "videos": _videos,
@@ -193,3 +197,19 @@ def _videos(config: Any, log: Log) -> Outcome:
         )  # fmt: skip
     result = {"data": str(path), "videos": config.n, "frames": config.frames}
     return Outcome(result, join([f"drawn: {path}", f"next: det track data={path} boxes=gt"]))
+
+
+def _errors(command: Command, config: Any, log: Log) -> Outcome:
+    config = check_looks(command, config, log)
+    log.loading_torch()
+    from ..examine.label_errors import label_errors, write
+
+    errors = label_errors(config, log)
+    write(errors, Path(config.out))
+    told = errors.to_dict()
+    kinds = ", ".join(f"{count} {kind}" for kind, count in told["counts"].items())
+    looked = f"{counted(told['boxes'], 'box')} in {counted(told['images'], 'image')}"
+    lines = [f"{looked}: {len(errors.suspicions)} look wrong ({kinds})"]
+    first = errors.suspicions[:ERRORS_SHOWN]
+    lines += [f"  {one.score:.2f} {one.kind}: {one.image.name}" for one in first]
+    return Outcome(told, join([*lines, f"all of them, with pictures: {config.out}"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .active import DataErrorsConfig, LabelConfig, PickConfig
 from .amp import AmpConfig, BenchAmpConfig
 from .compare import CompareConfig
 from .data import (
@@ -117,6 +118,8 @@ COMMANDS: tuple[Command, ...] = (
         (*_DATA, ("", "a"), ("", "b")),
     ),
     Command(("verify",), VerifyConfig, "det verify runs/train", (("", "run"),)),
+    Command(("label",), LabelConfig, "det label data=photos model=runs/train", _DATA),
+    Command(("pick",), PickConfig, "det pick data=photos n=100 model=runs/train", _DATA),
     Command(("data", "check"), DataCheckConfig, "det data check data=coco8.yaml", _DATA),
     Command(
         ("data", "convert"), ConvertConfig, "det data convert data=my.yaml out=as-coco format=coco",
@@ -126,6 +129,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(("data", "merge"), MergeConfig, "det data merge data=a.yaml,b.yaml out=both"),
     Command(("data", "stats"), StatsConfig, "det data stats data=my.yaml", _DATA),
     Command(("data", "show"), ShowConfig, "det data show data=my.yaml cls=cat", _DATA),
+    Command(
+        ("data", "errors"), DataErrorsConfig, "det data errors model=runs/folds data=my.yaml", _DATA
+    ),
     Command(("data", "shapes"), ShapesConfig, "det data shapes n=2000 out=shapes"),
     Command(
         ("report",), ReportConfig, "det report runs/a runs/b", (("", "run"), ("", "b"), ("", "c"))

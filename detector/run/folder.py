@@ -97,6 +97,14 @@ def find_state(resume: bool | str | None, project: str, state: str, what: str) -
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
+def folds_in(model: str | None) -> list[Path]:
+    """The runs of a folder of ``det train folds=``; none where it is something else."""
+    folder = Path(model or "")
+    if (folder / BEST).is_file():
+        return []
+    return sorted(path.parents[1] for path in folder.glob(f"fold*/{BEST}"))
+
+
 def newest_run(project: str | Path, wanted: Path = BEST) -> Path:
     """The run folder of ``project`` whose file ``wanted`` is newest.  Raises RunNotFound."""
     found = [path for path in Path(project).glob(f"*/{wanted}") if path.is_file()]

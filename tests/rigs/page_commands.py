@@ -63,6 +63,10 @@ NOT_RUN = {
     "det weights convert yolox_nano.onnx ": "a published ONNX file; tests/weights converts some",
     "det train model=yolox_nano data=kangaroos.yaml keep_classes=True ": "another data set; "
     "tests/train/test_kept_classes.py trains so",
+    "det pick ": "a folder of photos and a run; tests/predict/test_prelabel.py picks",
+    "det label ": "the same",
+    "det data errors ": "trained folds; tests/evaluate/test_label_errors.py runs it",
+    "det train data=my.yaml folds=5 name=folds": "five trainings",
     "det verify ": "a run; tests/train/test_verify.py verifies some",
     "det compare ": "two runs; tests/evaluate compares",
     "det studio": "a server; tests/studio asks it",
