@@ -1,4 +1,5 @@
-"""What the Runs page asks for: run folders, their curves, and starting, stopping and resuming."""
+"""What the Runs page asks for: run folders, their curves, the queue, and starting, stopping and
+resuming."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from ..run.folder import LAST, PAGE, is_finished
 from ..run.owner import owner_of
 from .asked import Answer, Asked, BadRequest, NotThere, as_json
 from .place import OPTIONS, Place
+from .run_queue import RunQueue
 from .server import Handler
 from .start import Started, form, start, words_of
 
@@ -34,6 +36,8 @@ class RunsPage:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._started: list[Started] = []
+        self._queue = RunQueue(place.root)
+        self._queue.go_on()
 
     def routes(self) -> dict[tuple[str, str], Handler]:
         """(method, path) -> what answers it."""
@@ -44,6 +48,8 @@ class RunsPage:
             ("GET", "/api/runs/form"): lambda asked: as_json(form()),
             ("POST", "/api/runs/check"): self.check,
             ("POST", "/api/runs/start"): self.start,
+            ("POST", "/api/runs/queue"): self.queue,
+            ("POST", "/api/runs/unqueue"): self.unqueue,
             ("POST", "/api/runs/stop"): self.stop,
             ("POST", "/api/runs/resume"): self.resume,
         }
@@ -53,7 +59,13 @@ class RunsPage:
         run folder."""
         runs = [_about(self.place.root / name, name) for name in self.place.runs()]
         failed = [{"words": s.words, "message": s.failed} for s in self._started if s.failed]
-        return as_json({"runs": [run for run in runs if run], "failed": failed[-5:]})
+        queue = [
+            {"number": e.number, "words": [one_line(word) for word in e.words], "state": e.state,
+             "message": e.message}
+            for e in self._queue.entries()
+        ]  # fmt: skip
+        told = {"runs": [run for run in runs if run], "failed": failed[-5:], "queue": queue}
+        return as_json(told)
 
     def curves(self, asked: Asked) -> Answer:
         """The columns of results.csv of some runs."""
@@ -76,6 +88,19 @@ class RunsPage:
         words = self._words(asked)
         self._started.append(start(self.place, words))
         return as_json({"command": words})
+
+    def queue(self, asked: Asked) -> Answer:
+        """Let a training wait for those that are in the queue already."""
+        entry = self._queue.add(self._words(asked))
+        return as_json({"command": entry.words, "number": entry.number})
+
+    def unqueue(self, asked: Asked) -> Answer:
+        """Take a training out of the queue that has not begun."""
+        number = asked.sent().get("number")
+        if type(number) is not int:
+            raise BadRequest("number: expected a whole number")
+        self._queue.remove(number)
+        return as_json({"removed": number})
 
     def stop(self, asked: Asked) -> Answer:
         """Ask a run to save and end after its step, as Ctrl-C does."""

@@ -39,13 +39,14 @@ class Started:
         """The last line that it has printed, where it ended with an error."""
         if self.process.poll() in (None, 0):
             return ""
-        lines = [line for line in self.lines(LAST_BYTES) if line.strip()]
+        lines = tail_of(self.printed, LAST_BYTES)
         return lines[-1] if lines else f"ended with {self.process.returncode}"
 
-    def lines(self, most: int) -> list[str]:
-        """The last lines that it has printed, of at most so many bytes."""
-        text = self.printed.read_bytes()[-most:].decode("utf-8", "replace")
-        return [one_line(line) for line in text.splitlines()]
+
+def tail_of(printed: Path, most: int) -> list[str]:
+    """The last lines that a command has printed, of at most so many bytes, without empty ones."""
+    text = printed.read_bytes()[-most:].decode("utf-8", "replace")
+    return [one_line(line) for line in text.splitlines() if line.strip()]
 
 
 def form() -> list[dict[str, object]]:
@@ -94,14 +95,25 @@ def start(place: Place, words: tuple[str, ...]) -> Started:
 
 def launch(place: Place, command: str, words: tuple[str, ...]) -> Started:
     """Run a command of det with checked words."""
+    printed = printed_file()
+    return Started(words, run(place.root, command, words, printed), printed)
+
+
+def printed_file() -> Path:
+    """A new file for what a command prints."""
     folder = cache_folder() / "studio" / "starts"
     folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{os.getpid()}-{os.urandom(4).hex()}.txt"
+
+
+def run(
+    root: Path, command: str, words: tuple[str, ...], printed: Path
+) -> subprocess.Popen[bytes]:
+    """Start a command of det in a folder and a session of its own."""
     package = str(__package__).partition(".")[0]
     line = [sys.executable, "-m", package, command, *words]
-    printed = folder / f"{os.getpid()}-{os.urandom(4).hex()}.txt"
     with printed.open("wb") as sink:
-        process = subprocess.Popen(
-            line, cwd=place.root, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+        return subprocess.Popen(
+            line, cwd=root, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             start_new_session=True,
         )  # fmt: skip
-    return Started(words, process, printed)

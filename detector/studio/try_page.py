@@ -26,7 +26,7 @@ from .place import OPTIONS, Place
 from .seen import LOW, Found, Seen
 from .server import Handler
 from .sets import Sets
-from .start import Started, launch
+from .start import Started, launch, tail_of
 from .thumbs import LARGE, encode
 
 MOST_DROPPED = 4
@@ -163,7 +163,7 @@ class TryPage:
                     "words": [one_line(word) for word in one.words],
                     "running": one.process.poll() is None,
                     "failed": one.failed,
-                    "lines": one.lines(LAST_BYTES),
+                    "lines": tail_of(one.printed, LAST_BYTES),
                 }
                 for one in reversed(self._exports[-5:])
             ]

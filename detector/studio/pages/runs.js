@@ -12,15 +12,16 @@ export async function show(main, words) {
   const table = h("tbody", {});
   const curves = h("div", { class: "charts" });
   const failed = h("div", {});
+  const queue = h("div", { id: "queue" });
   const search = h("input", { type: "search", size: 28, placeholder: "part of a name or option", "aria-label": "Search runs", oninput: () => draw() });
   main.replaceChildren(h("div", { class: "row head" }, h("h1", {}, "Runs"), h("a", { class: "button push", href: link("/runs", { new: 1 }) }, "Start a training")),
-    failed, h("div", { class: "row" }, search),
+    failed, queue, h("div", { class: "row" }, search),
     h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Runs" }, h("table", {},
       h("caption", {}, "Choose runs to see their curves over one another"),
       h("thead", {}, h("tr", {}, ["Run", "State", "Epochs", "Best AP", "Model", "Data", "imgsz", "batch", ""].map((title, place) =>
         h("th", { scope: "col", class: [0, 1, 4, 5].includes(place) ? "text" : null }, title)))), table)),
     h("h2", {}, "Curves"), curves);
-  let content = { runs: [], failed: [] };
+  let content = { runs: [], failed: [], queue: [] };
 
   function chosen() { return here().words.getAll("run"); }
 
@@ -30,8 +31,19 @@ export async function show(main, words) {
     const focused = document.activeElement?.id;
     table.replaceChildren(...runs.map(line));
     if (!runs.length) table.replaceChildren(h("tr", {}, h("td", { class: "text", colspan: 9 }, "There is no run here yet.")));
+    drawQueue();
     if (focused) document.getElementById(focused)?.focus();
     failed.replaceChildren(...content.failed.map((one) => h("p", { class: "error", role: "alert" }, `A training ended: ${one.message}`)));
+  }
+
+  function drawQueue() {
+    const item = (one) => h("li", { class: "row" }, h("span", { class: `state-${one.state}` }, one.state), h("code", {}, one.words.join(" ")),
+      one.message ? h("span", { class: "sev-error" }, one.message) : null, one.state === "running" ? null
+        : h("button", { id: `remove-${one.number}`, "aria-label": `Remove training ${one.number}`, onclick: async () => {
+          await post("/api/runs/unqueue", { number: one.number });
+          await load();
+        } }, "Remove"));
+    queue.replaceChildren(...(content.queue.length ? [h("h2", {}, "Queue"), h("ol", { class: "queue" }, content.queue.map(item))] : []));
   }
 
   function line(run, place) {
@@ -107,7 +119,7 @@ async function showForm(main) {
   const send = (path) => async () => {
     try {
       const { command } = await post(path, { options: options() });
-      if (path.endsWith("start")) { say("The training begins."); location.hash = link("/runs"); return; }
+      if (!path.endsWith("check")) { say(path.endsWith("start") ? "The training begins." : "The training waits in the queue."); location.hash = link("/runs"); return; }
       told.replaceChildren(h("pre", {}, `det train ${command.join(" ")}`));
     } catch (error) {
       told.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
@@ -116,6 +128,7 @@ async function showForm(main) {
   main.replaceChildren(h("h1", {}, "Start a training"), groups.map((group, place) => h("details", { open: place === 0, class: "group" },
     h("summary", {}, group.title), h("div", { class: "fields" }, group.options.map(field)))).reduce((all, one) => { all.append(one); return all; }, h("div", {})),
     told, h("div", { class: "row pager" }, h("button", { class: "main", onclick: send("/api/runs/start") }, "Start"),
+      h("button", { id: "queue-it", onclick: send("/api/runs/queue") }, "Add to the queue"),
       h("button", { onclick: send("/api/runs/check") }, "Check"), h("a", { class: "button", href: link("/runs") }, "Back")));
   const first = groups.find((group) => group.options.some((one) => one.name === "data"));
   if (first) [...main.querySelectorAll("details")][groups.indexOf(first)].open = true;
