@@ -1,8 +1,9 @@
 """A new version of a data set's labels: a folder ``labels@2`` beside the old ones, which stay.
 
-The folder holds one COCO JSON per split, the ``data.yaml`` that describes them, and a note on where
-the version comes from.  The images stay where they are.  It appears under its name when everything
-in it is on the disk, and an existing version is never replaced.
+The folder holds one COCO JSON per split, the ``data.yaml`` that describes them, a list of the
+images of each split for other tools, and a note on where the version comes from.  The images stay
+where they are.  It appears under its name when everything in it is on the disk, and an existing
+version is never replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...files.atomic import sync, sync_folder, write_atomically
+from ...files.atomic import sync, sync_folder, write_atomically, write_bytes
 from ...files.json_text import read_note
 from ..formats.record import Record
 from ..sets.dataset import Dataset, DatasetError
@@ -133,6 +134,9 @@ def _write_splits(
         named = [(record.path.relative_to(common).as_posix(), record) for record in records]
         _write_json(folder / f"{split}.json", coco_document(named, names))
         lines[split] = f"{split}.json"
+        paths = [str(record.path) for record in records]
+        listed = "".join(f"{path}\n" for path in paths if "\n" not in path)
+        write_bytes(folder / f"{split}.txt", os.fsencode(listed))
     return lines
 
 

@@ -163,6 +163,15 @@ def test_names_are_shown_as_text_on_every_page(page: Page) -> None:
         assert not page.all("img[src=x]")
 
 
+def test_the_chosen_images_move_to_another_split(page: Page, client: Client) -> None:
+    page.go(f"#/data?set={SET}&split=val")
+    page.choose("#move-to", "train")
+    page.one("#move").click()
+    page.until(lambda: "4 images moved" in page.text("#status"), "the message")
+    draft = client.get("/api/labels/facts", set=SET)["draft"]
+    assert [step["what"] for step in draft["steps"]] == ["moved 4 images to train"]
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
 def test_pages_fit_the_window_and_can_be_read_by_everybody(
     page: Page, driver: Any, width: int, dark: bool

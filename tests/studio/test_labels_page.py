@@ -341,3 +341,9 @@ def test_images_move_between_splits(client: Client, tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "own/labels@2/data.yaml", download=False)
     assert [len(scan_split(dataset, s).records) for s in dataset.splits] == [3, 2]
     assert list(dataset.splits) == ["train", "test"]
+    listed = (tmp_path / "own/labels@2/test.txt").read_text().splitlines()
+    assert [Path(line).parent.name for line in listed] == ["val", "val"]
+    lists = "train: own/labels@2/train.txt\nval: own/labels@2/test.txt\n"
+    (tmp_path / "lists.yaml").write_text(f"{lists}names: {list(dataset.class_names)!r}\n")
+    both = load_dataset(tmp_path / "lists.yaml", download=False)
+    assert [len(scan_split(both, s, strict=False).records) for s in both.splits] == [3, 2]

@@ -69,9 +69,20 @@ async function frame(main, name) {
       h("div", {}, h("div", { class: "row" }, h("strong", { id: "total", "aria-live": "polite" }),
         h("button", { id: "clear", onclick: () => { location.hash = link("/data", { set: name }); } }, "Clear filters"),
         h("label", { class: "push small" }, h("input", { type: "checkbox", id: "boxes", checked: true,
-          onchange: (event) => main.classList.toggle("no-boxes", !event.target.checked) }), " boxes")),
+          onchange: (event) => main.classList.toggle("no-boxes", !event.target.checked) }), " boxes"), mover(name)),
         h("ul", { class: "grid", id: "grid" }), h("div", { class: "row pager", id: "pager" }))));
   if (state.doing) watch(main, name, facts.version);
+}
+
+// Moves all images that the filters choose to another split, as a change that the next saved version has.
+function mover(name) {
+  const to = h("select", { id: "move-to", "aria-label": "Split to move to" }, ["train", "val", "test"].map((one) => h("option", { value: one }, one)));
+  return h("span", { class: "row small" }, h("button", { id: "move", onclick: async () => {
+    const { draft } = await get("/api/labels/facts", { set: name });
+    const { set, page, ...words } = filtersOf(here().words);
+    const { images } = await post("/api/labels/move", { set: name, words, to: to.value, revision: draft.revision });
+    say(`${counted(images, "image")} moved to ${to.value}: save a version on the Labels page, or undo it there.`);
+  } }, "Move the chosen images to"), to);
 }
 
 // Findings of the whole set come later, and near-duplicates when they are asked for.
