@@ -163,8 +163,8 @@ def _bmp(file: BinaryIO) -> Header | None:
 
 def tiff_size(data: bytes) -> tuple[int, int]:
     """(height, width) that the first directory of a TIFF says, zeros for anything else."""
-    found = _tiff_numbers(data, (256, 257))  # ImageWidth, ImageLength
-    return found.get(257, 0), found.get(256, 0)
+    found = tiff_numbers(data, (256, 257))  # ImageWidth, ImageLength
+    return found.get(257, NOTHING)[0], found.get(256, NOTHING)[0]
 
 
 def bit_depth(data: bytes | np.ndarray) -> int:
@@ -172,32 +172,33 @@ def bit_depth(data: bytes | np.ndarray) -> int:
     start = bytes(data[:25])
     if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 25:
         return start[24]
-    if start[:4] not in _TIFF:
-        return 8
-    whole = data.tobytes() if isinstance(data, np.ndarray) else data
-    return _tiff_numbers(whole, (258,)).get(258, 8)  # BitsPerSample
+    return tiff_numbers(data, (258,)).get(258, (8,))[0]  # BitsPerSample
 
 
-_TIFF = (b"II*\0", b"MM\0*")
+NOTHING = (0,)
+MOST_NUMBERS = 1_000_000
+"""Of a tag: strips of an image, at most one for each row."""
 
 
-def _tiff_numbers(data: bytes, tags: tuple[int, ...]) -> dict[int, int]:
-    """The first number of each of ``tags`` in the first directory of a TIFF; {} for other files."""
-    if data[:4] not in _TIFF:
+def tiff_numbers(data: bytes | np.ndarray, tags: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+    """The numbers of each of ``tags`` in the first directory of a TIFF; {} for other files.  data:
+    the file."""
+    start = bytes(data[:4])
+    if start not in (b"II*\0", b"MM\0*"):
         return {}
-    order = "<" if data[:2] == b"II" else ">"
+    order = "<" if start[:2] == b"II" else ">"
     found = {}
     try:
         (directory,) = struct.unpack_from(order + "I", data, 4)
         (count,) = struct.unpack_from(order + "H", data, directory)
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
             tag, kind, amount = struct.unpack_from(order + "HHI", data, entry)
-            if tag in tags:  # short or long numbers, here or, if there are many, elsewhere
-                layout = order + ("H" if kind == 3 else "I")
+            if tag in tags and 0 < amount <= MOST_NUMBERS:  # short or long numbers
+                layout = f"{order}{amount}{'H' if kind == 3 else 'I'}"
                 place = entry + 8
-                if amount * struct.calcsize(layout) > 4:
+                if struct.calcsize(layout) > 4:  # they are elsewhere
                     (place,) = struct.unpack_from(order + "I", data, place)
-                (found[tag],) = struct.unpack_from(layout, data, place)
+                found[tag] = struct.unpack_from(layout, data, place)
     except struct.error:
         return {}
     return found

@@ -27,6 +27,7 @@ from .damage import Heard
 from .damage import listen as hear
 from .depth import AUTO, RAW, to_8_bits
 from .header import Header, bit_depth, read_header, tiff_size
+from .mapped import mapped_image
 
 MOST_PIXELS = 200_000_000
 """A larger image is refused before it is decoded: 600 MB, three times the largest cameras."""
@@ -66,9 +67,14 @@ def read_image(
     Gray images become RGB, alpha is dropped, and more than 8 bits become 8 by the rule ``pixels``
     (depth.py).  listen: notice damage that the decoder only
     prints, which allows one image at a time in the process.  most: pixels that are allowed; an
-    image of more than MOST_PIXELS must also fit into the memory that is free.
+    image of more than MOST_PIXELS must also fit into the memory that is free, unless it can be
+    mapped (mapped.py; then it is read-only).
     Raises ImageError for a file that is missing, empty, damaged, too large or not an image.
     """
+    if most > MOST_PIXELS and pixels in (AUTO, RAW):
+        image = mapped_image(path)
+        if image is not None and MOST_PIXELS < image.shape[0] * image.shape[1] <= most:
+            return image
     return _read(path, listen, None, pixels, most)[0]
 
 

@@ -168,6 +168,20 @@ def test_a_giant_image_is_taken_in_tiles_and_drawn_smaller(giant, capsys):
     assert torch.allclose(small.boxes.xyxy * 2, result.boxes.xyxy) and small.to_rows()
 
 
+def test_a_giant_tiff_is_read_where_it_is_looked_at(giant, monkeypatch):
+    """Not decoded, so it needs no memory of its size; boxes, picture and crops are the same."""
+    assert cv2.imwrite("a.tif", cv2.imread(str(giant)), [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    (wanted,) = YOLO("runs/train", verbose=False).predict(giant, tile=96, **WORDS)
+    monkeypatch.setattr(image_module, "available_memory", lambda: 1_000)
+    monkeypatch.setattr(image_module, "_read", lambda *_: pytest.fail("decoded"))
+    words = ["device=cpu", "conf=0.2", "tile=96", "save_crop=True", "name=mapped"]
+    assert main(["predict", "a.tif", *words]) == 0
+    assert cv2.imread("runs/mapped/a.jpg").shape == (75, 105, 3)
+    (found,) = YOLO("runs/train", verbose=False).predict("a.tif", tile=96, **WORDS)
+    assert torch.equal(found.boxes.data, wanted.boxes.data)
+    assert len(list(Path("runs/mapped/crops").rglob("*.jpg"))) == len(found)
+
+
 @each("free", [1_000, 10**9])
 def test_a_giant_image_must_fit_into_the_free_memory(free, giant, monkeypatch):
     monkeypatch.setattr(image_module, "available_memory", lambda: free)
