@@ -82,7 +82,7 @@ def _look(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         data = np.fromfile(path, np.uint8)
     except OSError:
         return None
-    deep = bit_depth(data) > 8  # its high 8 bits may all be 0
+    deep = bit_depth(data.data) > 8  # its high 8 bits may all be 0
     flags = GRAY_OF_ANY_DEPTH if deep else cv2.IMREAD_REDUCED_GRAYSCALE_2
     gray = cv2.imdecode(data, flags) if len(data) else None
     if gray is None:

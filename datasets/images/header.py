@@ -16,8 +16,6 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-import numpy as np
-
 _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 
@@ -167,7 +165,7 @@ def tiff_size(data: bytes) -> tuple[int, int]:
     return found.get(257, NOTHING)[0], found.get(256, NOTHING)[0]
 
 
-def bit_depth(data: bytes | np.ndarray) -> int:
+def bit_depth(data: bytes | memoryview) -> int:
     """Bits of a value in a PNG or TIFF as its header says, 8 for anything else.  data: the file."""
     start = bytes(data[:25])
     if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 25:
@@ -180,7 +178,7 @@ MOST_NUMBERS = 1_000_000
 """Of a tag: strips of an image, at most one for each row."""
 
 
-def tiff_numbers(data: bytes | np.ndarray, tags: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
+def tiff_numbers(data: bytes | memoryview, tags: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
     """The numbers of each of ``tags`` in the first directory of a TIFF; {} for other files.  data:
     the file."""
     start = bytes(data[:4])

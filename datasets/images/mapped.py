@@ -36,7 +36,7 @@ def mapped_image(path: Path) -> np.ndarray | None:
         data = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError):  # ValueError: an empty file
         return None
-    found = USUAL | tiff_numbers(data, (WIDTH, HEIGHT, OFFSETS, LENGTHS, *EXPECTED))
+    found = USUAL | tiff_numbers(data.data, (WIDTH, HEIGHT, OFFSETS, LENGTHS, *EXPECTED))
     if any(found.get(tag) != said for tag, said in EXPECTED.items()):
         return None
     if not found.keys() >= {WIDTH, HEIGHT, OFFSETS, LENGTHS}:

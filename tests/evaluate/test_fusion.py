@@ -28,25 +28,37 @@ def iou(a: Box, b: Box) -> float:
     return width * height / (sum(area) - width * height)
 
 
-def by_the_paper(parts: list[list[tuple[Box, float, int]]]) -> list[tuple[Box, float, int]]:
-    """Section 3 of arXiv 1910.13302 in plain Python: lists B, L and F."""
-    listed = sorted((row for part in parts for row in part), key=lambda row: -row[1])
-    clusters: list[list[tuple[Box, float, int]]] = []
-    fused: list[tuple[Box, float, int]] = []
-    for row in listed:
-        same = [place for place, each in enumerate(fused) if each[2] == row[2]]
-        near = [(iou(fused[place][0], row[0]), place) for place in same]
+Row = tuple[Box, float, int]
+
+
+def by_the_paper(parts: list[list[Row]], *, once: bool) -> list[Row]:
+    """Section 3 of arXiv 1910.13302 in plain Python: lists B, L and F.  once: with at most one box
+    of each voter in a fused one."""
+    listed = sorted(
+        ((row, voter) for voter, part in enumerate(parts) for row in part),
+        key=lambda pair: -pair[0][1],
+    )
+    clusters: list[list[tuple[Row, int]]] = []
+    fused: list[Row] = []
+    for row, voter in listed:
+        free = [
+            place for place, each in enumerate(fused)
+            if each[2] == row[2] and not (once and voter in [who for _, who in clusters[place]])
+        ]  # fmt: skip
+        near = [(iou(fused[place][0], row[0]), place) for place in free]
         best, place = max(near, key=lambda pair: pair[0], default=(0.0, -1))
         if best > SAME:
-            clusters[place].append(row)
+            clusters[place].append((row, voter))
         else:
             place = len(clusters)
-            clusters.append([row])
+            clusters.append([(row, voter)])
             fused.append(row)
-        members = clusters[place]
+        members = [member for member, _ in clusters[place]]
         total = sum(score for _, score, _ in members)
-        corners = [sum(score * box[side] for box, score, _ in members) / total for side in range(4)]
-        fused[place] = (*[tuple(corners)], total / len(members), row[2])
+        x1, y1, x2, y2 = (
+            sum(score * box[side] for box, score, _ in members) / total for side in range(4)
+        )
+        fused[place] = ((x1, y1, x2, y2), total / len(members), row[2])
     rated = [
         (box, score * min(len(members), len(parts)) / len(parts), label)
         for (box, score, label), members in zip(fused, clusters, strict=True)
@@ -72,29 +84,37 @@ def test_classes_and_distant_boxes_stay_apart() -> None:
     assert sorted(fuse([one, other]).labels.tolist()) == [0, 0, 0, 1]
 
 
-def test_more_boxes_than_voters_raise_no_score() -> None:
-    one = said(((0, 0, 10, 10), 0.9, 0), ((0, 0, 10, 10), 0.6, 0))
-    assert fuse([one, said(((0, 0, 10, 10), 0.6, 0))]).scores.tolist() == [pytest.approx(0.7)]
+def test_boxes_of_one_voter_stay_apart() -> None:
+    """They are different objects; the box of the other voter joins the better one."""
+    one = said(((0, 0, 10, 10), 0.9, 0), ((0, 0, 10, 9), 0.6, 0))
+    found = fuse([one, said(((0, 0, 10, 10), 0.5, 0))])
+    assert found.scores.tolist() == [pytest.approx(0.7), pytest.approx(0.3)]
+    assert found.boxes.tolist() == [[0, 0, 10, 10], [0, 0, 10, 9]]
 
 
 @pytest.mark.parametrize("voters", [1, 2, 5])
-def test_it_is_the_algorithm_of_the_paper(voters: int) -> None:
+@pytest.mark.parametrize("crowded", [True, False])
+def test_it_is_the_algorithm_of_the_paper(voters: int, crowded: bool) -> None:
+    """Of objects that overlap with the stated addition, of others without it too."""
     rng = np.random.default_rng(voters)
     for _ in range(20):
-        centers = rng.uniform(0, 100, (6, 2))  # of objects, which each voter sees by about
+        centers = rng.uniform(0, 100, (8, 2)) if crowded else np.arange(16).reshape(8, 2) * 40.0
         parts = []
         for _ in range(voters):
-            low = centers[rng.integers(0, 6, 15)] + rng.normal(0, 3, (15, 2))
-            boxes = np.concatenate((low, low + rng.uniform(15, 25, (15, 2))), 1).astype(np.float32)
-            scores, labels = rng.random(15, np.float32), rng.integers(0, 2, 15)
-            parts.append(
-                [(tuple(box), score, label) for box, score, label in
-                 zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)]
-            )  # fmt: skip
-        found, wanted = fuse([said(*part) for part in parts]), by_the_paper(parts)
-        assert found.labels.tolist() == [label for _, _, label in wanted]
-        assert np.allclose(found.scores, [score for _, score, _ in wanted], atol=1e-6)
-        assert np.allclose(found.boxes, [box for box, _, _ in wanted], atol=1e-4)
+            seen = rng.integers(0, 8, 15) if crowded else rng.permutation(8)[:6]
+            low = centers[seen] + rng.normal(0, 3, (len(seen), 2))
+            sides = rng.uniform(15, 25, (len(seen), 2))
+            boxes = np.concatenate((low, low + sides), 1).astype(np.float32)
+            scores = rng.random(len(seen), np.float32)
+            labels = rng.integers(0, 2, len(seen))
+            rows = zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
+            parts.append([(tuple(box), score, label) for box, score, label in rows])
+        found = fuse([said(*part) for part in parts])
+        for once in (True,) if crowded else (True, False):
+            wanted = by_the_paper(parts, once=once)
+            assert found.labels.tolist() == [label for _, _, label in wanted]
+            assert np.allclose(found.scores, [score for _, score, _ in wanted], atol=1e-6)
+            assert np.allclose(found.boxes, [box for box, _, _ in wanted], atol=1e-4)
 
 
 def test_what_is_weak_in_each_may_pass_together() -> None:
