@@ -6,14 +6,16 @@ Schubert et al., "Identifying Label Errors in Object Detection Datasets by Loss 
 
 - missing: an object without a label.  p c, where p is its score and c the share of objects of such
   a score that have a label in this data set.
-- wrong class: another class is seen where the label is.  p (1 - q), where q is the score of the
-  class of the label there.
-- loose: the object lies otherwise than its label.  p s(e / e95), where e = 1 - IoU, e95 is what
-  95 % of the labels of such a size stay below, and s rises from 0 to 1 around 1.5.
+- wrong class: another class is seen where the label is.  sqrt(p) (1 - q / p) / (1 + k / 0.1), where
+  q is the score of the class of the label there, and k the share of the objects that are seen as
+  this class and have that label: what a detector confuses often is its own error.  The root: a
+  label says that there is something, so a weak detection is evidence, too.
+- loose: the object lies otherwise than its label.  sqrt(p) s(e / e95), where e = 1 - IoU, e95 is
+  what 95 % of the labels of such a size stay below, and s rises from 0 to 1 around 1.6.
 - duplicated: two labels of a class on one object.  Their IoU.
 
-Most labels are right, so what is usual (c, e95) is measured on the data set itself: a detector that
-is bad at small boxes makes no small box suspicious.  NumPy only.
+Most labels are right, so what is usual (c, k, e95) is measured on the data set itself: a detector
+that is bad at small boxes makes no small box suspicious.  NumPy only.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ SIZES = 5
 """Groups of equally many labels by size, each with its own usual error."""
 LEAST = 20
 """Pairs in a group from which an error is usual or not."""
+CONFUSED = 0.1
+"""Share of confusions that halves the suspicion."""
 NEIGHBORS = 40
 """Objects of the nearest scores that say how many of such a score have a label."""
 
@@ -103,12 +107,12 @@ def suspicions(
         paired(record, objects_in(each, classes))
         for record, each in zip(records, found, strict=True)
     ]
-    usual = UsualErrors(seen)
+    usual, confused = UsualErrors(seen), Confusions(records, seen, classes)
     shares = shares_with_label(records, seen)
     told: list[Suspicion] = []
     for record, objects, share in zip(records, seen, shares, strict=True):
-        told += [one for one in _of_image(record, objects, share, usual) if one.score >= least]
-    return sorted(told, key=lambda one: -one.score)
+        told += _of_image(record, objects, share, usual, confused)
+    return sorted((one for one in told if one.score >= least), key=lambda one: -one.score)
 
 
 def objects_in(found: Found, classes: int) -> Objects:
@@ -199,6 +203,24 @@ class UsualErrors:
         return max(self.limits[int(np.searchsorted(self.edges, side_of(box)))], 0.1)
 
 
+class Confusions:
+    """How often objects that are seen as a class have another label."""
+
+    def __init__(self, records: Sequence[Record], seen: Sequence[Objects], classes: int) -> None:
+        self.counts = np.zeros((classes, classes))
+        for record, objects in zip(records, seen, strict=True):
+            rows = np.flatnonzero(objects.label >= 0)
+            top, label = objects.top[rows], record.labels[objects.label[rows]]
+            own = objects.scores[rows, label] / np.maximum(objects.best[rows], 1e-9)
+            np.add.at(self.counts, (top, label), np.where(top == label, 1, 1 - own))
+
+    def trust(self, top: int, label: int) -> float:
+        """From 0 to 1 for an object that is seen as ``top`` and has ``label``; the others of this
+        kind speak against it."""
+        others = max(float(self.counts[top, label]) - 1, 0)
+        return 1 / (1 + others / max(float(self.counts[top].sum()), 1) / CONFUSED)
+
+
 def side_of(box: np.ndarray) -> float:
     """The side of a square as large as the box."""
     return float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 0)))
@@ -222,16 +244,17 @@ def shares_with_label(records: Sequence[Record], seen: Sequence[Objects]) -> lis
 
 
 def _of_image(
-    record: Record, objects: Objects, share: np.ndarray, usual: UsualErrors
+    record: Record, objects: Objects, share: np.ndarray, usual: UsualErrors, confused: Confusions
 ) -> list[Suspicion]:
     told = _missing(record, objects, share) + _duplicated(record, objects)
     for row in np.flatnonzero(objects.label >= 0):
         number = int(objects.label[row])
         label, p = int(record.labels[number]), float(objects.best[row])
+        own, root = float(objects.scores[row, label]), float(np.sqrt(p))
         top = int(objects.top[row])
         scores = {
-            "wrong class": p * (1 - float(objects.scores[row, label])) if top != label else 0.0,
-            "loose": p * rise((1 - float(objects.iou[row])) / usual.limit(objects.boxes[row])),
+            "wrong class": root * (1 - own / p) * confused.trust(top, label),
+            "loose": root * rise((1 - float(objects.iou[row])) / usual.limit(objects.boxes[row])),
         }
         kind = max(scores, key=lambda name: scores[name])
         wrong = kind == "wrong class"
@@ -246,8 +269,8 @@ def _of_image(
 
 
 def rise(ratio: float) -> float:
-    """From 0 to 1 around 1.5 times what is usual (logistic)."""
-    return float(1 / (1 + np.exp(-6 * (ratio - 1.5))))
+    """From 0 to 1 around 1.6 times what is usual (logistic)."""
+    return float(1 / (1 + np.exp(-6 * (ratio - 1.6))))
 
 
 def _missing(record: Record, objects: Objects, share: np.ndarray) -> list[Suspicion]:
