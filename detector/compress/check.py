@@ -1,4 +1,4 @@
-"""The checks of ``det prune`` before torch is loaded."""
+"""The checks of ``det prune`` and ``det compress`` before torch is loaded."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.check import check_start, is_quantized
+from ..options.compress import CompressConfig
 from ..options.errors import UsageError
 from ..options.fields import options_of
+from ..options.formats import FORMATS, require
 from ..options.names import AUTO, FOREIGN, MODELS
 from ..options.parse import parse
 from ..options.prune import PRUNING, PruneConfig
 from ..options.train import TrainConfig
 from ..record.tools import JSON, tools_of
-from ..run.check import refuse
+from ..run.check import check_data, refuse
 from ..run.folder import BEST, find_state, newest_run
 from ..run.rank_info import gpus_of
 from ..train.check import check_train
 
-STATE = "prune.json"
-MAY_CHANGE = frozenset(("device", "threads", "workers", "verbose", "resume", "project"))
+STATE, COMPRESS_STATE = "prune.json", "compress.json"
+MACHINE = frozenset(("device", "threads", "workers"))
+MAY_CHANGE = MACHINE | {"verbose", "resume", "project"}
 """Options that may be typed beside ``resume=``."""
 NOT_OF_TRAINING = frozenset((*PRUNING, "project", "name", "exist_ok", "model", "epochs"))
 
@@ -79,6 +82,29 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
             "made from, and quantize after that"
         )
     check_train(*training_of(config, given, str(config.model), max(config.epochs, 1)))
+    return config
+
+
+def check_compress(config: CompressConfig, given: frozenset[str]) -> CompressConfig:
+    """The config with its ``model=`` found.  Raises UsageError where a compression cannot begin,
+    MissingPackage where the packages of the target are not installed."""
+    if config.resume is not None:
+        find_state(config.resume, config.project, COMPRESS_STATE, "compression")
+        if wrong := sorted(given - MAY_CHANGE):
+            raise UsageError(
+                f"cannot change {', '.join(wrong)} of a compression that has begun: start a new one"
+            )
+        return config
+    refuse(
+        [
+            (config.epochs == 0, "epochs=0: what is pruned has to be trained; leave it out"),
+            (config.qat is not None, "qat= is a part of det compress: leave it out"),
+        ]
+    )
+    require(FORMATS[config.target])
+    config = replace(config, model=check_prune(config, given).model)
+    for split in (config.split, "train"):
+        check_data(config.data_source, split, online=config.online)
     return config
 
 

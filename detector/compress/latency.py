@@ -11,13 +11,14 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..export.exported import open_exported
 from ..export.formats import onnx as onnx_format
 from ..export.formats.interface import Settings
 from ..export.graph import ExportGraph, Shape
@@ -46,8 +47,28 @@ def seconds_of(
         shape = (1, next(iter(models.values())).channels, *sides_of(image_size))
         images = np.random.default_rng(0).random(shape, np.float32)
         taken = run_interleaved(runners, {name: [images] for name in models}, ROUNDS, EACH)
-    every = {name: [each for one in rounds for each in one] for name, rounds in taken.items()}
-    return {name: statistics.median(seconds) for name, seconds in every.items()}
+    return _medians(taken)
+
+
+def seconds_of_files(files: Mapping[str, Path], threads: int | None = None) -> dict[str, float]:
+    """Seconds per image of exported files of any format: the median of interleaved rounds.
+
+    threads: of each runtime; None: one."""
+    cpu = torch.device("cpu")
+    opened = {name: open_exported(path, cpu, threads or 1) for name, path in files.items()}
+    images = {
+        name: [np.random.default_rng(0).random((1, 3, *each.about.image_size), np.float32)]
+        for name, each in opened.items()
+    }
+    runners = {name: each.runner for name, each in opened.items()}
+    return _medians(run_interleaved(runners, images, ROUNDS, EACH))
+
+
+def _medians(taken: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, float]:
+    return {
+        name: statistics.median(seconds for one in rounds for seconds in one)
+        for name, rounds in taken.items()
+    }
 
 
 def latency_rates(

@@ -72,3 +72,32 @@ def plot_pruning(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xlim(0, 1.12 * max(x))
     axes.set_ylim(0, 1.15 * max([*y, 0.01]))
     save_figure(figure, path)
+
+
+def plot_compression(
+    rows: Sequence[Mapping[str, Any]], chosen: str, max_drop: float, path: Path
+) -> None:
+    """AP against the time per image and against the size of the file; a line joins the files that
+    no cheaper one equals.
+
+    rows: as results.json holds them, the whole detector in fp32 first."""
+    figure = new_figure(11.0, 4.8)
+    known = [row for row in rows if row["passed"] and row["ap"] is not None]
+    panels = figure.subplots(1, 2, sharey=True)
+    titles = (("ms", "ms per image"), ("bytes", "MB"))
+    for axes, (cost, unit) in zip(panels, titles, strict=True):
+        scale = 1e6 if cost == "bytes" else 1.0
+        style(axes, "AP by " + ("size" if cost == "bytes" else "latency"), unit, "AP")
+        best = [row for row in known if cost in row["best"]]
+        best.sort(key=lambda row: float(row[cost]))
+        axes.plot([row[cost] / scale for row in best], [row["ap"] for row in best], color=SOFT,
+                  linewidth=1.0)  # fmt: skip
+        for row in known:
+            color = ACCENT if row["name"] == chosen else HEAT(0.35)
+            axes.scatter(row[cost] / scale, row["ap"], s=60, color=color, zorder=3)
+            axes.annotate(row["name"], (row[cost] / scale, row["ap"]), (0, 8), ha="center",
+                          textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
+        axes.axhline(known[0]["ap"] - max_drop, color=INK, linewidth=1.0, linestyle="--")
+        axes.set_xlim(0, 1.15 * max(row[cost] for row in known) / scale)
+        axes.margins(y=0.2)
+    save_figure(figure, path)

@@ -7,7 +7,6 @@ bit for bit.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -30,30 +29,21 @@ from ..options.errors import UsageError
 from ..options.fields import options_of
 from ..options.parse import parse
 from ..options.prune import PruneConfig
-from ..options.train import TrainConfig
 from ..options.val import ValConfig
 from ..run.device import pick_device
 from ..run.files import plain, write_args, write_json
-from ..run.folder import (
-    BEST,
-    LAST,
-    RunError,
-    RunFinished,
-    find_state,
-    is_finished,
-    new_run_folder,
-)
+from ..run.folder import BEST, RunError, find_state, new_run_folder
 from ..run.log import Log
 from ..run.owner import owned
 from ..run.process import settings_kept
 from ..run.signals import Interrupted
 from ..train.assemble import load_data, prepare_process
-from ..train.pipeline import train
-from .check import STATE, training_of
+from .check import MACHINE, STATE, training_of
 from .cost import deployed
 from .latency import seconds_of
 from .plots import plot_pruning, plot_sensitivity
 from .step import Pruned, prune_step, sample_batches
+from .training import train_once
 
 
 @dataclass(frozen=True)
@@ -96,16 +86,30 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
     own: dict[str, Any] = {"imgsz": size, "rect": meta.rect, "pixels": meta.pixels}
     own |= {name: getattr(config, name) for name in given & {"rect", "pixels"}}
     config, given = replace(config, **own), given | own.keys()
-    dataset, _ = load_data(training_of(config, given, str(config.model), 1)[0], log)
-    ours = ClassNames(f"data={config.data}", dataset.class_names)
-    if wrong := first_difference(ours, ClassNames(f"model={config.model}", meta.class_names)):
-        raise UsageError(f"{wrong}: prune with the data that the checkpoint was trained on")
+    check_data_of(config, given, meta, log)
     folder = new_run_folder(config, "prune")
     config = replace(config, model=str(Path(str(config.model)).absolute()))
     write_args(folder, config)
     write_json(folder / STATE, {"given": sorted(given)})
     log.to_file(folder / "log.txt")
     return Begun(config, given, folder, log)
+
+
+def check_data_of(
+    config: PruneConfig, given: frozenset[str], meta: Meta, log: Log, *, boxes: bool = False
+) -> None:
+    """Raise UsageError where the data have other classes than the checkpoint; boxes: or where none
+    of the validation images has a box, so that there is no AP."""
+    training, _ = training_of(config, given, str(config.model), 1)
+    dataset, scans = load_data(training, log)
+    ours = ClassNames(f"data={config.data}", dataset.class_names)
+    if wrong := first_difference(ours, ClassNames(f"model={config.model}", meta.class_names)):
+        raise UsageError(f"{wrong}: use the data that the checkpoint was trained on")
+    if boxes and not any(len(record.labels) for record in scans[1].records):
+        raise UsageError(
+            f"data={config.data}: no image to validate has a box, so there is no AP that files "
+            "could be compared by; add images with boxes"
+        )
 
 
 def _resume(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
@@ -178,19 +182,10 @@ def _trained(begun: Begun, pruned: Path, number: int) -> Path:
     if not config.epochs:
         return pruned
     folder = begun.folder / f"step-{number}"
-    best = folder / BEST
-    if is_finished(folder):
-        return best
     place = {"project": str(begun.folder), "name": folder.name, "exist_ok": True}
-    if (folder / LAST).is_file():
-        machine = {"device", "threads", "workers"} & begun.given
-        words = {name: getattr(config, name) for name in machine}
-        options, given = parse(TrainConfig, {**words, "resume": str(folder)})
-    else:
-        options, given = training_of(config, begun.given, str(pruned), config.epochs, **place)
-    with contextlib.suppress(RunFinished):
-        train(options, given, Log(verbose=config.verbose))
-    return best
+    options = training_of(config, begun.given, str(pruned), config.epochs, **place)
+    machine = {name: getattr(config, name) for name in MACHINE & begun.given}
+    return train_once(folder, options, machine)
 
 
 def _measured(begun: Begun, path: Path, name: str) -> dict[str, Any]:

@@ -124,8 +124,11 @@ class ExportGraph(nn.Module):
         images = (images * 255).to(torch.uint8) if self.uint8 else images
         return images.to(self.device)
 
-    def program(self, shape: Shape) -> torch.export.ExportedProgram:
-        """The graph as torch.export records it."""
+    def program(
+        self, shape: Shape, module: nn.Module | None = None
+    ) -> torch.export.ExportedProgram:
+        """The graph as torch.export records it.  module: records this one, which takes the same
+        images."""
         dynamic = None
         if shape.dynamic:
             stride, least = self.model.max_stride, self.smallest_side // self.model.max_stride
@@ -136,5 +139,5 @@ class ExportGraph(nn.Module):
             dynamic = {"images": {0: batch, 2: height, 3: width}}
         with torch.no_grad():
             return torch.export.export(
-                self, (self.example(shape),), dynamic_shapes=dynamic, strict=False
+                module or self, (self.example(shape),), dynamic_shapes=dynamic, strict=False
             )

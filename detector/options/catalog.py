@@ -12,6 +12,7 @@ from typing import Any
 from .active import DataErrorsConfig, LabelConfig, PickConfig
 from .amp import AmpConfig, BenchAmpConfig
 from .compare import CompareConfig
+from .compress import CompressConfig
 from .data import (
     ConvertConfig,
     DataCheckConfig,
@@ -112,6 +113,10 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         ("prune",), PruneConfig,
         "det prune model=runs/train data=my.yaml keep=0.5", _PROBE, cfg=True,
+    ),
+    Command(
+        ("compress",), CompressConfig,
+        "det compress model=runs/train data=my.yaml max_drop=0.01 target=onnx", _PROBE, cfg=True,
     ),
     Command(
         ("compare",), CompareConfig, "det compare runs/a runs/b data=my.yaml",

@@ -99,7 +99,10 @@ FORMATS = {
             half_on=("cpu", "cuda"), int8=(FULL, WEIGHTS),
         ),
         Format("torchscript", "libtorch", ".torchscript", half_on=("cuda",)),
-        Format("torch_export", "torch.export", ".pt2", half_on=("cuda",)),
+        Format(
+            "torch_export", "torch.export", ".pt2", half_on=("cuda",),
+            int8=(FULL, WEIGHTS, DYNAMIC), calibrations=(MINMAX,),
+        ),
         Format(
             "openvino", "OpenVINO", ".xml", ("openvino",), (*_ONNX, "onnxruntime"), "openvino",
             parts=(".bin",), folder="_openvino_model", half_on=("cpu",), int8=(FULL,),

@@ -22,7 +22,7 @@ STEPS = 255
 """From the smallest to the largest number of 8 bits."""
 LARGEST_WEIGHT = 127
 EVERY = 10
-"""Training steps from one look at the values to the next."""
+"""Optimizer steps from one look at the values to the next."""
 SHARE = 0.1
 """Of a new look in the moving average of a range."""
 SILU_FLOOR = -8.0
@@ -77,7 +77,7 @@ class Ranges(nn.Module):
     """The ranges of all activations of a detector, one row per range.
 
     ends: [R,2] float32, smallest and largest value.  Row 0 is the image, and is never measured.
-    steps: training steps so far.  until: the step from which ranges stay as they are.
+    steps: optimizer steps so far.  until: the step from which ranges stay as they are.
     measuring: values pass unrounded and are looked at.
     """
 
@@ -105,16 +105,14 @@ class Ranges(nn.Module):
         return grids[row]
 
     def begin(self) -> None:
-        """A training step begins: every EVERY steps its values are looked at."""
-        if self.steps.is_meta:
-            return
+        """An optimizer step begins: every EVERY steps the values of all its forward passes are
+        looked at, so that micro-batches give the ranges of the whole batch."""
         steps = int(self.steps)
-        if steps % EVERY == 0 and steps < self.until:
-            self._seen = {}
-        self.steps += 1
+        self._seen = {} if steps % EVERY == 0 and steps < self.until else None
 
     def end(self) -> None:
-        """The forward pass of a training step is over: what was seen moves the ranges."""
+        """The last forward pass of an optimizer step is over: what was seen moves the ranges."""
+        self.steps += 1
         if self._seen:
             self.ends[list(self._seen)] = torch.stack(
                 [torch.lerp(self.ends[row], seen, SHARE) for row, seen in self._seen.items()]

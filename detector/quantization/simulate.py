@@ -60,8 +60,6 @@ def simulate(model: Detector) -> Detector:
     whole = Ranges(model.scale, len(rows))
     ranges.register_buffer("ends", whole.ends)
     model.ranges = ranges.to(next(model.parameters()).device)
-    model.register_forward_pre_hook(_begin)
-    model.register_forward_hook(_end)
     return model.train(training)
 
 
@@ -87,18 +85,6 @@ def check_ranges(model: Detector, path: Path) -> None:
             f"{path}: range {row} of its 8-bit activations is {pair}: expected one around 0; the "
             "file is damaged, use another copy"
         )
-
-
-def _begin(model: nn.Module, _: Any) -> None:
-    ranges = ranges_of(model)
-    if ranges is not None and model.training and torch.is_grad_enabled():
-        ranges.begin()
-
-
-def _end(model: nn.Module, *_: Any) -> None:
-    ranges = ranges_of(model)
-    if ranges is not None and model.training and torch.is_grad_enabled():
-        ranges.end()
 
 
 def _place(model: Detector, ranges: Ranges) -> Iterator[Rounding]:

@@ -156,7 +156,7 @@ def assemble(
     length = run_length(len(train_loader), config.batch_size, config.epochs, config.nbs)
     restore_statistics(model, begin.transferred_names, train_loader, ranks, log)
     config = settle_rate(config, begin.source, train_loader, device, ranks, log)
-    measure_ranges(model, train_loader, config.epochs, log, resumed=resumed is not None)
+    measure_ranges(model, train_loader, length, log, resumed=resumed is not None)
     for norm in (each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)):
         norm.momentum = batch_norm_momentum(length)
     decay, tau = ema_constants(length, config.ema_decay)

@@ -24,6 +24,7 @@ from ..run.log import Log
 if TYPE_CHECKING:  # the checks come before torch is loaded
     from ...datasets.batches.loader import Loader
     from ..models.detector import Detector
+    from .schedule import RunLength
 
 EPOCHS = 10
 """Where the checkpoint does not say how long it was trained."""
@@ -84,17 +85,25 @@ def check_classes(config: TrainConfig, theirs: Sequence[str], ours: Sequence[str
         )
 
 
+def stop_ranges(model: Detector, length: RunLength) -> None:
+    """Say from which optimizer step of the run on the ranges stay as they are; does nothing for a
+    float model."""
+    from ..quantization.simulate import ranges_of
+
+    if (ranges := ranges_of(model)) is not None:
+        ranges.until = round(MOVING * length.steps)
+
+
 def measure_ranges(
-    model: Detector, loader: Loader, epochs: int, log: Log, *, resumed: bool
+    model: Detector, loader: Loader, length: RunLength, log: Log, *, resumed: bool
 ) -> None:
-    """Measure the ranges of a new run and say from which step on they stay as they are; does
-    nothing for a float model.  epochs: of the run."""
+    """Measure the ranges of a new run of this length; does nothing for a float model."""
     from ..quantization.calibrate import calibrate
     from ..quantization.simulate import ranges_of
 
+    stop_ranges(model, length)
     if (ranges := ranges_of(model)) is None:
         return
-    ranges.until = round(MOVING * len(loader) * epochs)
     if not resumed:
         images = calibrate(model, (batch.images for batch in loader.epoch(0)))
         log.info(

@@ -26,6 +26,7 @@ from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
 from ..models.blocks import Norm, count_batch
 from ..precision.precision import Precision
+from ..quantization.simulate import ranges_of
 from ..run.ranks import ALONE, Ranks, raising_rank_lost
 from .ema import ModelEma
 
@@ -89,7 +90,8 @@ class TrainStep:
         ]
         called = self.forward if isinstance(self.forward, nn.Module) else model
         self._norms = [m for m in called.modules() if isinstance(m, Norm)]  # others count alone
-        self._kept = False
+        self._ranges = ranges_of(model)
+        self._begun = self._kept = False
         self.micro_batch: int | None = None
         self.use(precision)
 
@@ -103,7 +105,7 @@ class TrainStep:
     def drop_gradients(self) -> None:
         """Drop a nominal batch that is not full: its gradients, and what it would be undone to."""
         self.optimizer.zero_grad(set_to_none=True)
-        self._kept = False
+        self._begun = self._kept = False
 
     def __call__(self, batch: Batch, *, update: bool, eager: bool) -> StepOutput:
         """Learn from ``batch``.
@@ -115,12 +117,17 @@ class TrainStep:
         scaled = self.scaler.is_enabled()
         if not self._kept and (eager or scaled):
             self._keep_statistics()
+        if self._ranges and not self._begun:
+            self._ranges.begin()
+        self._begun = True
         parts = [batch] if self.micro_batch is None else batch.split(self.micro_batch)
         losses = [self._learn(part, last=update and part is parts[-1]) for part in parts]
         loss = self._of_all_ranks(added(losses, [len(part) for part in parts]))
         if not update:
             return StepOutput(loss, None, False if eager or scaled else None, scaled)
         self._average_statistics()
+        if self._ranges:
+            self._ranges.end()
         self.scaler.unscale_(self.optimizer)
         limit = self.clip if self.clip > 0 else float("inf")
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, limit)

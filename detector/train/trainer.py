@@ -45,6 +45,7 @@ from .micro_batches import MemoryRanOut, described, fewer_images, noticing_memor
 from .multi_scale import resized
 from .optim import set_learning_rate
 from .position import Position
+from .quantize import stop_ranges
 from .row import mean_losses, train_row, val_row
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .step import TrainStep
@@ -70,8 +71,7 @@ class Trainer:
         self.evaluator: Evaluator = evaluator or CocoEvaluator(self.config.best)
         self.writer = CheckpointWriter(run, folder, self.observers)
         self.precision, self.rungs = decision.precision, list(decision.rungs)
-        self.length = run.length
-        self.at = Position()
+        self.length, self.at = run.length, Position()
         self.stop_reason: str | None = None
         self.best_measured: Measured | None = None
         """Of the best epoch, for the report of a run that is stopped."""
@@ -253,9 +253,9 @@ class Trainer:
             self.log.info(f"{self.budget}: about {counted(epochs, 'epoch')}")
         self.length = RunLength(self.length.steps_per_epoch, epochs)
         self.run.warmup = warmup_steps(self.length, self.config.warmup_epochs)
+        stop_ranges(self.run.model, self.length)
         if self.run.ema:
-            constants = ema_constants(self.length, self.config.ema_decay)
-            self.run.ema.decay, self.run.ema.tau = constants
+            self.run.ema.decay, self.run.ema.tau = ema_constants(self.length, self.config.ema_decay)
 
     def _stops_early(self) -> bool:
         at, patience = self.at, self.config.patience

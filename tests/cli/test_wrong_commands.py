@@ -16,7 +16,7 @@ WRONG = [
     # no command, or none that exists
     ("data=coco8.yaml", "missing command: write det and one of train, val, predict"),
     ("trian data=coco8.yaml", "did you mean 'det train'?"),
-    ("wibble", "choose from train, val, predict, track, export, tune, prune, compare, "),
+    ("wibble", "choose from train, val, predict, track, export, tune, prune, compress, compare"),
     ("data chek", "did you mean 'det data check'?"),
     ("data n=3", "missing command: write det data and one of check, convert, split, merge, "),
     ("config data", "choose from train, val, predict"),

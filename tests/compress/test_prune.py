@@ -15,7 +15,7 @@ from tiny import make_batch, make_criterion, same, tiny_detector, train, use_tin
 from torch import nn
 from yolodet.cli import main
 from yolodet.datasets.nouns import Batch
-from yolodet.detector.compress import latency, step
+from yolodet.detector.compress import latency, step, training
 from yolodet.detector.compress import prune as pipeline
 from yolodet.detector.compress.cost import Cost, deployed_rates
 from yolodet.detector.compress.importance import gradients, importance
@@ -213,7 +213,7 @@ def test_a_pruning_that_was_killed_ends_as_the_one_that_was_not(
     more = {"keep": 0.6, "steps": 2, "epochs": 2}
     whole = prune(capsys, *words_of(shapes, tmp_path / "whole", trained, **more))
     for number, (module, name, turn) in enumerate(
-        ((pipeline, "prune_step", 1), (pipeline, "train", 1), (pipeline, "save_weights", 1))
+        ((pipeline, "prune_step", 1), (training, "train", 1), (pipeline, "save_weights", 1))
     ):
         count, real = itertools.count(), getattr(module, name)
 
@@ -250,7 +250,7 @@ def test_what_cannot_be_pruned_is_one_line_and_leaves_nothing(
         ({"of": "mac"}, "macs"),
         ({"model": "yolo26n"}, "has not been trained"),
         ({"model": tmp_path / "none.safetensors"}, "no such file"),
-        ({"data": squares}, "prune with the data that the checkpoint was trained on"),
+        ({"data": squares}, "use the data that the checkpoint was trained on"),
         ({"teacher": "yolo26s"}, "is a model without weights"),
         ({"resume": tmp_path / "none"}, "there is no pruning"),
         ({"save": False}, "save=False"),

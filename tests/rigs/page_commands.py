@@ -71,6 +71,7 @@ NOT_RUN = {
     "det compare ": "two runs; tests/evaluate compares",
     "det studio": "a server; tests/studio asks it",
     "det prune ": "trainings; tests/compress prunes",
+    "det compress ": "trainings; tests/compress compresses",
     "det tune ": "many trainings; tests/tune runs them",
     "det train cfg=runs/tune/best.yaml": "of a search",
     "torchrun ": "two processes; tests/train/test_distributed.py runs them",

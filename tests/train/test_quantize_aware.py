@@ -13,11 +13,13 @@ import pytest
 import torch
 from exports import enliven, make_images, needs_onnx
 from forked_runs import Killer
-from tiny import rows_of, same, saved, write_tiny_data
+from tiny import make_trainer, rows_of, same, saved, write_tiny_data
 from yolodet.cli import main
 from yolodet.detector.checkpoints.restore import restore
 from yolodet.detector.models.build import architecture_of, build
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.options.formats import FORMATS, missing_packages
+from yolodet.detector.quantization import rounding
 from yolodet.detector.quantization.calibrate import calibrate
 from yolodet.detector.quantization.rounding import (
     Ranges,
@@ -131,10 +133,22 @@ def quantized(data: Path, start: Path, name: str = "qat", *more: str) -> Path:
     return project / name
 
 
-@needs_onnx
+def file_in(name: str, path: str) -> Any:
+    """A format and its 8-bit file, skipped where it cannot be written."""
+    row = FORMATS[name]
+    missing = pytest.mark.skipif(bool(missing_packages(row)), reason=f"needs {row.packages}")
+    return pytest.param(name, path, marks=missing, id=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [file_in("onnx", "best-int8.onnx"), file_in("torch_export", "best-int8.pt2"),
+     file_in("openvino", "best-int8_openvino_model"), file_in("tflite", "best-int8.tflite")],
+)  # fmt: skip
 def test_the_checkpoint_keeps_its_ranges_and_needs_no_data_to_be_exported(
-    floats: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    floats: tuple[Path, Path], name: str, path: str
 ) -> None:
+    """The scores of the file are those of the simulation, for its twenty best."""
     from yolodet.detector.export.exported import open_exported
 
     run = quantized(*floats)
@@ -144,9 +158,8 @@ def test_the_checkpoint_keeps_its_ranges_and_needs_no_data_to_be_exported(
     assert meta.config["epochs"] == 2 and len(rows_of(run)) == 2  # a tenth of 20
     assert float(ranges.ends[1:].std()) > 0 and ranges.ends[0].tolist() == [0, 1]
     assert main(["val", f"model={run / BEST}", f"data={floats[0]}", "verbose=False"]) == 0
-    capsys.readouterr()
-    assert main(["export", f"model={run / BEST}", "format=onnx", "int8=True"]) == 0
-    exported = open_exported(run / "weights" / "best-int8.onnx", torch.device("cpu"))
+    assert main(["export", f"model={run / BEST}", f"format={name}", "int8=True"]) == 0
+    exported = open_exported(run / "weights" / path, torch.device("cpu"))
     images = make_images(1, (64, 64))
     with torch.inference_mode():
         found = exported(images)["one_to_one"].logits.sigmoid().amax(-1).sort().values
@@ -201,16 +214,74 @@ def test_a_killed_run_goes_on_bit_for_bit(
 
 def test_ranges_follow_the_values_and_then_stay() -> None:
     ranges = Ranges(1.0, 2)
-    ranges.until, rounding = 15, Rounding(ranges, 1)
+    ranges.until, place = 15, Rounding(ranges, 1)
     moved = []
     for _ in range(30):
         ranges.begin()
-        rounding(torch.tensor([-3.0, 5.0]))
+        place(torch.tensor([-3.0, 5.0]))
         ranges.end()
         moved.append(ranges.ends[1].tolist())
     np.testing.assert_allclose(moved[0], [-1.2, 1.4], rtol=1e-6)  # a tenth of the way
     np.testing.assert_allclose(moved[10], [-1.38, 1.76], rtol=1e-6)
     assert moved[9] == moved[0] and moved[29] == moved[10]  # looked at every 10 steps, until 15
+
+
+def test_ranges_count_optimizer_steps(
+    floats: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch in micro-batches moves the ranges as the whole batch does, and for as many steps; an
+    accumulated batch counts once.  The weights stay, for the loss of a batch is not the sum of
+    those of its parts."""
+    data, start = floats
+    monkeypatch.setattr(rounding, "EVERY", 1)
+    words = {"model": str(start), "qat": "int8", "batch": 6, "nbs": 6, "epochs": 4, "lr0": 1e-9}
+    found = {}
+    for name, more in {"whole": {}, "micro": {"micro_batch": 2}, "nominal": {"batch": 3}}.items():
+        trainer = make_trainer(data, start.parents[2] / name, **{**words, **more})
+        ranges = ranges_of(trainer.run.model)
+        assert ranges is not None and ranges.until == 6  # of 8 steps
+        begin = ranges.ends.clone()
+        trainer.writer.active = False
+        trainer.fit()
+        assert int(ranges.steps) == trainer.at.updates == 8
+        assert float((ranges.ends - begin).abs().max()) > 1e-3
+        found[name] = ranges.ends
+    torch.testing.assert_close(found["micro"], found["whole"], rtol=1e-4, atol=1e-5)
+
+
+def test_memory_that_runs_out_leaves_no_look_at_the_values(
+    floats: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the pass saw that did not fit is forgotten: the run is as one with micro-batches."""
+    data, start = floats
+    monkeypatch.setattr(rounding, "EVERY", 1)
+    words = {"model": str(start), "qat": "int8", "batch": 6, "nbs": 6, "epochs": 1}
+    small = make_trainer(data, start.parents[2] / "small", **words, micro_batch=3)
+    large = make_trainer(data, start.parents[2] / "large", **words)
+
+    def hook(_: Any, __: Any, output: torch.Tensor) -> None:
+        if len(output) > 3 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    large.run.model.backbone.stage5.register_forward_hook(hook)
+    for trainer in (small, large):
+        trainer.writer.active = False
+        trainer.fit()
+    one, other = (ranges_of(trainer.run.model) for trainer in (small, large))
+    assert one is not None and other is not None and int(other.steps) == 2
+    assert torch.equal(one.ends, other.ends)
+
+
+def test_with_a_time_budget_ranges_stay_in_the_last_quarter_of_what_fits(
+    floats: tuple[Path, Path],
+) -> None:
+    data, start = floats
+    words = {"model": str(start), "qat": "int8", "batch": 3, "nbs": 6, "epochs": 4, "time": 1.0}
+    trainer = make_trainer(data, start.parents[2] / "time", **words)
+    ranges = ranges_of(trainer.run.model)
+    assert ranges is not None and ranges.until == 6  # of 4 epochs of 2 steps
+    trainer._use_epochs(20)
+    assert ranges.until == 30
 
 
 def refused(capsys: pytest.CaptureFixture[str], *typed: str) -> str:

@@ -35,12 +35,14 @@ from .onnx import OnnxNetwork, OpenvinoNetwork
 from .ranges import Batches, inputs_of
 from .search import CPU, Search
 from .tflite import TfliteNetwork
+from .torch_graph import TorchNetwork
 from .trained import TRAINED, kept_ranges
 
 NETWORKS: dict[str, type[Network]] = {
     "onnx": OnnxNetwork,
     "openvino": OpenvinoNetwork,
     "tflite": TfliteNetwork,
+    "torch_export": TorchNetwork,
 }
 """Name of a format -> how it is quantized."""
 LOOKED_AT = 4

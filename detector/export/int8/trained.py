@@ -29,13 +29,15 @@ from .onnx import OnnxNetwork, OpenvinoNetwork
 from .onnx_graph import LAYER, PASSTHROUGH, Ranges
 from .ranges import open_session
 from .tflite import TfliteNetwork, run_through
+from .torch_graph import TorchNetwork, walk
 
 ALIKE = 2e-3
 """Largest difference of two values of one map, relative to its largest value."""
 MOVING = frozenset(
     ("Split", "MaxPool", "Resize", "Concat", "Reshape", "Transpose", "Slice", "Identity", "Squeeze",
      "MAX_POOL_2D", "RESIZE_NEAREST_NEIGHBOR", "CONCATENATION", "RESHAPE", "TRANSPOSE", "SLICE",
-     "STRIDED_SLICE", "SPLIT", "SPLIT_V")
+     "STRIDED_SLICE", "SPLIT", "SPLIT_V", "cat", "chunk", "split_with_sizes", "getitem",
+     "max_pool2d", "upsample_nearest2d", "reshape", "transpose", "slice")
 )  # fmt: skip
 """Operations whose outputs have the values of their inputs; PAD adds 0, which is in every range."""
 UNIT = frozenset(("Sigmoid", "LOGISTIC"))
@@ -192,10 +194,20 @@ class TrainedTflite(TfliteNetwork):
         super().save(ends, layers, path, texts)
 
 
+class TrainedTorch(TorchNetwork):
+    """A ``.pt2`` whose layers are all quantized, by ranges that are kept."""
+
+    def values(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and values of each map [1,C,H,W] of the float network."""
+        for name, values in walk(self.module, images):
+            yield name, values.numpy()
+
+
 TRAINED: dict[str, type[Network]] = {
     "onnx": TrainedOnnx,
     "openvino": TrainedOpenvino,
     "tflite": TrainedTflite,
+    "torch_export": TrainedTorch,
 }
 """Name of a format -> how it is written with the ranges of a checkpoint."""
 
