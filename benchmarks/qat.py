@@ -33,7 +33,7 @@ from pages import add_out, hardware, ratios, shown, spread, table, write_page
 DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 BEST = Path("weights") / "best.safetensors"
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite"}
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite", "torch_export": ".pt2"}
 
 
 def main() -> None:
@@ -170,19 +170,27 @@ def step_times(options: argparse.Namespace, base: Path, qat: Path) -> dict[str, 
     from noise import noise_batch
     from yolodet.detector.checkpoints.restore import restore
     from yolodet.detector.losses.detection import DetectionLoss, Gains
+    from yolodet.detector.quantization.simulate import ranges_of
 
     models = {"plain": restore(base)[0].train(), "qat": restore(qat)[0].train()}
     batch = noise_batch(options.batch, options.imgsz)
     criterion = DetectionLoss(Gains())
     for model in models.values():
         model.to(memory_format=torch.channels_last)
+    ranges = ranges_of(models["qat"])
+    assert ranges is not None
+    ranges.until = 10 * (options.steps + 2)  # they follow the values, as in most of a run
     names = list(itertools.product(("bf16", "fp32"), models))
     seconds: dict[str, list[float]] = {f"{precision} {name}": [] for precision, name in names}
     for turn in range(options.steps + 2):
         for precision, name in names:
             started = time.perf_counter()
+            if name == "qat":
+                ranges.begin()
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 outputs = models[name](batch.images)
+            if name == "qat":
+                ranges.end()
             criterion(outputs, batch).total.backward()
             models[name].zero_grad(set_to_none=True)
             if turn > 1:  # the first ones allocate

@@ -16,7 +16,7 @@ TARGETS = ("onnx", "openvino", "tflite", "torch_export")
 class CompressConfig(PruneConfig):
     """det compress: make a trained detector small and fast: prune, quantize, export, compare."""
 
-    model: str | None = option(  # type: ignore[assignment]
+    model: str | None = option(
         None, "Run", "Checkpoint to compress, or a run folder. Default: the best weights of the "
         "newest run in project=.")
     target: str = option(
