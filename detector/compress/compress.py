@@ -92,20 +92,19 @@ def _resume(config: CompressConfig, given: frozenset[str], log: Log) -> Begun:
 def _candidates(begun: Begun) -> list[dict[str, Any]]:
     """All files, one after the other; those of the whole detector first."""
     whole = Path(str(begun.config.model))
-    rows = _files_of(begun, "", whole)
+    rows = [_file(begun, WHOLE, whole, WHOLE)]
     if not rows[0]["passed"] or rows[0]["ap"] is None:
         raise RunError(
             f"{rows[0]['file']} does not match its checkpoint, or no AP was measured: there is "
             "nothing to compare with; see its .json"
         )
-    rows.append(_quantized(begun, "qat", whole))
+    rows += [*_smaller(begun, "", whole), _quantized(begun, "qat", whole)]
     small = _pruned(begun)
     rows.append(_file(begun, "pruned", small, WHOLE))
     if reason := _against(begun, rows[0], rows[-1]):
         begun.log.warn(f"{reason}: nothing more is built on it")
         return rows
-    rows += _files_of(begun, "pruned ", small)[1:]
-    return [*rows, _quantized(begun, "pruned qat", small)]
+    return [*rows, *_smaller(begun, "pruned ", small), _quantized(begun, "pruned qat", small)]
 
 
 def _against(begun: Begun, whole: Mapping[str, Any], cut: Mapping[str, Any]) -> str | None:
@@ -127,10 +126,9 @@ def _against(begun: Begun, whole: Mapping[str, Any], cut: Mapping[str, Any]) -> 
     return None
 
 
-def _files_of(begun: Begun, prefix: str, weights: Path) -> list[dict[str, Any]]:
-    """The files of a float checkpoint in every precision that the format has on a CPU."""
-    row = FORMATS[begun.config.target]
-    precisions = [WHOLE, *["fp16"] * ("cpu" in row.half_on), FULL]
+def _smaller(begun: Begun, prefix: str, weights: Path) -> list[dict[str, Any]]:
+    """The files of a float checkpoint in the smaller precisions that the format has on a CPU."""
+    precisions = [*["fp16"] * ("cpu" in FORMATS[begun.config.target].half_on), FULL]
     return [_file(begun, f"{prefix}{each}", weights, each) for each in precisions]
 
 
