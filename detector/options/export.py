@@ -68,7 +68,8 @@ class ExportConfig(QuantizeConfig, DetectConfig, RunsConfig):
     int8: bool | str = option(
         False, "Precision", "Quantization. True computes in 8-bit integers and is calibrated with "
         "training images of data=. weights only stores the weights in 8 bits and needs no data. "
-        "dynamic (tflite) also rounds the inputs of each layer at run time and needs no data.",
+        "dynamic (tflite, torch_export) also rounds the inputs of each layer at run time and needs "
+        "no data.",
         choices=(False, True, "weights", "dynamic"))
 
 

@@ -69,10 +69,10 @@ def with_integers(module: fx.GraphModule) -> fx.GraphModule:
 def _replace(module: fx.GraphModule, node: fx.Node, number: int) -> None:
     """One convolution of integers for ``node`` and what is around it."""
     operations, graph, onednn = decomposed(), module.graph, torch.ops.onednn
-    source, weight, *more = node.args
-    steps, scale, zero = source.args[:3]  # type: ignore[union-attr]
-    small, scales, zeros = weight.args[:3]  # type: ignore[union-attr]
-    bias, stride, padding, dilation, groups = _arguments(more)
+    source, weight, *more = _arguments(node)
+    steps, scale, zero, *_ = _arguments(source)
+    small, scales, zeros, *_ = _arguments(weight)
+    bias, stride, padding, dilation, groups = _settings(more)
     known = isinstance(scale, float)
     packed = onednn.qconv_prepack(
         attribute(module, small.target), attribute(module, scales.target),
@@ -97,7 +97,11 @@ def _replace(module: fx.GraphModule, node: fx.Node, number: int) -> None:
     last.replace_all_uses_with(made)
 
 
-def _arguments(more: list[Any]) -> tuple[Any, list[int], list[int], list[int], int]:
+def _arguments(node: fx.Node) -> tuple[Any, ...]:
+    return tuple(node.args)
+
+
+def _settings(more: list[Any]) -> tuple[Any, list[int], list[int], list[int], int]:
     """Bias, stride, padding, dilation and groups of a convolution, with torch's defaults."""
     usual: list[Any] = [None, [1, 1], [0, 0], [1, 1], 1]
     bias, stride, padding, dilation, groups = [*more, *usual[len(more) :]]
@@ -108,7 +112,7 @@ def _widen(module: fx.GraphModule, node: fx.Node, number: int) -> None:
     """The weight of ``node`` as floats, computed once."""
     weight = node.args[1]
     assert isinstance(weight, fx.Node)
-    tensors = [attribute(module, str(each.target)) for each in weight.args[:3]]  # type: ignore[union-attr]
+    tensors = [attribute(module, each.target) for each in _arguments(weight)[:3]]
     values = decomposed().dequantize_per_channel.default(*tensors, *weight.args[3:])
     module.register_buffer(f"wide_{number}", values)
     with module.graph.inserting_before(weight):

@@ -112,12 +112,15 @@ class TfliteNetwork(Network):
         tflite.add_texts(path, texts)
 
     def _round(self, ranges: Any, layers: Collection[str], path: Path) -> None:
-        chosen = {*layers, *self.passthrough(layers)}
-        scopes = [re.escape(each.scope) for each in self.operations if each.name in chosen]
-        exactly = f"^(?:{'|'.join(scopes)})$"
+        exactly = self.scopes({*layers, *self.passthrough(layers)})
         tflite.rewrite(
             self.source, path, lambda it: it.add_static_config(exactly, "*", BITS, BITS), ranges
         )
+
+    def scopes(self, names: Collection[str]) -> str:
+        """What recipes call these operations: a regular expression."""
+        found = [re.escape(each.scope) for each in self.operations if each.name in names]
+        return f"^(?:{'|'.join(found)})$"
 
     def save_weights(self, path: Path, texts: Mapping[str, str], *, dynamic: bool = False) -> int:
         """Weights are dequantized when the file is loaded; dynamic: never."""

@@ -24,11 +24,12 @@ from ...models.detector import Detector
 from ...options.formats import ExportError
 from ...quantization.rounding import Rounding
 from ...quantization.simulate import ranges_of
+from ..formats import tflite
 from .network import Network
 from .onnx import OnnxNetwork, OpenvinoNetwork
 from .onnx_graph import LAYER, PASSTHROUGH, Ranges
 from .ranges import open_session
-from .tflite import TfliteNetwork, run_through
+from .tflite import BITS, TfliteNetwork, run_through
 from .torch_graph import TorchNetwork, walk
 
 ALIKE = 2e-3
@@ -172,7 +173,10 @@ class TrainedOpenvino(OpenvinoNetwork):
 
 
 class TrainedTflite(TfliteNetwork):
-    """A TFLite file whose layers are all quantized, by ranges that are kept."""
+    """A TFLite file whose layers are all quantized, by ranges that are kept.
+
+    A layer of integers gives integers there.  The last layers, whose outputs stay float, therefore
+    have 8-bit weights that are widened when the file is loaded."""
 
     def values(self, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """Name and values of each map [1,H,W,C] of the float network."""
@@ -191,7 +195,22 @@ class TrainedTflite(TfliteNetwork):
             name: {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}
             for name, (low, high) in ranges.items()
         }
-        super().save(ends, layers, path, texts)
+        last = {name for name in layers if not self.after[name]}
+        integers = {*layers, *self.passthrough(layers)} - last
+        known = {each.name for each in self.operations if self._is_known(each, ends)}
+        static, widened = self.scopes(integers & known), self.scopes(last)
+
+        def recipe(manager: Any) -> None:
+            manager.add_static_config(static, "*", BITS, BITS)
+            manager.add_weight_only_config(widened, "*", BITS)
+
+        tflite.rewrite(self.source, path, recipe, ends)
+        tflite.add_texts(path, texts)
+
+    def _is_known(self, operation: Any, ends: Mapping[str, Any]) -> bool:
+        """Whether the ranges of all that it reads and gives are known."""
+        read = [name for name in operation.input if name in self.producer]
+        return all(name in ends for name in (*read, *operation.output))
 
 
 class TrainedTorch(TorchNetwork):
