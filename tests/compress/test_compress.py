@@ -122,7 +122,8 @@ def test_what_cannot_be_compressed_is_one_line_and_leaves_nothing(
         ({"qat": "int8"}, "qat= is a part of det compress"),
         ({"resume": tmp_path / "none"}, "there is no compression"),
     ):
-        words = words_of(data, tmp_path / "none", weights, **changes)
+        usual: dict[str, Any] = {"data": data, "project": tmp_path / "none", "model": weights}
+        words = words_of(**{**usual, **changes})
         if "resume" in changes:
             words = [f"resume={changes['resume']}"]
         assert main(["compress", *words]) == 2, changes
