@@ -37,9 +37,10 @@ if TYPE_CHECKING:  # reading a header needs no torch
     from torch import Tensor
 
 SCHEMA = 3
-"""3: ``image_size`` may be (height, width), images may have one channel, and there is
-``quantization``: older versions would not round its weights.  2: the architecture replaces
-``class_width``, ``licence`` became ``license``."""
+"""3: ``image_size`` may be (height, width), images may have one channel, and there are
+``quantization`` and ``fp32_stages``: older versions would not round weights, and compute every
+stage in half precision.  2: the architecture replaces ``class_width``, ``licence`` became
+``license``."""
 GRAY = "gray"
 """``preprocess["channels"]`` of a model whose images have one channel."""
 USUAL_SCHEMA = 2
@@ -73,6 +74,8 @@ class Meta:
     image_size: int | tuple[int, int]
     strides: tuple[int, ...]
     precision: str
+    fp32_stages: tuple[str, ...] = ()
+    """Stages of the model that compute in float32 although ``precision`` is a half precision."""
     architecture: Architecture | None = None
     """None in files of schema 1, where the widths follow from the shapes of the tensors."""
     quantization: str | None = None
@@ -131,6 +134,7 @@ class Meta:
             _check_types(values)
             values["class_names"] = tuple(values["class_names"])
             values["strides"] = tuple(values["strides"])
+            values["fp32_stages"] = tuple(values.get("fp32_stages", ()))
             if isinstance(values["image_size"], list):
                 values["image_size"] = tuple(values["image_size"])
             if values.get("architecture") is not None:
@@ -170,6 +174,9 @@ def _check_types(values: Mapping[str, Any]) -> None:
     wanted = values.get("quantization")
     if wanted is not None and wanted not in QUANTIZATIONS:
         raise TypeError(f"quantization is {str(wanted)[:20]!r}, not {' or '.join(QUANTIZATIONS)}")
+    staged = values.get("fp32_stages", ())
+    if not isinstance(staged, list | tuple) or not all(type(name) is str for name in staged):
+        raise TypeError("fp32_stages is not a list of names")
     for name, kind, limit in (("class_names", str, MAX_CLASSES), ("strides", int, 8)):
         items = values[name]
         if not isinstance(items, list | tuple) or not 0 < len(items) <= limit:

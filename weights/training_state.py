@@ -120,6 +120,7 @@ _RULES: dict[str, Rule] = {
     "torch_random_state": _tensor,
 }
 _LATER: dict[str, Rule] = {
+    "fp32_stages": lambda value: value is None or _list_of(_text)(value),
     "micro_batch": lambda value: value is None or (_count(value) and value > 0),
 }
 """Parts that the first states did not have."""

@@ -114,7 +114,7 @@ class Loaded:
         where = describe_device(self.device)
         if isinstance(self.model, ExportedDetector):
             where = f"{FORMATS[self.model.about.format].runtime}, {where}"
-        return f"{self.path}: {self.meta.model}, {self.head(nms)}, {where}, {self.precision.name}"
+        return f"{self.path}: {self.meta.model}, {self.head(nms)}, {where}, {self.precision.label}"
 
 
 def find_weights(

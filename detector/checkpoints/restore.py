@@ -12,6 +12,7 @@ from ...files.counted import counted
 from ...weights.checkpoint import CheckpointError, Meta, is_state, load_state, load_weights
 from ...weights.training_state import WEIGHTS, check_state
 from ..models.detector import Detector
+from ..models.float32_stages import keep_in_float32
 from ..options.names import FOREIGN
 from ..run.folder import LAST
 from .adopt import adopt
@@ -41,6 +42,12 @@ def restore(path: Path) -> tuple[Detector, Meta]:
         model = rebuild(meta.architecture, tensors, path, meta.quantization)
     check_finite(model.state_dict(), path)
     model.letterbox = letterbox_of(meta, model.letterbox, path)
+    if unknown := [name for name in meta.fp32_stages if name not in model.stages]:
+        raise CheckpointError(
+            f"{path}: fp32_stages names {unknown[0][:60]!r}, and {meta.model} has no such stage: "
+            "the file is damaged; use another copy"
+        )
+    keep_in_float32(model, meta.fp32_stages)
     return model, meta
 
 

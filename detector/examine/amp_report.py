@@ -17,6 +17,7 @@ from typing import Any
 from ...datasets.nouns import Batch
 from ..options.amp import AmpConfig
 from ..options.train import TrainConfig
+from ..precision.by_stage import try_precisions
 from ..precision.ladder import (
     Decision,
     choose_precision,
@@ -26,7 +27,7 @@ from ..precision.ladder import (
 )
 from ..precision.ladder import report as print_trials
 from ..precision.precision import DTYPES
-from ..precision.sanity import SanityCheck
+from ..precision.sanity import SanityCheck, stage_problem
 from ..run.device import describe_device
 from ..run.files import plain, write_args, write_json
 from ..run.folder import new_run_folder
@@ -106,7 +107,9 @@ def _decide(
     if not names:
         return outline
     started = time.perf_counter()
-    trials = SanityCheck(run.model, run.criterion, batch).run(names)
+    check = SanityCheck(run.model, run.criterion, batch)
+    kept = outline.precision.fp32_stages
+    trials = try_precisions(check.run, names, tuple(run.model.stages), kept)
     seconds = time.perf_counter() - started
     tolerant = replace(train, amp_force=True)  # a failure is to be reported, not raised
     found = conclude(tolerant, trials, traits_of(run.device), outline.objections)
@@ -175,6 +178,8 @@ def _print(result: dict[str, Any], decision: Decision, layers: LayerReport, log:
             log.info(f"{name} was not tried: {reason}")
     names = [trial.precision for trial in decision.trials[1:]]
     _print_stages(layers, names, log)
+    for name in names:
+        _print_by_stage(layers, decision, name, log)
     _print_layers(layers, names, log)
     for line in summary_lines(layers, decision.precision.name):
         log.info(line)
@@ -194,6 +199,28 @@ def _print_stages(report: LayerReport, names: list[str], log: Log) -> None:
             row += [f"{ms:.2f}", f"{base / ms:.2f}x", f"{error.output:.2%}", f"{error.cosine:.4f}"]
         rows.append(row)
     log.table("Stages by themselves, forward and backward, on equal inputs", columns, rows)
+
+
+def _print_by_stage(report: LayerReport, decision: Decision, name: str, log: Log) -> None:
+    """What each stage would gain and cost in float32, while the others are in ``name``."""
+    kept = next((t.fp32_stages for t in reversed(decision.trials) if t.precision == name), ())
+    rows = []
+    for stage in report.stages:
+        error, more = stage.errors[name], stage.ms["fp32"] - stage.ms[name]
+        whole = sum(other.ms[name] for other in report.stages)
+        bytes_more = stage.saved.get("fp32", 0) - stage.saved.get(name, 0)
+        rows.append(
+            (
+                stage.name, f"{error.output:.2%}", f"{1 - error.cosine:.4f}", f"{error.lost:.2%}",
+                f"{more:+.2f}", f"{more / whole:+.1%}", f"{bytes_more / 1e6:+.1f}",
+                "in fp32" if stage.name in kept else stage_problem(stage.name, error) or "passes",
+            )
+        )  # fmt: skip
+    columns = (
+        "stage", "output error", "1 - cosine", "lost", "ms", "of the step", "saved MB", f"in {name}"
+    )  # fmt: skip
+    title = f"Each stage in fp32, the others in {name}: errors it avoids, and what it costs"
+    log.table(title, columns, rows)
 
 
 def _print_layers(report: LayerReport, names: list[str], log: Log) -> None:

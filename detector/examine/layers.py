@@ -29,7 +29,14 @@ from ..losses.detection import DetectionLoss
 from ..models.blocks import Attention, Fusable
 from ..models.detector import Detector
 from ..precision.precision import Precision
-from ..precision.probe import Recording, StageError, recording, replay, tensors_in
+from ..precision.probe import (
+    Recording,
+    StageError,
+    count_saved_bytes,
+    recording,
+    replay,
+    tensors_in,
+)
 from ..precision.sanity import FIRST_SCALE, preserved_state
 from ..run.device import synchronize
 
@@ -45,8 +52,9 @@ class LayerStats:
 
     peak, gradient_peak: largest magnitude inside it, and of the gradient at its output, in float32.
     lost, lost_scaled: share of that gradient that is zero in fp16, without and with loss scaling.
-    ms: forward and backward per precision.  errors: per candidate precision.  unscaled_lost: share
-    of its parameters' gradients that a candidate lost without loss scaling.
+    ms: forward and backward per precision.  errors: per candidate precision.  saved: bytes that
+    autograd keeps per precision, of stages only.  unscaled_lost: share of its parameters' gradients
+    that a candidate lost without loss scaling.
     """
 
     name: str
@@ -58,6 +66,7 @@ class LayerStats:
     lost_scaled: float
     ms: dict[str, float]
     errors: dict[str, StageError] = field(default_factory=dict)
+    saved: dict[str, int] = field(default_factory=dict)
     unscaled_lost: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -152,8 +161,19 @@ class LayerProbe:
             lost_in_fp16(record, scale),
             self._time(module, record, watched.flows[name]),
             {n: replay(module, record, self._precision(n), s) for n, s in self.scales.items()},
+            self._saved(module, record) if name in self.model.stages else {},
             {n: replay(module, record, self._precision(n)).lost for n in scaled},
         )
+
+    def _saved(self, module: nn.Module, record: Recording) -> dict[str, int]:
+        """Bytes that autograd keeps in a forward pass, per precision, beside the inputs."""
+        found = {}
+        for name in ("fp32", *self.names):
+            copied = copy.deepcopy(module)
+            with count_saved_bytes(copied) as saved, self._precision(name).autocast():
+                copied(*record.arguments)
+            found[name] = saved.total
+        return found
 
     def _precision(self, name: str) -> Precision:
         return Precision(name, self.device.type, "examined")

@@ -97,7 +97,7 @@ def export(
             f"{graph.smallest_side} on; use a larger imgsz= or a smaller max_det="
         )
     if config.half and device.type == "cuda":
-        graph.half()
+        graph.halve()
     settings = Settings(shape, precision_of(config), config.opset)
     rows = formats_of(config)
     targets = [target_path(config, row, path, fetched=fetched) for row in rows]

@@ -21,6 +21,7 @@ from torch import nn
 
 from ..evaluate.postprocess import branches_for, top_detections, uses_nms
 from ..models.detector import Detector
+from ..models.float32_stages import to_dtype
 from ..models.head import decode_boxes
 from .nms import CANDIDATES, nms_rows
 
@@ -90,8 +91,13 @@ class ExportGraph(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the computation; detections are always float32."""
-        return next(self.model.parameters()).dtype
+        """Of the computation, but for stages that stay float32; detections are always float32."""
+        half = (p.dtype for p in self.model.parameters() if p.dtype == torch.float16)
+        return next(half, torch.float32)
+
+    def halve(self) -> None:
+        """Compute in float16, except the stages that computed in float32 in training."""
+        to_dtype(self.model, torch.float16)
 
     @property
     def smallest_side(self) -> int:

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ..options.errors import UsageError
 from .detector import Detector
+from .float32_stages import Float32
 
 
 class Checkpointed:
@@ -57,23 +57,6 @@ def still_statistics(stage: nn.Module) -> Iterator[None]:
                 setattr(norm, name, buffer)
 
 
-def stages_named(model: Detector, wanted: object) -> list[str]:
-    """The stages that ``checkpointing=`` means: all, or those that are named by themselves or by
-    their part (``backbone``).  Raises UsageError for a name that does not exist."""
-    stages = list(model.stages)
-    if isinstance(wanted, bool):
-        return stages if wanted else []
-    found = []
-    for name in wanted if isinstance(wanted, tuple | list) else (str(wanted),):
-        parts = [stage for stage in stages if stage == name or stage.startswith(f"{name}.")]
-        if not parts:
-            raise UsageError(
-                f"checkpointing: {model.name} has no stage {name!r}: it has {', '.join(stages)}"
-            )
-        found += parts
-    return [stage for stage in stages if stage in found]
-
-
 def checkpoint_stages(model: Detector, names: Sequence[str]) -> None:
     """Compute the stages ``names`` again in the backward pass from now on, in place."""
     stages = model.stages
@@ -83,4 +66,9 @@ def checkpoint_stages(model: Detector, names: Sequence[str]) -> None:
 
 def checkpointed_stages(model: Detector) -> list[str]:
     """The stages that are computed again in the backward pass."""
-    return [n for n, part in model.stages.items() if isinstance(part.forward, Checkpointed)]
+    found = []
+    for name, stage in model.stages.items():
+        forward = stage.forward
+        if isinstance(forward.inner if isinstance(forward, Float32) else forward, Checkpointed):
+            found.append(name)
+    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .fields import option
 from .names import MODELS
-from .shared import CommonConfig, StartConfig
+from .shared import CommonConfig, StartConfig, amp_fp32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class AmpConfig(ProbeConfig):
         choices=("auto", True, False, "fp16", "bf16", "fp32"))
     amp_force: bool = option(
         False, "Precision", "Examine the named precision even if it is known to be slow or broken.")
+    amp_fp32: tuple[str, ...] | None = amp_fp32()
 
 
 @dataclass(frozen=True, kw_only=True)

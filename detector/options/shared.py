@@ -227,6 +227,14 @@ def input_size() -> Any:
         "height,width. Default: the checkpoint's.", low=32)
 
 
+def amp_fp32() -> Any:
+    """``amp_fp32=``"""
+    return option(
+        None, "Precision", "Stages that compute in fp32 while the others compute in half "
+        "precision: names of stages or parts (backbone, neck.mix_up5), separated by commas. "
+        "Stages that fail the check are added.")
+
+
 def rect() -> Any:
     """``rect=`` of commands that use a trained model."""
     return option(

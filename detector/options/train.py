@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import option
-from .shared import CommonConfig, DetectConfig, LoaderConfig, StartConfig, TileConfig
+from .shared import CommonConfig, DetectConfig, LoaderConfig, StartConfig, TileConfig, amp_fp32
 
 AUTO_SHARE = 0.95
 """Of the free memory, with ``batch=auto``: batches differ in their boxes, and so in their needs."""
@@ -79,6 +79,7 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
     amp_force: bool = option(
         False, "Precision", "Use the named precision even if it is known to be slow or fails the "
         "check.")
+    amp_fp32: tuple[str, ...] | None = amp_fp32()
     compile: bool = option(
         False, "Precision", "Compile the model with torch.compile: minutes at the start, faster "
         "steps in long GPU runs.")

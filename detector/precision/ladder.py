@@ -2,18 +2,21 @@
 
 With ``amp=True``, precisions that the hardware does not support well are excluded (hardware.py),
 the others are measured on the run's own model and batch (sanity.py), and the fastest that passed is
-used.  A precision that is given by name is used, or refused with the reason.  Results are cached,
+used.  Where single stages of the model fail in a precision, it is measured again with these stages
+in float32 (by_stage.py).  A precision that is given by name is used, or refused with the reason.
+Results are cached,
 so that the next run with the same model, batch shape and device starts at once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,6 +25,7 @@ from ...files.folders import cache_folder
 from ...files.json_text import read_json
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
+from ..models.stage_names import stages_named
 from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..run.files import plain, write_json
@@ -30,7 +34,8 @@ from ..run.hardware import DeviceTraits, candidates, traits_of
 from ..run.log import Log
 from ..run.memory import out_of_memory
 from ..run.ranks import ALONE, Ranks
-from .agree import agree, objections
+from .agree import objections
+from .by_stage import try_precisions
 from .precision import DTYPES, Precision
 from .probe import StageError
 from .sanity import SanityCheck, Trial
@@ -39,7 +44,7 @@ Result = TypeVar("Result")
 
 CHECK_IMAGES, CHECK_PIXELS, LEAST_IMAGES = 16, 16 * 320**2, 4
 """Upper limits of the checked batch, and the least number of images: so the check stays short."""
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,23 @@ class Decision:
             reason = self.precision.reason
             by = " by " if reason.startswith("amp=") else ": "
             return f"AMP disabled{by}{reason}; training in fp32"
-        trial = next((t for t in self.trials if t.precision == name), None)
+        trial, label = self.used, self.precision.label
         if trial is None:
-            return f"AMP: {name} on {device}, {self.precision.reason}"
+            return f"AMP: {label} on {device}, {self.precision.reason}"
         base = self.trials[0]
+        first = next(t for t in self.trials if t.precision == name)
+        why = "" if first is trial else f"; without: {first.problem}"
         return (
-            f"AMP: {name} on {device}, {base.step_ms / trial.step_ms:.2g}x as fast, "
-            f"{trial.saved_bytes / base.saved_bytes:.2f}x activation memory, "
-            f"loss differs by {trial.loss_error:.2%}" + (" (checked before)" if self.cached else "")
+            f"AMP: {label} on {device}, {base.step_ms / trial.step_ms:.2g}x as fast, "
+            f"{trial.saved_bytes / base.saved_bytes:.2f}x activation memory, loss differs by "
+            f"{trial.loss_error:.2%}{why}" + (" (checked before)" if self.cached else "")
         )
+
+    @property
+    def used(self) -> Trial | None:
+        """The trial of what the run uses, None if it was not measured."""
+        own = (self.precision.name, self.precision.fp32_stages)
+        return next((t for t in self.trials if (t.precision, t.fp32_stages) == own), None)
 
 
 def choose_precision(
@@ -107,21 +120,25 @@ def refuse_precision(config: TrainConfig, traits: DeviceTraits, ranks: Ranks = A
     if named is None or config.amp_force:
         return
     if reason := objections(traits, ranks).get(named):
-        raise UsageError(
-            f"amp={named}: {reason}; use amp=True, or amp_force=True to try it anyway"
-        )
+        raise UsageError(f"amp={named}: {reason}; use amp=True, or amp_force=True to try it anyway")
 
 
 def resumed_precision(
-    name: str, device: torch.device, *, force: bool = False, ranks: Ranks = ALONE
+    name: str,
+    device: torch.device,
+    fp32_stages: Sequence[str] = (),
+    *,
+    force: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Decision:
-    """The precision of a resumed run: the one it had, or fp32 if this device lacks it (unless
-    ``force``)."""
+    """The precision of a resumed run: the one it had, with the stages that were in float32, or
+    fp32 if this device lacks it (unless ``force``)."""
     against = objections(traits_of(device), ranks)
     if force:
         against.pop(name, None)
     reason = against.get(name, "as before the run was interrupted")
-    precision = Precision("fp32" if name in against else name, device.type, reason)
+    name = "fp32" if name in against else name
+    precision = Precision(name, device.type, reason, () if name == "fp32" else tuple(fp32_stages))
     return Decision(precision, rungs_below(precision.name, against), [], against)
 
 
@@ -136,6 +153,7 @@ def _decide(
     ranks: Ranks,
 ) -> Decision:
     against = objections(traits, ranks)
+    kept = stages_named(model, config.amp_fp32, "amp_fp32")
     if config.amp in (False, "fp32"):
         return Decision(Precision("fp32", traits.type, f"amp={config.amp}"), (), [], {})
     named = _named(config)
@@ -145,10 +163,10 @@ def _decide(
         reason = "; ".join(against.values())
         return Decision(Precision("fp32", traits.type, reason), (), [], against)
     if not config.amp_check:
-        precision = Precision(names[0], traits.type, "not checked (amp_check=False)")
+        precision = Precision(names[0], traits.type, "not checked (amp_check=False)", kept)
         return Decision(precision, rungs_below(names[0], against), [], against)
     started = time.perf_counter()
-    trials, cached = _evidence(model, criterion, batches, names, device, fresh, ranks)
+    trials, cached = _evidence(model, criterion, batches, names, kept, device, fresh, ranks)
     seconds = time.perf_counter() - started
     return replace(conclude(config, trials, traits, against), cached=cached, seconds=seconds)
 
@@ -159,7 +177,8 @@ def conclude(
     """The decision from ``trials``.  against: precision -> why it was not tried.  Raises RunError
     if the precision that was given failed."""
     precision = verdict(config, _named(config), trials, traits)
-    failed = {trial.precision: trial.problem for trial in trials[1:] if trial.problem}
+    whole = {trial.precision: trial.problem for trial in reversed(trials[1:])}  # the first of each
+    failed = {name: problem for name, problem in whole.items() if problem}
     return Decision(precision, rungs_below(precision.name, against | failed), trials, against)
 
 
@@ -173,24 +192,28 @@ def verdict(
 ) -> Precision:
     """The fastest precision that passed, or the one that was given."""
     if named:
-        problem = next((t.problem for t in trials if t.precision == named), "it was not measured")
-        if problem and not config.amp_force:
+        own = [trial for trial in trials if trial.precision == named]
+        used = next((trial for trial in own if trial.problem is None), own[0])
+        if (problem := used.problem) and not config.amp_force:
             raise RunError(
                 f"amp={named} failed the sanity check: {problem}; "
                 "use amp=True, or amp_force=True to train in it anyway"
             )
         reason = f"amp={named}" + (f" and amp_force=True, although {problem}" if problem else "")
-        return Precision(named, traits.type, reason)
+        return Precision(named, traits.type, reason, used.fp32_stages)
     base, others = trials[0], trials[1:]
     passed = [trial for trial in others if trial.problem is None]
     best = min(passed, key=lambda trial: trial.step_ms, default=None)
     if best is None:
-        reason = "; ".join(f"{t.precision}: {t.problem}" for t in others) or "nothing was measured"
+        first = {trial.precision: trial.problem for trial in reversed(others)}
+        told = [f"{name}: {problem}" for name, problem in reversed(first.items())]
+        reason = "; ".join(told) or "nothing was measured"
         return Precision("fp32", traits.type, reason)
     if best.step_ms >= base.step_ms:
-        slower = f"{best.precision} passed but is not faster ({best.step_ms:.0f} ms per step"
+        slower = f"{best.label} passed but is not faster ({best.step_ms:.0f} ms per step"
         return Precision("fp32", traits.type, f"{slower}, fp32 {base.step_ms:.0f} ms)")
-    return Precision(best.precision, traits.type, "passed the sanity check")
+    reason = "passed the sanity check"
+    return Precision(best.precision, traits.type, reason, best.fp32_stages)
 
 
 def rungs_below(name: str, against: dict[str, str]) -> tuple[str, ...]:
@@ -204,20 +227,27 @@ def _evidence(
     criterion: DetectionLoss,
     batches: Callable[[], Iterable[Batch]],
     names: tuple[str, ...],
+    kept: tuple[str, ...],
     device: torch.device,
     fresh: bool,
     ranks: Ranks,
 ) -> tuple[list[Trial], bool]:
     """Trials of float32 and ``names``, and whether they come from the cache.  The cache is used
-    only if every rank has them; otherwise all measure, at the same time."""
+    only if every rank has them; otherwise all measure, at the same time.  kept: stages that are in
+    float32 in every trial."""
     batch = images_to_check(next(iter(batches())).to(device))
-    path = _cache_path(model, batch, names, device, fresh)
+    path = _cache_path(model, batch, names, kept, device, fresh)
     known = _load(path, names)
     if all(ranks.gather(known is not None)) and known is not None:
         return known, True
-    own = halve_until_it_fits(batch, lambda part: SanityCheck(model, criterion, part).run(names))
-    trials = agree(ranks.gather(own))
-    if all(trial.problem is None for trial in trials):
+
+    def measure(wanted: Mapping[str, tuple[str, ...]]) -> list[Trial]:
+        return halve_until_it_fits(
+            batch, lambda part: SanityCheck(model, criterion, part).run(wanted)
+        )
+
+    trials = try_precisions(measure, names, tuple(model.stages), kept, ranks)
+    if {trial.precision for trial in trials if trial.problem is None} == {"fp32", *names}:
         _store(path, trials)
     return trials, False
 
@@ -245,7 +275,12 @@ def halve_until_it_fits(batch: Batch, work: Callable[[Batch], Result]) -> Result
 
 
 def _cache_path(
-    model: Detector, batch: Batch, names: tuple[str, ...], device: torch.device, fresh: bool
+    model: Detector,
+    batch: Batch,
+    names: tuple[str, ...],
+    kept: tuple[str, ...],
+    device: torch.device,
+    fresh: bool,
 ) -> Path:
     facts = (
         CACHE_VERSION,
@@ -254,6 +289,7 @@ def _cache_path(
         [(tuple(p.shape), p.stride(), p.requires_grad) for p in model.parameters()],
         tuple(batch.images.shape),
         names,
+        kept,
         traits_of(device),
         torch.__version__,
         torch.get_num_threads(),
@@ -275,13 +311,21 @@ def _load(path: Path, names: tuple[str, ...]) -> list[Trial] | None:
     """Trials of an earlier check of ``names``; None if there is none or it cannot be read."""
     try:
         rows = read_json(path)
-        trials = [
-            Trial(**{**row, "stages": {k: StageError(**v) for k, v in row["stages"].items()}})
-            for row in rows
-        ]
+        trials = [_trial(row) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return trials if [trial.precision for trial in trials] == ["fp32", *names] else None
+    return trials if list(dict.fromkeys(t.precision for t in trials)) == ["fp32", *names] else None
+
+
+def _trial(row: dict[str, Any]) -> Trial:
+    """A trial read back from JSON, which has null for what is not finite."""
+
+    def numbers(values: dict[str, Any]) -> dict[str, Any]:
+        return {k: math.nan if v is None and k != "problem" else v for k, v in values.items()}
+
+    stages = {name: StageError(**numbers(error)) for name, error in row["stages"].items()}
+    named = {name: tuple(row[name]) for name in ("fp32_stages", "suspects")}
+    return Trial(**{**numbers(row), "stages": stages, **named})
 
 
 def _store(path: Path, trials: list[Trial]) -> None:
@@ -304,7 +348,7 @@ def report(decision: Decision, log: Log) -> None:
         turned = min((s.cosine for s in trial.stages.values()), default=1.0)
         rows.append(
             (
-                trial.precision, f"{trial.step_ms:.0f}", f"{base.step_ms / trial.step_ms:.2f}x",
+                trial.label, f"{trial.step_ms:.0f}", f"{base.step_ms / trial.step_ms:.2f}x",
                 f"{trial.saved_bytes / 1e6:.0f}", f"{trial.loss_error:.2%}", f"{worst:.1%}",
                 f"{turned:.4f}", f"{trial.box_error:.2f}", f"{trial.lost:.2%}",
                 f"{trial.unscaled_lost:.2%}", trial.problem or "passed",

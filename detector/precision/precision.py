@@ -17,17 +17,25 @@ import torch
 
 from ...weights.checkpoint import Meta
 from ..run.hardware import candidates, objection, traits_of
+from ..run.words import labelled
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Precision:
-    """name: fp32, bf16 or fp16.  reason: why it was chosen, for the user."""
+    """name: fp32, bf16 or fp16.  reason: why it was chosen, for the user.  fp32_stages: those of
+    the model that compute in float32 all the same (``models/float32_stages.py``)."""
 
     name: str
     device_type: str
     reason: str
+    fp32_stages: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name, and which stages it leaves out."""
+        return labelled(self.name, self.fp32_stages)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -48,13 +56,15 @@ def use_precision(amp: bool | str, meta: Meta, device: torch.device) -> Precisio
 
     amp: ``checkpoint`` for the one it was validated in while training, if this device has it; the
     name of a precision; True for the first half precision that the device computes at full speed.
+    Stages that were in float32 in training stay so.
     """
     traits = traits_of(device)
     if amp == "checkpoint":
         against = objection(traits, meta.precision)
+        name = meta.precision if against is None else "fp32"
         reason = "as the checkpoint was validated" if against is None else against
-        return Precision(meta.precision if against is None else "fp32", device.type, reason)
-    if amp in DTYPES:
-        return Precision(str(amp), device.type, f"amp={amp}")
-    names = candidates(traits) if amp else ()
-    return Precision(names[0] if names else "fp32", device.type, f"amp={amp}")
+    elif amp in DTYPES:
+        name, reason = str(amp), f"amp={amp}"
+    else:
+        name, reason = (*(candidates(traits) if amp else ()), "fp32")[0], f"amp={amp}"
+    return Precision(name, device.type, reason, () if name == "fp32" else meta.fp32_stages)

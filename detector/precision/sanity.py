@@ -23,9 +23,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,13 @@ from torch import Tensor, nn
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
 from ..models.detector import Detector
+from ..models.float32_stages import keep_in_float32
 from ..models.head import decode_boxes
 from ..models.predictions import Predictions
 from ..run.device import synchronize
+from ..run.words import labelled
 from .precision import Precision
-from .probe import Recording, StageError, count_saved_bytes, recording, replay
+from .probe import Recording, StageError, count_saved_bytes, recording, replay, tensors_in
 
 MAX_LOSS_ERROR = 0.10
 MAX_HEAD_LOSS_ERROR = 0.01
@@ -60,7 +63,8 @@ class Trial:
     of each stage on equal inputs.  unscaled_lost: share of gradient numbers lost without loss
     scaling. box_error: in cells (``_box_error``).  step_ms: forward, loss and backward.
     saved_bytes: kept by autograd for the backward pass.  peak_bytes: of device memory (CUDA only).
-    problem: why it must not be used, or None.
+    problem: why it must not be used, or None.  fp32_stages: stages that were in float32.  suspects:
+    stages that may be why numbers of the whole pass are not finite.
     """
 
     precision: str
@@ -76,6 +80,13 @@ class Trial:
     saved_bytes: int
     peak_bytes: int
     problem: str | None = None
+    fp32_stages: tuple[str, ...] = ()
+    suspects: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The precision, and which stages it leaves out."""
+        return labelled(self.precision, self.fp32_stages)
 
     @property
     def lost(self) -> float:
@@ -93,6 +104,7 @@ class Pass:
     saved_bytes: int
     peak_bytes: int
     records: dict[str, Recording]
+    suspects: tuple[str, ...]
 
 
 class SanityCheck:
@@ -104,36 +116,58 @@ class SanityCheck:
         self.criterion = copy.copy(criterion)
         self.criterion.frozen = {}
 
-    def run(self, names: tuple[str, ...]) -> list[Trial]:
-        """Trials of float32 and of each name, in this order.  Raises torch's OutOfMemoryError."""
+    def run(self, wanted: Mapping[str, tuple[str, ...]]) -> list[Trial]:
+        """Trials of float32 and of each precision, in this order.
+
+        wanted: precision -> stages that are in float32 all the same.  Raises torch's
+        OutOfMemoryError."""
+        precisions = [self._precision(*each) for each in wanted.items()]
+        fp32 = self._precision("fp32")
         with preserved_state(self.device):
-            reference = self._pass("fp32", 1.0)
-            results = {name: self._search_scale(name) for name in names}
-            times = self._time(("fp32", *names))
-            trials = [self._trial("fp32", reference, reference, times["fp32"], {})]
-            for name, result in results.items():
-                stages = self._stages(name, reference, result.scale)
-                trials.append(self._trial(name, result, reference, times[name], stages))
+            reference = self._pass(fp32, 1.0)
+            results = [self._search_scale(precision) for precision in precisions]
+            times = self._time((fp32, *precisions))
+            trials = [self._trial(fp32, reference, reference, times["fp32"], {})]
+            for precision, result in zip(precisions, results, strict=True):
+                stages = self._stages(precision, reference, result.scale)
+                ms = times[precision.name]
+                trials.append(self._trial(precision, result, reference, ms, stages))
         return trials
 
-    def _search_scale(self, name: str) -> Pass:
-        """A pass; fp16 looks for a loss scale that keeps gradients finite, as its scaler would."""
-        scale = FIRST_SCALE if name == "fp16" else 1.0
-        result = self._pass(name, scale)
+    def _precision(self, name: str, fp32_stages: tuple[str, ...] = ()) -> Precision:
+        return Precision(name, self.device.type, "checked", fp32_stages)
+
+    def _copy(self, precision: Precision) -> Detector:
+        """A copy of the model in training mode, with the stages of ``precision`` in float32."""
+        model = copy.deepcopy(self.model).train()
+        keep_in_float32(model, precision.fp32_stages)
+        return model
+
+    def _search_scale(self, precision: Precision) -> Pass:
+        """A pass; fp16 looks for a loss scale that keeps gradients finite, as its scaler would.  No
+        scale helps a loss that is not finite: it takes the last without more passes."""
+        scale = FIRST_SCALE if precision.name == "fp16" else 1.0
+        result = self._pass(precision, scale)
         while not result.finite and scale > LAST_SCALE:
+            if not math.isfinite(result.loss):
+                return replace(result, scale=LAST_SCALE)
             scale /= 4.0
-            result = self._pass(name, scale)
+            result = self._pass(precision, scale)
         return result
 
-    def _pass(self, name: str, scale: float) -> Pass:
-        model = copy.deepcopy(self.model).train()
+    def _pass(self, precision: Precision, scale: float) -> Pass:
+        model = self._copy(precision)
         cuda = self.device.type == "cuda"
         before = torch.cuda.memory_allocated(self.device) if cuda else 0
         if cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
-        stages = model.stages if name == "fp32" else {}
-        with recording(stages) as records, count_saved_bytes(model) as saved:
-            loss = self._loss(model, name)
+        stages = model.stages if precision.name == "fp32" else {}
+        with (
+            recording(stages) as records,
+            watching_outputs(model.stages) as unfinite,
+            count_saved_bytes(model) as saved,
+        ):
+            loss = self._loss(model, precision)
         (loss * scale).backward()
         for stage, record in records.items():
             if _learns(stages[stage]):
@@ -141,26 +175,26 @@ class SanityCheck:
         peak = torch.cuda.max_memory_allocated(self.device) - before if cuda else 0
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         finite = all(bool(x.isfinite().all()) for x in (loss, *grads))
-        return Pass(loss.item(), finite, scale, saved.total, peak, records)
+        suspects = () if finite else suspected(model, unfinite)
+        return Pass(loss.item(), finite, scale, saved.total, peak, records, suspects)
 
-    def _loss(self, model: nn.Module, name: str) -> Tensor:
-        with Precision(name, self.device.type, "checked").autocast():
+    def _loss(self, model: nn.Module, precision: Precision) -> Tensor:
+        with precision.autocast():
             outputs = model(self.batch.images)
         return self.criterion(outputs, self.batch).total
 
-    def _stages(self, name: str, reference: Pass, scale: float) -> dict[str, StageError]:
-        model = copy.deepcopy(self.model).train()
-        precision = Precision(name, self.device.type, "checked")
+    def _stages(self, precision: Precision, reference: Pass, scale: float) -> dict[str, StageError]:
+        model = self._copy(precision)
         return {
             stage: replay(part, reference.records[stage], precision, scale)
             for stage, part in model.stages.items()
             if reference.records[stage].gradients and _learns(part)
         }
 
-    def _heads(self, name: str, reference: Pass) -> dict[str, Predictions]:
+    def _heads(self, precision: Precision, reference: Pass) -> dict[str, Predictions]:
         """Predictions of the head in a precision, from the features of the float32 pass."""
-        head = copy.deepcopy(self.model.head).train()
-        with torch.no_grad(), Precision(name, self.device.type, "checked").autocast():
+        head = self._copy(precision).head
+        with torch.no_grad(), precision.autocast():
             return {
                 branch: head(branch, *reference.records[f"head.{branch}"].arguments)
                 for branch in head.branches
@@ -185,32 +219,41 @@ class SanityCheck:
             worst.append(cells.quantile(0.99).item() if cells.isfinite().all() else math.inf)
         return max(worst)
 
-    def _time(self, names: tuple[str, ...], rounds: int = 4) -> dict[str, float]:
-        """Milliseconds of forward, loss and backward: the best of up to ``rounds`` interleaved
-        rounds.
+    def _time(self, precisions: tuple[Precision, ...], rounds: int = 4) -> dict[str, float]:
+        """Milliseconds of forward, loss and backward by name: the best of up to ``rounds``
+        interleaved rounds.
 
         One round is enough if every candidate is clearly faster than float32.  Otherwise more are
         needed, because other programs may have slowed one down.
         """
         model = copy.deepcopy(self.model).train()
-        best = dict.fromkeys(names, math.inf)
+        best = {precision.name: math.inf for precision in precisions}
         for _ in range(rounds):
-            for name in names:
+            for precision in precisions:
+                keep_in_float32(model, precision.fp32_stages)
                 synchronize(self.device)
                 started = time.perf_counter()
-                self._loss(model, name).backward()
+                self._loss(model, precision).backward()
                 synchronize(self.device)
-                best[name] = min(best[name], (time.perf_counter() - started) * 1000)
+                name, took = precision.name, (time.perf_counter() - started) * 1000
+                best[name] = min(best[name], took)
                 model.zero_grad(set_to_none=True)
-            if all(best[name] * CLEAR_SPEEDUP <= best[names[0]] for name in names[1:]):
+            base, *others = best.values()
+            if all(other * CLEAR_SPEEDUP <= base for other in others):
                 break
         return best
 
     def _trial(
-        self, name: str, result: Pass, reference: Pass, ms: float, stages: dict[str, StageError]
+        self,
+        precision: Precision,
+        result: Pass,
+        reference: Pass,
+        ms: float,
+        stages: dict[str, StageError],
     ) -> Trial:
-        unscaled = self._stages(name, reference, 1.0) if result.scale != 1.0 else stages
-        heads = self._heads(name, reference) if name != "fp32" else {}
+        name = precision.name
+        unscaled = self._stages(precision, reference, 1.0) if result.scale != 1.0 else stages
+        heads = self._heads(precision, reference) if name != "fp32" else {}
         head_loss = self.criterion(heads, self.batch).total.item() if heads else reference.loss
         trial = Trial(
             precision=name,
@@ -225,6 +268,8 @@ class SanityCheck:
             step_ms=ms,
             saved_bytes=result.saved_bytes,
             peak_bytes=result.peak_bytes,
+            fp32_stages=precision.fp32_stages,
+            suspects=result.suspects,
         )
         return replace(trial, problem=find_problem(trial))
 
@@ -235,7 +280,7 @@ def find_problem(trial: Trial) -> str | None:
     A stage that fails by itself is reported before its effect on the whole model.
     """
     for name, stage in trial.stages.items():
-        if problem := _stage_problem(name, stage):
+        if problem := stage_problem(name, stage):
             return problem
     if not trial.finite:
         return "loss or gradients are not finite"
@@ -253,7 +298,8 @@ def find_problem(trial: Trial) -> str | None:
     return None
 
 
-def _stage_problem(name: str, stage: StageError) -> str | None:
+def stage_problem(name: str, stage: StageError) -> str | None:
+    """The first threshold that a stage fails by itself, as text; None if it passes all."""
     if not math.isfinite(stage.output):
         return f"the output of {name} is not finite"
     if stage.output > MAX_OUTPUT_ERROR:
@@ -264,6 +310,54 @@ def _stage_problem(name: str, stage: StageError) -> str | None:
             f"(cosine {stage.cosine:.3f}, at least {MIN_COSINE})"
         )
     return None
+
+
+def failing_stages(trial: Trial) -> tuple[str, ...]:
+    """The stages that may be why a trial fails, so that it could pass with them in float32; none
+    where the reason lies between the stages."""
+    failing = [name for name, stage in trial.stages.items() if stage_problem(name, stage)]
+    if not failing and not trial.finite:
+        failing = list(trial.suspects)
+    if not failing and trial.lost > MAX_LOST:
+        failing = [name for name, stage in trial.stages.items() if stage.lost > MAX_LOST]
+    wrong_head = trial.head_loss_error > MAX_HEAD_LOSS_ERROR or trial.box_error > MAX_BOX_ERROR
+    if not failing and wrong_head:  # both are measured on equal features
+        failing = [name for name in trial.stages if name.startswith("head.")]
+    return tuple(failing)
+
+
+def suspected(model: Detector, unfinite: Sequence[str]) -> tuple[str, ...]:
+    """The stages to suspect after a pass whose numbers are not finite: the first of ``unfinite``,
+    whose outputs are not; else the last whose gradients are not, and the one behind it, which may
+    have sent them."""
+    if unfinite:
+        return (unfinite[0],)
+    names, bad = list(model.stages), list[int]()
+    for number, stage in enumerate(model.stages.values()):
+        grads = [p.grad for p in stage.parameters() if p.grad is not None]
+        if not all(bool(grad.isfinite().all()) for grad in grads):
+            bad.append(number)
+    return tuple(names[bad[-1] :][:2]) if bad else ()
+
+
+@contextmanager
+def watching_outputs(stages: Mapping[str, nn.Module]) -> Iterator[list[str]]:
+    """A list that gets the names of stages whose outputs are not finite, as they come."""
+    found: list[str] = []
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not all(bool(t.detach().isfinite().all()) for t in tensors_in(output)):
+                found.append(name)
+
+        return hook
+
+    hooks = [stage.register_forward_hook(watch(name)) for name, stage in stages.items()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

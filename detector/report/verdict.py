@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...files.counted import counted
-from ..run.words import duration
+from ..run.words import duration, labelled
 
 
 def verdict(results: Mapping[str, Any], amp: Mapping[str, Any]) -> list[str]:
@@ -46,17 +46,21 @@ def _course(results: Mapping[str, Any]) -> str:
 
 
 def _precision(results: Mapping[str, Any], amp: Mapping[str, Any]) -> str:
-    name = results["precision"]["name"]
-    trials = {trial["precision"]: trial for trial in amp.get("trials") or ()}
-    base, used = trials.get("fp32"), trials.get(name)
+    name, stages = (results["precision"].get(key) for key in ("name", "fp32_stages"))
+    label = labelled(str(name), stages or ())
+    trials = {
+        (trial["precision"], tuple(trial.get("fp32_stages") or ())): trial
+        for trial in amp.get("trials") or ()
+    }
+    base, used = trials.get(("fp32", ())), trials.get((name, tuple(stages or ())))
     if name != "fp32" and base and used and used["step_ms"] and base["saved_bytes"]:
         faster = base["step_ms"] / used["step_ms"]
         memory = used["saved_bytes"] / base["saved_bytes"]
         text = (
-            f"It trained in {name}: a step is {faster:.2f}x as fast as in fp32, and its "
+            f"It trained in {label}: a step is {faster:.2f}x as fast as in fp32, and its "
             f"activations take {memory:.0%} of the memory"
         )
     else:
-        text = f"It trained in {name} ({results['precision']['reason']})"
+        text = f"It trained in {label} ({results['precision']['reason']})"
     failures = len(results.get("failures") or ())
     return text + (f"; {counted(failures, 'failure')} of numbers came up." if failures else ".")

@@ -30,8 +30,9 @@ from ...weights.transfer import Transfer
 from ..checkpoints.statistics import restore_statistics
 from ..evaluate.class_names import SINGLE_CLASS, class_numbers
 from ..losses.detection import DetectionLoss, Gains
-from ..models.checkpointing import checkpoint_stages, stages_named
+from ..models.checkpointing import checkpoint_stages
 from ..models.detector import Detector
+from ..models.stage_names import stages_named
 from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..precision.ladder import refuse_precision
@@ -142,7 +143,7 @@ def assemble(
     image_size = fit_size(model, config, log)
     model.detach_one_to_one = False  # better by 0.025 AP (docs/log.md)
     freeze(model, config.freeze)
-    checkpoint_stages(model, stages_named(model, config.checkpointing))
+    checkpoint_stages(model, stages_named(model, config.checkpointing, "checkpointing"))
     layout = torch.channels_last if config.channels_last else torch.preserve_format
     model = model.to(device).to(memory_format=layout)
     samples = samples_of(config, kept, log)

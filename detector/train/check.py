@@ -142,6 +142,11 @@ def idle_words(config: TrainConfig, given: frozenset[str]) -> list[str]:
             f"warmup_epochs={warmup} covers all {epochs} epochs: the learning rate only rises",
         ),
         (
+            config.amp_fp32 is not None and config.amp in (False, "fp32"),
+            f"amp_fp32={','.join(config.amp_fp32 or ())} has no effect: amp={config.amp} trains "
+            "all stages in fp32",
+        ),
+        (
             config.nbs is not None and config.nbs < config.batch_size,
             f"nbs={config.nbs} is less than batch={config.batch_size}: every batch is a step",
         ),

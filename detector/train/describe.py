@@ -13,11 +13,12 @@ import torch
 from ...datasets.sets.source import DataSource
 from ...weights.checkpoint import SCHEMA, USUAL_SCHEMA, Meta
 from ..models.build import architecture_of
+from ..precision.precision import Precision
 from .assemble import Run
 from .position import Position
 
 
-def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]) -> Meta:
+def describe_run(run: Run, at: Position, precision: Precision, metrics: dict[str, Any]) -> Meta:
     """The metadata of a checkpoint written now."""
     size = run.image_size.plain
     read: dict[str, Any] = {"pixels": run.config.pixels}
@@ -27,12 +28,17 @@ def describe_run(run: Run, at: Position, precision: str, metrics: dict[str, Any]
         class_names=run.class_names,
         image_size=size,
         schema=SCHEMA
-        if run.config.qat or run.config.rect or isinstance(size, tuple) or run.model.channels == 1
+        if run.config.qat
+        or run.config.rect
+        or isinstance(size, tuple)
+        or run.model.channels == 1
+        or precision.fp32_stages
         else USUAL_SCHEMA,
         strides=run.model.strides,
         architecture=architecture_of(run.model),
         quantization=run.config.qat,
-        precision=precision,
+        precision=precision.name,
+        fp32_stages=precision.fp32_stages,
         epoch=at.epoch,
         step=at.updates,
         data=describe_data(run),

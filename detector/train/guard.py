@@ -4,7 +4,8 @@ An update whose gradients are not finite is skipped completely (step.py).  A sin
 counted, because loss scaling needs them.  It is a failure when the loss itself is not finite, when
 too many updates in a row are skipped, or when the loss scale collapses.  Then the batch is run
 again on the last good weights, in the precision of the run and in float32.  If float32 is finite,
-the precision is the cause: the run is rolled back to its last good state and continues one rung
+the precision is the cause: the run is rolled back to its last good state.  Where it is enough that
+the stages that went wrong are in float32, it continues with these in float32, otherwise one rung
 down the ladder (fp16 -> bf16 -> fp32).  If float32 fails too, the data or the learning rate is the
 cause: the batch is skipped, and after MOST_BAD_BATCHES in a row the run is stopped with a report.
 No NaN is written to a checkpoint.
@@ -26,8 +27,12 @@ from torch import Tensor, nn
 
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
+from ..models.detector import Detector
+from ..models.float32_stages import keep_in_float32
+from ..precision.by_stage import ROUNDS
 from ..precision.precision import Precision
 from ..precision.probe import tensors_in
+from ..precision.sanity import suspected
 from .position import Position
 from .step import StepOutput
 
@@ -44,7 +49,8 @@ SMALLEST_SCALE = 1.0
 class Failure:
     """What went wrong.  part: the loss part, or ``gradient``.  layer: the first whose output was
     not finite, None if all outputs were finite.  helped: float32 handles the batch.  guilty: it
-    failed again when repeated (if not, the images of another rank may be the cause)."""
+    failed again when repeated (if not, the images of another rank may be the cause).  fp32_stages:
+    with these in float32 the precision handles the batch; empty if single stages do not help."""
 
     epoch: int
     batch: int
@@ -55,6 +61,7 @@ class Failure:
     helped: bool
     cause: str
     guilty: bool = True
+    fp32_stages: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f"first at the output of {self.layer}" if self.layer else "in the backward pass"
@@ -195,7 +202,7 @@ def keep(value: Any, before: Any = None) -> Any:
 
 
 def find_failure(
-    model: nn.Module,
+    model: Detector,
     criterion: DetectionLoss,
     batches: Sequence[Batch],
     precision: Precision,
@@ -203,34 +210,68 @@ def find_failure(
     cause: str,
 ) -> Failure:
     """Run the micro-batches of a batch again on copies of ``model``, in ``precision`` and in
-    float32, and name the loss part, the layer and the images.  Only this rank's images take
-    part."""
+    float32, and name the loss part, the layer, the images and the stages.  Only this rank's images
+    take part."""
     criterion = criterion.alone()
-    looked = [_look(model, criterion, batch, precision) for batch in batches]
-    part, layer, finite = next((found for found in looked if not found[2]), looked[0])
+
+    def look(precision: Precision) -> Look:
+        """The first pass that is not finite, else the first."""
+        looked = [_look(model, criterion, batch, precision) for batch in batches]
+        return next((found for found in looked if not found.finite), looked[0])
+
+    found = look(precision)
     exact = Precision("fp32", precision.device_type, "diagnosis")
-    helped = precision.name != "fp32" and all(
-        _look(model, criterion, batch, exact)[2] for batch in batches
-    )
+    helped = precision.name != "fp32" and look(exact).finite
     images = [path.name for batch in batches for path in batch.paths]
     return Failure(
-        at.epoch, at.batch, precision.name, part, layer, images, helped, cause,
-        guilty=not finite,
+        at.epoch, at.batch, precision.name, found.part, found.layer, images, helped, cause,
+        guilty=not found.finite,
+        fp32_stages=_stages_that_help(look, precision, found) if helped else (),
     )  # fmt: skip
+
+
+def _stages_that_help(
+    look: Callable[[Precision], Look], precision: Precision, found: Look
+) -> tuple[str, ...]:
+    """The stages that must be in float32 so that the batch is finite in ``precision``: those that
+    already are, and those that went wrong; none if that does not help."""
+    stages = precision.fp32_stages
+    for _ in range(ROUNDS):
+        more = tuple(name for name in found.suspects if name not in stages)
+        if found.finite or not more:
+            return ()
+        stages += more
+        found = look(replace(precision, fp32_stages=stages))
+        if found.finite:
+            return stages
+    return ()
 
 
 def worst(failures: Sequence[Failure]) -> Failure:
     """One failure for all ranks: that of a rank whose images failed, preferably one that float32
-    does not help.  ``helped`` is True only if float32 helps every rank."""
+    does not help.  ``helped`` is True only if float32 helps every rank, and stages are named only
+    if single stages help every rank whose images failed."""
     named = min(failures, key=lambda failure: (not failure.guilty, failure.helped))
-    return replace(named, helped=all(failure.helped for failure in failures))
+    guilty = [failure.fp32_stages for failure in failures if failure.guilty]
+    stages = dict.fromkeys(name for own in guilty for name in own) if all(guilty) else ()
+    helped = all(failure.helped for failure in failures)
+    return replace(named, helped=helped, fp32_stages=tuple(stages))
 
 
-def _look(
-    model: nn.Module, criterion: DetectionLoss, batch: Batch, precision: Precision
-) -> tuple[str, str | None, bool]:
-    """(loss part, first layer, all finite) of one pass."""
+@dataclass(frozen=True)
+class Look:
+    """One pass.  part: of the loss that is not finite, else ``gradient``.  layer: the first whose
+    output is not.  suspects: the stages that may be the reason."""
+
+    part: str
+    layer: str | None
+    finite: bool
+    suspects: tuple[str, ...]
+
+
+def _look(model: Detector, criterion: DetectionLoss, batch: Batch, precision: Precision) -> Look:
     model = copy.deepcopy(model).train()
+    keep_in_float32(model, precision.fp32_stages)
     first: list[str] = []
 
     def watch(name: str) -> Any:
@@ -254,4 +295,7 @@ def _look(
     loss.total.backward()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     finite = bool(loss.total.isfinite()) and all(bool(g.isfinite().all()) for g in grads)
-    return (", ".join(bad) or "gradient"), (first[0] if first else None), finite
+    layer = first[0] if first else None
+    own = [stage for stage in model.stages if f"{layer}.".startswith(f"{stage}.")]
+    suspects = () if finite else suspected(model, own)
+    return Look(", ".join(bad) or "gradient", layer, finite, suspects)

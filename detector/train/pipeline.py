@@ -207,7 +207,8 @@ def finish(trainer: Trainer) -> dict[str, Any]:
         restored = run.ranks.broadcast(restore(Path(best)) if run.ranks.first else None)
         assert restored is not None
         model, meta = restored[0].to(run.device), restored[1]
-        precision = Precision(meta.precision, run.device.type, "the precision of the best epoch")
+        reason = "the precision of the best epoch"
+        precision = Precision(meta.precision, run.device.type, reason, meta.fp32_stages)
         which = f"best weights (epoch {meta.epoch})"
     measured = trainer.evaluator(model, precision, run, trainer.log)
     if not run.ranks.first:

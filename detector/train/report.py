@@ -57,6 +57,7 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
         "head": head_in_use(run.config.nms, run.model.branches),
         "precision": {
             "name": trainer.precision.name,
+            "fp32_stages": list(trainer.precision.fp32_stages),
             "reason": trainer.precision.reason,
             "newton_schulz": newton_schulz_precision(run.optimizer),
         },

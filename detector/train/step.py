@@ -25,6 +25,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss, LossOutput
 from ..models.blocks import Norm, count_batch
+from ..models.detector import Detector
+from ..models.float32_stages import keep_in_float32
 from ..precision.precision import Precision
 from ..quantization.simulate import ranges_of
 from ..run.ranks import ALONE, Ranks, raising_rank_lost
@@ -93,12 +95,18 @@ class TrainStep:
         self._ranges = ranges_of(model)
         self._begun = self._kept = False
         self.micro_batch: int | None = None
+        self.precision, self.scaler = precision, precision.scaler()
         self.use(precision)
 
     def use(self, precision: Precision) -> None:
-        """Compute in ``precision`` from now on, with a fresh loss scale."""
+        """Compute in ``precision`` from now on, with a fresh loss scale unless only its stages in
+        float32 are others."""
+        if precision.name != self.precision.name:
+            self.scaler = precision.scaler()
         self.precision = precision
-        self.scaler = precision.scaler()
+        for model in (self.model, self.ema and self.ema.average):
+            if isinstance(model, Detector):
+                keep_in_float32(model, precision.fp32_stages)
         if self.criterion.distillation is not None:
             self.criterion.distillation.use(precision.dtype)
 

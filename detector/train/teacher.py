@@ -24,6 +24,7 @@ from ..checkpoints.restore import restore
 from ..losses.detection import Gains
 from ..losses.distill import POINTS, Distillation, Features, Lesson
 from ..models.detector import Detector
+from ..models.float32_stages import to_dtype
 from ..models.head import decode_boxes
 from ..models.predictions import AUXILIARY, Predictions
 from ..options.errors import UsageError, nearest
@@ -138,7 +139,7 @@ class Teacher:
         self.model, self._dtype, note = self.exact, torch.float32, ""
         if dtype != torch.float32:
             exact = self(self.sample)
-            self.model = copy.deepcopy(self.exact).to(dtype)
+            self.model = to_dtype(copy.deepcopy(self.exact), dtype)
             if problem := difference(self(self.sample).outputs, exact.outputs):
                 self.model, note = self.exact, f" ({dtype_name(dtype)}: {problem})"
             else:

@@ -24,7 +24,6 @@ from ...datasets.nouns import Batch
 from ...files.counted import counted
 from ...weights.checkpoint import Meta
 from ..precision.ladder import Decision
-from ..precision.precision import Precision
 from ..run.device import gc_frozen, memory_in_use
 from ..run.folder import RunError
 from ..run.log import Log
@@ -36,6 +35,7 @@ from .assemble import Run
 from .budget import PROBE, Budget, first_estimate
 from .checkpoint_writer import CheckpointWriter
 from .data_parallel import forward_of
+from .decide import safer_precision
 from .describe import describe_run
 from .evaluator import CocoEvaluator, Evaluator, Measured
 from .feed import on_device
@@ -303,16 +303,15 @@ class Trainer:
         self.log.warn(f"batch skipped: {failure}")
 
     def _roll_back(self, failure: Failure | None) -> None:
-        """Restore the last good state; after a failure continue one rung down the ladder."""
+        """Restore the last good state; after a failure continue in a safer precision."""
         self.load_state_dict(self.guard.state)
         if failure is None:
             return
-        if not self.rungs:
-            raise RunError(f"no precision is left to fall back to: {failure}")
-        name = self.rungs.pop(0)
-        self.precision = Precision(name, self.precision.device_type, str(failure))
+        stages = tuple(self.run.model.stages)
+        self.precision = safer_precision(self.precision, self.rungs, failure, stages)
         self.step.use(self.precision)
-        self.log.warn(f"{failure}; rolled back to batch {self.at.batch}, continuing in {name}")
+        back = f"rolled back to batch {self.at.batch}, continuing in {self.precision.label}"
+        self.log.warn(f"{failure}; {back}")
 
     def _split_batches(self, ran_out: MemoryRanOut) -> None:
         """Go on from the last good state with half as many images per forward pass.  RunError."""
@@ -363,7 +362,7 @@ class Trainer:
 
     def meta(self, metrics: dict[str, Any]) -> Meta:
         """The metadata of a checkpoint written now."""
-        return describe_run(self.run, self.at, self.precision.name, metrics)
+        return describe_run(self.run, self.at, self.precision, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue as if the run had never stopped."""
@@ -374,6 +373,7 @@ class Trainer:
             "optimizer": self.run.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
             "precision": self.precision.name,
+            "fp32_stages": list(self.precision.fp32_stages),
             "position": self.at.state_dict(),
             "failures": [asdict(failure) for failure in self.guard.failures],
             "micro_batch": self.step.micro_batch,

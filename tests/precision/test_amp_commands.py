@@ -100,10 +100,20 @@ def test_the_keys_of_amp_json_are_stable(examined) -> None:
     for part in (*result["stages"], *result["layers"]):
         assert set(part) == {
             "name", "stage", "kind", "peak", "fp16_share", "gradient_peak", "lost", "lost_scaled",
-            "ms", "errors", "unscaled_lost",
+            "ms", "errors", "saved", "unscaled_lost",
         }  # fmt: skip
         assert set(part["ms"]) == {"fp32", "bf16"}
         assert set(part["errors"]["bf16"]) == {"output", "cosine", "peak", "lost", "count"}
+    for stage in result["stages"]:
+        assert set(stage["saved"]) == {"fp32", "bf16"} and min(stage["saved"].values()) > 0
+
+
+def test_what_each_stage_would_cost_in_fp32_is_said(examined) -> None:
+    err = examined[2]
+    table = err.partition("Each stage in fp32, the others in bf16")[2].partition("Layers;")[0]
+    for name in tiny_detector(10).stages:
+        (row,) = [line.split() for line in table.splitlines() if f" {name} " in f" {line} "]
+        assert row[5].endswith("%") and abs(float(row[6])) < 100 and row[-1] == "passes"
 
 
 def test_stages_and_layers_come_in_the_order_of_the_data_path(examined) -> None:
@@ -149,7 +159,7 @@ def canned(examined, monkeypatch):
     class Check:
         def __init__(self, *parts) -> None: ...
 
-        def run(self, names: tuple[str, ...]) -> list[Trial]:
+        def run(self, names: dict[str, tuple[str, ...]]) -> list[Trial]:
             rows = [Trial(**row) for row in result["trials"]]
             made = [Trial(**asdict(rows[0]))]
             for name in names:
@@ -197,6 +207,7 @@ def test_what_the_device_has_not_is_refused_unless_forced(canned, capfd, monkeyp
     assert sorted(Path("runs").iterdir()) == before
     words = ("amp=fp16", "amp_force=True")
     monkeypatch.setattr(amp_report, "_print_stages", lambda *a: None)  # of bf16, as measured
+    monkeypatch.setattr(amp_report, "_print_by_stage", lambda *a: None)
     monkeypatch.setattr(amp_report, "_print_layers", lambda *a: None)
     monkeypatch.setattr(amp_report, "summary_lines", lambda *a: [])
     monkeypatch.setattr(amp_report, "costliest", lambda *a: [])

@@ -159,7 +159,9 @@ def test_the_verdict_is_one_line_and_the_evidence_a_table(checks: Checks, tmp_pa
 def test_a_problem_is_a_line_of_the_table(checks: Checks, tmp_path: Path) -> None:
     problem = "the output of backbone.stage4 is not finite"
     stages = {"backbone.stage4": replace(STAGE, output=float("nan"), cosine=0.0)}
-    checks.trials["bf16"] = replace(BF16, problem=problem, stages=stages, loss=float("nan"))
+    checks.trials["bf16"] = bad = replace(BF16, problem=problem, stages=stages, loss=float("nan"))
+    again = replace(bad, fp32_stages=("backbone.stage4",))
+    checks.trials[again.label] = again
     log = Log(verbose=False)
     log.to_file(tmp_path / "log.txt")
     decision = choose(True, ZEN4, log=log)
@@ -184,7 +186,7 @@ def test_amp_json_holds_the_decision_and_all_it_rests_on(checks: Checks, tmp_pat
     content = strict(tmp_path / "amp.json")
     assert content["line"] == decision.line()
     assert content["precision"] == {
-        "name": "fp32", "device_type": "cpu", "reason": "bf16: boxes move",
+        "name": "fp32", "device_type": "cpu", "reason": "bf16: boxes move", "fp32_stages": [],
     }  # fmt: skip
     assert content["rungs"] == [] and content["cached"] is False
     assert content["objections"].keys() == {"fp16"}

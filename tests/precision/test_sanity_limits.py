@@ -11,6 +11,7 @@ from tiny import make_batch, make_criterion, tiny_detector
 from torch import Tensor, nn
 from yolodet.detector.models.detector import Detector
 from yolodet.detector.precision import sanity
+from yolodet.detector.precision.precision import Precision
 from yolodet.detector.precision.probe import StageError
 from yolodet.detector.precision.sanity import SanityCheck, Trial, find_problem
 
@@ -87,14 +88,14 @@ def test_time_is_the_best_round_and_what_is_not_clearly_faster_gets_more(
     model = fresh_detector()
     timed = SanityCheck(model, make_criterion(), make_batch(1))
 
-    def loss(model: nn.Module, name: str) -> Tensor:
-        now[0] += costs[name][asked[name]] / 1000
-        asked[name] += 1
+    def loss(model: nn.Module, precision: Precision) -> Tensor:
+        now[0] += costs[precision.name][asked[precision.name]] / 1000
+        asked[precision.name] += 1
         return next(model.parameters()).sum()
 
     monkeypatch.setattr(timed, "_loss", loss)
     monkeypatch.setattr(sanity.time, "perf_counter", lambda: now[0])
-    found = timed._time(("fp32", "bf16"))
+    found = timed._time((Precision("fp32", "cpu", ""), Precision("bf16", "cpu", "")))
     assert asked == {"fp32": rounds, "bf16": rounds}
     assert found == pytest.approx({n: min(ms[:rounds]) for n, ms in costs.items()})
 
@@ -109,6 +110,6 @@ def test_a_check_costs_two_passes_a_precision_and_a_replay(
     whole = checked._loss
     monkeypatch.setattr(sanity, "CLEAR_SPEEDUP", 0.0)
     monkeypatch.setattr(checked, "_loss", lambda m, n: (calls.append(n), whole(m, n))[1])
-    trials = checked.run(names)
+    trials = checked.run(dict.fromkeys(names, ()))
     assert [trial.precision for trial in trials] == ["fp32", *names]
     assert len(calls) == 2 * passes

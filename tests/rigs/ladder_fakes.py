@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from yolodet.detector.precision.probe import StageError
 from yolodet.detector.precision.sanity import Trial
 from yolodet.detector.run.hardware import DeviceTraits
 from yolodet.detector.run.log import Log
+from yolodet.detector.run.words import labelled
 
 CPU = torch.device("cpu")
 STAGE = StageError(output=0.01, cosine=0.999, peak=3.0, lost=0.001, count=100)
@@ -32,7 +33,7 @@ class Checks:
     """Stands in for SanityCheck: hands out trials, remembers what it was asked."""
 
     def __init__(self, *trials: Trial) -> None:
-        self.trials = {trial.precision: trial for trial in (FP32, BF16, FP16, *trials)}
+        self.trials = {trial.label: trial for trial in (FP32, BF16, FP16, *trials)}
         self.asked: list[tuple[str, ...]] = []
         self.sizes: list[int] = []
 
@@ -40,9 +41,9 @@ class Checks:
         self.sizes.append(len(batch))
         return self
 
-    def run(self, names: tuple[str, ...]) -> list[Trial]:
-        self.asked.append(names)
-        return [self.trials[name] for name in ("fp32", *names)]
+    def run(self, wanted: Mapping[str, tuple[str, ...]]) -> list[Trial]:
+        self.asked.append(tuple(wanted))
+        return [self.trials[labelled(*each)] for each in (("fp32", ()), *wanted.items())]
 
 
 @pytest.fixture(autouse=True)

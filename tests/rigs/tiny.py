@@ -103,13 +103,22 @@ def make_criterion() -> DetectionLoss:
     return DetectionLoss(Gains())
 
 
-def hooked(module: nn.Module, change: Callable[[Tensor], Tensor], when: Callable[[], bool]) -> Any:
+def hooked(module: nn.Module, change: Callable[[Any], Any], when: Callable[[], bool]) -> Any:
     """What ``module`` says is ``change``d while ``when()``; copies of the module do the same."""
 
     def hook(_: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         return change(output) if when() else None
 
     return module.register_forward_hook(hook)
+
+
+def overflowing(stage: nn.Module) -> None:
+    """Scale the weights of a stage's convolutions until their outputs are too large for fp16; the
+    batch norms behind them bring these back to size in float32."""
+    with torch.no_grad():
+        for layer in stage.modules():
+            if isinstance(layer, Conv):
+                layer.conv.weight.mul_(3e5)
 
 
 def casts_to(dtype: torch.dtype) -> Callable[[], bool]:
@@ -248,12 +257,12 @@ def image_at(trainer: Trainer, batch: int, epoch: int = 0) -> str:
 
 
 def fail_in_bf16(trainer: Trainer, epoch: int, batch: int) -> None:
-    """``backbone.stage5.norm`` says NaN in bf16 from that batch of the run on."""
+    """The neck, which is in no stage here, says NaN in bf16 from that batch of the run on."""
 
     def late() -> bool:
         return IN_BF16() and (trainer.at.epoch, trainer.at.batch) >= (epoch, batch)
 
-    hooked(trainer.run.model.backbone.stage5.norm, lambda x: x * NAN, late)
+    hooked(trainer.run.model.neck, lambda features: tuple(x * NAN for x in features), late)
 
 
 def watch(trainer: Trainer) -> list[tuple[int, int, bool, str]]:

@@ -10,12 +10,9 @@ import torch
 from tiny import make_batch, make_criterion, same, saved, tiny_detector, train, train_config
 from torch import nn
 from yolodet.detector.models.build import build
-from yolodet.detector.models.checkpointing import (
-    checkpoint_stages,
-    checkpointed_stages,
-    stages_named,
-)
+from yolodet.detector.models.checkpointing import checkpoint_stages, checkpointed_stages
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.models.stage_names import stages_named as named
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.options.parse import parse
 from yolodet.detector.options.train import TrainConfig
@@ -25,6 +22,10 @@ from yolodet.detector.train.check import check_train
 from yolodet.detector.train.memory import needs_of
 from yolodet.detector.train.optim import build_optimizer, choose_optimizer
 from yolodet.detector.train.step import TrainStep
+
+
+def stages_named(model: Detector, wanted: object) -> list[str]:
+    return list(named(model, wanted, "checkpointing"))
 
 
 def stepped(model: Detector, precision: str, steps: int = 1) -> Detector:
@@ -136,9 +137,10 @@ def test_words(shapes: Path, tmp_path: Path) -> None:
     ):  # fmt: skip
         config, _ = parse(TrainConfig, {"checkpointing": word})
         assert stages_named(model, config.checkpointing) == expected
-    for wrong in ("nekc", "4"):
+    for wrong, hint in (("haed", r"; did you mean 'head'\? It"), ("4", ": it")):
         config, _ = parse(TrainConfig, {"checkpointing": wrong})
-        with pytest.raises(UsageError, match=f"no stage '{wrong}': it has backbone.stem, "):
+        said = rf"no stage '{wrong}'{hint} has backbone\.stem, "
+        with pytest.raises(UsageError, match=said):
             stages_named(model, config.checkpointing)
     config, given = train_config(shapes, tmp_path, checkpointing=True, compile=True)
     with pytest.raises(UsageError, match="leave one of them out"):

@@ -146,32 +146,34 @@ def test_a_learning_rate_that_is_far_too_large_ends_the_run_too(
 # ---------------------------------------------------------------- too few bits
 
 
-def test_overflow_of_fp16_in_every_step_falls_to_bf16_and_names_the_layer(
+def test_overflow_of_fp16_in_one_stage_puts_that_stage_into_fp32_and_names_the_layer(
     shapes: Path, tmp_path: Path
 ) -> None:
     trainer = make_trainer(shapes, tmp_path, "fp16", ("bf16", "fp32"))
     tried = watch(trainer)
     hooked(trainer.run.model.backbone.stage4.conv, lambda x: x * 1e6, IN_FP16)
     trainer.fit()
-    assert trainer.precision.name == "bf16" and trainer.rungs == ["fp32"]
+    assert trainer.precision.label == "fp16 with backbone.stage4 in fp32"
+    assert trainer.rungs == ["bf16", "fp32"]
     reason = trainer.precision.reason
     assert "epoch 1, batch 0: the loss is not finite in fp16" in reason
     assert "first at the output of backbone.stage4.conv" in reason
-    assert reason + "; rolled back to batch 0, continuing in bf16" in trainer.log.warnings[0]
-    assert [name for *_, name in tried] == ["fp16"] + 2 * STEPS * ["bf16"]
-    assert not trainer.step.scaler.is_enabled() and trainer.at.skipped == 0
+    said = "; rolled back to batch 0, continuing in fp16 with backbone.stage4 in fp32"
+    assert reason + said in trainer.log.warnings[0] and len(trainer.log.warnings) == 1
+    assert [name for *_, name in tried] == (1 + 2 * STEPS) * ["fp16"]
+    assert trainer.step.scaler.get_scale() == 64.0 and trainer.at.skipped == 0
     assert_all_finite(tmp_path)
 
 
 def test_what_overflows_in_both_half_precisions_ends_in_fp32(shapes: Path, tmp_path: Path) -> None:
     trainer = make_trainer(shapes, tmp_path, "fp16", ("bf16", "fp32"))
-    head = trainer.run.model.stages["head.one_to_many"]
     half = lambda: IN_FP16() or IN_BF16()  # noqa: E731
-    hooked(head.classes[1][0].act, lambda x: x * float("inf"), half)
+    hooked(trainer.run.model.neck, lambda f: tuple(x * float("inf") for x in f), half)
     trainer.fit()
     assert trainer.precision.name == "fp32" and trainer.rungs == []
     assert [failure.precision for failure in trainer.guard.failures] == ["fp16", "bf16"]
-    assert all(f.layer == "head.one_to_many.classes.1.0.act" for f in trainer.guard.failures)
+    assert all(f.layer == "neck" for f in trainer.guard.failures)
+    assert all(f.fp32_stages == () for f in trainer.guard.failures)
     assert_all_finite(tmp_path)
 
 
@@ -265,7 +267,7 @@ def test_results_tell_of_the_fall(shapes: Path, tmp_path: Path) -> None:
     assert results["precision"]["name"] == "fp32"
     reason = results["precision"]["reason"]
     assert reason.startswith("epoch 2, batch 2: the loss is not finite in bf16")
-    assert "backbone.stage5.norm" in reason and results["failures"] == [reason]
+    assert "output of neck" in reason and results["failures"] == [reason]
     assert [row["precision"] for row in rows_of(tmp_path)] == ["bf16", "fp32"]
     assert reason in (tmp_path / "log.txt").read_text()
     assert_all_finite(tmp_path)

@@ -288,10 +288,12 @@ def test_a_fresh_scale_comes_with_a_new_precision() -> None:
     poisoned(step)
     learn(step, make_batch(1))
     assert step.scaler.get_scale() == 32.0
-    step.use(Precision("fp16", "cpu", "again"))
-    assert step.scaler.get_scale() == 2.0**16
+    step.use(Precision("fp16", "cpu", "with a stage in float32", ("backbone.stem",)))
+    assert step.scaler.get_scale() == 32.0
     step.use(Precision("bf16", "cpu", "fallen"))
     assert not step.scaler.is_enabled() and step.precision.name == "bf16"
+    step.use(Precision("fp16", "cpu", "again"))
+    assert step.scaler.get_scale() == 2.0**16
 
 
 # ---------------------------------------------------------------- the average
