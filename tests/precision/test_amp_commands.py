@@ -104,13 +104,11 @@ def test_the_keys_of_amp_json_are_stable(examined) -> None:
         }  # fmt: skip
         assert set(part["ms"]) == {"fp32", "bf16"}
         assert set(part["errors"]["bf16"]) == {"output", "cosine", "peak", "lost", "count"}
-    for stage in result["stages"]:
-        assert set(stage["saved"]) == {"fp32", "bf16"} and min(stage["saved"].values()) > 0
+    assert all(min(stage["saved"].values()) > 0 for stage in result["stages"])
 
 
 def test_what_each_stage_would_cost_in_fp32_is_said(examined) -> None:
-    err = examined[2]
-    table = err.partition("Each stage in fp32, the others in bf16")[2].partition("Layers;")[0]
+    table = examined[2].partition("Each stage in fp32, the others")[2].partition("Layers;")[0]
     for name in tiny_detector(10).stages:
         (row,) = [line.split() for line in table.splitlines() if f" {name} " in f" {line} "]
         assert row[5].endswith("%") and abs(float(row[6])) < 100 and row[-1] == "passes"
