@@ -22,9 +22,10 @@ from ...datasets.edit.version import (
 )
 from ...datasets.formats.record import Record
 from ...files.counted import counted
+from ..examine.found import Found
 from .asked import BadRequest
 from .draft import Changed, Draft, Step
-from .seen import Found, Look
+from .seen import Look
 from .sets import OpenSet
 from .table import Table
 

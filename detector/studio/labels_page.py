@@ -15,11 +15,12 @@ from ...datasets.edit.writers import WRITERS
 from ...datasets.sets.locate import load_dataset
 from ...files.text import one_line
 from ..evaluate.draw import PALETTE
+from ..examine.found import Found
 from .asked import Answer, Asked, BadRequest, as_json
 from .choose import wanted_of
 from .data_page import PAGE
 from .labelling import Labelling, class_numbers
-from .seen import Found, Look, Seen
+from .seen import Look, Seen, found_rows
 from .server import Handler
 from .sets import OPEN_SETS, OpenSet, Sets
 
@@ -140,7 +141,7 @@ class LabelsPage:
                 "width": record.size[1],
                 "split": one.split_of(number),
                 "boxes": one.boxes(number),
-                "found": found.rows() if found is not None else None,
+                "found": found_rows(found) if found is not None else None,
                 "unlabelled": one.is_unlabelled(number),
                 "draft": one.draft.state(),
             }
@@ -156,16 +157,16 @@ class LabelsPage:
     def edit(self, asked: Asked) -> Answer:
         """New boxes for an image."""
         one, sent = self._sent(asked)
-        number = _whole(sent, "n")
+        number = whole_of(sent, "n")
         with one.lock:
-            one.edit(number, sent.get("boxes"), text_of(sent, "what"), _whole(sent, "revision"))
+            one.edit(number, sent.get("boxes"), text_of(sent, "what"), whole_of(sent, "revision"))
             return self._after(one, number)
 
     def add_class(self, asked: Asked) -> Answer:
         """A class at the end of the list."""
         one, sent = self._sent(asked)
         with one.lock:
-            one.add_class(sent.get("name"), _whole(sent, "revision"))
+            one.add_class(sent.get("name"), whole_of(sent, "revision"))
             classes = [one_line(name) for name in one.classes]
             return as_json({"draft": one.draft.state(), "classes": classes})
 
@@ -176,7 +177,7 @@ class LabelsPage:
         if not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
             raise BadRequest("conf: expected a number from 0 to 1")
         with one.lock:
-            count = one.prelabel(range(len(one.table)), confidence, _whole(sent, "revision"))
+            count = one.prelabel(range(len(one.table)), confidence, whole_of(sent, "revision"))
             return as_json({"draft": one.draft.state(), "images": count})
 
     def move(self, asked: Asked) -> Answer:
@@ -189,13 +190,13 @@ class LabelsPage:
         numbers = one.one.choose(wanted_of(Asked(words))).images
         chosen = [n for n in numbers.tolist() if one.table.usable[n]]
         with one.lock:
-            count = one.move(chosen, text_of(sent, "to"), _whole(sent, "revision"))
+            count = one.move(chosen, text_of(sent, "to"), whole_of(sent, "revision"))
             return as_json({"draft": one.draft.state(), "images": count})
 
     def save(self, asked: Asked) -> Answer:
         """Write a new version."""
         one, sent = self._sent(asked)
-        version = one.save(_whole(sent, "revision"), beside=sent.get("beside") is True)
+        version = one.save(whole_of(sent, "revision"), beside=sent.get("beside") is True)
         return as_json(self._version(one, version))
 
     def export(self, asked: Asked) -> Answer:
@@ -268,7 +269,7 @@ class LabelsPage:
     def _step(self, asked: Asked, by: int) -> Answer:
         one, sent = self._sent(asked)
         with one.lock:
-            step = one.draft.move(by, _whole(sent, "revision"))
+            step = one.draft.move(by, whole_of(sent, "revision"))
         images = [n for n, name in enumerate(one.names_of_images) if name in step.boxes]
         return as_json(
             {
@@ -316,7 +317,8 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _whole(sent: dict[str, Any], name: str) -> int:
+def whole_of(sent: dict[str, Any], name: str) -> int:
+    """A whole number of what was sent.  Raises BadRequest."""
     number = sent.get(name)
     if type(number) is not int or not 0 <= number < 1 << 53:
         raise BadRequest(f"{name}: expected a whole number")

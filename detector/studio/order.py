@@ -12,7 +12,7 @@ import numpy as np
 from ...files.errors import DetError
 from ..evaluate.matching import match
 from ..evaluate.tables import BoxTable, image_table
-from .seen import Found
+from ..examine.found import Found
 from .table import Table
 from .thumbs import small_picture
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .data_page import DataPage
+from .errors_page import ErrorsPage
 from .labels_page import LabelsPage
 from .place import Place
 from .runs_page import RunsPage
@@ -24,15 +25,17 @@ class AllPages:
         self.runs = RunsPage(self.sets.place)
         seen = Seen(self.sets.place)
         self.labels = LabelsPage(self.sets, seen)
+        self.errors = ErrorsPage(self.labels)
         self.tries = TryPage(self.sets, seen)
 
     def routes(self) -> Mapping[tuple[str, str], Handler]:
         """(method, path) -> what answers it."""
-        pages = (self.data, self.runs, self.labels, self.tries)
+        pages = (self.data, self.runs, self.labels, self.errors, self.tries)
         return {**page_routes(), **{at: do for page in pages for at, do in page.routes().items()}}
 
     def close(self) -> None:
         """End what is done in the background."""
+        self.errors.close()
         self.labels.close()
         self.data.ahead.close()
         self.sets.close()

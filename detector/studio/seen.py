@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...files.errors import DetError
+from ..examine.found import Found
 from ..options.formats import format_of
 from .asked import BadRequest
 from .place import Place
@@ -25,37 +26,13 @@ MOST_KEPT = 200_000
 """Images whose boxes are kept, over all checkpoints."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a checkpoint finds in an image, best first.  boxes [k,4] xyxy pixels, labels [k] of the
-    checkpoint, scores [k]."""
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-
-    def named(self, names: Sequence[str], classes: Mapping[str, int]) -> Found:
-        """With the classes of a data set, which are matched by name; boxes of others are left out.
-
-        names: of the checkpoint.  classes: name -> number in the data set.
-        """
-        numbers = np.array([classes.get(name, -1) for name in names], np.int64)[self.labels]
-        keep = numbers >= 0
-        return Found(self.boxes[keep], numbers[keep], self.scores[keep])
-
-    def above(self, confidence: float) -> Found:
-        """Those with at least this score."""
-        keep = self.scores >= confidence
-        return Found(self.boxes[keep], self.labels[keep], self.scores[keep])
-
-    def rows(self) -> list[dict[str, Any]]:
-        """For the browser."""
-        triples = zip(
-            self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True
-        )  # fmt: skip
-        return [
-            {"box": box, "class": label, "score": round(score, 4)} for box, label, score in triples
-        ]
+def found_rows(found: Found) -> list[dict[str, Any]]:
+    """What was found in an image, for the browser."""
+    columns = (found.boxes.tolist(), found.labels.tolist(), found.scores.tolist())
+    return [
+        {"box": box, "class": label, "score": round(score, 4)}
+        for box, label, score in zip(*columns, strict=True)
+    ]
 
 
 class Model:
@@ -82,11 +59,7 @@ class Model:
             found = next(iter(predict_stream(
                 self._config, self._given, source, self._log, self._used, rgb=True
             )))  # fmt: skip
-        boxes = found.boxes
-        return Found(
-            boxes.xyxy.numpy().astype(np.float32), boxes.cls.numpy().astype(np.int64),
-            boxes.conf.numpy().astype(np.float32),
-        )  # fmt: skip
+        return Found.of(found)
 
 
 class Seen:

@@ -106,9 +106,7 @@ def printed_file() -> Path:
     return folder / f"{os.getpid()}-{os.urandom(4).hex()}.txt"
 
 
-def run(
-    root: Path, command: str, words: tuple[str, ...], printed: Path
-) -> subprocess.Popen[bytes]:
+def run(root: Path, command: str, words: tuple[str, ...], printed: Path) -> subprocess.Popen[bytes]:
     """Start a command of det in a folder and a session of its own."""
     package = str(__package__).partition(".")[0]
     line = [sys.executable, "-m", package, command, *words]

@@ -17,13 +17,14 @@ from ...datasets.images.image import ImageError, read_image
 from ...files.text import one_line
 from ...files.yaml_text import YamlError, read_yaml
 from ..evaluate.draw import PALETTE
+from ..examine.found import Found
 from ..options.formats import FORMATS, format_of
 from ..run.folder import BEST
 from .asked import Answer, Asked, BadRequest, NotThere, as_json
 from .choose import boxes_of, wanted_of
 from .labels_page import shown_name, text_of
 from .place import OPTIONS, Place
-from .seen import LOW, Found, Seen
+from .seen import LOW, Seen, found_rows
 from .server import Handler
 from .sets import Sets
 from .start import Started, launch, tail_of
@@ -177,7 +178,7 @@ class TryPage:
 
     def _rows(self, model: str, found: Found) -> list[dict[str, Any]]:
         names: Sequence[str] = [one_line(name) for name in self.seen.model(model).names]
-        return [{**row, "name": names[row["class"]]} for row in found.rows()[:MOST_BOXES]]
+        return [{**row, "name": names[row["class"]]} for row in found_rows(found)[:MOST_BOXES]]
 
 
 def _models(asked: Asked) -> list[tuple[str, str]]:

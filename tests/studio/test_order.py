@@ -17,8 +17,8 @@ from yolodet import YOLO
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import Scan
 from yolodet.datasets.sets.dataset import Dataset
+from yolodet.detector.examine.found import Found
 from yolodet.detector.studio.order import disagreement, strangeness, uncertainty
-from yolodet.detector.studio.seen import Found
 from yolodet.detector.studio.table import make_table
 
 SET = "own/data.yaml"

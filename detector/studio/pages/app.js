@@ -1,11 +1,12 @@
 // Which page is shown: the part of the address after #.
 import { get, h, here, say } from "./dom.js";
 import * as data from "./data.js";
+import * as errors from "./errors.js";
 import * as labels from "./labels.js";
 import * as runs from "./runs.js";
 import * as tries from "./try.js";
 
-const PAGES = { "/data": ["Data", data], "/labels": ["Labels", labels], "/runs": ["Runs", runs], "/try": ["Try", tries] };
+const PAGES = { "/data": ["Data", data], "/labels": ["Labels", labels], "/errors": ["Label errors", errors], "/runs": ["Runs", runs], "/try": ["Try", tries] };
 
 let leave = null;
 let shown = null;
