@@ -16,6 +16,9 @@ from studio_client import Client, opened
 from tiny import use_tiny_detector, write_tiny_data
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
+from yolodet.detector.examine import label_errors
+from yolodet.detector.examine.label_errors import LabelErrors
+from yolodet.detector.examine.suspicions import Suspicion
 
 SET = "own/data.yaml"
 HTML = '<img src=x onerror="document.title=1">'
@@ -241,6 +244,30 @@ def test_boxes_follow_conf_at_once(
     page.one("#file").send_keys(str(file))
     page.until(lambda: "your picture" in page.text("#image-name"), "the picture")
     assert len(page.all(".try-stage")) == 2 and not page.all("img[src=x]")
+
+
+def test_a_suspicion_is_accepted_undone_and_ignored(
+    page: Page, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_detector(monkeypatch)
+    folder = Path(client.get("/api/sets")["folder"])
+    save_checkpoint(folder)
+    before = image(client, 0)
+    path = folder / "own" / before["name"]
+    missing = Suspicion(path, "missing", 0.9, None, None, None, (1.0, 2.0, 30.0, 40.0), 1)
+    told = LabelErrors([missing], [], (), True)
+    monkeypatch.setattr(label_errors, "label_errors", lambda config, log: told)
+    page.go(f"#/errors?set={SET}")
+    page.one("#search").click()
+    page.one(".accept").click()
+    settled(page, 1)
+    assert image(client, 0)["boxes"] == [*before["boxes"], [1.0, 2.0, 30.0, 40.0, 1]]
+    page.until(lambda: page.text("#total") == "0 suspicions", "nothing left")
+    page.one("#undo").click()
+    page.until(lambda: page.text("#total") == "1 suspicion", "it is open again")
+    assert image(client, 0)["boxes"] == before["boxes"]
+    page.one(".ignore").click()
+    page.until(lambda: "ignored (1)" in page.text("#told"), "it is ignored")
 
 
 @pytest.mark.slow
