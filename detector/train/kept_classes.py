@@ -72,6 +72,11 @@ def keep(
         records = [*train.records, *_renumbered(found, others).records]
         both = hashlib.sha256((train.fingerprint + found.fingerprint).encode()).hexdigest()
         train = replace(train, records=records, fingerprint=both)
+    if config.replay is None:
+        log.warn(
+            "keep_classes=True without replay= forgets the old classes, because no image shows "
+            "them: name a data set that does, e.g. replay=some-coco.yaml; a small one is enough"
+        )
     log.info(
         f"keep_classes: {counted(len(train.records) - first, 'image')} replayed; a class that a "
         "data set does not label is no background in its images"

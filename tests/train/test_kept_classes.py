@@ -97,6 +97,17 @@ def test_names_are_joined_with_synonyms() -> None:
     assert joined_names(("couch", "dog"), ("sofa", "kangaroo")) == ("couch", "dog", "kangaroo")
 
 
+def test_without_replay_a_run_says_that_it_forgets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_tiny_detector(monkeypatch)
+    first = train(write_tiny_data(folder / "old"), folder / "first", epochs=1)
+    words = {"model": first["best"], "keep_classes": True}
+    second = train(write_squares(folder / "new"), folder / "second", epochs=1, **words)
+    said = " ".join((Path(second["folder"]) / "log.txt").read_text().split())
+    assert "0 images replayed" in said and "without replay= forgets the old classes" in said
+
+
 def test_a_detector_keeps_its_classes_and_learns_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -116,6 +127,7 @@ def test_a_detector_keeps_its_classes_and_learns_another(
     said = " ".join((Path(second["folder"]) / "log.txt").read_text().split())
     assert f"keep_classes: {len(names)} classes of the weights, and new: square" in said
     assert "6 images replayed" in said and "14 training images" in said
+    assert "forgets the old classes" not in said
     assert second["metrics"]["map"] is not None
     for data, images in ((new, 4), (old, 3)):
         found = val(model=str(best), data=str(data), project=str(folder / "val"))
