@@ -92,7 +92,9 @@ class Batches(Sequence[np.ndarray]):
         return images if self.uint8 else images.astype(np.float32) / 255
 
 
-def inputs_of(images: np.ndarray, shape: Shape, *, uint8: bool, channels: int) -> Batches:
+def inputs_of(
+    images: np.ndarray, shape: Shape, *, uint8: bool, channels: int = 3
+) -> Batches:
     """Images as batches for a file of this shape; one per batch where it is dynamic."""
     batch = 1 if shape.dynamic else shape.batch
     return Batches(images, batch, uint8=uint8, channels=channels)
