@@ -6,6 +6,7 @@ Without this, the kernel kills the process in the middle of a step, and nobody s
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,20 +51,22 @@ def needs_of(model: Detector, image_size: int | tuple[int, int], precision: Prec
     """An estimate from the tensors that autograd keeps in a forward pass.
 
     Only shapes are computed (device ``meta``).  Half precision keeps half of it, and as much again
-    for norms and activations that stay in float32: about 0.6 in all.
+    for norms and activations that stay in float32: about 0.6 in all.  Stages that compute in
+    float32 keep all of it.
     """
     shadow = copy.deepcopy(model).to("meta").train()
     recomputed = checkpointed_stages(shadow)
     for name in recomputed:
         del shadow.stages[name].forward  # computed once here; what it keeps is counted apart
     kept = _kept_bytes(shadow, image_size)
+    if precision.name != "fp32":
+        kept = kept.scaled(HALF, precision.fp32_stages)
     inputs = sum(kept.inputs[name] for name in recomputed)
     # a stage that is computed again is there with the gradients of its features
     largest = 2 * max((kept.stages[name] for name in recomputed), default=0)
     others = sum(size for name, size in kept.stages.items() if name not in recomputed)
-    share = 1.0 if precision.name == "fp32" else HALF
     parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    image = int((others + inputs + largest) * share * OVERHEAD) // 2
+    image = int((others + inputs + largest) * OVERHEAD) // 2
     return Needs(image, STATE_COPIES * parameters)
 
 
@@ -72,8 +75,13 @@ class Kept:
     """Bytes that autograd keeps of two images: inside each stage ("" for what lies between them),
     and the inputs of each stage."""
 
-    stages: dict[str, int]
-    inputs: dict[str, int]
+    stages: dict[str, float]
+    inputs: dict[str, float]
+
+    def scaled(self, share: float, whole: Sequence[str]) -> Kept:
+        """``share`` of it, and all of what lies inside the stages ``whole``."""
+        stages = {n: size * (1.0 if n in whole else share) for n, size in self.stages.items()}
+        return Kept(stages, {name: size * share for name, size in self.inputs.items()})
 
 
 def _kept_bytes(shadow: Detector, image_size: int | tuple[int, int]) -> Kept:
@@ -81,7 +89,8 @@ def _kept_bytes(shadow: Detector, image_size: int | tuple[int, int]) -> Kept:
     first."""
     weights = {p.untyped_storage()._cdata for p in shadow.parameters()}
     seen: dict[int, torch.UntypedStorage] = {}  # held, or an address could be given out again
-    stages, inputs = dict.fromkeys(("", *shadow.stages), 0), dict.fromkeys(shadow.stages, 0)
+    stages = dict.fromkeys(("", *shadow.stages), 0.0)
+    inputs = dict.fromkeys(shadow.stages, 0.0)
     now = [""]
 
     def pack(tensor: Tensor) -> Tensor:

@@ -251,3 +251,10 @@ def test_names_of_stages() -> None:
     with pytest.raises(UsageError, match=r"no stage '4711': it has backbone\.stem, "):
         stages_named(model, ("4711",), "x")
     assert isinstance(model.neck, nn.Identity)  # and no stage: it has no parameters
+
+
+def test_a_model_with_stages_in_float32_is_described_and_estimated_as_any_other() -> None:
+    model = seeded()
+    plain = model.describe(64), model.counts(64)
+    keep_in_float32(model, tuple(model.stages))
+    assert (model.describe(64), model.counts(64)) == plain

@@ -52,7 +52,12 @@ def test_more_pixels_and_more_images_need_more_and_half_precision_less() -> None
     small, large = needs_of(model, 128, FP32), needs_of(model, 256, FP32)
     assert large.image == pytest.approx(4 * small.image, rel=0.05) and large.fixed == small.fixed
     assert small.of(9) == small.fixed + 9 * small.image
-    assert needs_of(model, 128, Precision("bf16", "cpu", "")).image < 0.7 * small.image
+    half = needs_of(model, 128, Precision("bf16", "cpu", ""))
+    assert half.image < 0.7 * small.image
+    stages = [needs_of(model, 128, Precision("bf16", "cpu", "", (n,))) for n in model.stages]
+    assert all(half.image < each.image < small.image for each in stages)
+    every = needs_of(model, 128, Precision("bf16", "cpu", "", tuple(model.stages)))
+    assert 0.9 * small.image < every.image <= small.image  # but for what lies between stages
 
 
 @pytest.fixture
