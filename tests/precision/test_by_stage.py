@@ -15,6 +15,7 @@ from ladder_fakes import BF16, FP16, FP32, STAGE, Checks, cache, checks, choose,
 from rows import each
 from tiny import IN_BF16, IN_FP16, hooked, make_batch, make_criterion, overflowing, tiny_detector
 from torch import nn
+from yolodet.detector.export.graph import ExportGraph
 from yolodet.detector.models.build import build
 from yolodet.detector.models.checkpointing import checkpoint_stages, checkpointed_stages
 from yolodet.detector.models.detector import Detector
@@ -258,3 +259,15 @@ def test_a_model_with_stages_in_float32_is_described_and_estimated_as_any_other(
     plain = model.describe(64), model.counts(64)
     keep_in_float32(model, tuple(model.stages))
     assert (model.describe(64), model.counts(64)) == plain
+
+
+def test_a_graph_in_float16_leaves_them_in_float32() -> None:
+    model = seeded().eval()
+    keep_in_float32(model, ["backbone.stem"])
+    graph = ExportGraph(model, max_det=5)
+    assert graph.dtype == torch.float32
+    graph.halve()
+    assert graph.dtype == torch.float16 and float32_stages(graph.model) == ("backbone.stem",)
+    assert graph.model.backbone.stem.conv.weight.dtype == torch.float32
+    with torch.no_grad():
+        assert graph(torch.rand(1, 3, 64, 64)).dtype == torch.float32
