@@ -33,7 +33,7 @@ from ..run.folder import BEST, LAST, RunNotFound, newest_run
 from ..run.log import Log
 from ..train.assemble import assemble
 from ..train.budget import PROBE
-from ..train.checksums import CHECKSUMS, SCHEMA, sum_of_row, where
+from ..train.checksums import CHECKSUMS, read_checksums, sum_of_row, where
 from ..train.evaluator import CocoEvaluator
 from .replay import Replayed, options_from, replay, replay_words
 
@@ -102,8 +102,8 @@ REPLAYED = ("steps", "kept steps", "validation")
 def find_checksums(config: VerifyConfig) -> tuple[Path, dict[str, Any]]:
     """The run folder and its checksums.  Raises RunNotFound."""
     folder = Path(config.run) if config.run else newest_run(config.project, Path(CHECKSUMS))
-    facts = read_note(folder / CHECKSUMS)
-    if facts.get("schema") != SCHEMA:
+    facts = read_checksums(folder)
+    if facts is None:
         several = sorted(path.parent for path in folder.glob(f"*/{CHECKSUMS}"))
         named = f"; name one of its runs, e.g. {several[0]}" if several else ""
         raise RunNotFound(
@@ -230,7 +230,8 @@ def session_of(facts: Mapping[str, Any], epoch: int) -> tuple[Mapping[str, Any],
     sessions = facts["sessions"]
     begun = [s for s in sessions if (s["epoch"], s["batch"]) <= (epoch, 0)] or sessions[:1]
     later = [s["epoch"] for s in sessions if (s["epoch"], s["batch"]) > (epoch, 0)]
-    return begun[-1], min([len(facts["epochs"]), *later])
+    last = max((entry["epoch"] for entry in facts["epochs"]), default=0)
+    return begun[-1], min([last, *later])
 
 
 def not_replayed(session: Mapping[str, Any], steps: Sequence[Any], epochs: int) -> str:
@@ -305,7 +306,7 @@ def check_validation(
         told = f"measured by {facts['evaluator']}, which the caller of the training gave"
         found.checks.append(Check(name, None, told))
         return
-    if not (folder / BEST).is_file() or "metrics" not in results:
+    if not (folder / BEST).is_file() or not isinstance(results.get("metrics"), dict):
         found.checks.append(Check(name, None, f"there is no {BEST}, or no results.json"))
         return
     with reporting(found, name):

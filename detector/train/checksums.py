@@ -23,7 +23,7 @@ import torch
 from ...files.json_text import read_note
 from ...files.regular import read_regular
 from ...files.version import __version__
-from ...weights.checkpoint import digest_of, read_header, save_state
+from ...weights.checkpoint import PRECISIONS, digest_of, read_header, save_state
 from ..run.files import cell, plain, write_json
 from ..run.hardware import traits_of
 from ..run.observer import Epoch, Finished, Observer, Started, Step
@@ -56,7 +56,7 @@ class Checksums(Observer):
     def started(self, run: Started) -> None:
         self.folder, at = run.folder, self.trainer.at
         if at.epoch or at.batch:
-            self.facts = _until(read_note(self.folder / CHECKSUMS), at.epoch, at.batch)
+            self.facts = _until(read_checksums(self.folder), at.epoch, at.batch)
         else:
             self.facts = {"schema": SCHEMA, "starts": [self._first(run.epochs)], "epochs": []}
         self.facts.setdefault("files", {})
@@ -135,9 +135,43 @@ class Checksums(Observer):
         self.facts["starts"] = [*first, kept]
 
 
-def _until(facts: dict[str, Any], epoch: int, batch: int) -> dict[str, Any]:
+def read_checksums(folder: Path) -> dict[str, Any] | None:
+    """The checksums.json of a run folder; None where there is none that can be used."""
+    facts = read_note(folder / CHECKSUMS)
+    try:
+        usable = facts["schema"] == SCHEMA and bool(facts["sessions"])
+        for session in facts["sessions"]:
+            usable &= _numbers(session, "epoch", "batch") and _numbers(
+                session["where"], "threads", "ranks"
+            )
+        for start in facts["starts"]:
+            usable &= _numbers(start, "epoch") and isinstance(start["file"], str | None)
+            for step in start["steps"]:
+                usable &= _numbers(step, "batch") and _texts(step, "weights")
+                usable &= isinstance(step["losses"], dict)
+            if start["file"] is None:
+                usable &= _numbers(start, "epochs") and _texts(start, "weights")
+                usable &= {start["precision"], *start["rungs"]} <= set(PRECISIONS)
+                usable &= isinstance(start["config"], dict)
+        for entry in facts["epochs"]:
+            usable &= _numbers(entry, "epoch") and _texts(entry, "weights", "average", "row")
+        usable &= _texts(facts["files"], *facts["files"]) and _texts(facts, "evaluator")
+    except (LookupError, TypeError):
+        return None
+    return facts if usable else None
+
+
+def _numbers(facts: Mapping[str, Any], *names: str) -> bool:
+    return all(type(facts[name]) is int and facts[name] >= 0 for name in names)
+
+
+def _texts(facts: Mapping[str, Any], *names: str) -> bool:
+    return all(isinstance(facts[name], str) and "\0" not in facts[name] for name in names)
+
+
+def _until(facts: dict[str, Any] | None, epoch: int, batch: int) -> dict[str, Any]:
     """What was written down before the place from which a run goes on."""
-    if facts.get("schema") != SCHEMA:
+    if facts is None:
         return {"schema": SCHEMA, "starts": [], "epochs": []}
     starts = [start for start in facts["starts"] if start["epoch"] <= epoch]
     for start in starts:

@@ -198,5 +198,11 @@ def test_a_run_without_weights_and_a_folder_without_a_run(
     code, result = verify(tmp_path / "train")
     assert code == 0
     assert checks(result)["weights"] is None and checks(result)["validation"] is None
+    path = tmp_path / "train" / CHECKSUMS
+    facts = json.loads(path.read_text())
+    for damage in ({"starts": 3}, {"sessions": []}, {"files": {"a": 1}}, {"epochs": [{}]}):
+        path.write_text(json.dumps({**facts, **damage}))
+        assert cli.main(["verify", str(tmp_path / "train")]) == 2
+        assert f"no {CHECKSUMS} that can be read" in capsys.readouterr().err
     assert cli.main(["verify", str(tmp_path)]) == 2
     assert f"name one of its runs, e.g. {tmp_path / 'train'}" in capsys.readouterr().err
