@@ -15,6 +15,7 @@ from yolodet.detector.export.formats import torch_export, torch_int8
 from yolodet.detector.export.formats.interface import Settings
 from yolodet.detector.export.graph import ExportGraph, Shape
 from yolodet.detector.export.int8.torch_graph import TorchNetwork, quantized, walk
+from yolodet.detector.export.int8.weights import LARGE
 from yolodet.detector.models.build import build
 from yolodet.detector.quantization.rounding import grid_of
 
@@ -93,6 +94,10 @@ def test_stored_weights_are_widened_once(network: TorchNetwork, tmp_path: Path) 
     path = tmp_path / "a.pt2"
     assert network.save_weights(path, TEXTS) >= len(network.layers)
     assert not any("quantize" in each for each in targets(path))
+    kept = [each for each in torch.export.load(path).state_dict.values() if each.ndim == 4]
+    small = [each for each in kept if each.dtype == torch.int8]
+    assert len(small) >= len(network.layers)
+    assert all(each.numel() < LARGE for each in kept if each.dtype != torch.int8)
     (found,) = torch_export.open_file(path, CPU)(INPUTS[0])
     assert 0 < np.abs(found[..., 4] - open_plain(network)[..., 4]).max() < 0.05
 

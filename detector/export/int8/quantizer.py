@@ -56,7 +56,7 @@ def expected_gain(traits: DeviceTraits) -> str:
     has, speed = ("VNNI", "1.4x to 2.4x") if traits.int8_native else ("no VNNI", "1.1x to 1.5x")
     return (
         f"INT8 on this CPU ({traits.name}, {has}): expect 0.3x the size and {speed} the speed of "
-        "fp32; about 1.0x for models of depthwise convolutions (yolox_nano)"
+        "fp32 (ONNX, OpenVINO, TFLite); about 1.0x for depthwise convolutions (yolox_nano)"
     )
 
 

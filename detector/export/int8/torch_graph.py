@@ -190,9 +190,21 @@ def quantized(
                 read[source] = _rounded(made.graph, source, ends)
         node.update_arg(0, read[source])
     made.graph.eliminate_dead_code()
+    _drop_unread(made)
     made.graph.lint()
     made.recompile()
     return made
+
+
+def _drop_unread(module: fx.GraphModule) -> None:
+    """Remove the tensors that no node reads, or the file would hold the float weights too."""
+    read = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    named = [*module.named_parameters(remove_duplicate=False),
+             *module.named_buffers(remove_duplicate=False)]  # fmt: skip
+    for name, _ in named:
+        if name not in read:
+            owner, _, last = name.rpartition(".")
+            delattr(module.get_submodule(owner), last)
 
 
 def _weight(module: fx.GraphModule, number: int, weight: Tensor) -> fx.Node:
