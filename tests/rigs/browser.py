@@ -55,8 +55,9 @@ class Page:
 
     def one(self, css: str) -> Any:
         """The element, as soon as it is there."""
-        self.until(lambda: bool(self.all(css)), css)
-        return self.all(css)[0]
+        found: list[Any] = []
+        self.until(lambda: found.extend(self.all(css)) or found, css)
+        return found[0]
 
     def text(self, css: str) -> str:
         return self.js("return document.querySelector(arguments[0])?.textContent ?? ''", css)

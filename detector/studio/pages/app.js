@@ -10,23 +10,32 @@ const PAGES = { "/data": ["Data", data], "/labels": ["Labels", labels], "/errors
 
 let leave = null;
 let shown = null;
+let room = null;
+let turn = 0;
 
+// Each page gets a room of its own: what a page that was left still draws is not seen.
 async function show() {
   const { path, words } = here();
   const [title, page] = PAGES[path] || PAGES["/data"];
+  const mine = ++turn;
   document.title = `${title} - det studio`;
   const links = Object.entries(PAGES).map(([to, [name]]) =>
     h("a", { href: `#${to}`, "aria-current": to === path ? "page" : null }, name));
   document.getElementById("nav").replaceChildren(...links);
   if (leave) leave();
   leave = null;
-  const main = document.getElementById("main");
-  if (shown !== path) delete main.dataset.set;
+  if (shown !== path || page !== data) {  // the Data page keeps its grid while filters change
+    room = h("div", {});
+    document.getElementById("main").replaceChildren(room);
+  }
   shown = path;
+  const own = room;
   try {
-    leave = await page.show(main, words);
+    const left = await page.show(own, words);
+    if (mine === turn) leave = left;
+    else if (left) left();
   } catch (error) {
-    main.replaceChildren(h("h1", {}, title), h("p", { class: "error", role: "alert" }, error.message));
+    own.replaceChildren(h("h1", {}, title), h("p", { class: "error", role: "alert" }, error.message));
   }
 }
 
