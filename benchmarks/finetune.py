@@ -92,7 +92,9 @@ def main() -> None:
     found: dict[Case, dict[str, Any]] = {}
     for case in cases:
         found[case] = trained(options, case)
-        facts = [{**vars(case), **result} for case, result in found.items()]
+        facts = [
+            {**vars(case), "data": named(case.data), **result} for case, result in found.items()
+        ]
         write_page(options.out, "finetune", NAME, hardware("cpu"), page(options, found), facts)
 
 
@@ -262,7 +264,7 @@ def page(options: argparse.Namespace, found: dict[Case, dict[str, Any]]) -> list
         path, *words = data.split()
         told = " ".join([*words, *recipe.split()]) or "defaults"
         size = f"imgsz {options.imgsz}" if options.imgsz else "imgsz of the weights"
-        parts.append(f"**{Path(path).stem}**, {epochs} epochs, {size}, {told}:")
+        parts.append(f"**{named(path)}**, {epochs} epochs, {size}, {told}:")
         rows = [
             table_row(start, precision, [found[case] for case in members])
             for (start, precision), members in itertools.groupby(sorted(cases, key=row), row)
@@ -271,6 +273,13 @@ def page(options: argparse.Namespace, found: dict[Case, dict[str, Any]]) -> list
         parts.append(table(heads, rows))
     parts.append("Seconds: of the whole `det train`; they mean little beside other programs.")
     return parts
+
+
+def named(data: str) -> str:
+    """The name of a data set in the page, which says nothing of where it lies; its words follow."""
+    path, *words = data.split()
+    place = Path(path)
+    return " ".join([place.parent.name if place.stem == "data" else place.stem, *words])
 
 
 def table_row(start: str, precision: str, runs: list[dict[str, Any]]) -> list[str]:
