@@ -285,7 +285,7 @@ def train(folder: Path, data: str, fault: str | None, **words: Any) -> Any:
         "results": results,
         "mute": log.mute,
         "failures": [str(failure) for failure in seen[0].guard.failures],
-        "precision": seen[0].precision.name,
+        "precision": seen[0].precision.label,
     }
 
 

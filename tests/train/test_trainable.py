@@ -82,7 +82,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", ["yolov9t", "yolox_nano"])
 def test_the_precision_check_measures_every_stage(name: str) -> None:
     step = stepper(name, "fp32")
-    trial = SanityCheck(step.model, step.criterion, scenes()).run(("bf16",))[1]
+    trial = SanityCheck(step.model, step.criterion, scenes()).run({"bf16": ()})[1]
     assert trial.stages.keys() == step.model.stages.keys()
     assert trial.finite
 
