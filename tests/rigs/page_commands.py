@@ -67,6 +67,7 @@ NOT_RUN = {
     "det label ": "the same",
     "det data errors ": "trained folds; tests/evaluate/test_label_errors.py runs it",
     "det train data=my.yaml folds=5 name=folds": "five trainings",
+    "det predict model=runs/a,runs/b ": "two runs; tests/predict/test_fused_models.py has some",
     "det verify ": "a run; tests/train/test_verify.py verifies some",
     "det compare ": "two runs; tests/evaluate compares",
     "det studio": "a server; tests/studio asks it",
@@ -151,7 +152,7 @@ def make_user_folder(folder: Path) -> None:
         shutil.copytree(images, folder / name)
     (folder / "photos" / "inside").mkdir()
     picture = cv2.imread(str(images / "0.png"))
-    for path in ("photo.jpg", "image.jpg", "image.png", "photos/inside/deep.jpg"):
+    for path in ("photo.jpg", "large.jpg", "image.jpg", "image.png", "photos/inside/deep.jpg"):
         assert cv2.imwrite(str(folder / path), picture)
     (folder / "files.txt").write_text("photo.jpg\nphotos/0.png\n")
     write_video(folder / "street.mp4", picture)
