@@ -21,6 +21,8 @@ from hostile_attacks import EITHER, REFUSED, Attack
 from hostile_options import BRIEF, ESC
 from tiny import train, write_squares
 
+SEARCH = tuple(word for word in BRIEF if word != "workers=0")
+"""Of a search, whose workers= are its processes."""
 Change = Callable[[Path], Any]
 """Damages what lies in a folder."""
 
@@ -116,7 +118,7 @@ def _search(place: Path) -> None:
     from yolodet.cli import main
 
     write_squares(place / "d")
-    words = ("tune", "data=d", "trials=2", "seeds=0", "ranges=mosaic=0..1", "project=.", *BRIEF)
+    words = ("tune", "data=d", "trials=2", "seeds=0", "ranges=mosaic=0..1", "project=.", *SEARCH)
     assert main(words) == 0
 
 
@@ -327,10 +329,10 @@ def _searches() -> Iterator[Attack]:
         words = ("tune", "resume=tune", "trials=3")
         yield Attack("search, resumed", name, on(_search, change, *words), EITHER)
     for name, change in SPACES.items():
-        words = ("tune", "data=d", "trials=1", "seeds=0", "space=s.yaml", *BRIEF)
+        words = ("tune", "data=d", "trials=1", "seeds=0", "space=s.yaml", *SEARCH)
         yield Attack("space", name, with_data(change, *words), EITHER, ("space=", "s.yaml"))
     for text in RANGES:
-        words = ("tune", "data=d", "trials=1", "seeds=0", f"ranges={text}", *BRIEF)
+        words = ("tune", "data=d", "trials=1", "seeds=0", f"ranges={text}", *SEARCH)
         yield Attack("ranges", f"{text[:20]!r}", with_data(nothing, *words))
 
 
