@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from noise import noise_batch
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.losses.detection import DetectionLoss, Gains
 from yolodet.detector.models.blocks import Conv
@@ -96,17 +97,7 @@ def fresh(name: str, device: torch.device) -> Detector:
 
 def noise(count: int, size: int, device: torch.device, seed: int = 0) -> Batch:
     """Noise with two boxes in each image."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
-    corners = torch.rand(2 * count, 2, generator=generator) * size / 2
-    return Batch(
-        images=images.contiguous(memory_format=torch.channels_last),
-        boxes=torch.cat((corners, corners + size / 3), 1),
-        labels=torch.randint(0, 3, (2 * count,), generator=generator),
-        batch_index=torch.arange(count).repeat_interleave(2),
-        indices=list(range(count)), paths=[Path(f"{i}.jpg") for i in range(count)],
-        original_sizes=[(size, size)] * count, letterboxes=[None] * count,
-    ).to(device)  # fmt: skip
+    return noise_batch(count, size, boxes=2, size=1 / 3, classes=3, seed=seed).to(device)
 
 
 def step_of(model: Detector, precision: Precision) -> TrainStep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,20 @@ from ..run.folder import BEST, find_state, newest_run
 from ..run.rank_info import gpus_of
 from ..train.check import check_train
 
-STATE, COMPRESS_STATE = "prune.json", "compress.json"
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder holds.  noun: in messages.  state: the file that says that it has begun."""
+
+    command: str
+    noun: str
+
+    @property
+    def state(self) -> str:
+        return f"{self.command}.json"
+
+
+PRUNE, COMPRESS = Kind("prune", "pruning"), Kind("compress", "compression")
 MACHINE = frozenset(("device", "threads", "workers"))
 MAY_CHANGE = MACHINE | {"verbose", "resume", "project"}
 """Options that may be typed beside ``resume=``."""
@@ -32,11 +45,7 @@ NOT_OF_TRAINING = frozenset((*PRUNING, "project", "name", "exist_ok", "model", "
 def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
     """The config with its ``model=`` found.  Raises UsageError where a pruning cannot begin."""
     if config.resume is not None:
-        find_state(config.resume, config.project, STATE, "pruning")
-        if wrong := sorted(given - MAY_CHANGE):
-            raise UsageError(
-                f"cannot change {', '.join(wrong)} of a pruning that has begun: start a new one"
-            )
+        _check_resumed(PRUNE, config, given)
         return config
     refuse(
         [
@@ -85,15 +94,19 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
     return config
 
 
+def _check_resumed(kind: Kind, config: PruneConfig, given: frozenset[str]) -> None:
+    find_state(config.resume, config.project, kind.state, kind.noun)
+    if wrong := sorted(given - MAY_CHANGE):
+        raise UsageError(
+            f"cannot change {', '.join(wrong)} of a {kind.noun} that has begun: start a new one"
+        )
+
+
 def check_compress(config: CompressConfig, given: frozenset[str]) -> CompressConfig:
     """The config with its ``model=`` found.  Raises UsageError where a compression cannot begin,
     MissingPackage where the packages of the target are not installed."""
     if config.resume is not None:
-        find_state(config.resume, config.project, COMPRESS_STATE, "compression")
-        if wrong := sorted(given - MAY_CHANGE):
-            raise UsageError(
-                f"cannot change {', '.join(wrong)} of a compression that has begun: start a new one"
-            )
+        _check_resumed(COMPRESS, config, given)
         return config
     refuse(
         [

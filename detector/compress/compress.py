@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,10 @@ from ..options.formats import FORMATS, FULL
 from ..options.parse import parse
 from ..options.prune import PruneConfig
 from ..run.files import plain, write_args, write_json
-from ..run.folder import BEST, RunError, find_state, new_run_folder
+from ..run.folder import BEST, RunError, new_run_folder
 from ..run.log import Log
-from ..run.owner import owned
-from ..run.process import settings_kept
-from ..run.signals import Interrupted
-from .check import COMPRESS_STATE, MACHINE, STATE, training_of
+from .begun import Begun, resumed
+from .check import COMPRESS, MACHINE, PRUNE, training_of
 from .latency import seconds_of_files
 from .plots import plot_compression
 from .prune import check_data_of, prune
@@ -38,34 +36,22 @@ from .training import train_once
 WHOLE = "fp32"
 """The file that all others are compared with."""
 CHOSEN = "fastest within the budget"
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A compression in its folder.  given: the options that the user typed when it began."""
-
-    config: CompressConfig
-    given: frozenset[str]
-    folder: Path
-    log: Log
+Compression = Begun[CompressConfig]
 
 
 def compress(config: CompressConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
     """Make the candidates, compare them, and choose the fastest within the budget.
 
     Returns the content of results.json.  Raises what pruning, training and exporting raise."""
-    begun = _resume(config, given, log) if config.resume is not None else _begin(config, given, log)
-    try:
-        with owned(begun.folder), settings_kept():
-            log.info(f"folder     {begun.folder.resolve()}")
-            return _finish(begun, _candidates(begun))
-    except Interrupted as error:
-        raise Interrupted(
-            error.exit_code - 128, f"stopped; continue with: det compress resume={begun.folder}"
-        ) from error
+    if config.resume is not None:
+        begun = resumed(COMPRESS, config, given, log)
+    else:
+        begun = _begin(config, given, log)
+    with begun.working():
+        return _finish(begun, _candidates(begun))
 
 
-def _begin(config: CompressConfig, given: frozenset[str], log: Log) -> Begun:
+def _begin(config: CompressConfig, given: frozenset[str], log: Log) -> Compression:
     """Look at the checkpoint and the data, then make the folder."""
     path = Path(str(config.model)).absolute()
     _, meta = restore(path)
@@ -73,23 +59,12 @@ def _begin(config: CompressConfig, given: frozenset[str], log: Log) -> Begun:
     config = replace(config, model=str(path), teacher=config.teacher or str(path))
     folder = new_run_folder(config, "compress")
     write_args(folder, config)
-    write_json(folder / COMPRESS_STATE, {"given": sorted(given | {"teacher"})})
+    write_json(folder / COMPRESS.state, {"given": sorted(given | {"teacher"})})
     log.to_file(folder / "log.txt")
-    return Begun(config, given | {"teacher"}, folder, log)
+    return Begun(COMPRESS, config, given | {"teacher"}, folder, log)
 
 
-def _resume(config: CompressConfig, given: frozenset[str], log: Log) -> Begun:
-    folder = find_state(config.resume, config.project, COMPRESS_STATE, "compression")
-    before, _ = parse(CompressConfig, {"cfg": str(folder / "args.yaml")})
-    names = read_note(folder / COMPRESS_STATE).get("given")
-    if not isinstance(names, list) or not set(names) <= options_of(CompressConfig).keys():
-        raise RunError(f"{folder / COMPRESS_STATE}: is damaged; start a new compression")
-    changes = {name: getattr(config, name) for name in given - {"resume", "project"}}
-    log.to_file(folder / "log.txt")
-    return Begun(replace(before, **changes), frozenset(names) | changes.keys(), folder, log)
-
-
-def _candidates(begun: Begun) -> list[dict[str, Any]]:
+def _candidates(begun: Compression) -> list[dict[str, Any]]:
     """All files, one after the other; those of the whole detector first."""
     whole = Path(str(begun.config.model))
     rows = [_file(begun, WHOLE, whole, WHOLE)]
@@ -107,7 +82,7 @@ def _candidates(begun: Begun) -> list[dict[str, Any]]:
     return [*rows, *_smaller(begun, "pruned ", small), _quantized(begun, "pruned qat", small)]
 
 
-def _against(begun: Begun, whole: Mapping[str, Any], cut: Mapping[str, Any]) -> str | None:
+def _against(begun: Compression, whole: Mapping[str, Any], cut: Mapping[str, Any]) -> str | None:
     """Why the pruned detector is not built on; None where it is within the budget and faster."""
     config = begun.config
     if not fits(cut, whole, config.max_drop):
@@ -126,13 +101,13 @@ def _against(begun: Begun, whole: Mapping[str, Any], cut: Mapping[str, Any]) -> 
     return None
 
 
-def _smaller(begun: Begun, prefix: str, weights: Path) -> list[dict[str, Any]]:
+def _smaller(begun: Compression, prefix: str, weights: Path) -> list[dict[str, Any]]:
     """The files of a float checkpoint in the smaller precisions that the format has on a CPU."""
     precisions = [*["fp16"] * ("cpu" in FORMATS[begun.config.target].half_on), FULL]
     return [_file(begun, f"{prefix}{each}", weights, each) for each in precisions]
 
 
-def _quantized(begun: Begun, name: str, weights: Path) -> dict[str, Any]:
+def _quantized(begun: Compression, name: str, weights: Path) -> dict[str, Any]:
     """The 8-bit file of a checkpoint after quantization-aware training."""
     folder = begun.folder / name.replace(" ", "-")
     place = {"project": str(begun.folder), "name": folder.name, "exist_ok": True, "qat": "int8"}
@@ -142,7 +117,7 @@ def _quantized(begun: Begun, name: str, weights: Path) -> dict[str, Any]:
     return _file(begun, name, best, FULL)
 
 
-def _pruned(begun: Begun) -> Path:
+def _pruned(begun: Compression) -> Path:
     """The pruned and trained weights."""
     folder = begun.folder / "pruned"
     if (folder / "results.json").is_file():
@@ -151,18 +126,18 @@ def _pruned(begun: Begun) -> Path:
     names = (begun.given | {"model"}) - {*COMPRESSION, "name", "exist_ok", "project"}
     words = {name: values[name] for name in names if name in known}
     place: dict[str, Any] = {"project": str(begun.folder), "name": folder.name, "exist_ok": True}
-    if (folder / STATE).is_file():
+    if (folder / PRUNE.state).is_file():
         words, place = _machine(begun), {"resume": str(folder)}
     prune(*parse(PruneConfig, {**words, **place}), Log(verbose=begun.config.verbose))
     return folder / BEST
 
 
-def _machine(begun: Begun) -> dict[str, Any]:
+def _machine(begun: Compression) -> dict[str, Any]:
     """The options that may differ when a part goes on."""
     return {name: getattr(begun.config, name) for name in MACHINE & begun.given}
 
 
-def _file(begun: Begun, name: str, weights: Path, precision: str) -> dict[str, Any]:
+def _file(begun: Compression, name: str, weights: Path, precision: str) -> dict[str, Any]:
     """One exported file, proven and measured on ``split=``; made once."""
     config, target = begun.config, FORMATS[begun.config.target]
     stem = name.replace(" ", "-")
@@ -189,7 +164,7 @@ def _file(begun: Begun, name: str, weights: Path, precision: str) -> dict[str, A
     return dict(plain(row))
 
 
-def _finish(begun: Begun, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _finish(begun: Compression, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Time all files in turn, choose one, write table and picture."""
     config, folder = begun.config, begun.folder
     proven = {row["name"]: Path(row["file"]) for row in rows if row["passed"]}

@@ -8,7 +8,7 @@ bit for bit.
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,28 +32,18 @@ from ..options.prune import PruneConfig
 from ..options.val import ValConfig
 from ..run.device import pick_device
 from ..run.files import plain, write_args, write_json
-from ..run.folder import BEST, RunError, find_state, new_run_folder
+from ..run.folder import BEST, new_run_folder
 from ..run.log import Log
-from ..run.owner import owned
-from ..run.process import settings_kept
-from ..run.signals import Interrupted
 from ..train.assemble import load_data, prepare_process
-from .check import MACHINE, STATE, training_of
+from .begun import Begun, resumed
+from .check import MACHINE, PRUNE, training_of
 from .cost import deployed
 from .latency import seconds_of
 from .plots import plot_pruning, plot_sensitivity
 from .step import Pruned, prune_step, sample_batches
 from .training import train_once
 
-
-@dataclass(frozen=True)
-class Begun:
-    """A pruning in its folder.  given: the options that the user typed when it began."""
-
-    config: PruneConfig
-    given: frozenset[str]
-    folder: Path
-    log: Log
+Pruning = Begun[PruneConfig]
 
 
 def prune(config: PruneConfig, given: frozenset[str], log: Log) -> dict[str, Any]:
@@ -61,25 +51,21 @@ def prune(config: PruneConfig, given: frozenset[str], log: Log) -> dict[str, Any
 
     Returns the content of results.json.  Raises UsageError, CannotPrune, and what a training
     raises."""
-    begun = _resume(config, given, log) if config.resume is not None else _begin(config, given, log)
-    folder, config = begun.folder, begun.config
-    try:
-        with owned(folder), settings_kept():
-            log.info(f"folder     {folder.resolve()}")
-            current = Path(str(config.model))
-            rows = [_measured(begun, current, "whole")]
-            for number in range(1, config.steps + 1):
-                pruned = _removed(begun, current, number)
-                current = _trained(begun, pruned, number)
-                rows.append(_measured(begun, current, f"step {number}"))
-            return _finish(begun, current, rows)
-    except Interrupted as error:
-        raise Interrupted(
-            error.exit_code - 128, f"stopped; continue with: det prune resume={folder}"
-        ) from error
+    if config.resume is not None:
+        begun = resumed(PRUNE, config, given, log)
+    else:
+        begun = _begin(config, given, log)
+    with begun.working():
+        current = Path(str(begun.config.model))
+        rows = [_measured(begun, current, "whole")]
+        for number in range(1, begun.config.steps + 1):
+            pruned = _removed(begun, current, number)
+            current = _trained(begun, pruned, number)
+            rows.append(_measured(begun, current, f"step {number}"))
+        return _finish(begun, current, rows)
 
 
-def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
+def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Pruning:
     """Look at the checkpoint, then make the folder."""
     model, meta = restore(Path(str(config.model)))
     size = fitted(config.imgsz or meta.image_size, model.max_stride).plain
@@ -90,9 +76,9 @@ def _begin(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
     folder = new_run_folder(config, "prune")
     config = replace(config, model=str(Path(str(config.model)).absolute()))
     write_args(folder, config)
-    write_json(folder / STATE, {"given": sorted(given)})
+    write_json(folder / PRUNE.state, {"given": sorted(given)})
     log.to_file(folder / "log.txt")
-    return Begun(config, given, folder, log)
+    return Begun(PRUNE, config, given, folder, log)
 
 
 def check_data_of(
@@ -112,18 +98,7 @@ def check_data_of(
         )
 
 
-def _resume(config: PruneConfig, given: frozenset[str], log: Log) -> Begun:
-    folder = find_state(config.resume, config.project, STATE, "pruning")
-    before, _ = parse(PruneConfig, {"cfg": str(folder / "args.yaml")})
-    names = read_note(folder / STATE).get("given")
-    if not isinstance(names, list) or not set(names) <= options_of(PruneConfig).keys():
-        raise RunError(f"{folder / STATE}: is damaged; start a new pruning")
-    changes = {name: getattr(config, name) for name in given - {"resume", "project"}}
-    log.to_file(folder / "log.txt")
-    return Begun(replace(before, **changes), frozenset(names) | changes.keys(), folder, log)
-
-
-def _removed(begun: Begun, source: Path, number: int) -> Path:
+def _removed(begun: Pruning, source: Path, number: int) -> Path:
     """The weights of a step, before its training; made once."""
     config, log = begun.config, begun.log
     path = begun.folder / f"step-{number}.safetensors"
@@ -162,7 +137,7 @@ def _meta_of(meta: Meta, model: Detector, about: str) -> Meta:
     )
 
 
-def _write_sensitivity(begun: Begun, pruned: Pruned, number: int) -> None:
+def _write_sensitivity(begun: Pruning, pruned: Pruned, number: int) -> None:
     """What was measured of each group, as JSON and as a picture."""
     rows = [
         {
@@ -176,7 +151,7 @@ def _write_sensitivity(begun: Begun, pruned: Pruned, number: int) -> None:
         plot_sensitivity(rows, begun.folder / f"sensitivity-{number}.png")
 
 
-def _trained(begun: Begun, pruned: Path, number: int) -> Path:
+def _trained(begun: Pruning, pruned: Path, number: int) -> Path:
     """The best weights of the training after a step; the pruned ones where there is none."""
     config = begun.config
     if not config.epochs:
@@ -188,7 +163,7 @@ def _trained(begun: Begun, pruned: Path, number: int) -> Path:
     return train_once(folder, options, machine)
 
 
-def _measured(begun: Begun, path: Path, name: str) -> dict[str, Any]:
+def _measured(begun: Pruning, path: Path, name: str) -> dict[str, Any]:
     """AP on ``split=``, parameters and GFLOPs of a checkpoint; measured once."""
     note = begun.folder / f"measured-{name.replace(' ', '-')}.json"
     if known := read_note(note):
@@ -211,7 +186,7 @@ def _measured(begun: Begun, path: Path, name: str) -> dict[str, Any]:
     return dict(plain(row))
 
 
-def _finish(begun: Begun, last: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _finish(begun: Pruning, last: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Time the files, write the weights, the table and the picture."""
     config, folder = begun.config, begun.folder
     assert config.imgsz is not None

@@ -30,7 +30,7 @@ from ..train.step import TrainStep
 from .energy import EnergyMeter
 
 ENERGY_SECONDS = 3.0
-"""Seconds between two readings of an energy counter, which may update only ten times a second."""
+"""Seconds between two readings of an energy counter, which may update only ten times per second."""
 MOST_IMAGES = 1024
 """Largest batch to try: feature maps of larger ones exceed the index range of kernels."""
 

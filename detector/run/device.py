@@ -124,7 +124,7 @@ def trim_freed_memory() -> None:
 @contextlib.contextmanager
 def gc_frozen() -> Iterator[None]:
     """Keep what exists now out of the garbage collector's rounds while the context lasts: they come
-    once an epoch or so, and going through all that was imported takes as long as half a step."""
+    about once per epoch, and going through all that was imported takes as long as half a step."""
     gc.collect()
     gc.freeze()
     try:

@@ -5,8 +5,8 @@ loaded for it.  Ranks on GPUs talk by NCCL, ranks on the CPU by gloo.
 
 When one rank fails, all end, and only that one prints its reason.  The launchers (torchrun, and
 launch.py) end the others too, but late and with another exit code.  So the first rank to fail
-leaves its exit code in torch's key-value store.  A thread of every rank looks there twice a second
-and ends its process with that code, even while the process waits in a collective call.
+leaves its exit code in torch's key-value store.  A thread of every rank looks there twice per
+second and ends its process with that code, even while the process waits in a collective call.
 
 Not supported: continuing with fewer ranks, and restarting.
 """

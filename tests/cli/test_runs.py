@@ -1,4 +1,4 @@
-"""Run folders: one a run, found to be possible before anything else is done."""
+"""Run folders: one per run, found to be possible before anything else is done."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from exports import make_run, write_data
 from rows import each
 from yolodet.cli import main
 from yolodet.detector.compress import compress as pipeline
+from yolodet.detector.compress.begun import Begun
+from yolodet.detector.compress.check import COMPRESS
 from yolodet.detector.compress.compress import fits, front
 from yolodet.detector.compress.plots import plot_compression
 
@@ -98,7 +100,7 @@ def test_the_whole_way_ends_with_a_file_to_deploy_also_after_a_kill(
 def test_nothing_is_built_on_a_pruned_detector_that_lost_too_much(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = pipeline.Begun(pipeline.CompressConfig(), frozenset(), tmp_path, pipeline.Log())
+    begun = Begun(COMPRESS, pipeline.CompressConfig(), frozenset(), tmp_path, pipeline.Log())
     whole = {**row("fp32", 0.5, 10.0), "file": "a"}
     cut = {**row("pruned", 0.4, 5.0), "file": "b"}
     assert "AP 0.4000 is below 0.4900" in str(pipeline._against(begun, whole, cut))
