@@ -33,11 +33,11 @@ import numpy as np
 from children import run
 from pages import add_out, hardware, table, write_page
 from spoiled import KINDS, Spoiled, read_spoiled, spoil
+from yolodet.datasets.boxes import overlaps
 from yolodet.datasets.edit.convert import convert, write_dataset
 from yolodet.datasets.edit.layout import place_records
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
-from yolodet.detector.examine.found import overlaps
 from yolodet.detector.examine.suspicions import Suspicion, accept
 
 DET = [sys.executable, "-m", "yolodet.cli"]

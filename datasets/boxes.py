@@ -37,3 +37,13 @@ def clip_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def polygon_to_box(points: np.ndarray) -> np.ndarray:
     """The smallest upright box around points [P,2]: [x1, y1, x2, y2], in the points' unit."""
     return np.concatenate((points.min(axis=0), points.max(axis=0)))
+
+
+def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of boxes [N,4] and [M,4] xyxy: [N,M], in the type of the boxes."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(axis=1) for box in (a, b)]
+    union = areas[0][:, None] + areas[1][None, :] - common
+    return common / np.maximum(union, 1e-9)

@@ -23,6 +23,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ...datasets.boxes import overlaps
 from ..options.detect import DetectOptions
 from .postprocess import Detections
 
@@ -64,7 +65,7 @@ def _fuse_class(
     weight, heard = np.zeros(len(scores)), np.zeros((len(scores), count), bool)
     number = 0
     for box, score, voter in zip(boxes, scores.tolist(), voters.tolist(), strict=True):
-        overlap = np.where(heard[:number, voter], 0.0, _iou(fused[:number], box))
+        overlap = np.where(heard[:number, voter], 0.0, overlaps(fused[:number], box[None])[:, 0])
         place = int(overlap.argmax()) if number else 0
         if not number or overlap[place] <= SAME:
             place, number = number, number + 1
@@ -73,15 +74,6 @@ def _fuse_class(
         heard[place, voter] = True
         fused[place] = sums[place] / weight[place]
     return fused[:number], weight[:number] / count  # their mean, times T / N
-
-
-def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """IoU [F] of ``boxes`` [F,4] with ``box`` [4]."""
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    common = sides.clip(min=0).prod(1)
-    both = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
-    overlap: np.ndarray = common / (both - common)
-    return overlap
 
 
 def heard(detect: DetectOptions, voters: int) -> DetectOptions:

@@ -47,13 +47,3 @@ class Found:
         labels = numbers[self.labels] if len(self.labels) else self.labels
         kept = Found(self.boxes, labels, self.scores)
         return kept.chosen(labels >= 0)
-
-
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU of boxes [N,4] and [M,4] xyxy: [N,M] float32."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(box[:, 2:] - box[:, :2], 0, None).prod(axis=1) for box in (a, b)]
-    union = areas[0][:, None] + areas[1][None, :] - common
-    return common / np.maximum(union, 1e-9)

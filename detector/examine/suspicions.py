@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.boxes import overlaps
 from ...datasets.formats.record import Record
-from .found import Found, overlaps
+from .found import Found
 
 KINDS = ("missing", "wrong class", "loose", "duplicated")
 LOW = 0.05

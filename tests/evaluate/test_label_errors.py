@@ -12,8 +12,9 @@ import pytest
 from exports import make_run, write_data
 from rows import each
 from yolodet import cli
+from yolodet.datasets.boxes import overlaps
 from yolodet.datasets.formats.record import Record
-from yolodet.detector.examine.found import Found, overlaps
+from yolodet.detector.examine.found import Found
 from yolodet.detector.examine.suspicions import Suspicion, accept, suspicions
 
 RNG = np.random.default_rng(0)
