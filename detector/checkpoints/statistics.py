@@ -17,18 +17,23 @@ from torch import nn
 
 from ...datasets.batches.loader import Loader
 from ...files.counted import counted
+from ..models.blocks import Conv
 from ..models.detector import Detector
+from ..quantization.simulate import ranges_of
 from ..run.log import Log
 from ..run.ranks import Ranks
 
 IMAGES = 128
 """Images to measure on; the estimates change little with more."""
+SIZE = 0.65
+"""Of a filter, beside torch's initialization, whose root mean square is 1 / sqrt(3 x inputs)."""
 
 
 def restore_statistics(
     model: Detector, transferred: frozenset[str], loader: Loader, ranks: Ranks, log: Log
 ) -> None:
-    """Measure batch norms that have no statistics; the result is the same on all ranks."""
+    """Measure batch norms that have no statistics, and bring filters to one size; the result is
+    the same on all ranks."""
     if norms := unmeasured_norms(model, transferred):
         seen = measure_norms(model, norms.values(), (batch.images for batch in loader.epoch(0)))
         ranks.broadcast_tensors(model.state_dict().values())
@@ -36,6 +41,44 @@ def restore_statistics(
             f"the weights have no batch-norm statistics: {counted(len(norms), 'norm')} measured on "
             f"{counted(seen, 'training image')}"
         )
+    if ranges_of(model) is None:
+        settle_filters(model, transferred, log)
+
+
+def settle_filters(model: Detector, transferred: Container[str], log: Log) -> None:
+    """Bring the filters before batch norms that came with ``transferred`` tensors to one size, in
+    place: a root mean square of SIZE times that of fresh filters.
+
+    The norm behind them hides their size, but an adaptive optimizer takes steps of its own length,
+    so larger filters would learn more slowly (docs/log.md).  The outputs in evaluation mode stay
+    the same up to rounding.
+    """
+    changed = 0
+    for path, block in model.named_modules():
+        known = isinstance(block, Conv) and f"{path}.conv.weight" in transferred
+        if known and isinstance(block.norm, nn.BatchNorm2d):
+            changed += _resize(block.conv.weight, block.norm)
+    if changed:
+        log.detail(f"filters brought to the size that fresh ones have: {changed} layers")
+
+
+@torch.no_grad()
+def _resize(filters: torch.Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Whether any filter [C_out, C_in, h, w] was not of that size."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    wanted = SIZE / (3 * filters[0].numel()) ** 0.5
+    size = filters.double().square().mean((1, 2, 3)).sqrt()
+    factor = torch.where(size > 0, wanted / size, 1.0)  # [C_out]
+    if bool(((factor - 1).abs() < 1e-3).all()):
+        return False
+    variance = norm.running_var.double()
+    larger = variance * factor.square()
+    gain = ((larger + norm.eps) / (variance + norm.eps)).sqrt() / factor
+    filters.mul_(factor.to(filters.dtype)[:, None, None, None])
+    norm.running_mean.mul_(factor.to(norm.running_mean.dtype))
+    norm.running_var.copy_(larger)
+    norm.weight.mul_(gain.to(norm.weight.dtype))
+    return True
 
 
 def unmeasured_norms(model: nn.Module, transferred: Container[str]) -> dict[str, nn.BatchNorm2d]:

@@ -18,9 +18,15 @@ from tiny import (
 )
 from torch import Tensor, nn
 from yolodet.detector.checkpoints import statistics
-from yolodet.detector.checkpoints.statistics import measure_norms, unmeasured_norms
+from yolodet.detector.checkpoints.statistics import (
+    measure_norms,
+    settle_filters,
+    unmeasured_norms,
+)
+from yolodet.detector.models.blocks import Conv
 from yolodet.detector.models.build import build
 from yolodet.detector.models.detector import Detector
+from yolodet.detector.run.log import Log
 from yolodet.weights.importers.imported import unfuse
 
 SIZE = 64
@@ -78,6 +84,44 @@ def test_the_function_stays_and_the_first_step_keeps_it() -> None:
     changes = [(outputs(each) - before).abs().mean() for each in (model, left_alone)]
     kept, lost = (float(change / before.std()) for change in changes)
     assert kept < 0.1 and lost > 3 * kept, (kept, lost)
+
+
+def rescaled(model: Detector) -> Detector:
+    """The same function with other filters: each as large as chance wants it."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for block in other.modules():
+            if isinstance(block, Conv):
+                norm, factor = block.norm, torch.empty(len(block.conv.weight)).uniform_(0.5, 4)
+                spread = (norm.running_var + norm.eps).sqrt()
+                block.conv.weight.mul_(factor[:, None, None, None])
+                norm.running_mean.mul_(factor)
+                norm.running_var.mul_(factor**2)
+                norm.weight.mul_((norm.running_var + norm.eps).sqrt() / spread / factor)
+    return other
+
+
+@pytest.mark.parametrize("name", ["yolo26n", "yolov9t", "yolox_nano"])
+def test_equal_functions_become_equal_starts(name: str) -> None:
+    torch.manual_seed(0)
+    model = learned(build(name, 2))
+    other, before = rescaled(model), outputs(model)
+    torch.testing.assert_close(outputs(other), before, atol=1e-3, rtol=1e-3)
+    for each in (model, other):
+        settle_filters(each, each.state_dict(), Log(verbose=False))
+        torch.testing.assert_close(outputs(each), before, atol=1e-3, rtol=1e-3)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[key], value, atol=1e-5, rtol=1e-3, msg=key)
+    sizes = [b.conv.weight.square().mean((1, 2, 3)) * 3 * b.conv.weight[0].numel()
+             for b in model.modules() if isinstance(b, Conv)]  # fmt: skip
+    torch.testing.assert_close(torch.cat(sizes), torch.full_like(torch.cat(sizes), 0.65**2))
+
+
+def test_fresh_filters_stay_as_they_are() -> None:
+    model = tiny_detector()
+    before = copy.deepcopy(model.state_dict())
+    settle_filters(model, (), Log(verbose=False))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_norms_that_are_fresh_or_were_trained_are_left_alone() -> None:
