@@ -56,8 +56,9 @@ def seconds_of_files(files: Mapping[str, Path], threads: int | None = None) -> d
     threads: of each runtime; None: one."""
     cpu = torch.device("cpu")
     opened = {name: open_exported(path, cpu, threads or 1) for name, path in files.items()}
+    chance = torch.Generator().manual_seed(0)
     images = {
-        name: [np.random.default_rng(0).random((1, 3, *each.about.image_size), np.float32)]
+        name: [each.inputs(torch.rand(1, 3, *each.about.image_size, generator=chance))]
         for name, each in opened.items()
     }
     runners = {name: each.runner for name, each in opened.items()}

@@ -77,7 +77,7 @@ class ExportedDetector(nn.Module):
     ) -> dict[str, Predictions]:
         """images: [B,3,H,W] RGB, uint8 or float in 0..1.  Raises SizeError."""
         self._check_size(*images.shape[-2:])
-        outputs = [torch.from_numpy(array) for array in self._run(self._inputs(images))]
+        outputs = [torch.from_numpy(array) for array in self._run(self.inputs(images))]
         if self.about.output == "output0":
             found = predictions_of_joined(outputs[0])
         elif self.about.output == "raw":
@@ -86,8 +86,8 @@ class ExportedDetector(nn.Module):
             found = predictions_of_rows(outputs[0], self.num_classes)
         return {self.branches[0]: found}
 
-    def _inputs(self, images: torch.Tensor) -> np.ndarray:
-        """The images in the type and with the channels of the file."""
+    def inputs(self, images: torch.Tensor) -> np.ndarray:
+        """The images [B,3,H,W] in the type and with the channels of the file."""
         images = (to_gray(images) if self.channels == 1 else images).cpu().contiguous()
         if self.about.input == "uint8":
             whole = images if images.dtype == torch.uint8 else (images * 255).round()
