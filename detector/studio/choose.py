@@ -6,7 +6,7 @@ Filters of boxes hold for one box together: small and class "car" means a small 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,11 @@ class Chooser:
     def _named(self, part: str) -> np.ndarray:
         if not part:
             return np.ones(len(self.table), bool)
-        return np.array([part in record.path.name.casefold() for record in self.table.records])
+        return np.array([part in name for name in self._file_names])
+
+    @cached_property
+    def _file_names(self) -> list[str]:
+        return [record.path.name.casefold() for record in self.table.records]
 
     def _all(self, masks: dict[str, np.ndarray], length: int) -> np.ndarray:
         return reduce(np.logical_and, masks.values(), np.ones(length, bool))

@@ -83,12 +83,14 @@ class DataPage:
         if asked.text("facets", "") == "1":
             content["boxes"] = int(chosen.matching[_of_images(table, chosen)].sum())
             content["facets"] = chosen.facets
-        following = chosen.images[page * PAGE : (page + 1 + PAGES_AHEAD) * PAGE]
+        following = chosen.images[(page + 1) * PAGE : (page + 1 + PAGES_AHEAD) * PAGE]
+        self.ahead.pause()
         self.ahead.soon([table.records[number].path for number in following.tolist()])
         return as_json(content)
 
     def thumb(self, asked: Asked) -> Answer:
         """The small picture of an image."""
+        self.ahead.pause()
         record = self._record(asked)
         return Answer(small_picture(record.path), "image/jpeg", seconds=KEEP_SECONDS)
 

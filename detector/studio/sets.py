@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from ...datasets.sets.dataset import Dataset, DatasetError
 from ...datasets.sets.finding import Finding
 from ...datasets.sets.locate import load_dataset
 from ...files.errors import DetError
+from .apart import Progress, apart
 from .asked import BadRequest
 from .choose import Chooser, Chosen, Wanted
 from .place import Place
-from .table import Table, make_table
+from .table import Placed, Table, make_table, with_findings, with_split
 
 KEPT = 8
 """Filters whose result is kept."""
@@ -29,8 +31,9 @@ OPEN_SETS = 4
 """Data sets that are kept in memory."""
 IMAGE_SIZE = 640
 """Side of the network input for which the doctor calls boxes small."""
-
-
+MOST_HERE = 2000
+"""Images up to which the studio looks for flaws and copies itself: a process of its own would take
+longer to start."""
 SECONDS_TO_END = 5.0
 """How long the end of the studio waits for what is done in the background."""
 
@@ -125,18 +128,27 @@ class OpenSet:
         dataset = load_dataset(self.path, download=False)
         scans, empty = _scans(dataset, self._progress)
         self.dataset = dataset
-        self._show(make_table(dataset, scans, [*dataset.findings, *empty]))
-        self.reading.doing = "looking for flaws"
-        every = examine(dataset, {scan.split: scan for scan in scans}, IMAGE_SIZE)
-        self._show(make_table(dataset, scans, [*every, *empty]))
+        table = make_table(dataset, scans, [*dataset.findings, *empty])
+        self._show(table)
+        self.reading = Reading("looking for flaws")
+        if len(table) > MOST_HERE:
+            found = apart(flaws_of, self.path, self._progress)
+        else:
+            found = _flaws(dataset, scans, empty)
+        self._show(with_findings(table, found))
 
     def _compare(self) -> None:
         table = self.table
-        groups = group_images([record.path for record in table.records], self._progress)
-        self._show(replace(table, groups=np.array(groups, np.int64)))
+        paths = [str(record.path) for record in table.records]
+        if len(table) > MOST_HERE:
+            groups = apart(groups_of, paths, self._progress)
+        else:
+            groups = groups_of(paths, self._progress)
+        self._show(replace(table, groups=groups))
 
     def _show(self, table: Table) -> None:
         chooser = Chooser(table)
+        gc.freeze()  # a search for garbage through a million objects would stop a page for 0.2 s
         with self._lock:
             self._chooser = chooser
             self.version += 1
@@ -148,7 +160,23 @@ class OpenSet:
         self.reading.done, self.reading.total = done, total
 
 
-def _scans(dataset: Dataset, progress: Any) -> tuple[Sequence[Scan], list[Finding]]:
+def flaws_of(path: Path, progress: Progress) -> list[Placed]:
+    """The flaws of a data set that was read before, and is read again from the cache."""
+    dataset = load_dataset(path, download=False)
+    return _flaws(dataset, *_scans(dataset, progress))
+
+
+def _flaws(dataset: Dataset, scans: Sequence[Scan], empty: Sequence[Finding]) -> list[Placed]:
+    every = examine(dataset, {scan.split: scan for scan in scans}, IMAGE_SIZE)
+    return with_split(scans, [*every, *empty])
+
+
+def groups_of(paths: Sequence[str], progress: Progress) -> np.ndarray:
+    """A number per image [n]; those with the same number show the same picture."""
+    return np.array(group_images([Path(path) for path in paths], progress), np.int64)
+
+
+def _scans(dataset: Dataset, progress: Progress) -> tuple[Sequence[Scan], list[Finding]]:
     """The splits that can be read, and a finding for each that cannot.  Raises DatasetError where
     none can."""
     scans, findings = [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from ...datasets.sets.listing import IMAGE_SUFFIXES
 
 SHOWN_FINDINGS = 20
 """Findings of one image that are shown."""
+
+
+Placed = tuple[int, Finding]
+"""A finding with the number of the split that it was found in, -1 where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -92,82 +96,108 @@ class Table:
 def make_table(
     dataset: Dataset, scans: Sequence[Scan], findings: Iterable[Finding] | None = None
 ) -> Table:
-    """The table of scanned splits.  findings: everything that is known; None: what the scans say.
-
-    An image that a finding names and that no record has gets a row of its own, without boxes.
-    """
-    records: list[Record] = []
-    split: list[int] = []
-    unlabeled: list[bool] = []
-    places = _Places()
-    for number, scan in enumerate(scans):
+    """The table of scanned splits.  findings: all that is known; None: what the scans say."""
+    records = [record for scan in scans for record in scan.records]
+    unlabeled = []
+    for scan in scans:
         without = set(scan.unlabeled)
-        for record in scan.records:
-            places.add(record.path, number, len(records))
-            unlabeled.append(record.path in without)
-            records.append(record)
-            split.append(number)
-    usable = len(records)
-    about: dict[int, list[Finding]] = defaultdict(list)
-    general = []
-    for number, finding in _with_split(scans, findings):
-        rows = places.rows(finding, number)
-        if not rows and finding.path.suffix.lower() in IMAGE_SUFFIXES and finding.path.is_file():
-            rows = [len(records)]
-            places.add(finding.path, number, rows[0])
-            records.append(_empty(finding.path))
-            split.append(max(number, 0))
-            unlabeled.append(False)
-        if not rows:
-            general.append(finding)
-        for row in rows:
-            about[row].append(finding)
+        unlabeled += [bool(without) and record.path in without for record in scan.records]
     counts = np.array([len(record.labels) for record in records], np.int64)
-    return Table(
+    table = Table(
         name=dataset.name,
         class_names=dataset.class_names,
         splits=tuple(scan.split for scan in scans),
         records=records,
-        split=np.array(split, np.int64),
+        split=np.repeat(np.arange(len(scans)), [len(scan.records) for scan in scans]),
         unlabeled=np.array(unlabeled, bool),
-        usable=np.arange(len(records)) < usable,
+        usable=np.ones(len(records), bool),
         boxes=np.concatenate([np.zeros((0, 4), np.float32), *(r.boxes for r in records)]),
         labels=np.concatenate([np.zeros(0, np.int64), *(r.labels for r in records)]),
         image=np.repeat(np.arange(len(records)), counts),
+        findings={},
+        general=(),
+    )
+    return with_findings(table, with_split(scans, findings))
+
+
+def with_findings(table: Table, found: Sequence[Placed]) -> Table:
+    """The table with other findings.
+
+    An image that a finding names and that no record has gets a row of its own, without boxes.
+    """
+    rows = _Rows(table, found)
+    about: dict[int, list[Finding]] = defaultdict(list)
+    general, split = [], table.split.tolist()
+    records = list(table.records)
+    for number, finding in found:
+        numbers = rows.of(finding, number)
+        if not numbers and _is_image(finding.path) and finding.path.is_file():
+            numbers = rows.add(finding.path, len(records))
+            records.append(_empty(finding.path))
+            split.append(max(number, 0))
+        if not numbers:
+            general.append(finding)
+        for row in numbers:
+            about[row].append(finding)
+    none = np.zeros(len(records) - len(table), bool)
+    return replace(
+        table,
+        records=records,
+        split=np.array(split, np.int64),
+        unlabeled=np.concatenate([table.unlabeled, none]),
+        usable=np.concatenate([table.usable, none]),
         findings=dict(about),
         general=general,
     )
 
 
-class _Places:
-    """Where the images are by path, and by the name of their label file."""
+class _Rows:
+    """The rows of the images that findings are about: by path, or by the name of a label file."""
 
-    def __init__(self) -> None:
-        self._paths: dict[Path, list[int]] = defaultdict(list)
-        self._stems: dict[tuple[int, str], list[int]] = defaultdict(list)
+    def __init__(self, table: Table, found: Sequence[Placed]) -> None:
+        self._by_path: dict[Path, list[int]] = {one.path: [] for _, one in found}
+        self._by_stem: dict[tuple[int, str], list[int]] = {
+            (number, one.path.stem): [] for number, one in found if _is_label(one.path)
+        }
+        if self._by_path:
+            for row, record in enumerate(table.records):
+                if record.path in self._by_path:
+                    self._by_path[record.path].append(row)
+        if self._by_stem:
+            for row, (record, number) in enumerate(
+                zip(table.records, table.split.tolist(), strict=True)
+            ):
+                if (number, record.path.stem) in self._by_stem:
+                    self._by_stem[number, record.path.stem].append(row)
 
-    def add(self, path: Path, split: int, row: int) -> None:
-        self._paths[path].append(row)
-        self._stems[split, path.stem].append(row)
-
-    def rows(self, finding: Finding, split: int) -> list[int]:
+    def of(self, finding: Finding, split: int) -> list[int]:
         """The images that a finding is about.  split: where it was found, -1 where not known."""
-        if finding.path in self._paths:
-            return self._paths[finding.path]
-        if finding.path.suffix.lower() not in (".txt", ".xml"):
-            return []
-        return self._stems.get((split, finding.path.stem), [])
+        rows = self._by_path[finding.path]
+        if rows or not _is_label(finding.path):
+            return rows
+        return self._by_stem[split, finding.path.stem]
+
+    def add(self, path: Path, row: int) -> list[int]:
+        """A new row of an image."""
+        self._by_path[path].append(row)
+        return [row]
 
 
-def _with_split(
-    scans: Sequence[Scan], findings: Iterable[Finding] | None
-) -> list[tuple[int, Finding]]:
+def with_split(scans: Sequence[Scan], findings: Iterable[Finding] | None) -> list[Placed]:
     """Findings with the number of the scan that made them; -1 for those of the doctor."""
     found = [(number, one) for number, scan in enumerate(scans) for one in scan.findings]
     if findings is None:
         return found
     known = {one for _, one in found}
     return found + [(-1, one) for one in findings if one not in known]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_label(path: Path) -> bool:
+    return path.suffix.lower() in (".txt", ".xml")
 
 
 def _empty(path: Path) -> Record:

@@ -9,6 +9,7 @@ import io
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,9 @@ QUALITY = 80
 MOST_BYTES = 1 << 30
 """Small pictures that are kept; the oldest go first."""
 MOST_WAITING = 2000
+PAUSE = 0.2
+"""Seconds after a picture was asked for until the next pages go on: the page that somebody waits
+for gets the processor cores."""
 
 
 def small_picture(path: Path) -> bytes:
@@ -84,6 +88,7 @@ class Ahead:
     def __init__(self) -> None:
         self._waiting: queue.LifoQueue[Path | None] = queue.LifoQueue(MOST_WAITING)
         self._ended = False
+        self._asked = 0.0
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -92,6 +97,10 @@ class Ahead:
         for path in reversed(paths):
             with contextlib.suppress(queue.Full):
                 self._waiting.put_nowait(path)
+
+    def pause(self) -> None:
+        """A picture is asked for: make no other ones for a moment."""
+        self._asked = time.monotonic()
 
     def close(self) -> None:
         """End the thread after the picture that it makes."""
@@ -104,6 +113,8 @@ class Ahead:
         trim(cache_folder() / "studio")
         while not self._ended:
             path = self._waiting.get()
+            while not self._ended and time.monotonic() - self._asked < PAUSE:
+                time.sleep(PAUSE / 4)
             if path is not None and not self._ended:
                 with contextlib.suppress(OSError, DetError):  # said where the image is shown
                     small_picture(path)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from functools import partial
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 
 from ...datasets.batches.loader import choose_workers
 from ...files.limits import usable_cores
+from ...files.orphan import end_with_parent
 from ...files.threads import thread_limit
 from ..options.tune import TuneConfig
 from ..run.log import Log
@@ -107,13 +107,6 @@ def _work(theirs: Connection, make: Make) -> None:
     """The life of a worker.  A Ctrl-C of the terminal is the search's, which passes it on."""
     if hasattr(os, "setsid"):
         os.setsid()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(EOFError):
         serve(theirs.recv, theirs.send, make)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)  # whoever goes on with the search may want the folder at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -19,7 +20,8 @@ from yolodet.datasets.images.image import read_image
 from yolodet.datasets.scan.scan import Scan, scan_split
 from yolodet.datasets.sets.dataset import Dataset
 from yolodet.datasets.sets.locate import load_dataset
-from yolodet.detector.studio import thumbs
+from yolodet.detector.studio import data_page, sets, thumbs
+from yolodet.detector.studio.apart import apart
 from yolodet.detector.studio.choose import ASPECTS, RATIOS, SIDES, SIZES, Chooser, Wanted
 from yolodet.detector.studio.table import make_table
 
@@ -225,6 +227,52 @@ def test_a_set_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         write(tmp_path, "train", "a.png", [(0, 0, 0, 20, 20)])
         (tmp_path / "bad.yaml").write_text("train: images/train\nval: images/train\nnames: [a]\n")
         client.ready("bad.yaml")  # it is tried again
+
+
+def test_a_large_set_shows_the_flaws_and_copies_of_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large set is searched by another process, a small one by the studio itself."""
+    make_set(tmp_path)
+
+    def shown() -> list[Any]:
+        with opened(tmp_path) as client:
+            client.ready("set.yaml")
+            client.post("/api/data/copies", set="set.yaml")
+            client.ready("set.yaml")
+            content = client.get("/api/data/view", set="set.yaml", facets=1)
+            facts = client.get("/api/data/facts", set="set.yaml")
+        return [content, facts]
+
+    small = shown()
+    called = []
+
+    def told(work: Any, *rest: Any) -> Any:
+        called.append(work)
+        return apart(work, *rest)
+
+    monkeypatch.setattr(sets, "MOST_HERE", 0)
+    monkeypatch.setattr(sets, "apart", told)
+    assert shown() == small
+    assert called == [sets.flaws_of, sets.groups_of]
+    assert {"image-leak", "image-unreadable"} <= {name for name, _ in small[0]["facets"]["finding"]}
+    assert dict(small[0]["facets"]["copies"])["in two splits"] == 2
+
+
+def test_pictures_of_the_next_pages_are_made_ahead(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the page itself are asked for, and made, by the browser."""
+    made: list[str] = []
+    following = [image["name"].split("/")[-1] for image in view(client)["images"][2:4]]
+    monkeypatch.setattr(data_page, "PAGE", 2)
+    monkeypatch.setattr(data_page, "PAGES_AHEAD", 1)
+    monkeypatch.setattr(thumbs, "small_picture", lambda path: made.append(path.name))
+    view(client, page=0)
+    until = time.monotonic() + 60
+    while len(made) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert made == following
 
 
 def test_chosen_as_one_box_at_a_time(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async function watch(main, name, version) {
     if (main.dataset.set !== name || here().words.get("set") !== name) return;
     const state = await get("/api/data/state", { set: name });
     const bar = main.querySelector("#doing");
-    if (bar) bar.textContent = state.doing ? `${state.doing}: ${state.done} of ${state.total}` : "";
+    if (bar) bar.textContent = state.doing + (state.total ? `: ${state.done} of ${state.total}` : "");
     if (state.failed) say(state.failed);
     if (state.version !== version || !state.doing) {
       main.facts = await get("/api/data/facts", { set: name });
