@@ -25,6 +25,12 @@ def show_training(result: Mapping[str, Any]) -> str:
     return join(lines)
 
 
+def show_plan(result: Mapping[str, Any]) -> str:
+    """What a run needs that was not begun; the rest has been said on stderr."""
+    needed = result["memory"]["expected"] / 2**30
+    return f"needs about {needed:.2f} GiB of memory; nothing was trained or written (dry_run=True)"
+
+
 def show_several(result: Mapping[str, Any]) -> str:
     """The mean of several runs, where they are, and the weights of each."""
     lines = [verdict(result), f"results: {absolute(result['folder'])}", "best weights:"]

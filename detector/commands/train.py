@@ -8,7 +8,7 @@ from ..options.train import TrainConfig
 from ..repeat.check import check_trainings
 from ..run.log import Log
 from ..run.rank_info import rank_info
-from .closing import show_several, show_training
+from .closing import show_plan, show_several, show_training
 from .outcome import Outcome
 
 
@@ -24,4 +24,5 @@ def execute(command: Command, config: TrainConfig, given: frozenset[str], log: L
 
     result = train_all(config, given, log)
     show = show_several if "runs" in result else show_training
+    show = show_plan if config.dry_run else show
     return Outcome(result, show(result))

@@ -68,6 +68,7 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
                 config.folds is not None or config.seeds > 1,
                 "folds= and seeds= belong to det train: leave them out",
             ),
+            (config.dry_run, "dry_run= belongs to det train: leave it out"),
             (config.pretrained is not None, "pretrained= has no effect: model= is pruned"),
             (
                 config.keep_classes or config.single_cls,

@@ -44,6 +44,9 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         None, "Run", "Images per forward pass, over all devices: a batch goes through in parts, "
         "and the gradients add up. Default: the whole batch; when memory runs out, the run halves "
         "it and goes on.", low=1)
+    dry_run: bool = option(
+        False, "Run", "Only say what the run would be: data, model, precision, and the memory it "
+        "needs. Nothing is trained or written.")
     deterministic: bool = option(True, "Run", "Use deterministic kernels where torch has them.")
     log: str | None = option(
         None, "Run", "Tools that record the run, separated by commas: tensorboard, wandb, mlflow "
@@ -144,6 +147,10 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         "auto", "Optimizer", "Optimizer. auto chooses it, with lr0 and momentum where they are not "
         "given, and prints the choice.", choices=(
             "auto", "SGD", "AdamW", "MuSGD", "Adam", "NAdam", "RAdam", "Adamax", "RMSProp"))
+    optimizer_state: str = option(
+        "fp32", "Optimizer", "Number format of the optimizer's momenta between updates. bf16 takes "
+        "half the memory; an update computes in fp32 and rounds at random, right on average.",
+        choices=("fp32", "bf16"))
     lr0: float | None = option(
         None, "Optimizer", "Peak learning rate. Default: depends on the optimizer.", low=0.0)
     lr_transferred: float | None = option(

@@ -86,6 +86,7 @@ def check_trainings(config: TrainConfig, given: frozenset[str] = frozenset()) ->
             ),
             (devices > 1, f"{word} trains its runs one after another on one device: name one GPU"),
             (config.resume is not None, f"{word} has no effect with resume=: leave it out"),
+            (config.dry_run, f"dry_run=True shows one run: leave out {word}"),
             (not config.save, f"save=False: the runs of {word} go on from checkpoints"),
         ]
     )

@@ -13,7 +13,7 @@ def verdict(results: Mapping[str, Any], amp: Mapping[str, Any]) -> list[str]:
     """Sentences about the content of results.json and amp.json."""
     sentences = [_quality(results)]
     if "train_seconds" in results:
-        sentences += [_course(results), _precision(results, amp)]
+        sentences += [_course(results), _precision(results, amp), *_memory(results)]
     else:
         speed = sum(value or 0 for value in (results.get("speed_ms") or {}).values())
         sentences.append(f"{results.get('checkpoint')} was measured in {results.get('precision')}.")
@@ -64,3 +64,12 @@ def _precision(results: Mapping[str, Any], amp: Mapping[str, Any]) -> str:
         text = f"It trained in {label} ({results['precision']['reason']})"
     failures = len(results.get("failures") or ())
     return text + (f"; {counted(failures, 'failure')} of numbers came up." if failures else ".")
+
+
+def _memory(results: Mapping[str, Any]) -> list[str]:
+    """The most memory that the run held, beside what was expected; [] where it is not known."""
+    memory = results.get("memory") or {}
+    if not memory.get("peak"):
+        return []
+    peak, expected = (memory[name] / 2**30 for name in ("peak", "expected"))
+    return [f"It held {peak:.2f} GiB of memory at most; {expected:.2f} GiB were expected."]

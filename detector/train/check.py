@@ -23,6 +23,8 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
     check_common(config, writes=config.resume is None)
     check_log(config.log)
     check_metric(config.best)
+    if config.resume is not None and config.dry_run:
+        raise UsageError("dry_run=True shows a new run: leave out resume=")
     if config.resume is not None:  # the other options are those of the run that continues
         find_last(config.resume, config.project)
         if "data" in given:

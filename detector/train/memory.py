@@ -1,4 +1,4 @@
-"""Whether a training fits into the memory of a CPU, asked before the first step.
+"""What a training step needs, estimated from shapes, and whether a CPU has that much memory.
 
 Without this, the kernel kills the process in the middle of a step, and nobody says why.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ...datasets.images.input_size import InputSize
 from ...files.limits import available_memory
@@ -23,32 +24,50 @@ from ..options.parse import show
 from ..precision.precision import Precision
 from ..precision.probe import tensors_in
 from ..run.rank_info import rank_info
+from .bf16_state import is_kept_in_bf16
+from .muon import MuSGD
 
 if TYPE_CHECKING:
     from .assemble import Run
 
-STATE_COPIES = 4
-"""Per parameter, beside the weight and its average: gradient, two momenta, work of the update."""
 HALF = 0.6
 """Of what autograd keeps in float32, in half precision."""
 OVERHEAD = 1.2
-"""Memory of a step over what autograd keeps: gradients of features, work of the kernels, gaps.
-Steps of four families took 0.93 to 1.08 of the estimate."""
+"""Memory of a step over what autograd keeps: gradients of features, work of the kernels, gaps."""
+KERNELS = 60 << 20
+"""Bytes of the code that a CPU's first step compiles and loads, with the buffers of its kernels."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that a step takes: per image of the batch, and in any case."""
+    """Bytes that a step takes above the idle process.
+
+    image: activations, per image of a forward pass.  gradients, optimizer (its state), work (of
+    the update), kernels (see KERNELS): in any case.
+    """
 
     image: int
-    fixed: int
+    gradients: int
+    optimizer: int = 0
+    work: int = 0
+    kernels: int = 0
 
-    def of(self, batch: int) -> int:
-        return self.fixed + batch * self.image
+    @property
+    def fixed(self) -> int:
+        return self.gradients + self.optimizer + self.work + self.kernels
+
+    def of(self, images: int) -> int:
+        return self.fixed + images * self.image
 
 
-def needs_of(model: Detector, image_size: int | tuple[int, int], precision: Precision) -> Needs:
-    """An estimate from the tensors that autograd keeps in a forward pass.
+def needs_of(
+    model: Detector,
+    image_size: int | tuple[int, int],
+    precision: Precision,
+    optimizer: Optimizer | None = None,
+) -> Needs:
+    """An estimate from the tensors that autograd keeps in a forward pass.  optimizer: None counts
+    two float32 momenta per parameter.
 
     Only shapes are computed (device ``meta``).  Half precision keeps half of it, and as much again
     for norms and activations that stay in float32: about 0.6 in all.  Stages that compute in
@@ -65,9 +84,26 @@ def needs_of(model: Detector, image_size: int | tuple[int, int], precision: Prec
     # a stage that is computed again is there with the gradients of its features
     largest = 2 * max((kept.stages[name] for name in recomputed), default=0)
     others = sum(size for name, size in kept.stages.items() if name not in recomputed)
-    parameters = sum(p.numel() * p.element_size() for p in model.parameters())
-    image = int((others + inputs + largest) * OVERHEAD) // 2
-    return Needs(image, STATE_COPIES * parameters)
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return Needs(
+        int((others + inputs + largest) * OVERHEAD) // 2,
+        gradients,
+        2 * gradients if optimizer is None else state_bytes(optimizer),
+        work=gradients,
+        kernels=KERNELS if next(model.parameters()).device.type == "cpu" else 0,
+    )
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """What the optimizer keeps per parameter, before or after its first step: one momentum in SGD,
+    another for each matrix in MuSGD, two moments in all others."""
+    single = isinstance(optimizer, torch.optim.SGD | MuSGD)
+    width = 2 if is_kept_in_bf16(optimizer) else 4
+    return sum(
+        p.numel() * width * (1 if single and not group.get("muon") else 2)
+        for group in optimizer.param_groups
+        for p in group["params"]
+    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +170,7 @@ def check_memory(run: Run, precision: Precision, available: int | None = None) -
     room = (available_memory() if available is None else available) // here.local_size
     images = min(config.batch_size, config.micro_batch or config.batch_size) // run.ranks.size
     stride = run.model.max_stride
-    needs = needs_of(run.model, largest_size(run), precision)
+    needs = needs_of(run.model, largest_size(run), precision, run.optimizer)
     caches = sum(loader.dataset.cache.memory for loader in (run.train_loader, run.val_loader))
     if needs.of(images) + caches <= room:
         return

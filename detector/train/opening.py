@@ -12,17 +12,22 @@ from .assemble import Run
 from .familiar import share_of
 from .freeze import frozen_parts
 from .optim import choose_optimizer, newton_schulz_precision
+from .run_memory import RunMemory
 from .schedule import close_epoch
 
 
-def say_opening(run: Run, decision: Decision, folder: Path, log: Log) -> None:
-    """Folder, data, model, device, precision and length; constants go to log.txt only."""
+def say_opening(
+    run: Run, decision: Decision, memory: RunMemory, folder: Path | None, log: Log
+) -> None:
+    """Folder (None: nothing will be written), data, model, device, precision, memory and length;
+    constants go to log.txt only."""
     facts = {
-        "folder": str(folder.resolve()),
+        "folder": str(folder.resolve()) if folder else "none: dry_run=True writes nothing",
         "data": _data(run),
         "model": _model(run),
         "device": _device(run),
         "precision": decision.line(),
+        "memory": memory.line(),
         "length": _length(run),
     }
     if run.transferred_names:

@@ -19,6 +19,7 @@ from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..run.hardware import product_dtype, traits_of
 from ..run.ranks import ALONE, Ranks
+from .bf16_state import keep_in_bf16
 from .muon import MuSGD
 
 AUTO, AUTO_FROM_WEIGHTS = "MuSGD", "AdamW"
@@ -60,9 +61,11 @@ class OptimizerChoice:
     lr0: float
     momentum: float
     weight_decay: float
+    state: str = "fp32"
 
     def __str__(self) -> str:
         decay = f"weight_decay={self.weight_decay:g}"
+        decay += "" if self.state == "fp32" else f", optimizer_state={self.state}"
         return f"{self.name}(lr0={self.lr0:g}, momentum={self.momentum:g}, {decay})"
 
 
@@ -79,7 +82,7 @@ def choose_optimizer(config: TrainConfig) -> OptimizerChoice:
     name = AUTO if config.optimizer == "auto" else config.optimizer
     given = {key: getattr(config, key) for key in ("lr0", "momentum", "weight_decay")}
     values = {key: DEFAULTS[name][key] if value is None else value for key, value in given.items()}
-    return OptimizerChoice(name, **values)
+    return OptimizerChoice(name, **values, state=config.optimizer_state)
 
 
 def parameter_groups(
@@ -156,6 +159,8 @@ def build_optimizer(
         )
     for settings in optimizer.param_groups:
         settings["peak_lr"] = settings["lr"]
+    if choice.state == "bf16":
+        keep_in_bf16(optimizer)
     return optimizer
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from .plots import Plots
 from .quantize import shorten
 from .report import write_beginning, write_results
 from .resume import check_best, compare_data, find_last, resume_config
+from .run_memory import RunMemory
 from .trainer import Trainer
 
 
@@ -94,10 +96,14 @@ def train(
             log.once(idle_words(run.config, given if state is None else frozenset()))
             used = uses_nms(run.config.nms, run.model.branches)
             log.once(idle_nms(run.config, given, used=used))
+            memory = RunMemory(run)
             decision = decide_precision(run, state, log)
             if not measured:
                 check_memory(run, decision.precision)
-            folder = begin(run, decision, folder, log, held)
+            memory.estimate(decision.precision)
+            if config.dry_run:
+                return plan(run, decision, memory, log)
+            folder = begin(run, decision, memory, folder, log, held)
             if state is None:
                 advise(run, config, log)
             drawn: list[Observer] = [Plots(run)] if config.plots else []
@@ -114,12 +120,13 @@ def train(
                 check_finite(run.model.state_dict(), last)
                 check_ranges(run.model, last)
                 check_best(trainer, log)
+            memory.begin()
             try:
                 trainer.fit()
-                return ranks.broadcast(finish(trainer))
+                return ranks.broadcast(finish(trainer, memory))
             except Interrupted as error:
                 told.failed(str(error))
-                report_stopped(trainer, Observers(drawn, log.warn))
+                report_stopped(trainer, memory, Observers(drawn, log.warn))
                 raise
             except BaseException as error:
                 told.failed(str(error) or type(error).__name__)
@@ -158,8 +165,26 @@ def own(folder: Path, ranks: Ranks, held: contextlib.ExitStack) -> None:
         held.enter_context(owned(folder))
 
 
+def plan(run: Run, decision: Decision, memory: RunMemory, log: Log) -> dict[str, Any]:
+    """What ``dry_run=True`` says instead of a training: the opening, and nothing is written."""
+    if run.ranks.first:
+        say_opening(run, decision, memory, None, log)
+    return {
+        "dry_run": True,
+        "model": run.model.name,
+        "precision": asdict(decision.precision),
+        "memory": memory.facts() | {"peak": None, "error": None},
+        "best": None,
+    }
+
+
 def begin(
-    run: Run, decision: Decision, folder: Path | None, log: Log, held: contextlib.ExitStack
+    run: Run,
+    decision: Decision,
+    memory: RunMemory,
+    folder: Path | None,
+    log: Log,
+    held: contextlib.ExitStack,
 ) -> Path:
     """Write what is known before the first step.  folder: of the run that continues; None makes a
     new one, owned until ``held`` ends."""
@@ -171,7 +196,7 @@ def begin(
         assert made is not None
         write_place(made, place_of(run.config.data_source, run.dataset, (run.train, run.val)))
         write_beginning(made, run, decision if folder is None else None, log)
-        say_opening(run, decision, made, log)
+        say_opening(run, decision, memory, made, log)
     made = run.ranks.broadcast(made)
     assert made is not None
     return made
@@ -182,16 +207,16 @@ def example(run: Run) -> str | None:
     return next((str(record.path) for record in run.val.records if len(record.labels)), None)
 
 
-def report_stopped(trainer: Trainer, drawn: Observers) -> None:
+def report_stopped(trainer: Trainer, memory: RunMemory, drawn: Observers) -> None:
     """After a signal: results.json, pictures and page of what was measured so far."""
     if not trainer.at.rows or not trainer.ranks.first:
         return
     measured = trainer.best_measured or Measured(math.nan, {})
-    results = write_results(trainer, measured, stopped=True)
+    results = write_results(trainer, measured, memory, stopped=True)
     drawn.finished(Finished(trainer.folder, results, measured.evaluation))
 
 
-def finish(trainer: Trainer) -> dict[str, Any]:
+def finish(trainer: Trainer, memory: RunMemory) -> dict[str, Any]:
     """Measure the best weights in the precision that they were chosen in (the run may have fallen
     back since), and report.
 
@@ -215,7 +240,7 @@ def finish(trainer: Trainer) -> dict[str, Any]:
         return {}
     if measured.evaluation is not None:
         metrics_table(trainer.log, measured.evaluation, f"{run.dataset.name}, {which}")
-    results = write_results(trainer, measured)
+    results = write_results(trainer, measured, memory)
     results |= {"folder": str(folder), "best": best, "last": last, "example": example(run)}
     trainer.observers.finished(Finished(folder, results, measured.evaluation))
     return results

@@ -20,6 +20,7 @@ from .describe import describe_data, versions
 from .evaluator import Measured
 from .optim import newton_schulz_precision
 from .reasons import reasons
+from .run_memory import RunMemory
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -41,7 +42,9 @@ def write_beginning(folder: Path, run: Run, decision: Decision | None, log: Log)
         (folder / IDENTITY).unlink(missing_ok=True)  # of another run, with exist_ok=True
 
 
-def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False) -> dict[str, Any]:
+def write_results(
+    trainer: Trainer, measured: Measured, memory: RunMemory, *, stopped: bool = False
+) -> dict[str, Any]:
     """results.json: metrics of the best weights, environment, data and effective precision.
 
     stopped: before its last epoch was done.  Returns its content.
@@ -62,6 +65,7 @@ def write_results(trainer: Trainer, measured: Measured, *, stopped: bool = False
             "newton_schulz": newton_schulz_precision(run.optimizer),
         },
         "micro_batch": trainer.step.micro_batch and trainer.step.micro_batch * run.ranks.size,
+        "memory": memory.facts(),
         "skipped_updates": at.skipped,
         "failures": [str(failure) for failure in trainer.guard.failures],
         "device": describe_device(run.device),

@@ -65,8 +65,8 @@ class TrialStep:
         """Bytes of a step with ``images`` of this rank: its peak above the idle run, or RAN_OUT
         where it did not fit."""
         if not self.peak.measurable(self.run.device):
-            needs = needs_of(self.run.model, largest_size(self.run), self.precision)
-            return needs.of(images)
+            size = largest_size(self.run)
+            return needs_of(self.run.model, size, self.precision, self.run.optimizer).of(images)
         drop_unused(self.run.device)
         self.peak.reset()
         fits = True

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import train_config, use_tiny_detector
+from tiny import tiny_detector, train, train_config, use_tiny_detector
+from yolodet.cli import main
 from yolodet.detector.models.build import build
 from yolodet.detector.options.errors import UsageError
+from yolodet.detector.options.train import TrainConfig
 from yolodet.detector.precision.precision import Precision
+from yolodet.detector.report.verdict import verdict
 from yolodet.detector.run.log import Log
+from yolodet.detector.run.memory import PeakMemory
 from yolodet.detector.train import memory
 from yolodet.detector.train.assemble import Run, assemble
-from yolodet.detector.train.memory import Needs, check_memory, needs_of
+from yolodet.detector.train.memory import Needs, check_memory, needs_of, state_bytes
+from yolodet.detector.train.optim import DEFAULTS, build_optimizer, choose_optimizer
 
 STEP = """
 from peak_memory import peak_memory
@@ -66,7 +72,7 @@ def run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     config, _ = train_config(shapes, tmp_path, batch=8, cache="none", imgsz=128)
     run = assemble(config, Log(verbose=False))
     run.close()
-    monkeypatch.setattr(memory, "needs_of", lambda *_: Needs(image=100 << 20, fixed=50 << 20))
+    monkeypatch.setattr(memory, "needs_of", lambda *_: Needs(image=100 << 20, gradients=50 << 20))
     return run
 
 
@@ -97,3 +103,59 @@ def test_the_machine_is_asked_before_the_first_step(
     with pytest.raises(UsageError, match=r"0\.8 GiB of memory, and 0\.3 GiB are available"):
         pipeline.train(run.config, frozenset(), Log(verbose=False))
     assert not list(Path(run.config.project).glob("train*"))
+
+
+@pytest.mark.parametrize("name", list(DEFAULTS))
+def test_the_state_of_an_optimizer_takes_what_was_estimated(name: str) -> None:
+    model = tiny_detector()
+    optimizer = build_optimizer(model, choose_optimizer(TrainConfig(optimizer=name)))
+    estimate = state_bytes(optimizer)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    tensors = [t for state in optimizer.state.values() for t in state.values()]
+    assert estimate == sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor) and t.ndim)
+
+
+def test_a_frozen_part_has_no_gradients() -> None:
+    model = tiny_detector()
+    whole = needs_of(model, 64, FP32).gradients
+    model.backbone.requires_grad_(False)
+    assert 0 < needs_of(model, 64, FP32).gradients < whole == sum(
+        4 * p.numel() for p in model.parameters()
+    )
+    assert needs_of(model, 64, FP32).kernels > 0
+
+
+@pytest.mark.usefixtures("tiny_models")
+def test_a_dry_run_says_what_is_needed_and_writes_nothing(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"data={shapes}", f"project={tmp_path}", "device=cpu", "imgsz=64", "batch=6",
+             "amp=False", "workers=0", "--dry-run"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("needs about 0.") and "memory     about 0." in err
+    assert main(["train", *words, "micro_batch=3", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)["result"]
+    parts = facts["memory"]["parts"]
+    assert facts["dry_run"] and facts["memory"]["expected"] == sum(parts.values())
+    assert parts["process"] > 100 << 20 and parts["activations of 3 images"] > 0
+    assert parts["weights"] == parts["average (EMA)"] and parts["optimizer state"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("tiny_models")
+@pytest.mark.skipif(
+    not PeakMemory.measurable(torch.device("cpu")), reason="needs /proc of Linux"
+)
+def test_the_peak_stands_beside_what_was_expected(shapes: Path, tmp_path: Path) -> None:
+    results = train(shapes, tmp_path, epochs=1)
+    memory = json.loads((tmp_path / "train" / "results.json").read_text())["memory"]
+    assert memory == results["memory"] and memory["idle"] < memory["peak"]
+    grown = memory["expected"] - memory["idle"], memory["peak"] - memory["idle"]
+    assert memory["error"] == pytest.approx(grown[0] / grown[1] - 1)
+    held = verdict(results, {})[-1]
+    assert held.startswith(f"It held {memory['peak'] / 2**30:.2f} GiB of memory at most")
+    del results["memory"]  # of a run before this was measured
+    assert "It held" not in " ".join(verdict(results, {}))

@@ -75,7 +75,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert rows[0] == rows[1] and len(rows[0]) > 0
     results = [json.loads((folder / "results.json").read_text()) for folder in (a, b)]
     for result in results:
-        for name in ("speed_ms", "train_seconds", "precision"):
+        for name in ("speed_ms", "train_seconds", "precision", "memory"):
             result.pop(name)
     assert results[0] == results[1]
 

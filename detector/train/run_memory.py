@@ -1,0 +1,99 @@
+"""The memory of a run: what it should take, shown before the first step, and the most it has taken.
+
+On a CPU it is that of the process, which is there before anything is trained; on CUDA that of
+torch's allocator.  With several ranks each rank takes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ...files.counted import counted
+from ..precision.precision import Precision
+from ..run.memory import PeakMemory
+from .assemble import Run
+from .memory import largest_size, needs_of
+
+GIB = 2**30
+LEAST = GIB // 200
+"""Parts of less are left out of the line."""
+BESIDE = 60 << 20
+"""Bytes that a run on a CPU takes beside its steps: the validation, checkpoints, and gaps between
+blocks, which grow over the first epochs."""
+
+
+class RunMemory:
+    """Made before the first pass through the model: what is in use then is the idle process."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.peak = PeakMemory(run.device)
+        self.peak.begin()
+        self.parts: dict[str, int] = {}
+        self.measured: int | None = None
+        """What trial steps of ``memory=`` have taken, which beats the estimate."""
+
+    def estimate(self, precision: Precision) -> None:
+        """Fill ``parts``: what the run should take in ``precision``, in bytes by name."""
+        run = self.run
+        needs = needs_of(run.model, largest_size(run), precision, run.optimizer)
+        images = images_per_pass(run)
+        weights, average = size_of(run.model), size_of(run.ema.average) if run.ema else 0
+        self.parts = {
+            "process": max(self.peak.base - weights - average, 0),
+            "weights": weights,
+            "average (EMA)": average,
+            "gradients": needs.gradients,
+            "optimizer state": needs.optimizer,
+            "copy to go back to": weights + average + needs.optimizer,
+            "kernels": needs.kernels,
+            "validation and files": BESIDE if run.device.type == "cpu" else 0,
+            "images": loader_bytes(run),
+            f"activations of {counted(images, 'image')}": images * needs.image,
+        }
+
+    @property
+    def expected(self) -> int:
+        """Bytes in all: measured by trial steps, or the sum of ``parts``."""
+        return self.measured or sum(self.parts.values())
+
+    def line(self) -> str:
+        """``about 1.21 GiB: process 0.45, weights 0.02, ...``; parts below 0.005 GiB left out."""
+        shown = [f"{name} {size / GIB:.2f}" for name, size in self.parts.items() if size > LEAST]
+        each = " per rank" if self.run.ranks.size > 1 else ""
+        return f"about {sum(self.parts.values()) / GIB:.2f} GiB{each}: {', '.join(shown)}"
+
+    def begin(self) -> None:
+        """The first step comes now: forget what the check of the precision has taken."""
+        self.peak.reset()
+
+    def facts(self) -> dict[str, Any]:
+        """For results.json, in bytes: ``expected`` and ``peak`` with the idle process, the parts of
+        the estimate, and ``error``, that of ``expected`` above the idle process.  None where a peak
+        cannot be measured."""
+        idle, expected = self.peak.base, self.expected
+        peak = idle + self.peak.bytes() if self.peak.measurable(self.run.device) else None
+        error = (expected - idle) / (peak - idle) - 1 if peak and peak > idle else None
+        facts = {"idle": idle, "expected": expected, "peak": peak, "error": error}
+        return facts | {"parts": dict(self.parts)}
+
+
+def images_per_pass(run: Run) -> int:
+    """Images of this rank per forward pass."""
+    config = run.config
+    return min(config.batch_size, config.micro_batch or config.batch_size) // run.ranks.size
+
+
+def size_of(model: nn.Module) -> int:
+    """Bytes of its parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+
+
+def loader_bytes(run: Run) -> int:
+    """Decoded images that will be kept, and two batches: one in use, one ahead."""
+    height, width = largest_size(run)
+    batch = run.config.batch_size // run.ranks.size * height * width * 3
+    caches = sum(each.dataset.cache.memory for each in (run.train_loader, run.val_loader))
+    return 2 * batch + (caches if run.device.type == "cpu" else 0)
