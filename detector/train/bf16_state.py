@@ -34,6 +34,7 @@ def keep_in_bf16(optimizer: Optimizer) -> None:
 
 
 def is_kept_in_bf16(optimizer: Optimizer) -> bool:
+    """Whether the state of ``optimizer`` is bfloat16 between its updates."""
     return all(ROUNDED in group for group in optimizer.param_groups)
 
 
