@@ -4,7 +4,8 @@ A bootstrap sample draws as many images as there are, with repetition (Efron & T
 Introduction to the Bootstrap", 1993), so it is a whole-number weight per image.  What each
 detection matches does not depend on the weights: it is found once per IoU threshold, and the
 precision-recall curve is accumulated again with the weights.  The AP of weights is that of COCO's
-evaluator on a data set in which the images are repeated.
+evaluator on a data set in which the images are repeated; of detections with equal scores in one
+image, COCO's evaluator takes those of each repetition in turn, and this one the first of all first.
 """
 
 from __future__ import annotations

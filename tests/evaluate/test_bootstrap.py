@@ -64,6 +64,27 @@ def test_ap_of_weights_is_cocos_ap_of_repeated_images() -> None:
         np.testing.assert_allclose(row, [each.ap for each in slow], atol=1e-9)
 
 
+def test_the_interval_is_that_of_a_full_evaluation_of_every_redrawn_set() -> None:
+    """The slow way: each redrawn set of images is evaluated from its boxes, for both detectors."""
+    rng = np.random.default_rng(0)
+    truths = [scene(rng, 0.5)[0] for _ in range(15)]
+    a, b = ([scene(rng, skill, truth) for truth in truths] for skill in (0.5, 0.8))
+    draws = rng.integers(0, 15, (200, 15))
+    gains = []
+    for draw in draws:
+        slow = [collected([side[n] for n in draw]).compute() for side in (a, b)]
+        each = [(two.ap - one.ap) for one, two in zip(*(m.per_class for m in slow), strict=True)]
+        gains.append([slow[1].map - slow[0].map, *each])
+    weights = np.stack([np.bincount(draw, minlength=15) for draw in draws])
+    found = compare(ranked(a), ranked(b), weights, level=0.9)
+    for fast, column in zip((found.overall, *found.classes), np.transpose(gains), strict=True):
+        known = column[~np.isnan(column)]
+        wanted = np.quantile(known, (0.05, 0.95)) if len(known) else (np.nan, np.nan)
+        np.testing.assert_allclose((fast.low, fast.high), wanted, atol=1e-9)
+    assert found.overall.low < found.overall.value < found.overall.high
+    assert np.isnan(found.classes[2].low)  # no image has a box of it
+
+
 def test_images_without_boxes_and_classes_without_images_have_no_numbers() -> None:
     rng = np.random.default_rng(0)
     nothing = Record(Path("x.jpg"), (9, 9), np.zeros((0, 4), np.float32), np.zeros(0, np.int64))

@@ -49,9 +49,7 @@ def test_a_box_is_drawn_in_its_class_color_where_it_lies_on_a_copy():
     assert not changed(drawn, GRAY)[:, 110:].any()
 
 
-@each(
-    "box", [[0, 0, 160, 120], [150, 100, 159, 119], [-50, -50, 400, 5], [155, 0, 160, 4]]
-)
+@each("box", [[0, 0, 160, 120], [150, 100, 159, 119], [-50, -50, 400, 5], [155, 0, 160, 4]])
 def test_tags_stay_whole_inside_the_picture(box):
     """The tag's area is the same wherever the box lies."""
     color = class_color(0)
