@@ -21,6 +21,7 @@ from ...files.counted import counted
 from ...files.errors import DetError
 from ...files.json_text import read_note
 from ...files.regular import read_regular
+from ...files.text import one_line
 from ...weights.checkpoint import CheckpointError, digest_of, load_state, load_weights
 from ..checkpoints.restore import restore
 from ..options.parse import parse
@@ -51,6 +52,8 @@ WHY = {
 }
 """What a run records of its machine, and why bytes may depend on it."""
 
+WORDS = {True: "equal", False: "NOT EQUAL", None: "not compared"}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -75,6 +78,10 @@ class Verification:
         replayed = any(check.equal for check in self.checks if check.name in REPLAYED)
         return replayed and all(check.equal is not False for check in self.checks)
 
+    def __bool__(self) -> bool:
+        return self.equal
+
+    @property
     def verdict(self) -> str:
         """One sentence."""
         wrong = [check.name for check in self.checks if check.equal is False]
@@ -92,7 +99,13 @@ class Verification:
         """Plain data for ``--json``."""
         checks = [asdict(check) for check in self.checks]
         told = {"run": str(self.folder), "equal": self.equal, "checks": checks}
-        return {**told, "differs": self.differs, "verdict": self.verdict()}
+        return {**told, "differs": self.differs, "verdict": self.verdict}
+
+    def __str__(self) -> str:
+        """The run, a line per check and difference, and the verdict."""
+        lines = [f"{one.name:<12} {WORDS[one.equal]:<13} {one.told}" for one in self.checks]
+        lines += [f"differs      {line}" for line in self.differs]
+        return "\n".join(map(one_line, (str(self.folder), *lines, self.verdict)))
 
 
 REPLAYED = ("steps", "kept steps", "validation")

@@ -34,6 +34,7 @@ FLOORS = (
     {"detector/examine", "detector/tune", "detector/compress", "detector/repeat"},
     {"detector/studio"},
     {"detector/commands"},
+    {"detector/model.py"},
     {"detector/api.py"},
     {"cli.py", "__init__.py"},
     {"__main__.py"},

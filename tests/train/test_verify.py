@@ -4,6 +4,7 @@ named."""
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 from rows import each
 from tiny import same, train, write_tiny_data
-from yolodet import cli
+from yolodet import YOLO, cli
 from yolodet.detector.examine.verify import Check, Verification
-from yolodet.detector.run.folder import BEST, LAST
+from yolodet.detector.options.errors import UsageError
+from yolodet.detector.run.folder import BEST, LAST, RunNotFound
 from yolodet.detector.train import checksums
 from yolodet.detector.train.checksums import CHECKSUMS, STATE
 from yolodet.weights.checkpoint import load_state, load_weights, save_weights
@@ -164,6 +166,42 @@ def test_a_changed_label_file_and_a_changed_image_are_named(
     assert labels[3].stem in told(result, "data") and images[1].name in told(result, "data")
 
 
+@each("change", [None, edit_results])
+def test_python_says_what_the_command_line_says(
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], None] | None,
+) -> None:
+    folder = made / "runs" / "train" if change is None else copied(made, tmp_path)
+    if change is not None:
+        change(folder)
+    code = cli.main(["verify", str(folder)])
+    shown = capsys.readouterr().out
+    random.seed(1)
+    proof = YOLO(folder, verbose=False).verify()
+    assert random.random() == random.Random(1).random()  # the caller's generators stay
+    assert str(proof) + "\n" == shown and proof.folder == folder
+    assert (code, bool(proof), proof.equal) == (int(change is not None), not code, not code)
+    wrong = [check.name for check in proof.checks if check.equal is False]
+    assert wrong == ([] if change is None else ["results.csv", "validation"])
+    assert proof.verdict == shown.splitlines()[-1]
+
+
+def test_python_verifies_the_run_of_a_checkpoint_or_the_one_that_is_named(
+    made: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"yolo26n was not trained: name a run"):
+        YOLO("yolo26n").verify()
+    alone = Path(shutil.copy(made / "runs" / "train" / BEST, tmp_path / "alone.safetensors"))
+    with pytest.raises(RunNotFound, match=r"alone.safetensors is in no run folder"):
+        YOLO(alone).verify()
+    with pytest.raises(RunNotFound, match=str(tmp_path)):
+        YOLO("yolo26n").verify(tmp_path)
+    with pytest.raises(UsageError, match="epoch"):
+        YOLO("yolo26n").verify(tmp_path, epoch=1)
+
+
 def test_a_machine_that_differs_is_named_and_is_no_proof_against_the_run(
     made: Path, tmp_path: Path, verify: Callable[..., Verified]
 ) -> None:
@@ -174,9 +212,9 @@ def test_a_machine_that_differs_is_named_and_is_no_proof_against_the_run(
     code, result = verify(copy)
     assert code == 0 and "torch 1.0 then" in result["verdict"]
     found = Verification(copy, [Check("steps", False, "")], result["differs"])
-    assert not found.equal and "proves nothing against the run" in found.verdict()
+    assert not found.equal and "proves nothing against the run" in found.verdict
     found.checks.append(Check("weights", False, ""))
-    assert found.verdict() == "not equal: steps, weights"
+    assert found.verdict == "not equal: steps, weights"
 
 
 def test_a_resumed_run_is_verified_up_to_where_it_was_resumed(
