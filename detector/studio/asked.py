@@ -64,6 +64,22 @@ class Asked:
         return content
 
 
+def text_of(sent: Mapping[str, Any], name: str) -> str:
+    """A text of what was sent.  Raises BadRequest."""
+    text = sent.get(name)
+    if not isinstance(text, str):
+        raise BadRequest(f"{name}: expected a text")
+    return text
+
+
+def whole_of(sent: Mapping[str, Any], name: str) -> int:
+    """A whole number of what was sent.  Raises BadRequest."""
+    number = sent.get(name)
+    if type(number) is not int or not 0 <= number < 1 << 53:
+        raise BadRequest(f"{name}: expected a whole number")
+    return number
+
+
 @dataclass(frozen=True)
 class Answer:
     """body and its type; seconds: how long the browser may keep it.  policy: what the page may

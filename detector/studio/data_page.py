@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...files.text import one_line
-from ..evaluate.draw import PALETTE
-from .asked import Answer, Asked, BadRequest, NotThere, as_json
+from .asked import Answer, Asked, NotThere, as_json, text_of
 from .choose import Chosen, boxes_of, wanted_of
 from .server import Handler
 from .sets import OpenSet, Sets
+from .shown import about_image, about_set
 from .table import SHOWN_FINDINGS, Table
 from .thumbs import Ahead, large_picture, small_picture
 
@@ -54,12 +54,9 @@ class DataPage:
         table = one.table
         return as_json(
             {
-                "name": one_line(table.name),
+                **about_set(one, table.class_names),
                 "format": one.dataset.format if one.dataset else "",
                 "license": one.dataset.license if one.dataset else None,
-                "version": one.version,
-                "classes": [one_line(name) for name in table.class_names],
-                "colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in PALETTE],
                 "severity": table.severity,
                 "copies_known": table.groups is not None,
                 "general": [_finding(found) for found in table.general[:SHOWN_FINDINGS]],
@@ -101,11 +98,11 @@ class DataPage:
 
     def again(self, asked: Asked) -> Answer:
         """Read a data set anew."""
-        return as_json(self.sets.get(_name(asked.sent()), again=True).state)
+        return as_json(self.sets.get(text_of(asked.sent(), "set"), again=True).state)
 
     def copies(self, asked: Asked) -> Answer:
         """Begin to look for near-duplicates."""
-        one = self.sets.get(_name(asked.sent()))
+        one = self.sets.get(text_of(asked.sent(), "set"))
         one.find_copies()
         return as_json(one.state)
 
@@ -120,16 +117,9 @@ class DataPage:
 
     def _image(self, one: OpenSet, number: int, chosen: Chosen) -> dict[str, Any]:
         table = one.table
-        record = table.records[number]
-        name = record.path
-        root = one.dataset.root if one.dataset else name.parent
-        shown = name.relative_to(root) if name.is_relative_to(root) else name
         return {
-            "n": number,
-            "name": one_line(str(shown)),
+            **about_image(one, number),
             "split": table.splits[int(table.split[number])],
-            "height": record.size[0],
-            "width": record.size[1],
             "usable": bool(table.usable[number]),
             "boxes": boxes_of(table, number, chosen.matching),
             "findings": [_finding(f) for f in table.findings.get(number, ())[:SHOWN_FINDINGS]],
@@ -147,10 +137,3 @@ def _of_images(table: Table, chosen: Chosen) -> Any:
 
 def _finding(found: Any) -> dict[str, Any]:
     return {"id": found.id, "severity": found.severity, "message": one_line(found.message)}
-
-
-def _name(sent: dict[str, Any]) -> str:
-    name = sent.get("set")
-    if not isinstance(name, str):
-        raise BadRequest("set: expected the name of a data set")
-    return name

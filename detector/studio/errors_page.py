@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 from ...files.text import one_line
-from ..evaluate.draw import PALETTE
 from ..examine.suspicions import KINDS
 from ..run.folder import folds_in
-from .asked import Answer, Asked, BadRequest, NotThere, as_json
+from .asked import Answer, Asked, BadRequest, NotThere, as_json, text_of, whole_of
 from .label_errors import ACCEPTED, IGNORED, OPEN, ErrorSearch, Item
-from .labels_page import LabelsPage, shown_name, text_of, whole_of
+from .labels_page import LabelsPage
 from .server import Handler
+from .shown import about_image, about_set
 
 PAGE = 24
 """Suspicions of a page."""
@@ -53,13 +53,10 @@ class ErrorsPage:
         found = self._searches.get(name)
         return as_json(
             {
-                "name": one_line(one.table.name),
+                **about_set(one.one, one.classes),
                 "models": [*folds, *place.checkpoints()],
                 "folds": folds,
                 "kinds": KINDS,
-                "classes": [one_line(text) for text in one.classes],
-                "colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in PALETTE],
-                "version": one.one.version,
                 "draft": one.draft.state(),
                 "search": found and {
                     "model": one_line(found.model.name), "searching": found.searching,
@@ -131,14 +128,11 @@ class ErrorsPage:
         return found
 
     def _about(self, found: ErrorSearch, place: int, item: Item, state: str) -> dict[str, Any]:
-        one, record = item.suspicion, found.one.table.records[item.image]
+        one = item.suspicion
         return {
             "place": place,
             "state": state,
-            "n": item.image,
-            "name": shown_name(found.one.one, record.path),
-            "height": record.size[0],
-            "width": record.size[1],
+            **about_image(found.one.one, item.image),
             "kind": one.kind,
             "score": round(one.score, 3),
             "box": one.box,

@@ -14,15 +14,15 @@ from ...datasets.edit.convert import convert
 from ...datasets.edit.writers import WRITERS
 from ...datasets.sets.locate import load_dataset
 from ...files.text import one_line
-from ..evaluate.draw import PALETTE
 from ..examine.found import Found
-from .asked import Answer, Asked, BadRequest, as_json
+from .asked import Answer, Asked, BadRequest, as_json, text_of, whole_of
 from .choose import wanted_of
 from .data_page import PAGE
 from .labelling import Labelling, class_numbers
 from .seen import Look, Seen, found_rows
 from .server import Handler
-from .sets import OPEN_SETS, OpenSet, Sets
+from .sets import OPEN_SETS, Sets
+from .shown import about_image, about_set, shown_name
 
 ORDERS = ("name", "unlabelled", "changed", "disagree", "uncertain", "unlike")
 
@@ -84,10 +84,7 @@ class LabelsPage:
         one = self.get(asked.text("set"))
         return as_json(
             {
-                "name": one_line(one.table.name),
-                "version": one.one.version,
-                "classes": [one_line(name) for name in one.classes],
-                "colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in PALETTE],
+                **about_set(one.one, one.classes),
                 "orders": ORDERS,
                 "formats": list(WRITERS),
                 "draft": one.draft.state(),
@@ -135,10 +132,7 @@ class LabelsPage:
             found = found.named(model.names, class_numbers(one.classes))
         return as_json(
             {
-                "n": number,
-                "name": shown_name(one.one, record.path),
-                "height": record.size[0],
-                "width": record.size[1],
+                **about_image(one.one, number),
                 "split": one.split_of(number),
                 "boxes": one.boxes(number),
                 "found": found_rows(found) if found is not None else None,
@@ -299,27 +293,5 @@ class LabelsPage:
         }
 
 
-def shown_name(one: OpenSet, path: Path) -> str:
-    """The name of an image for people: below the folder of its data set."""
-    root = one.dataset.root if one.dataset else path.parent
-    return one_line(str(path.relative_to(root) if path.is_relative_to(root) else path))
-
-
-def text_of(sent: dict[str, Any], name: str) -> str:
-    """A text of what was sent.  Raises BadRequest."""
-    text = sent.get(name)
-    if not isinstance(text, str):
-        raise BadRequest(f"{name}: expected a text")
-    return text
-
-
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def whole_of(sent: dict[str, Any], name: str) -> int:
-    """A whole number of what was sent.  Raises BadRequest."""
-    number = sent.get(name)
-    if type(number) is not int or not 0 <= number < 1 << 53:
-        raise BadRequest(f"{name}: expected a whole number")
-    return number

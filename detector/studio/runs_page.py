@@ -17,7 +17,7 @@ from ...files.yaml_text import YamlError, read_yaml
 from ..options.parse import show
 from ..run.folder import LAST, PAGE, is_finished
 from ..run.owner import owner_of
-from .asked import Answer, Asked, BadRequest, NotThere, as_json
+from .asked import Answer, Asked, BadRequest, NotThere, as_json, text_of
 from .place import OPTIONS, Place
 from .run_queue import RunQueue
 from .server import Handler
@@ -104,7 +104,7 @@ class RunsPage:
 
     def stop(self, asked: Asked) -> Answer:
         """Ask a run to save and end after its step, as Ctrl-C does."""
-        note = owner_of(self._run(_text(asked, "run")))
+        note = owner_of(self._run(text_of(asked.sent(), "run")))
         if not note or note.get("host") != socket.gethostname():
             raise BadRequest("no process of this machine trains in this run folder")
         os.kill(int(note["pid"]), signal.SIGTERM)
@@ -112,7 +112,7 @@ class RunsPage:
 
     def resume(self, asked: Asked) -> Answer:
         """Go on with a run that was stopped."""
-        folder = self._run(_text(asked, "run"))
+        folder = self._run(text_of(asked.sent(), "run"))
         if owner_of(folder) or not (folder / LAST).is_file():
             raise BadRequest("this run is going on, or has nothing to go on from")
         self._started.append(start(self.place, (f"resume={folder}",)))
@@ -129,13 +129,6 @@ class RunsPage:
         if not (folder / OPTIONS).is_file():
             raise NotThere(f"{name}: is no run folder")
         return folder
-
-
-def _text(asked: Asked, name: str) -> str:
-    text = asked.sent().get(name)
-    if not isinstance(text, str):
-        raise BadRequest(f"{name}: expected a text")
-    return text
 
 
 def _about(folder: Path, name: str) -> dict[str, Any] | None:

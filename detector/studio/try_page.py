@@ -16,17 +16,16 @@ import numpy as np
 from ...datasets.images.image import ImageError, read_image
 from ...files.text import one_line
 from ...files.yaml_text import YamlError, read_yaml
-from ..evaluate.draw import PALETTE
 from ..examine.found import Found
 from ..options.formats import FORMATS, format_of
 from ..run.folder import BEST
-from .asked import Answer, Asked, BadRequest, NotThere, as_json
+from .asked import Answer, Asked, BadRequest, NotThere, as_json, text_of
 from .choose import boxes_of, wanted_of
-from .labels_page import shown_name, text_of
 from .place import OPTIONS, Place
 from .seen import LOW, Seen, found_rows
 from .server import Handler
 from .sets import Sets
+from .shown import COLORS, about_image
 from .start import Started, launch, tail_of
 from .thumbs import LARGE, encode
 
@@ -76,7 +75,7 @@ class TryPage:
                 "models": [{"name": m, "set": _trained_on(place, m)} for m in place.checkpoints()],
                 "sets": place.data_sets(),
                 "formats": list(FORMATS),
-                "colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in PALETTE],
+                "colors": COLORS,
                 "low": LOW,
             }
         )
@@ -96,12 +95,9 @@ class TryPage:
         labels = [{**row, "name": names[row["class"]]} for row in boxes_of(table, number, every)]
         return as_json(
             {
-                "n": number,
+                **about_image(one, number),
                 "k": min(place, len(numbers) - 1),
                 "total": len(numbers),
-                "name": shown_name(one, record.path),
-                "height": record.size[0],
-                "width": record.size[1],
                 "version": one.version,
                 "labels": labels,
                 **{
