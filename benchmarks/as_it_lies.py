@@ -9,13 +9,10 @@ the two trainings see the same images and boxes, so their numbers must be equal.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from children import det
 from pages import add_out, hardware, table, write_page
 
 SPLITS = ("val", "test")
@@ -66,17 +63,6 @@ def measure(data: Path, project: Path, options: argparse.Namespace) -> dict[str,
         measured = det("val", model=trained["best"], data=data, split=split, **usual)
         found[split] = measured["metrics"]["map"]
     return found
-
-
-def det(*words: str, **options: Any) -> dict[str, Any]:
-    """The result of a command."""
-    typed = [*words, *(f"{name}={value}" for name, value in options.items())]
-    command = [sys.executable, "-m", "yolodet.cli", *typed, "--json", "--quiet"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"det {' '.join(typed)} ended with {done.returncode}: {done.stdout}")
-    result: dict[str, Any] = json.loads(done.stdout)["result"]
-    return result
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+DET = [sys.executable, "-m", "yolodet.cli"]
 EVERY = 0.25  # seconds between two looks at the memory
 MASK = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 """Makes torch on a new processor compute as on one with AVX2 only."""
@@ -43,6 +45,14 @@ def run(words: Sequence[str], environment: Mapping[str, str] | None = None) -> d
     if child.returncode:
         raise SystemExit(f"{' '.join(map(str, words))} failed:\n{texts[1][-2000:]}")
     return {**json.loads(texts[0].strip().splitlines()[-1]), "rss": most}
+
+
+def det(
+    *words: str, environment: Mapping[str, str] | None = None, **options: object
+) -> dict[str, Any]:
+    """The result of a command of det in a process of its own.  options: ``epochs=3``."""
+    typed = [*words, *(f"{name}={value}" for name, value in options.items())]
+    return dict(run([*DET, *typed, "--json"], environment)["result"])
 
 
 def memory(pid: int) -> int:

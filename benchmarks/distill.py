@@ -18,10 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from children import run
+from children import det
 from pages import add_out, hardware, table, write_page
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bccd" / "bccd.yaml"
 PLAIN = "plain"
 
@@ -86,11 +85,6 @@ def trained(options: argparse.Namespace, name: str, words: list[str]) -> dict[st
         }
         kept.write_text(json.dumps(facts, indent=1) + "\n")
     return dict(json.loads(kept.read_text()))
-
-
-def det(*words: str) -> dict[str, Any]:
-    """The result of a command of det in a process of its own."""
-    return dict(run([*DET, *words, "--json"])["result"])
 
 
 def page(options: argparse.Namespace, found: dict[str, list[dict[str, Any]]]) -> list[str]:

@@ -34,11 +34,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from children import run
+import children
 from pages import add_out, hardware, table, write_page
 from yolodet.files.limits import usable_cores
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / "bccd" / "bccd.yaml"), f"{SHARED / 'data' / 'chess'} fraction=0.5"]
 NAME = "yolox_nano"
@@ -131,7 +130,7 @@ def as_yolo(options: argparse.Namespace, data: str) -> str:
         return data
     target = options.work.absolute() / "converted" / Path(path).name
     if not target.is_dir():
-        det(options, "data", "convert", f"data={Path(path).absolute()}", f"out={target}")
+        ours(options, "data", "convert", f"data={Path(path).absolute()}", f"out={target}")
     (described,) = target.glob("*.yaml")
     return " ".join([str(described), *words])
 
@@ -184,7 +183,7 @@ def measured(
     """The metrics of `det val`."""
     words = [f"data={data}", f"model={weights}", f"split={split}", "plots=False"]
     words += [f"imgsz={options.imgsz}"] if options.imgsz else []
-    return dict(det(options, "val", *words, f"project={folder}", f"name={split}")["metrics"])
+    return dict(ours(options, "val", *words, f"project={folder}", f"name={split}")["metrics"])
 
 
 def train_by_det(
@@ -195,7 +194,7 @@ def train_by_det(
     words = [*words, *case.recipe.split(), *size, *PRECISIONS[case.precision]]
     words += [*start_words(options, case.start), f"epochs={case.epochs}", f"seed={case.seed}"]
     begun = time.monotonic()
-    result = det(options, "train", f"data={data}", *words, f"project={folder}", "name=run")
+    result = ours(options, "train", f"data={data}", *words, f"project={folder}", "name=run")
     return summary(result, time.monotonic() - begun)
 
 
@@ -217,7 +216,7 @@ def train_by_libreyolo(
         command += [f"--{name}", str(value)]
     threads = {name: str(usable_cores()) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     begun = time.monotonic()
-    result = run(command, threads)
+    result = children.run(command, threads)
     seconds = time.monotonic() - begun
     best = result["best_weights"]
     val = measured(options, data, best, "val", folder)
@@ -244,10 +243,9 @@ def summary(result: dict[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def det(options: argparse.Namespace, *words: str) -> dict[str, Any]:
-    """The result of a command of det in a process of its own."""
-    environment = {"DET_WEIGHTS": str(folder_of_weights(options))}
-    return dict(run([*DET, *words, "--json"], environment)["result"])
+def ours(options: argparse.Namespace, *words: str) -> dict[str, Any]:
+    """The result of a command of det that finds the weights of ``options``."""
+    return children.det(*words, environment={"DET_WEIGHTS": str(folder_of_weights(options))})
 
 
 def page(options: argparse.Namespace, found: dict[Case, dict[str, Any]]) -> list[str]:

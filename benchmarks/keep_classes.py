@@ -18,12 +18,10 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
-from children import run
+from children import det
 from pages import add_out, hardware, table, write_page
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 BEFORE, ALONE = "the weights", "new classes alone"
 
@@ -92,11 +90,6 @@ def measured(
     words = [f"data={data.absolute()}", f"model={weights}", f"split={split}", "plots=False"]
     place = [f"project={folder.absolute()}", f"name=val-{data.stem}"]
     return float(det("val", *words, f"imgsz={options.imgsz}", *place)["metrics"]["map"])
-
-
-def det(*words: str) -> dict[str, Any]:
-    """The result of a command of det in a process of its own."""
-    return dict(run([*DET, *words, "--json"])["result"])
 
 
 def page(options: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> list[str]:

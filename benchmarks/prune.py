@@ -20,10 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from children import run
+from children import det
 from pages import add_out, hardware, table, write_page
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bccd" / "bccd.yaml"
 
 
@@ -154,11 +153,6 @@ def timed(options: argparse.Namespace, weights: list[str]) -> list[list[float]]:
         inputs = dict.fromkeys(runners, images)
         taken = run_interleaved(runners, inputs, options.rounds, 10)
     return [[1 / statistics.median(one) for one in rounds] for rounds in taken.values()]
-
-
-def det(*words: str) -> dict[str, Any]:
-    """The result of a command of det in a process of its own."""
-    return dict(run([*DET, *words, "--json"])["result"])
 
 
 def page(options: argparse.Namespace, found: list[dict[str, Any]]) -> list[str]:

@@ -328,6 +328,7 @@ def test_neighbors_are_compared_with_one_alone() -> None:
 def test_each_start_is_typed_as_a_user_would_and_finished_runs_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import children
     import finetune
 
     typed: list[list[str]] = []
@@ -345,7 +346,7 @@ def test_each_start_is_typed_as_a_user_would_and_finished_runs_are_kept(
             "model": "yolox_nano", "start": {"provenance": "a file"}, "best_epoch": 1,
         }}  # fmt: skip
 
-    monkeypatch.setattr(finetune, "run", answered)
+    monkeypatch.setattr(children, "run", answered)
     (tmp_path / "yolox_nano_coco.pth").write_bytes(b"published")
     words = ["--data", "my.yaml fraction=0.5", "--start", "auto", "coco", "scratch", "--seeds", "0"]
     words += ["1", "--weights", str(tmp_path), "--work", str(tmp_path / "work")]
