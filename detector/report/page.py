@@ -6,14 +6,18 @@ and classes stay text.  The page forbids itself to load anything (Content-Securi
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...files.errors import DetError
 from ...files.text import one_line
 from ..run.files import write_text
 from ..run.folder import PAGE
 from .contents import NoRun, contents
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_report(folder: Path) -> Path:
@@ -36,6 +40,12 @@ def write_report(folder: Path) -> Path:
 
 def render(parts: dict[str, Any], template: str = "page.html") -> str:
     """A page of its parts: those that ``contents`` gives, or those of another template."""
+    return str(_environment().get_template(template).render(parts))
+
+
+@functools.cache
+def _environment() -> Environment:
+    """Jinja, which keeps the templates that it has compiled."""
     from jinja2 import Environment, FileSystemLoader  # other commands start without it
 
     environment = Environment(
@@ -46,7 +56,7 @@ def render(parts: dict[str, Any], template: str = "page.html") -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    return environment.get_template(template).render(parts)
+    return environment
 
 
 def number(value: float | None) -> str:

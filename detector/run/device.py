@@ -124,7 +124,11 @@ def trim_freed_memory() -> None:
 @contextlib.contextmanager
 def gc_frozen() -> Iterator[None]:
     """Keep what exists now out of the garbage collector's rounds while the context lasts: they come
-    about once per epoch, and going through all that was imported takes as long as half a step."""
+    about once per epoch, and going through all that was imported takes as long as half a step.
+    Where the caller's program has frozen its own objects, the collector stays as it is."""
+    if gc.get_freeze_count():
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:
