@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -65,8 +66,9 @@ def tree(pid: int) -> list[int]:
     """A process and all below it."""
     found = [pid]
     for process in found:
-        for task in Path(f"/proc/{process}/task").glob("*/children"):
-            found += [int(child) for child in _read(task).split()]
+        with contextlib.suppress(FileNotFoundError):  # it has ended in the meantime
+            for task in Path(f"/proc/{process}/task").glob("*/children"):
+                found += [int(child) for child in _read(task).split()]
     return found
 
 

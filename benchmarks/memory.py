@@ -5,6 +5,12 @@
 Each row is measured in a process of its own: peak of the process above its idle size (the model
 built, no step taken), the estimate that a run shows, and milliseconds per step, the median of
 ``--steps`` after one to warm up.  Rounds go through all rows, so that other load hits all alike.
+
+    python benchmarks/memory.py --runs --model yolo26n --batch 4 --imgsz 320 --keep memory-runs.json
+
+trains instead (``det train``, two epochs of ``--data``) and compares what each run expected with
+the peak that it measured, both above the idle process.  ``--keep`` holds the rows that are done: a
+second call goes on after them.
 """
 
 from __future__ import annotations
@@ -14,7 +20,10 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import Any
 
 ROWS = {
     "fp32": ("fp32", False),
@@ -32,7 +41,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--row", choices=tuple(ROWS), help="measure one row in this process")
+    parser.add_argument("--runs", action="store_true", help="measure whole runs")
+    parser.add_argument("--data", default="coco8.yaml", help="of the runs")
+    parser.add_argument("--keep", type=Path, help="JSON file of the runs that are done")
     arguments = parser.parse_args()
+    if arguments.runs:
+        show_runs(arguments)
+        return
     if arguments.row:
         print(json.dumps(measure(arguments)))
         return
@@ -56,6 +71,39 @@ def main() -> None:
             f"| {name} | {peak / 2**20:.0f} | {peak / first:.2f} | {estimate / peak:.2f} | "
             f"{ms:.0f} | {ms / fastest:.2f} |"
         )
+
+
+def show_runs(arguments: argparse.Namespace) -> None:
+    """A row per precision: what the run expected, what it took."""
+    kept = arguments.keep
+    done = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    print("| run | idle, MiB | expected above idle, MiB | peak above idle, MiB | expected / peak |")
+    print("|---|---|---|---|---|")
+    for name, (precision, frugal) in ROWS.items():
+        key = f"{arguments.model} {arguments.imgsz} {arguments.batch} {arguments.data} {name}"
+        if key not in done:
+            done[key] = trained(arguments, precision, frugal)
+            if kept:
+                kept.write_text(json.dumps(done, indent=2) + "\n")
+        memory = done[key]
+        idle = memory["idle"]
+        expected, peak = (memory[word] - idle for word in ("expected", "peak"))
+        sizes = " | ".join(f"{size / 2**20:.0f}" for size in (idle, expected, peak))
+        print(f"| {name} | {sizes} | {expected / peak:.2f} |", flush=True)
+
+
+def trained(arguments: argparse.Namespace, precision: str, frugal: bool) -> dict[str, Any]:
+    """``memory`` of results.json, of a short training."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "yolodet.cli", "train", f"model={arguments.model}",
+             f"data={arguments.data}", f"imgsz={arguments.imgsz}", f"batch={arguments.batch}",
+             f"amp={precision}", "amp_check=False", f"checkpointing={frugal}", "epochs=2",
+             "pretrained=False", "workers=0", "device=cpu", f"project={folder}", "name=run"],
+            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        found = json.loads((Path(folder) / "run" / "results.json").read_text())
+        return dict(found["memory"])
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

@@ -44,6 +44,10 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         None, "Run", "Images per forward pass, over all devices: a batch goes through in parts, "
         "and the gradients add up. Default: the whole batch; when memory runs out, the run halves "
         "it and goes on.", low=1)
+    memory: str | None = option(
+        None, "Run", "Memory that training may take, with its unit (8GiB, 800MiB), or auto: what "
+        "is free. A run that needs more is made to fit, as far as needed: half precision, stages "
+        "computed again, micro-batches, optimizer state in bf16. Each is measured and printed.")
     dry_run: bool = option(
         False, "Run", "Only say what the run would be: data, model, precision, and the memory it "
         "needs. Nothing is trained or written.")

@@ -330,6 +330,7 @@ def make_loaders(
     on_device = draws_on_device(config, scans[0].records, image_size, device, log)
     room = memory_budget(config.cache, local_ranks)
     loaders = []
+    least = min(config.batch_size, config.micro_batch or config.batch_size)  # images in one pass
     for scan, tiles, augmentation in zip(scans, samples.tiles, (augment, None), strict=True):
         painted = on_device and augmentation is not None
         cache = ImageCache(
@@ -357,7 +358,7 @@ def make_loaders(
         loaders.append(
             Loader(
                 data,
-                config.batch_size,
+                config.batch_size if augmentation else least,
                 shuffle=augmentation is not None,
                 seed=config.seed,
                 repeats=repeats if augmentation else 1,

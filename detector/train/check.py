@@ -6,6 +6,7 @@ from ...weights.shelf import check_obtainable
 from ...weights.zoo import ZOO
 from ..checkpoints.check import check_model, check_start, start_of
 from ..options.errors import UsageError
+from ..options.memory_size import memory_bytes
 from ..options.names import AUTO, MODELS
 from ..options.train import TrainConfig
 from ..record.tools import check_log
@@ -32,6 +33,8 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
         return
     check_tile(config)
     refuse([*_train_pairs(config, given), *qat_pairs(config, ranks)])
+    if config.memory is not None:
+        memory_bytes(config.memory)
     if config.class_weights is not None:
         from .class_weights import parse_class_weights  # with NumPy
 
@@ -86,6 +89,11 @@ def _optimizer_pairs(config: TrainConfig, given: frozenset[str]) -> Pairs:
             config.memory_share is not None and config.micro_batch is not None,
             f"batch={config.batch} measures the images per forward pass, and micro_batch="
             f"{config.micro_batch} names them: leave one of them out",
+        ),
+        (
+            config.memory_share is not None and config.memory is not None,
+            f"batch={config.batch} fills the memory and memory={config.memory} saves it: leave one "
+            "of them out, or write a number for batch=",
         ),
         (config.lr0 == 0, "lr0=0 changes no weight: expected a number above 0, e.g. lr0=0.01"),
         (

@@ -17,8 +17,11 @@ State = Mapping[str, Any]
 """A run that continues, as its last checkpoint holds it; None where a new one starts."""
 
 
-def decide_precision(run: Run, state: State | None, log: Log) -> Decision:
-    """Measure which precision a new run trains in; a run that continues keeps its own."""
+def decide_precision(
+    run: Run, state: State | None, log: Log, most: int | None = None
+) -> Decision:
+    """Measure which precision a new run trains in; a run that continues keeps its own.  most:
+    images that the memory has room for; None: as many as the check takes."""
     config, ranks = run.config, run.ranks
     if state is not None:
         name, force = state["precision"], config.amp_force
@@ -28,7 +31,7 @@ def decide_precision(run: Run, state: State | None, log: Log) -> Decision:
         config,
         run.model,
         run.criterion.alone(),
-        lambda: run.train_loader.epoch(0),
+        lambda: (batch.first(most or len(batch)) for batch in run.train_loader.epoch(0)),
         run.device,
         log,
         fresh=run.transferred is None,

@@ -85,7 +85,7 @@ def describe_data(run: Run) -> dict[str, Any]:
 
 MACHINE = (
     "project", "name", "device", "threads", "augment_device", "workers", "resume", "exist_ok",
-    "verbose", "data", "images", "model", "dry_run",
+    "verbose", "data", "images", "model", "dry_run", "memory",
     "pretrained", "teacher", "cache", "offline", "accept_license", "log",
 )  # fmt: skip
 """Options about one machine or its paths; checkpoints leave them out."""

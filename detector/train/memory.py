@@ -73,13 +73,8 @@ def needs_of(
     for norms and activations that stay in float32: about 0.6 in all.  Stages that compute in
     float32 keep all of it.
     """
-    shadow = copy.deepcopy(model).to("meta").train()
-    recomputed = checkpointed_stages(shadow)
-    for name in recomputed:
-        del shadow.stages[name].forward  # computed once here; what it keeps is counted apart
-    kept = _kept_bytes(shadow, image_size)
-    if precision.name != "fp32":
-        kept = kept.scaled(HALF, precision.fp32_stages)
+    recomputed = checkpointed_stages(model)
+    kept = kept_by(model, image_size, precision)
     inputs = sum(kept.inputs[name] for name in recomputed)
     # a stage that is computed again is there with the gradients of its features
     largest = 2 * max((kept.stages[name] for name in recomputed), default=0)
@@ -92,6 +87,17 @@ def needs_of(
         work=gradients,
         kernels=KERNELS if next(model.parameters()).device.type == "cpu" else 0,
     )
+
+
+def stage_savings(
+    model: Detector, image_size: int | tuple[int, int], precision: Precision
+) -> dict[str, int]:
+    """Bytes per image that each stage saves if it is computed again in the backward pass, the
+    largest first; those that save nothing or are computed again already are left out."""
+    kept = kept_by(model, image_size, precision)
+    done = checkpointed_stages(model)
+    saved = {n: int(kept.stages[n] - kept.inputs[n]) // 2 for n in model.stages if n not in done}
+    return {n: saved[n] for n in sorted(saved, key=lambda name: -saved[name]) if saved[n] > 0}
 
 
 def state_bytes(optimizer: Optimizer) -> int:
@@ -118,6 +124,17 @@ class Kept:
         """``share`` of it, and all of what lies inside the stages ``whole``."""
         stages = {n: size * (1.0 if n in whole else share) for n, size in self.stages.items()}
         return Kept(stages, {name: size * share for name, size in self.inputs.items()})
+
+
+def kept_by(
+    model: Detector, image_size: int | tuple[int, int], precision: Precision
+) -> Kept:
+    """What a forward pass of ``model`` keeps in ``precision`` if no stage is computed again."""
+    shadow = copy.deepcopy(model).to("meta").train()
+    for name in checkpointed_stages(shadow):  # computed once here
+        del shadow.stages[name].forward
+    kept = _kept_bytes(shadow, image_size)
+    return kept if precision.name == "fp32" else kept.scaled(HALF, precision.fp32_stages)
 
 
 def _kept_bytes(shadow: Detector, image_size: int | tuple[int, int]) -> Kept:

@@ -57,7 +57,8 @@ def fewer_images(
 
 def described(images: int) -> str:
     """Micro-batches in words, and what they change."""
+    some = counted(images, "image")
     return (
-        f"micro-batches of {images} images (nominal batch and learning rate stay; batch norm "
-        f"normalizes over {images} images)"
+        f"micro-batches of {some} (nominal batch and learning rate stay; batch norm normalizes "
+        f"over {some})"
     )

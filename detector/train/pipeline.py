@@ -25,6 +25,7 @@ from ..quantization.simulate import check_ranges
 from ..record.tools import check_log, recorders
 from ..report.observer import Page
 from ..run.data_place import place_of, write_place
+from ..run.files import write_json
 from ..run.folder import BEST, LAST, new_run_folder
 from ..run.log import Log
 from ..run.observer import Finished, Observer, Observers
@@ -43,12 +44,13 @@ from .distributed import join
 from .evaluator import Evaluator, Measured
 from .hints import Hints
 from .memory import check_memory
+from .memory_budget import settle_memory
 from .opening import say_opening
 from .plots import Plots
 from .quantize import shorten
 from .report import write_beginning, write_results
 from .resume import check_best, compare_data, find_last, resume_config
-from .run_memory import RunMemory
+from .run_memory import MEMORY, RunMemory
 from .trainer import Trainer
 
 
@@ -83,8 +85,9 @@ def train(
             check_log(config.log)
         else:
             config = shorten(config, given, log)
-        measured = config.memory_share is not None and state is None
-        config = settle_batch(config, log, ranks)
+        settled = settle_memory(config, log, ranks) if config.memory and state is None else None
+        measured = settled is not None or (config.memory_share is not None and state is None)
+        config = settled.config if settled else settle_batch(config, log, ranks)
         check_batch(config.batch_size, ranks.size)
         meta = read_state_meta(state, last) if state else None
         transferred = frozenset(state["transferred"] if state else ())
@@ -97,10 +100,14 @@ def train(
             used = uses_nms(run.config.nms, run.model.branches)
             log.once(idle_nms(run.config, given, used=used))
             memory = RunMemory(run)
-            decision = decide_precision(run, state, log)
+            decision = settled.decision if settled else decide_precision(run, state, log)
             if not measured:
                 check_memory(run, decision.precision)
             memory.estimate(decision.precision)
+            if settled:
+                memory.peak.base, memory.note = settled.idle, settled.note()
+            elif folder is not None:
+                memory.read(folder)
             if config.dry_run:
                 return plan(run, decision, memory, log)
             folder = begin(run, decision, memory, folder, log, held)
@@ -196,6 +203,10 @@ def begin(
         assert made is not None
         write_place(made, place_of(run.config.data_source, run.dataset, (run.train, run.val)))
         write_beginning(made, run, decision if folder is None else None, log)
+        if memory.note:
+            write_json(made / MEMORY, memory.note)
+        elif folder is None:
+            (made / MEMORY).unlink(missing_ok=True)  # of another run, with exist_ok=True
         say_opening(run, decision, memory, made, log)
     made = run.ranks.broadcast(made)
     assert made is not None

@@ -6,17 +6,21 @@ torch's allocator.  With several ranks each rank takes it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ...files.counted import counted
+from ...files.json_text import read_note
 from ..precision.precision import Precision
 from ..run.memory import PeakMemory
 from .assemble import Run
 from .memory import largest_size, needs_of
 
 GIB = 2**30
+MEMORY = "memory.json"
+"""In the run folder, with ``memory=``: the budget, and what was done to meet it."""
 LEAST = GIB // 200
 """Parts of less are left out of the line."""
 BESIDE = 60 << 20
@@ -32,8 +36,8 @@ class RunMemory:
         self.peak = PeakMemory(run.device)
         self.peak.begin()
         self.parts: dict[str, int] = {}
-        self.measured: int | None = None
-        """What trial steps of ``memory=`` have taken, which beats the estimate."""
+        self.note: dict[str, Any] = {}
+        """What ``memory=`` found by trial steps: budget, expected, steps (memory_budget.py)."""
 
     def estimate(self, precision: Precision) -> None:
         """Fill ``parts``: what the run should take in ``precision``, in bytes by name."""
@@ -54,16 +58,25 @@ class RunMemory:
             f"activations of {counted(images, 'image')}": images * needs.image,
         }
 
+    def read(self, folder: Path) -> None:
+        """What ``memory=`` found when the run in ``folder`` began, if it had a budget."""
+        note = read_note(folder / MEMORY)
+        whole = all(isinstance(note.get(name), int) for name in ("budget", "expected"))
+        self.note = note if whole else {}
+
     @property
     def expected(self) -> int:
         """Bytes in all: measured by trial steps, or the sum of ``parts``."""
-        return self.measured or sum(self.parts.values())
+        return self.note.get("expected") or sum(self.parts.values())
 
     def line(self) -> str:
         """``about 1.21 GiB: process 0.45, weights 0.02, ...``; parts below 0.005 GiB left out."""
         shown = [f"{name} {size / GIB:.2f}" for name, size in self.parts.items() if size > LEAST]
         each = " per rank" if self.run.ranks.size > 1 else ""
-        return f"about {sum(self.parts.values()) / GIB:.2f} GiB{each}: {', '.join(shown)}"
+        if self.note:
+            budget = self.note["budget"] / GIB
+            return f"about {self.expected / GIB:.2f} of {budget:.2f} GiB{each}, by trial steps"
+        return f"about {self.expected / GIB:.2f} GiB{each}: {', '.join(shown)}"
 
     def begin(self) -> None:
         """The first step comes now: forget what the check of the precision has taken."""
@@ -77,7 +90,7 @@ class RunMemory:
         peak = idle + self.peak.bytes() if self.peak.measurable(self.run.device) else None
         error = (expected - idle) / (peak - idle) - 1 if peak and peak > idle else None
         facts = {"idle": idle, "expected": expected, "peak": peak, "error": error}
-        return facts | {"parts": dict(self.parts)}
+        return facts | {"parts": dict(self.parts)} | self.note
 
 
 def images_per_pass(run: Run) -> int:
@@ -89,6 +102,11 @@ def images_per_pass(run: Run) -> int:
 def size_of(model: nn.Module) -> int:
     """Bytes of its parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+
+
+def beside_steps(run: Run) -> int:
+    """What a run takes beside its steps: images of the loaders, validation and files."""
+    return loader_bytes(run) + (BESIDE if run.device.type == "cpu" else 0)
 
 
 def loader_bytes(run: Run) -> int:

@@ -1,4 +1,4 @@
-"""Real steps of a run that is thrown away afterwards: their memory.
+"""Real steps of a run that is thrown away afterwards: their memory and time.
 
 Everything that a training step holds is there: the model with its average, the optimizer's state,
 the copy that the guard keeps, the teacher, real images with their boxes, and the chosen precision.
@@ -7,7 +7,8 @@ With several ranks all take the same steps, and each number is that of the worst
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from .assemble import Run
 from .guard import keep
 from .memory import largest_size, needs_of
 from .micro_batches import MemoryRanOut, noticing_memory
+from .optim import set_learning_rate
 from .step import TrainStep
 
 LATER = 384 << 20
@@ -28,6 +30,16 @@ LATER = 384 << 20
 pictures."""
 RAN_OUT = 2**62
 """In place of a number of bytes: memory ran out."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step takes.  bytes: with all that was there before.  ms: of the whole step.  images:
+    that were measured; of more images it is calculated."""
+
+    bytes: int
+    ms: float
+    images: int
 
 
 class TrialStep:
@@ -53,13 +65,14 @@ class TrialStep:
             clip=run.config.clip,
         )
         self.step(tiled(self.batch, 2), update=True, eager=False)  # now the optimizer has its state
-        self._kept = keep(
-            [
-                run.model.state_dict(),
-                run.optimizer.state_dict(),
-                run.ema.state_dict() if run.ema else None,
-            ]
-        )
+        self.copy()
+
+    def copy(self) -> None:
+        """Hold a copy of the state, as the guard of a run does."""
+        run = self.run
+        average = run.ema.state_dict() if run.ema else None
+        self._kept = None
+        self._kept = keep([run.model.state_dict(), run.optimizer.state_dict(), average])
 
     def __call__(self, images: int) -> int:
         """Bytes of a step with ``images`` of this rank: its peak above the idle run, or RAN_OUT
@@ -77,6 +90,45 @@ class TrialStep:
         except MemoryRanOut:
             fits = False
         return self.run.ranks.largest(self.peak.bytes() if fits else RAN_OUT)
+
+    def cost(self, images: int) -> Cost:
+        """What a step and its update take with ``images`` of this rank, in micro-batches if the
+        step has them.  Where ``room`` is too small, two smaller numbers of images are measured, and
+        the line through them is followed.  Raises MemoryRanOut if not even one image fits."""
+        run, whole = self.run, min(self.step.micro_batch or images, images)
+        needs = needs_of(run.model, largest_size(run), self.step.precision, run.optimizer)
+        fitting = (self.room - needs.fixed) // max(needs.image, 1)
+        count = run.ranks.largest(-max(min(whole, fitting), 1)) * -1
+        while True:
+            try:
+                taken, ms = self._measured(images if count == whole else count, needs.of(whole))
+                break
+            except MemoryRanOut:
+                if count == 1 or run.ranks.size > 1:
+                    raise
+                count //= 2
+        if count < whole:
+            fewer = count // 2
+            less = self._measured(fewer, needs.of(whole))[0] if fewer else 0
+            taken += (taken - less) // (count - fewer) * (whole - count)
+            ms *= images / count
+        return Cost(self.peak.base + taken, ms, images if count == whole else count)
+
+    def _measured(self, images: int, estimate: int) -> tuple[int, float]:
+        """Bytes above the idle run, and ms, of the second of two steps; ``estimate`` where bytes
+        cannot be measured."""
+        batch, ranks = tiled(self.batch, images), self.run.ranks
+        set_learning_rate(self.run.optimizer, 0.0)  # the weights stay, and so does what is found
+        for _ in range(2):
+            drop_unused(self.run.device)
+            self.peak.reset()
+            began = time.perf_counter()
+            with noticing_memory():
+                self.step(batch, update=True, eager=False)
+                synchronize(self.run.device)
+            ms = 1000 * (time.perf_counter() - began)
+        taken = self.peak.bytes() if self.peak.measurable(self.run.device) else estimate
+        return ranks.largest(taken), ranks.largest(round(1000 * ms)) / 1000
 
     def end(self) -> None:
         """Free everything that the steps have taken; the parts of the run are of no use then."""
