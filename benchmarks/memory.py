@@ -25,6 +25,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from children import det
+
 ROWS = {
     "fp32": ("fp32", False),
     "fp32 + checkpointing": ("fp32", True),
@@ -95,15 +97,12 @@ def show_runs(arguments: argparse.Namespace) -> None:
 def trained(arguments: argparse.Namespace, precision: str, frugal: bool) -> dict[str, Any]:
     """``memory`` of results.json, of a short training."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, "-m", "yolodet.cli", "train", f"model={arguments.model}",
-             f"data={arguments.data}", f"imgsz={arguments.imgsz}", f"batch={arguments.batch}",
-             f"amp={precision}", "amp_check=False", f"checkpointing={frugal}", "epochs=2",
-             "pretrained=False", "workers=0", "device=cpu", f"project={folder}", "name=run"],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        result = det(
+            "train", model=arguments.model, data=arguments.data, imgsz=arguments.imgsz,
+            batch=arguments.batch, amp=precision, amp_check=False, checkpointing=frugal, epochs=2,
+            pretrained=False, workers=0, device="cpu", project=folder,
         )  # fmt: skip
-        found = json.loads((Path(folder) / "run" / "results.json").read_text())
-        return dict(found["memory"])
+    return dict(result["memory"])
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

@@ -44,7 +44,7 @@ from .distributed import join
 from .evaluator import Evaluator, Measured
 from .hints import Hints
 from .memory import check_memory
-from .memory_budget import settle_memory
+from .memory_budget import Settled, settle_memory
 from .opening import say_opening
 from .plots import Plots
 from .quantize import shorten
@@ -85,7 +85,7 @@ def train(
             check_log(config.log)
         else:
             config = shorten(config, given, log)
-        settled = settle_memory(config, log, ranks) if config.memory and state is None else None
+        settled = settle_memory(config, log, ranks) if config.memory else None
         measured = settled is not None or (config.memory_share is not None and state is None)
         config = settled.config if settled else settle_batch(config, log, ranks)
         check_batch(config.batch_size, ranks.size)
@@ -103,11 +103,7 @@ def train(
             decision = settled.decision if settled else decide_precision(run, state, log)
             if not measured:
                 check_memory(run, decision.precision)
-            memory.estimate(decision.precision)
-            if settled:
-                memory.peak.base, memory.note = settled.idle, settled.note()
-            elif folder is not None:
-                memory.read(folder)
+            weigh(memory, decision, settled, folder)
             if config.dry_run:
                 return plan(run, decision, memory, log)
             folder = begin(run, decision, memory, folder, log, held)
@@ -170,6 +166,18 @@ def own(folder: Path, ranks: Ranks, held: contextlib.ExitStack) -> None:
     """Own the run folder until ``held`` ends.  Raises FolderInUse."""
     if ranks.first:
         held.enter_context(owned(folder))
+
+
+def weigh(
+    memory: RunMemory, decision: Decision, settled: Settled | None, folder: Path | None
+) -> None:
+    """Estimate what the run takes, and add what is known of its budget.  settled: it was met now.
+    folder: of the run that continues."""
+    memory.estimate(decision.precision)
+    if settled:
+        memory.peak.base, memory.note = settled.idle, settled.note()
+    elif folder is not None:
+        memory.read(folder)
 
 
 def plan(run: Run, decision: Decision, memory: RunMemory, log: Log) -> dict[str, Any]:
