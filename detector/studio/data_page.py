@@ -42,7 +42,10 @@ class DataPage:
     def names(self, asked: Asked) -> Answer:
         """The data sets of the folder."""
         place = self.sets.place
-        return as_json({"folder": str(place.root), "sets": place.data_sets()})
+        names = place.data_sets()
+        if len(names) == 1:
+            self.sets.get(names[0])  # it will be chosen: it is read while somebody looks for it
+        return as_json({"folder": str(place.root), "sets": names})
 
     def state(self, asked: Asked) -> Answer:
         """How far a data set is read."""

@@ -13,10 +13,10 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock
 
@@ -25,6 +25,8 @@ from ...files.folders import cache_folder
 from ...files.json_text import parse_json
 from ...files.regular import read_regular
 from .asked import BadRequest
+
+T = TypeVar("T")
 
 MOST_NAME = 200
 """Characters of what a step is called."""
@@ -66,6 +68,7 @@ class Draft:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.file.with_suffix(".lock"))
         self._size = -1
+        self._known: dict[str, tuple[int, Any]] = {}
         self._read()
 
     def _read(self) -> None:
@@ -113,9 +116,9 @@ class Draft:
         return self.steps[done[-1]].boxes[image] if done else None
 
     @property
-    def changed(self) -> list[str]:
+    def changed(self) -> frozenset[str]:
         """Names of the images whose boxes were changed."""
-        return list(dict.fromkeys(name for step in self.done for name in step.boxes))
+        return self._once("changed", lambda: frozenset(n for s in self.done for n in s.boxes))
 
     @property
     def done(self) -> list[Step]:
@@ -130,7 +133,19 @@ class Draft:
     @property
     def splits(self) -> dict[str, str]:
         """Image -> the split that it was moved to."""
-        return {image: split for step in self.done for image, split in step.splits.items()}
+        return self._once("splits", lambda: dict(m for s in self.done for m in s.splits.items()))
+
+    def _once(self, what: str, compute: Callable[[], T]) -> T:
+        """What all steps say together, computed once per revision: a step may be about every image.
+
+        The revision is read first, and written last by ``_take``: what another thread changes
+        meanwhile is never kept under the new one.
+        """
+        revision = self.revision
+        known = self._known.get(what)
+        if known is None or known[0] != revision:
+            known = self._known[what] = (revision, compute())
+        return cast(T, known[1])
 
     def state(self) -> dict[str, Any]:
         """For the browser."""

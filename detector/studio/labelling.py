@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +100,18 @@ class Labelling:
             bool(self.table.unlabeled[number]) or self.names_of_images[number] in self._to_do
         )
 
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """``is_unlabelled`` of every image [n]."""
+        open_ones = self.table.unlabeled | self.images_in(self._to_do)
+        return np.asarray(open_ones & ~self.images_in(self.draft.changed))
+
+    def images_in(self, names: Collection[str]) -> np.ndarray:
+        """Whether the name of each image [n] is among these."""
+        if not names:
+            return np.zeros(len(self.table), bool)
+        return np.array([name in names for name in self.names_of_images])
+
     @cached_property
     def _to_do(self) -> frozenset[str]:
         """Images that had no labels when this version was saved."""
@@ -119,10 +131,10 @@ class Labelling:
 
         Raises BadRequest where there is nothing to give.
         """
-        boxes = {}
+        boxes, to_do = {}, self.unlabelled & self.table.usable
         for number in numbers:
             found = self.found[number] if number < len(self.found) else None
-            if found is not None and self.is_unlabelled(number) and self.table.usable[number]:
+            if found is not None and to_do[number]:
                 rows = found_boxes(found.above(confidence))
                 if rows:
                     boxes[self.names_of_images[number]] = rows
@@ -206,7 +218,7 @@ class Labelling:
 
     def _note(self) -> dict[str, Any]:
         table = self.table
-        unlabelled = [n for n in range(len(table)) if table.usable[n] and self.is_unlabelled(n)]
+        unlabelled = np.flatnonzero(table.usable & self.unlabelled).tolist()
         return {
             "images": int(table.usable.sum()),
             "changed": len(self.draft.changed),

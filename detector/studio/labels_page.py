@@ -99,7 +99,7 @@ class LabelsPage:
         one, page = self.get(asked.text("set")), asked.number("page", 0)
         numbers = self._ordered(one, asked)
         shown = numbers[page * PAGE : (page + 1) * PAGE].tolist()
-        changed = set(one.draft.changed)
+        changed = one.draft.changed
         amounts = one.scores.get(asked.text("order", "name"))
         return as_json(
             {
@@ -250,10 +250,9 @@ class LabelsPage:
         if order == "name":
             return numbers
         if order == "unlabelled":
-            first = np.array([one.is_unlabelled(n) for n in numbers.tolist()], float)
+            first = one.unlabelled[numbers].astype(float)
         elif order == "changed":
-            changed = set(one.draft.changed)
-            first = np.array([one.names_of_images[n] in changed for n in numbers.tolist()], float)
+            first = one.images_in(one.draft.changed)[numbers].astype(float)
         elif order in one.scores:
             first = one.scores[order][numbers]
         else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...datasets.sets.by_content import open_by_content
@@ -16,10 +15,8 @@ from ...files.yaml_text import YamlError, read_yaml
 from ..options.parse import is_data_description
 from ..run.folder import BEST
 from .asked import BadRequest, NotThere, Outside
+from .folders import Folders
 
-DEPTH = 5
-"""Folders below the opened one that are searched."""
-MOST_FOLDERS = 2000
 MOST_YAML_BYTES = 1 << 20
 PARTS = {*SPLIT_WORDS, "images", "annotations", "jpegimages", "labels"}
 """Folders that a data set consists of."""
@@ -27,11 +24,12 @@ OPTIONS = "args.yaml"
 """What every run folder holds."""
 
 
-@dataclass(frozen=True)
 class Place:
-    """The opened folder, with links resolved."""
+    """The opened folder.  root: with links resolved."""
 
-    root: Path
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders = Folders(root)
 
     def inside(self, name: str) -> Path:
         """The path of a name below the folder.
@@ -67,50 +65,37 @@ class Place:
 
     def data_sets(self) -> list[str]:
         """Names of the data sets: YAML descriptions, and folders known by their content."""
-        return sorted(self.name_of(path) for path in _data_sets(self.root))
+        return sorted(self.name_of(path) for path in self._data_sets())
 
     def checkpoints(self) -> list[str]:
         """Names of checkpoints that find objects: the best of each run, the newest first, and
         others below the folder."""
         best = [f"{name}/{BEST}" for name in self.runs() if (self.root / name / BEST).is_file()]
         others = [
-            self.name_of(here / name) for here, _, names in _walk(self.root) for name in names
+            self.name_of(here / name) for here, _, names in self._folders.walk() for name in names
             if name.endswith(BEST.suffix)
         ]  # fmt: skip
         return list(dict.fromkeys([*best, *sorted(others)]))
 
     def runs(self) -> list[str]:
         """Names of the run folders, the newest first."""
-        found = [here / OPTIONS for here, _, names in _walk(self.root) if OPTIONS in names]
+        found = [here / OPTIONS for here, _, names in self._folders.walk() if OPTIONS in names]
         found.sort(key=lambda path: -path.stat().st_mtime)
         return [self.name_of(path.parent) for path in found]
 
-
-def _data_sets(root: Path) -> Iterator[Path]:
-    for here, folders, names in _walk(root):
-        if OPTIONS in names:
-            folders.clear()
-            continue
-        yamls = [here / name for name in names if name.endswith((".yaml", ".yml"))]
-        described = [path for path in yamls if _describes(path)]
-        yield from described
-        if described:
-            folders[:] = [name for name in folders if name.lower() not in PARTS]
-        elif not yamls and _may_be_data(folders, names) and _known_by_content(here):
-            folders.clear()
-            yield here
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Folders from the top; the caller may remove some of the folders that come next."""
-    for seen, (here, folders, names) in enumerate(os.walk(root), start=1):
-        path = Path(here)
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        if len(path.relative_to(root).parts) >= DEPTH:
-            folders.clear()
-        yield path, folders, names
-        if seen == MOST_FOLDERS:
-            return
+    def _data_sets(self) -> Iterator[Path]:
+        for here, folders, names in self._folders.walk():
+            if OPTIONS in names:
+                folders.clear()
+                continue
+            yamls = [here / name for name in names if name.endswith((".yaml", ".yml"))]
+            described = [path for path in yamls if _describes(path)]
+            yield from described
+            if described:
+                folders[:] = [name for name in folders if name.lower() not in PARTS]
+            elif not yamls and _may_be_data(folders, names) and _known_by_content(here):
+                folders.clear()
+                yield here
 
 
 def _describes(path: Path) -> bool:
@@ -123,7 +108,7 @@ def _describes(path: Path) -> bool:
     return isinstance(content, dict) and is_data_description(content)
 
 
-def _may_be_data(folders: list[str], names: list[str]) -> bool:
+def _may_be_data(folders: Sequence[str], names: Sequence[str]) -> bool:
     suffixes = {os.path.splitext(name)[1].lower() for name in names}
     labelled = suffixes & set(ANNOTATIONS) and suffixes & set(IMAGE_SUFFIXES)
     return bool(labelled) or any(name.lower() in PARTS for name in folders)

@@ -275,6 +275,24 @@ def test_pictures_of_the_next_pages_are_made_ahead(
     assert made == following
 
 
+def test_the_only_data_set_is_read_before_it_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Path] = []
+
+    class Told(sets.OpenSet):
+        def __init__(self, path: Path) -> None:
+            begun.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(sets, "OpenSet", Told)
+    for name in ("one", "two"):
+        make_set(tmp_path / name)
+        with opened(tmp_path) as client:
+            client.get("/api/sets")
+    assert begun == [tmp_path / "one/set.yaml"]
+
+
 def test_chosen_as_one_box_at_a_time(tmp_path: Path) -> None:
     """Every pair of filters of boxes, against a loop over boxes."""
     generator = np.random.default_rng(0)

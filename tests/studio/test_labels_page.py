@@ -21,7 +21,8 @@ from yolodet.datasets.edit.convert import convert
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
-from yolodet.detector.studio.labelling import relabelled
+from yolodet.detector.studio.labelling import Labelling, relabelled
+from yolodet.detector.studio.sets import OpenSet
 
 SET = "own/data.yaml"
 BOX = [10.0, 12.5, 60.0, 40.0, 1]
@@ -160,6 +161,25 @@ def test_images_without_labels_stay_to_be_labelled(client: Client) -> None:
     assert [Path(name).name for name in left] == [Path(image(client, todo)["name"]).name]
     edit(client, images(client, set=second, order="unlabelled")[0]["n"], [BOX], set=second)
     assert not any(one["unlabelled"] for one in images(client, set=second))
+
+
+def test_what_all_steps_say_together_is_computed_once(client: Client, tmp_path: Path) -> None:
+    """A step may move every image: nothing that is asked for per image may go through all of it."""
+    one = OpenSet(tmp_path / SET)
+    one._thread.join()
+    labels = Labelling(one)
+    for move in (lambda: labels.move([0, 1], "val", labels.draft.revision),
+                 lambda: labels.edit(2, [BOX], "box", labels.draft.revision),
+                 lambda: labels.draft.move(-1, labels.draft.revision)):  # fmt: skip
+        assert labels.draft.splits is labels.draft.splits
+        assert labels.draft.changed is labels.draft.changed
+        move()
+        splits = {path: split for step in labels.draft.done for path, split in step.splits.items()}
+        assert labels.draft.splits == splits
+        assert labels.draft.changed == {n for step in labels.draft.done for n in step.boxes}
+        mask = [labels.is_unlabelled(n) for n in range(5)]
+        assert labels.unlabelled.tolist() == mask
+    assert len(splits) == 2 and any(mask)
 
 
 def test_stale_pages_and_versions_are_refused(client: Client, tmp_path: Path) -> None:
