@@ -105,9 +105,13 @@ class OpenSet:
         self.reading = Reading("comparing images")
         self._start(self._compare)
 
+    def end(self) -> None:
+        """Let the background end what it does, without waiting for it."""
+        self._closed = True
+
     def close(self) -> None:
         """End what is done in the background."""
-        self._closed = True
+        self.end()
         self._thread.join(SECONDS_TO_END)
 
     def _start(self, work: Any) -> None:
@@ -156,7 +160,7 @@ class OpenSet:
 
     def _progress(self, done: int, total: int) -> None:
         if self._closed:
-            raise Closed("the studio is being closed")
+            raise Closed("the data set was closed")
         self.reading.done, self.reading.total = done, total
 
 
@@ -208,11 +212,12 @@ class Sets:
         path = self.place.inside(name)
         with self._lock:
             found = self._open.pop(path, None)
-            if found is None or again or found.reading.failed:
-                found = OpenSet(path)
-            self._open[path] = found
+            if found is not None and (again or found.reading.failed):
+                found.end()
+                found = None
+            self._open[path] = found = found or OpenSet(path)
             while len(self._open) > OPEN_SETS:
-                self._open.popitem(last=False)
+                self._open.popitem(last=False)[1].end()
         return found
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -23,6 +24,7 @@ from yolodet.datasets.sets.locate import load_dataset
 from yolodet.detector.studio import data_page, sets, thumbs
 from yolodet.detector.studio.apart import apart
 from yolodet.detector.studio.choose import ASPECTS, RATIOS, SIDES, SIZES, Chooser, Wanted
+from yolodet.detector.studio.place import Place
 from yolodet.detector.studio.table import make_table
 
 NAMES = ("car", '<img src=x onerror="alert(1)">\x1b[31m"\'&\n<b>')
@@ -273,6 +275,30 @@ def test_pictures_of_the_next_pages_are_made_ahead(
     while len(made) < 2 and time.monotonic() < until:
         time.sleep(0.01)
     assert made == following
+
+
+def test_what_is_done_for_a_set_ends_when_it_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_set(tmp_path)
+    begun = threading.Event()
+
+    def endless(work: Any, given: Any, progress: Any) -> None:
+        begun.set()
+        while True:
+            progress(0, 0)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(sets, "MOST_HERE", 0)
+    monkeypatch.setattr(sets, "apart", endless)
+    every = sets.Sets(Place(tmp_path))
+    first = every.get("set.yaml")
+    assert begun.wait(60)
+    second = every.get("set.yaml", again=True)
+    first._thread.join(60)
+    assert second is not first and not first._thread.is_alive()
+    every.close()
+    assert not second._thread.is_alive()
 
 
 def test_the_only_data_set_is_read_before_it_is_chosen(
