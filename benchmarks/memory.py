@@ -9,7 +9,8 @@ built, no step taken), the estimate that a run shows, and milliseconds per step,
     python benchmarks/memory.py --runs --model yolo26n --batch 4 --imgsz 320 --keep memory-runs.json
 
 trains instead (``det train``, two epochs of ``--data``) and compares what each run expected with
-the peak that it measured, both above the idle process.  ``--keep`` holds the rows that are done: a
+the peak that it measured, both above the idle process; ``--memory 2GiB 1.5GiB`` adds runs with
+these budgets.  ``--keep`` holds the rows that are done: a
 second call goes on after them.
 """
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--row", choices=tuple(ROWS), help="measure one row in this process")
     parser.add_argument("--runs", action="store_true", help="measure whole runs")
     parser.add_argument("--data", default="coco8.yaml", help="of the runs")
+    parser.add_argument("--memory", nargs="*", default=[], help="budgets of more runs, e.g. 2GiB")
     parser.add_argument("--keep", type=Path, help="JSON file of the runs that are done")
     arguments = parser.parse_args()
     if arguments.runs:
@@ -81,10 +83,15 @@ def show_runs(arguments: argparse.Namespace) -> None:
     done = json.loads(kept.read_text()) if kept and kept.exists() else {}
     print("| run | idle, MiB | expected above idle, MiB | peak above idle, MiB | expected / peak |")
     print("|---|---|---|---|---|")
-    for name, (precision, frugal) in ROWS.items():
+    rows: dict[str, dict[str, object]] = {
+        name: {"amp": precision, "amp_check": False, "checkpointing": frugal}
+        for name, (precision, frugal) in ROWS.items()
+    }
+    rows |= {f"memory={size}": {"memory": size} for size in arguments.memory}
+    for name, options in rows.items():
         key = f"{arguments.model} {arguments.imgsz} {arguments.batch} {arguments.data} {name}"
         if key not in done:
-            done[key] = trained(arguments, precision, frugal)
+            done[key] = trained(arguments, options)
             if kept:
                 kept.write_text(json.dumps(done, indent=2) + "\n")
         memory = done[key]
@@ -94,13 +101,13 @@ def show_runs(arguments: argparse.Namespace) -> None:
         print(f"| {name} | {sizes} | {expected / peak:.2f} |", flush=True)
 
 
-def trained(arguments: argparse.Namespace, precision: str, frugal: bool) -> dict[str, Any]:
+def trained(arguments: argparse.Namespace, options: dict[str, object]) -> dict[str, Any]:
     """``memory`` of results.json, of a short training."""
     with tempfile.TemporaryDirectory() as folder:
         result = det(
             "train", model=arguments.model, data=arguments.data, imgsz=arguments.imgsz,
-            batch=arguments.batch, amp=precision, amp_check=False, checkpointing=frugal, epochs=2,
-            pretrained=False, workers=0, device="cpu", project=folder,
+            batch=arguments.batch, epochs=2, pretrained=False, workers=0, device="cpu",
+            project=folder, **options,
         )  # fmt: skip
     return dict(result["memory"])
 

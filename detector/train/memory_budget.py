@@ -200,7 +200,8 @@ class Fitting:
             cost = self.trial.cost(self.images)
         except MemoryRanOut as error:
             raise UsageError(f"memory={self.word}: not even one image fits ({error})") from None
-        return replace(cost, bytes=cost.bytes + beside_steps(self.run))
+        whole = cost.bytes + beside_steps(self.run)
+        return replace(cost, bytes=self.run.ranks.largest(whole))  # all decide alike
 
     def _say(self, text: str, cost: Cost) -> None:
         few = cost.images < self.images

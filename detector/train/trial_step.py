@@ -103,8 +103,8 @@ class TrialStep:
             try:
                 taken, ms = self._measured(images if count == whole else count, needs.of(whole))
                 break
-            except MemoryRanOut:
-                if count == 1 or run.ranks.size > 1:
+            except MemoryRanOut:  # on all ranks
+                if count == 1:
                     raise
                 count //= 2
         if count < whole:
@@ -119,16 +119,24 @@ class TrialStep:
         cannot be measured."""
         batch, ranks = tiled(self.batch, images), self.run.ranks
         set_learning_rate(self.run.optimizer, 0.0)  # the weights stay, and so does what is found
-        for _ in range(2):
-            drop_unused(self.run.device)
-            self.peak.reset()
-            began = time.perf_counter()
-            with noticing_memory():
-                self.step(batch, update=True, eager=False)
-                synchronize(self.run.device)
-            ms = 1000 * (time.perf_counter() - began)
-        taken = self.peak.bytes() if self.peak.measurable(self.run.device) else estimate
-        return ranks.largest(taken), ranks.largest(round(1000 * ms)) / 1000
+        why, ms = "", 0.0
+        try:
+            for _ in range(2):
+                drop_unused(self.run.device)
+                self.peak.reset()
+                began = time.perf_counter()
+                with noticing_memory():
+                    self.step(batch, update=True, eager=False)
+                    synchronize(self.run.device)
+                ms = 1000 * (time.perf_counter() - began)
+        except MemoryRanOut as ran_out:
+            why = str(ran_out)
+        measured = self.peak.bytes() if self.peak.measurable(self.run.device) else estimate
+        taken = ranks.largest(RAN_OUT if why else measured)
+        if taken == RAN_OUT:
+            self.step.drop_gradients()
+            raise MemoryRanOut(why or "on another rank")
+        return taken, ranks.largest(round(1000 * ms)) / 1000
 
     def end(self) -> None:
         """Free everything that the steps have taken; the parts of the run are of no use then."""

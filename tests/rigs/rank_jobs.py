@@ -222,6 +222,22 @@ def decide(folder: Path, broken: int | None) -> Any:
         return [(d.precision.name, d.line(), d.cached) for d in found], len(checks.asked)
 
 
+def budget(folder: Path, data: str, memory: str) -> Any:
+    """The options that meet a budget, which rank 1 finds harder."""
+    import pytest
+    from pretended_memory import pretend_memory
+    from tiny import train_config, use_tiny_detector
+    from yolodet.detector.run.log import Log
+    from yolodet.detector.train.memory_budget import settle_memory
+
+    config, _ = train_config(Path(data), folder, batch=6, memory=memory)
+    with pytest.MonkeyPatch.context() as monkeypatch, two_ranks() as ranks:
+        use_tiny_detector(monkeypatch)
+        pretend_memory(monkeypatch)
+        found = settle_memory(config, Log(verbose=False), ranks)
+        return found.config.checkpointing, found.config.micro_batch, found.expected
+
+
 def validate(folder: Path, data: str) -> Any:
     """Metrics, detections, paths and pictures of a validation by both ranks, and of one by a single
     process; on rank 0."""

@@ -287,6 +287,15 @@ def test_an_error_of_one_rank_ends_both_and_is_reported_once(
     assert load_state(tmp_path / "train" / LAST)["position"]["epoch"] == 1
 
 
+def test_a_budget_of_memory_is_met_alike_by_the_rank_that_needs_more(
+    pool: RankPool, tmp_path: Path, data: Path
+) -> None:
+    """3 images per rank in a pass need 160 and 210 MiB with all stages computed again."""
+    first, second = pool.run("budget", tmp_path, data=str(data), memory="180MiB")
+    assert first.code == second.code == 0, first.talk + second.talk
+    assert first.value == second.value == (True, 4, (2 * 40 + 40 + 50) << 20)
+
+
 def test_a_command_that_is_refused_is_refused_once(
     pool: RankPool, tmp_path: Path, data: Path
 ) -> None:

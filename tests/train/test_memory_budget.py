@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pretended_memory import MiB, pretend_memory
 from test_resume import in_batch, stop
 from tiny import STEPS, same, saved, train, train_config, use_tiny_detector
 from yolodet.cli import main
-from yolodet.detector.models.checkpointing import checkpointed_stages
 from yolodet.detector.options.errors import UsageError
 from yolodet.detector.options.memory_size import memory_bytes
 from yolodet.detector.precision.ladder import Decision
@@ -24,40 +24,18 @@ from yolodet.detector.run.ranks import ALONE
 from yolodet.detector.run.signals import Interrupted
 from yolodet.detector.train import memory_budget
 from yolodet.detector.train.assemble import assemble
-from yolodet.detector.train.bf16_state import is_kept_in_bf16
 from yolodet.detector.train.memory import needs_of, stage_savings
 from yolodet.detector.train.memory_budget import settle_memory
-from yolodet.detector.train.trial_step import Cost, TrialStep
+from yolodet.detector.train.trial_step import TrialStep
 
-MiB = 1 << 20
 FP32 = Precision("fp32", "cpu", "")
 STAGES = [f"backbone.{name}" for name in ("stem", "stage3", "stage4", "stage5")]
-
-
-class Pretended(TrialStep):
-    """100 MiB per image of a pass, a tenth less for each stage that is computed again, 0.6 of that
-    in half precision; and 40 MiB of state, 20 in bf16."""
-
-    def cost(self, images: int) -> Cost:
-        images = min(images, self.step.micro_batch or images)
-        share = 1.0 - 0.1 * len(checkpointed_stages(self.run.model))
-        share *= 1.0 if self.step.precision.name == "fp32" else 0.6
-        state = 20 if is_kept_in_bf16(self.run.optimizer) else 40
-        return Cost(round((100 * images * share + state) * MiB), 8.0 / images, images)
 
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_detector(monkeypatch)
-    monkeypatch.setattr(memory_budget, "TrialStep", Pretended)
-    monkeypatch.setattr(memory_budget, "beside_steps", lambda run: 0)
-    monkeypatch.setattr(memory_budget, "_budget", lambda run, word, log: (0, memory_bytes(word)))
-
-    def savings(model: Any, *_: Any) -> dict[str, int]:
-        done = checkpointed_stages(model)
-        return {name: 10 * MiB for name in model.stages if name not in done}
-
-    monkeypatch.setattr(memory_budget, "stage_savings", savings)
+    pretend_memory(monkeypatch)
 
 
 def passed(name: str, ms: float) -> Trial:
