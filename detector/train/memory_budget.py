@@ -106,7 +106,8 @@ class Fitting:
         with self.log.progress("measuring the memory of a step", 0) as update:
             update(0, 0, "as it is")
             now = self._cost()
-            self._say(f"{now.bytes / GIB:.2f} GiB at {now.ms:.0f} ms per step", now)
+            size, label = f"{now.bytes / GIB:.2f} GiB", self.decision.precision.label
+            self._say(f"{size} at {now.ms:.0f} ms per step in {label}", now)
             for way in ways:
                 if now.bytes <= self.budget:
                     break

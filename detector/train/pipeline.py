@@ -173,11 +173,11 @@ def weigh(
 ) -> None:
     """Estimate what the run takes, and add what is known of its budget.  settled: it was met now.
     folder: of the run that continues."""
-    memory.estimate(decision.precision)
     if settled:
         memory.peak.base, memory.note = settled.idle, settled.note()
     elif folder is not None:
         memory.read(folder)
+    memory.estimate(decision.precision)
 
 
 def plan(run: Run, decision: Decision, memory: RunMemory, log: Log) -> dict[str, Any]:

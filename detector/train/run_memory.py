@@ -62,7 +62,8 @@ class RunMemory:
         """What ``memory=`` found when the run in ``folder`` began, if it had a budget."""
         note = read_note(folder / MEMORY)
         whole = all(isinstance(note.get(name), int) for name in ("budget", "expected"))
-        self.note = note if whole else {}
+        names = ("budget", "expected", "steps")
+        self.note = {name: note.get(name) for name in names} if whole else {}
 
     @property
     def expected(self) -> int:

@@ -68,7 +68,7 @@ def test_the_run_is_the_one_with_the_options_by_hand(
     assert len(note["steps"]) == len(by_hand)
     assert results["memory"]["budget"] == note["budget"]
     log = (folder / "log.txt").read_text()
-    assert f"memory={word}: 0.33 GiB at 3 ms per step" in log
+    assert f"memory={word}: 0.33 GiB at 3 ms per step in fp32" in log
     assert f"of {memory_bytes(word) / 2**30:.2f} GiB, by trial steps" in log
     if "micro_batch" in by_hand:
         assert log.count("6 of 6 stages computed again (checkpointing=): 0.33 -> 0.16 GiB") == 1
