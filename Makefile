@@ -51,8 +51,9 @@ demo: $(VENV)/det.stamp
 	$(BIN)/det predict "$$($(BIN)/python -c '$(SCENE)')"
 
 # Files of tests side by side, each process with one thread: the cores are shared by processes.
+# In their order: sorted by their number of tests, long files would begin last.
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
-  --dist loadfile
+  --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/test.stamp
 	$(SIDE_BY_SIDE)

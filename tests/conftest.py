@@ -7,6 +7,7 @@ Imports that take seconds stand inside the fixtures: not every test needs a netw
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ def rested_collector() -> None:
     garbage collector look through half a million objects of torch and pytest, 0.2 s every time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_of_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The cache folder of what several tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DET_CACHE", str(tmp_path_factory.mktemp("shared-cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from ..options.catalog import Command
 from ..options.names import AUTO, PRECISIONS
 from ..run.check import check_common, check_data, refuse
 from ..run.log import Log
+from ..train.stages import check_stages
 from .outcome import Outcome
 from .show import show_measured
 
@@ -38,7 +39,7 @@ def execute(command: Command, config: Any, given: frozenset[str], log: Log) -> O
 
 def check_amp(config: AmpConfig) -> None:
     """Raise UsageError where there is nothing to examine, or nothing to examine it on."""
-    _check_probe(config)
+    _check_probe(config, config.amp_fp32)
     forced = config.amp_force and config.amp in ("auto", True, False)
     refuse([(forced, f"amp_force=True needs a named precision, not amp={config.amp}")])
 
@@ -62,8 +63,9 @@ def _settled(config: ProbeT, log: Log) -> ProbeT:
     return replace(config, model=name if path is None else str(path))
 
 
-def _check_probe(config: ProbeConfig) -> None:
+def _check_probe(config: ProbeConfig, amp_fp32: tuple[str, ...] | None = None) -> None:
     check_common(config)
     if config.model != AUTO:
         check_model(config.model)
+        check_stages(config.model, amp_fp32=amp_fp32)
     check_data(config.data_source, online=config.online)

@@ -60,22 +60,6 @@ def check_prune(config: PruneConfig, given: frozenset[str]) -> PruneConfig:
             ),
             (not config.save, "save=False: pruning goes on from checkpoints; leave it out"),
             (
-                config.qat is not None,
-                f"qat={config.qat}: quantize after pruning: det train qat={config.qat} with the "
-                "pruned weights",
-            ),
-            (
-                config.folds is not None or config.seeds > 1,
-                "folds= and seeds= belong to det train: leave them out",
-            ),
-            (config.dry_run, "dry_run= belongs to det train: leave it out"),
-            (config.pretrained is not None, "pretrained= has no effect: model= is pruned"),
-            (
-                config.keep_classes or config.single_cls,
-                "keep_classes and single_cls change the classes, which pruning keeps: leave them "
-                "out",
-            ),
-            (
                 config.of == "latency" and find_spec("onnxruntime") is None,
                 "of=latency needs ONNX Runtime: pip install 'yolodet[export]'",
             ),
@@ -109,12 +93,7 @@ def check_compress(config: CompressConfig, given: frozenset[str]) -> CompressCon
     if config.resume is not None:
         _check_resumed(COMPRESS, config, given)
         return config
-    refuse(
-        [
-            (config.epochs == 0, "epochs=0: what is pruned has to be trained; leave it out"),
-            (config.qat is not None, "qat= is a part of det compress: leave it out"),
-        ]
-    )
+    refuse([(config.epochs == 0, "epochs=0: what is pruned has to be trained; leave it out")])
     require(FORMATS[config.target])
     config = replace(config, model=check_prune(config, given).model)
     for split in (config.split, "train"):

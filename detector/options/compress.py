@@ -3,7 +3,9 @@
 # fmt: off: one option per paragraph
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .fields import option
 from .prune import PruneConfig
@@ -28,6 +30,9 @@ class CompressConfig(PruneConfig):
     teacher: str | None = option(
         None, "Model", "Checkpoint that the pruned and the quantized detector learn from "
         "(distillation). Default: the checkpoint that is compressed.")
+    without: ClassVar[Mapping[str, str]] = {
+        **PruneConfig.without, "qat": "it is a part of det compress",
+    }
     resume: bool | str | None = option(
         None, "Run", "Go on with a compression that was stopped: its run folder, or True for the "
         "newest one in project=.")

@@ -147,6 +147,13 @@ def options_of(config_class: type[Any]) -> dict[str, Option]:
     return _READ[config_class]
 
 
+def without_of(config_class: type[Any]) -> Mapping[str, str]:
+    """The inherited options that a command does not have -> what to do instead: its class attribute
+    ``without``."""
+    found: Mapping[str, str] = getattr(config_class, "without", {})
+    return found
+
+
 def _read_class(config_class: type[Any]) -> dict[str, Option]:
     hints = get_type_hints(config_class)
     own_first = dict.fromkeys(
@@ -154,7 +161,8 @@ def _read_class(config_class: type[Any]) -> dict[str, Option]:
     )
     ordered = sorted(own_first, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     entries = {entry.name: entry for entry in fields(config_class)}
-    return {name: _read(name, hints[name], entries[name]) for name in ordered}
+    kept = [name for name in ordered if name in entries and name not in without_of(config_class)]
+    return {name: _read(name, hints[name], entries[name]) for name in kept}
 
 
 def _read(name: str, hint: Any, entry: Any) -> Option:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .catalog import MODEL_COMMANDS, command_of
 from .errors import UsageError, did_you_mean
-from .fields import Option, options_of
+from .fields import Option, options_of, without_of
 from .foreign import translate
 from .foreign_file import is_theirs, read_theirs
 from .spans import collected
@@ -91,7 +91,9 @@ def parse(
         values |= _read_file(config_class, Path(str(file)).expanduser(), notes)
     named = {name for name, value in values.items() if value != known[name].default} | words.keys()
     for name, word in words.items():
-        values[name] = convert(find_option(config_class, name), word)
+        if not _is_idle(config_class, name, word):
+            values[name] = convert(find_option(config_class, name), word)
+    named &= values.keys()
     return config_class(**values), frozenset(n for n in named if values[n] is not None)
 
 
@@ -255,13 +257,29 @@ def _choice(option: Option, text: str) -> str | bool:
     raise ValueError(f"{option.name}={text}: expected {option.expected}{'; ' * bool(hint)}{hint}")
 
 
+def _is_idle(config_class: type[Any], name: str, value: object) -> bool:
+    """Whether an option that this command does not have is given as it would be without it, as in
+    the output of ``det config train``."""
+    if name not in without_of(config_class):
+        return False
+    owner = next(base for base in config_class.__mro__[1:] if name in options_of(base))
+    option = options_of(owner)[name]
+    try:
+        return bool(convert(option, value) == option.default)
+    except UsageError:
+        return False
+
+
 def find_option(config_class: type[Any], name: str) -> Option:
     """The option called ``name``.  Raises UsageError that names the right command or word."""
     known = options_of(config_class)
     if name in known:
         return known[name]
     command = command_of(config_class)
+    instead = without_of(config_class).get(name)
     where = f"det {command.name}" if command else config_class.__name__
+    if instead is not None:
+        raise UsageError(f"{where} has no option '{name}': {instead}")
     owners = [other.name for other in MODEL_COMMANDS if name in options_of(other.config)]
     if owners:
         home = " and det ".join(owners)
@@ -296,6 +314,8 @@ def _convert_all(config_class: type[Any], content: Mapping[Any, Any]) -> dict[st
     values, faults = {}, []
     for name, value in content.items():
         try:
+            if _is_idle(config_class, str(name), value):
+                continue
             values[str(name)] = convert(find_option(config_class, str(name)), value)
         except UsageError as error:
             faults.append(str(error))

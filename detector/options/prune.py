@@ -4,7 +4,9 @@ between its steps."""
 # fmt: off: one option per paragraph
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .fields import option
 from .train import TrainConfig
@@ -34,6 +36,12 @@ class PruneConfig(TrainConfig):
         32, "Pruning", "Training images on which channels are judged.", low=1)
     epochs: int = option(
         30, "Run", "Epochs of the training after each step. 0 trains nothing.", low=0)
+    without: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("dry_run", "folds", "seeds"), "it belongs to det train"),
+        **dict.fromkeys(("keep_classes", "replay", "single_cls"), "pruning keeps the classes"),
+        "pretrained": "model= is pruned",
+        "qat": "quantize after pruning: det train qat=int8 with the pruned weights",
+    }
     resume: bool | str | None = option(
         None, "Run", "Go on with a pruning that was stopped: its run folder, or True for the "
         "newest one in project=.")

@@ -3,7 +3,9 @@
 # fmt: off: one option per paragraph
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .fields import option
 from .train import TrainConfig
@@ -37,6 +39,9 @@ class TuneConfig(TrainConfig):
     ranges: str | None = option(
         None, "Search", "The same on the command line, e.g. 'lr0=log:1e-4..1e-1 mosaic=0..1'. "
         "Ranges may also be typed as options: mosaic=0..1 optimizer=MuSGD|AdamW.")
+    without: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("dry_run", "folds"), "it belongs to det train"
+    )
     resume: bool | str | None = option(
         None, "Search", "Go on with a search, or join one that runs: its run folder, or True for "
         "the newest one in project=.")

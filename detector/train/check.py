@@ -15,6 +15,7 @@ from ..run.rank_info import check_batch, gpus_of, rank_info
 from .best import check_metric
 from .quantize import qat_pairs
 from .resume import find_last
+from .stages import check_stages
 
 
 def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> None:
@@ -46,6 +47,10 @@ def check_train(config: TrainConfig, given: frozenset[str] = frozenset()) -> Non
     if config.model != AUTO:  # it is chosen when the run begins
         check_model(config.model)
         _check_start(config)
+    check_stages(
+        config.model, amp_fp32=config.amp_fp32, checkpointing=config.checkpointing,
+        freeze=config.freeze,
+    )  # fmt: skip
     if config.teacher is not None:
         _check_weights("teacher", config.teacher, config)
     check_data(config.data_source, config.split, online=config.online)

@@ -48,8 +48,6 @@ def check_tune(config: TuneConfig, given: frozenset[str]) -> None:
                 config.ray_address is not None and config.engine != "ray",
                 f"ray_address={config.ray_address} has no effect with engine=local; add engine=ray",
             ),
-            (config.folds is not None, "folds= belongs to det train: leave it out"),
-            (config.dry_run, "dry_run= belongs to det train: leave it out"),
             (not config.save, "save=False: a search goes on from checkpoints; leave it out"),
             (not config.val, "val=False: a search needs an AP after every epoch; leave it out"),
             (

@@ -13,6 +13,7 @@ import cv2
 import pytest
 import torch
 from exports import make_image, make_run
+from rows import each
 from yolodet.cli import main
 from yolodet.detector.run import launch
 from yolodet.detector.run.hardware import objection, traits_of
@@ -74,6 +75,27 @@ def test_a_stage_that_does_not_exist_is_refused_with_those_there_are(
     monkeypatch.chdir(tmp_path)
     words = ("train", f"data={squares}", "device=cpu", "imgsz=64", "amp=False", f"freeze={stages}")
     assert "backbone.stem" in refused(capsys, *words)
+
+
+@each(
+    ("word", "said"),
+    [
+        ("amp_fp32=bakcbone", "amp_fp32: yolo26n has no stage 'bakcbone'; did you mean 'backbone'?"),
+        ("checkpointing=haed", "checkpointing: yolo26n has no stage 'haed'; did you mean 'head'?"),
+        ("freeze=heda", "freeze=heda: yolo26n has no stage 'heda'"),
+    ],
+)
+def test_a_stage_is_looked_for_before_the_data(
+    word: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The data are not there, and it is the stage that is named."""
+    weights = make_run(tmp_path, monkeypatch) / "best.safetensors"
+    data = f"data={tmp_path}/none.yaml"
+    for model in ("model=yolo26n", f"model={weights}"):
+        assert said in refused(capsys, "train", model, data, word)
+        if word.startswith("amp_fp32"):
+            assert said in refused(capsys, "amp", model, data, word)
 
 
 @pytest.mark.parametrize(

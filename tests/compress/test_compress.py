@@ -11,6 +11,7 @@ from exports import make_run, write_data
 from rows import each
 from yolodet.cli import main
 from yolodet.detector.compress import compress as pipeline
+from yolodet.detector.compress import prune
 from yolodet.detector.compress.begun import Begun
 from yolodet.detector.compress.check import COMPRESS
 from yolodet.detector.compress.compress import fits, front
@@ -70,6 +71,7 @@ def test_the_whole_way_ends_with_a_file_to_deploy_also_after_a_kill(
         "seconds_of_files",
         lambda files, threads: {name: 1 / (1 + i) for i, name in enumerate(files)},
     )
+    monkeypatch.setattr(prune, "seconds_of", lambda models, *_: dict.fromkeys(models, 1.0))
 
     def counted(options: Any, *arguments: Any, **words: Any) -> Any:
         if len(made) == 2 and "crashed" not in made:
@@ -121,7 +123,7 @@ def test_what_cannot_be_compressed_is_one_line_and_leaves_nothing(
         ({"keep": 0}, "keep=0"),
         ({"epochs": 0}, "what is pruned has to be trained"),
         ({"model": "yolo26n"}, "has not been trained"),
-        ({"qat": "int8"}, "qat= is a part of det compress"),
+        ({"qat": "int8"}, "det compress has no option 'qat': it is a part of det compress"),
         ({"resume": tmp_path / "none"}, "there is no compression"),
     ):
         usual: dict[str, Any] = {"data": data, "project": tmp_path / "none", "model": weights}

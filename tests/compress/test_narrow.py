@@ -9,7 +9,7 @@ import pytest
 import torch
 from rows import each
 from torch import nn
-from yolodet.detector.compress.channels import CannotPrune, Group
+from yolodet.detector.compress.channels import CannotPrune, Group, Trace
 from yolodet.detector.compress.narrow import masked, narrowed
 from yolodet.detector.compress.rules import trace
 from yolodet.detector.models.blocks import Conv, Norm
@@ -66,12 +66,22 @@ def assert_alike(a: Detector, b: Detector) -> None:
         assert torch.allclose(decode_boxes(one), decode_boxes(other), rtol=1e-4, atol=1e-3)
 
 
+def assert_all_but_the_ends_is_free(model: Detector, found: Trace) -> None:
+    """What is not fixed can be narrowed: all but images, predictions and what is tied to them."""
+    free = {root for group in found.groups() for part in group.parts for root in part.tolist()}
+    for path, layer in found.layers.items():
+        last = path.startswith("head.") and isinstance(model.get_submodule(path), nn.Conv2d)
+        ends = last and not isinstance(model.get_submodule(path.rpartition(".")[0]), Conv)
+        assert all((root in free) != ends for root in found.roots(layer.outputs).tolist()), path
+
+
 @each("name", NAMES)
 def test_a_narrow_model_answers_as_the_whole_one_with_these_channels_at_zero(name: str) -> None:
     model = seen(name)
     found = trace(model)
     groups = found.groups()
     assert found.layers.keys() == architecture_of(model).widths.keys()
+    assert_all_but_the_ends_is_free(model, found)
     removed = drawn(groups, 0)
     small = narrowed(model, found, removed)
     assert sum(p.numel() for p in small.parameters()) < 0.7 * sum(
@@ -91,18 +101,6 @@ def test_gray_models_are_narrowed_too(name: str) -> None:
     small = narrowed(model, found, removed)
     assert small.channels == 1
     assert_alike(small, masked(model, found, removed))
-
-
-@each("name", NAMES)
-def test_what_is_not_fixed_can_be_narrowed(name: str) -> None:
-    """All but images, predictions and what is tied to them."""
-    model = seen(name)
-    found = trace(model)
-    free = {root for group in found.groups() for part in group.parts for root in part.tolist()}
-    for path, layer in found.layers.items():
-        last = path.startswith("head.") and isinstance(model.get_submodule(path), nn.Conv2d)
-        ends = last and not isinstance(model.get_submodule(path.rpartition(".")[0]), Conv)
-        assert all((root in free) != ends for root in found.roots(layer.outputs).tolist()), path
 
 
 def test_a_narrow_model_is_an_ordinary_one() -> None:

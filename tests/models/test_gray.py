@@ -21,7 +21,7 @@ from yolodet.detector.models.gray import stem_with, to_gray, with_channels
 from yolodet.detector.quantization.simulate import simulate
 from yolodet.weights.checkpoint import read_meta, save_weights
 
-FAMILIES = ("yolo26n", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolov9c", "yolox_nano")
+FAMILIES = ("yolo26n", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolov9m", "yolox_nano")
 
 
 def with_stem(model: Detector, channels: int) -> Detector:

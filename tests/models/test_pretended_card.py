@@ -74,8 +74,10 @@ def run_step(card: Card, step: TrainStep, images: int = 4) -> Launches:
     return launches
 
 
-@each("family", FAMILIES)
-@each("name", HALF)
+@each(
+    ("family", "name"),
+    [*((family, "fp16") for family in FAMILIES), ("yolo26n", "bf16"), ("yolox_nano", "bf16")],
+)
 def test_a_step_computes_in_the_formats_that_are_meant(card: Card, family: str, name: str) -> None:
     card.backward.clear()
     step = make_step(card, family, name)

@@ -8,6 +8,7 @@ process like any other: it is really killed, at a moment of its wall clock or in
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import itertools
 import json
@@ -61,6 +62,8 @@ class Killer:
 def serve() -> None:
     """Warm up, then fork a run for every line of stdin."""
     warm_up()
+    gc.collect()
+    gc.freeze()  # forks need not look through what was imported
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         job = json.loads(line)

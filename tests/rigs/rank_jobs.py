@@ -9,6 +9,7 @@ the line of the command line.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -77,6 +78,8 @@ def _load(path: Path) -> Any:
 def serve() -> None:
     """Warm up, then fork the ranks of a job for every line of stdin."""
     warm_up()
+    gc.collect()
+    gc.freeze()  # forks need not look through what was imported
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         task = json.loads(line)
