@@ -80,7 +80,7 @@ def test_a_stage_that_does_not_exist_is_refused_with_those_there_are(
 @each(
     ("word", "said"),
     [
-        ("amp_fp32=bakcbone", "amp_fp32: yolo26n has no stage 'bakcbone'; did you mean 'backbone'?"),
+        ("amp_fp32=hed", "amp_fp32: yolo26n has no stage 'hed'; did you mean 'head'?"),
         ("checkpointing=haed", "checkpointing: yolo26n has no stage 'haed'; did you mean 'head'?"),
         ("freeze=heda", "freeze=heda: yolo26n has no stage 'heda'"),
     ],
