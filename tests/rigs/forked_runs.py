@@ -107,9 +107,12 @@ def lives(group: int) -> bool:
 
 
 def warm_up() -> None:
-    """Import everything, and put a tiny detector in the place of yolo26n where told."""
+    """Import all that a training loads, and put a tiny detector in the place of yolo26n if told."""
     import faster_coco_eval  # noqa: F401
+    import jinja2  # noqa: F401
     import torch
+    import torch._dynamo
+    import torch._refs
     from tiny import tiny_detector
     from yolodet import cli  # noqa: F401
     from yolodet.detector.models import yolo26

@@ -114,8 +114,11 @@ def free_port() -> int:
 
 
 def warm_up() -> None:
-    """Import everything; a tiny detector stands in the place of yolo26n."""
+    """Import all that a training loads; a tiny detector stands in the place of yolo26n."""
     import faster_coco_eval  # noqa: F401
+    import jinja2  # noqa: F401
+    import torch._dynamo
+    import torch._refs
     import torch.distributed
     from tiny import tiny_detector
     from yolodet import cli  # noqa: F401
