@@ -30,7 +30,7 @@ from .muon import MuSGD
 if TYPE_CHECKING:
     from .assemble import Run
 
-HALF = 0.6
+HALF = 0.52
 """Of what autograd keeps in float32, in half precision."""
 OVERHEAD = 1.2
 """Memory of a step over what autograd keeps: gradients of features, work of the kernels, gaps."""
@@ -69,9 +69,8 @@ def needs_of(
     """An estimate from the tensors that autograd keeps in a forward pass.  optimizer: None counts
     two float32 momenta per parameter.
 
-    Only shapes are computed (device ``meta``).  Half precision keeps half of it, and as much again
-    for norms and activations that stay in float32: about 0.6 in all.  Stages that compute in
-    float32 keep all of it.
+    Only shapes are computed (device ``meta``).  Half precision keeps about half of
+    it (docs/log.md).  Stages that compute in float32 keep all of it.
     """
     recomputed = checkpointed_stages(model)
     kept = kept_by(model, image_size, precision)

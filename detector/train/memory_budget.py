@@ -33,6 +33,8 @@ from .micro_batches import MemoryRanOut, described
 from .run_memory import GIB, beside_steps
 from .trial_step import Cost, TrialStep
 
+GAPS = 1.03
+"""What steps come to hold after some epochs, over what two of them hold: gaps between blocks."""
 SURELY = 1.3
 """Micro-batches are not measured if they are expected to need this many times the budget."""
 
@@ -201,7 +203,8 @@ class Fitting:
             cost = self.trial.cost(self.images)
         except MemoryRanOut as error:
             raise UsageError(f"memory={self.word}: not even one image fits ({error})") from None
-        whole = cost.bytes + beside_steps(self.run)
+        grown = int((cost.bytes - self.idle) * GAPS)
+        whole = self.idle + grown + beside_steps(self.run)
         return replace(cost, bytes=self.run.ranks.largest(whole))  # all decide alike
 
     def _say(self, text: str, cost: Cost) -> None:

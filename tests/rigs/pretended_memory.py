@@ -31,6 +31,7 @@ def pretend_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the budget be met on such a device, which is empty before the run."""
     monkeypatch.setattr(memory_budget, "TrialStep", Pretended)
     monkeypatch.setattr(memory_budget, "beside_steps", lambda run: 0)
+    monkeypatch.setattr(memory_budget, "GAPS", 1.0)
     monkeypatch.setattr(memory_budget, "_budget", lambda run, word, log: (0, memory_bytes(word)))
 
     def savings(model: Any, *_: Any) -> dict[str, int]:
