@@ -105,7 +105,7 @@ WRONG = [
     ("train memory=-2GiB", "expected a size with its unit"),
     ("train memory=8GiB batch=auto", "leave one of them out, or write a number for batch="),
     ("train dry_run=True seeds=3", "dry_run=True shows one run: leave out seeds=3"),
-    ("prune dry_run=True data=shapes.yaml", "dry_run= belongs to det train"),
+    ("prune dry_run=True data=shapes.yaml", "no option 'dry_run': it belongs to det train"),
     ("predict imge.jpg", "did you mean image.jpg?"),
     ("predict empty", "no image or video in this folder"),
     ("predict '*.png'", "matches nothing"),

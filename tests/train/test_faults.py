@@ -33,6 +33,7 @@ from yolodet.detector.precision.precision import Precision
 from yolodet.detector.run.folder import BEST, LAST, RunError
 from yolodet.detector.train import guard, pipeline
 from yolodet.detector.train.evaluator import CocoEvaluator, Measured
+from yolodet.detector.train.run_memory import RunMemory
 from yolodet.weights.checkpoint import load_state, load_weights, save_weights
 
 
@@ -262,7 +263,7 @@ def test_results_tell_of_the_fall(shapes: Path, tmp_path: Path) -> None:
     trainer = make_trainer(shapes, tmp_path, "bf16", ("fp32",))
     fail_in_bf16(trainer, 1, 2)
     trainer.fit()
-    pipeline.finish(trainer)
+    pipeline.finish(trainer, RunMemory(trainer.run))
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["precision"]["name"] == "fp32"
     reason = results["precision"]["reason"]
@@ -300,7 +301,7 @@ def test_best_is_measured_in_the_precision_it_was_chosen_in(shapes: Path, tmp_pa
             return super().__call__(model, precision, *others)
 
     trainer.evaluator = Watched()
-    pipeline.finish(trainer)
+    pipeline.finish(trainer, RunMemory(trainer.run))
     assert seen == ["bf16"]
 
 
