@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from children import run
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
+from yolodet.detector.options.formats import FORMATS
 
 DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
@@ -137,7 +138,8 @@ def exported(
         words += [f"data={options.data}"] * (name.startswith("calibrated"))
         run([*DET, "export", f"model={checkpoint}", f"format={kind}", f"output={path}",
              f"imgsz={options.imgsz}", "--json", *words])  # fmt: skip
-    place = {"name": name, "file": str(path), "format": kind, "mb": path.stat().st_size / 1e6}
+    size = sum(file.stat().st_size for file in FORMATS[kind].files(path))
+    place = {"name": name, "file": str(path), "format": kind, "mb": size / 1e6}
     return place | measure_ap(options, path)
 
 
