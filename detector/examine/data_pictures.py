@@ -11,7 +11,7 @@ from ...datasets.formats.record import Record
 from ...datasets.scan.scan import Scan, scan_split
 from ...datasets.sets.dataset import Dataset, DatasetError
 from ..evaluate.figure import save_picture
-from .data_stats import labelled
+from .data_stats import labeled
 
 SIDE = 1024
 """Longer side of a picture, in pixels."""
@@ -74,7 +74,7 @@ def _write(
     with new_folder(out) as folder:
         for split in dict.fromkeys(split for split, _ in chosen):
             for one in place_records(split, [record for name, record in chosen if name == split]):
-                picture = labelled(one.record, names, SIDE)
+                picture = labeled(one.record, names, SIDE)
                 if picture is None:
                     continue
                 relative = Path(split, one.name.with_suffix(".jpg"))

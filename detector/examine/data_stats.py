@@ -127,15 +127,15 @@ def _plot_many(axes: Axes, counts: np.ndarray) -> None:
 
 
 def _samples(records: Sequence[Record], class_names: Sequence[str]) -> np.ndarray:
-    """Labelled images at even distances of the list, those with boxes first."""
+    """Labeled images at even distances of the list, those with boxes first."""
     having = [record for record in records if len(record.labels)] or list(records)
     numbers = sorted({number * len(having) // SAMPLES for number in range(SAMPLES)})
-    pictures = [labelled(having[number], class_names) for number in numbers]
+    pictures = [labeled(having[number], class_names) for number in numbers]
     tiles = [picture for picture in pictures if picture is not None]
     return tile_images(tiles, 3, CELL)
 
 
-def labelled(record: Record, class_names: Sequence[str], side: int = CELL) -> np.ndarray | None:
+def labeled(record: Record, class_names: Sequence[str], side: int = CELL) -> np.ndarray | None:
     """The image of a record [H,W,3] with its boxes, its longer side at ``side`` pixels; None if it
     cannot be decoded."""
     try:

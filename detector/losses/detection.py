@@ -38,7 +38,7 @@ from ..models.predictions import AUXILIARY, ONE_TO_MANY, ONE_TO_ONE, Predictions
 from ..run.ranks import ALONE, Ranks
 from .assign import Assigner, Assignment, assign, candidate_pairs
 from .iou import matched_ciou
-from .labelled import LabelledClasses
+from .labeled import LabeledClasses
 
 PARTS = ("box", "cls", "dfl")
 AUXILIARY_SHARE = 0.25
@@ -108,7 +108,7 @@ class DetectionLoss:
             AUXILIARY: Assigner(topk=10),
         }
         self.progress = 0.0
-        self.labelled: LabelledClasses | None = None
+        self.labeled: LabeledClasses | None = None
         """Which classes are labeled in which image; None: all in all."""
         self.distillation: TeacherLoss | None = None
         """Added to the loss of the labels, as the part ``distill``; None: there is no teacher."""
@@ -202,16 +202,16 @@ class DetectionLoss:
 
     def _softplus(self, logits: Tensor, found: Assignment, batch: Batch) -> Tensor:
         """softplus of logits [B,A,C], times the weight of each class; 0 where it is not known that
-        a class without a label is background (labelled.py)."""
+        a class without a label is background (labeled.py)."""
         scores = F.softplus(logits)
         if self.class_weights is not None:
             scores = scores * self.class_weights
-        if self.labelled is None:
+        if self.labeled is None:
             return scores
         assigned = torch.zeros_like(scores[..., 0])  # [B,A]
         place = (found.image, found.point)  # rows that are not positive may repeat a point
         assigned.index_put_(place, found.positive.to(assigned.dtype), accumulate=True)
-        counts = self.labelled.of(batch)[:, None] | (assigned > 0)[..., None]  # [B,A,C]
+        counts = self.labeled.of(batch)[:, None] | (assigned > 0)[..., None]  # [B,A,C]
         return scores * counts
 
     def _assign(

@@ -236,6 +236,11 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         return self.batch if isinstance(self.batch, int) else 16
 
     @property
+    def images_per_pass(self) -> int:
+        """Images of all ranks per forward pass, 16 before they are measured."""
+        return min(self.batch_size, self.micro_batch or self.batch_size)
+
+    @property
     def memory_share(self) -> float | None:
         """The share of the free memory that a step may take, None where ``batch=`` is a number."""
         if isinstance(self.batch, int):

@@ -17,7 +17,7 @@ import torch
 
 from ...weights.checkpoint import Meta
 from ..run.hardware import candidates, objection, traits_of
-from ..run.words import labelled
+from ..run.words import labeled
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,7 +35,7 @@ class Precision:
     @property
     def label(self) -> str:
         """The name, and which stages it leaves out."""
-        return labelled(self.name, self.fp32_stages)
+        return labeled(self.name, self.fp32_stages)
 
     @property
     def dtype(self) -> torch.dtype:

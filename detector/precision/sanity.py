@@ -38,7 +38,7 @@ from ..models.float32_stages import keep_in_float32
 from ..models.head import decode_boxes
 from ..models.predictions import Predictions
 from ..run.device import synchronize
-from ..run.words import labelled
+from ..run.words import labeled
 from .precision import Precision
 from .probe import Recording, StageError, count_saved_bytes, recording, replay, tensors_in
 
@@ -86,7 +86,7 @@ class Trial:
     @property
     def label(self) -> str:
         """The precision, and which stages it leaves out."""
-        return labelled(self.precision, self.fp32_stages)
+        return labeled(self.precision, self.fp32_stages)
 
     @property
     def lost(self) -> float:

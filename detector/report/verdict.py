@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...files.counted import counted
-from ..run.words import duration, labelled
+from ..run.words import duration, labeled
 
 
 def verdict(results: Mapping[str, Any], amp: Mapping[str, Any]) -> list[str]:
@@ -47,7 +47,7 @@ def _course(results: Mapping[str, Any]) -> str:
 
 def _precision(results: Mapping[str, Any], amp: Mapping[str, Any]) -> str:
     name, stages = (results["precision"].get(key) for key in ("name", "fp32_stages"))
-    label = labelled(str(name), stages or ())
+    label = labeled(str(name), stages or ())
     trials = {
         (trial["precision"], tuple(trial.get("fp32_stages") or ())): trial
         for trial in amp.get("trials") or ()

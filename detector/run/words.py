@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def labelled(name: str, fp32_stages: Sequence[str]) -> str:
+def labeled(name: str, fp32_stages: Sequence[str]) -> str:
     """``fp16``, or ``fp16 with neck.mix_up5 in fp32``."""
     if not fp32_stages:
         return name

@@ -22,7 +22,7 @@ RATIOS = (1 / 3, 1 / 1.25, 1.25, 3.0)
 """Width per height where one aspect ends and the next begins."""
 COUNTS = ("0", "1", "2-4", "5-9", "10-19", "20-49", "50+")
 COUNT_ENDS = (1, 2, 5, 10, 20, 50)
-LABELS = ("labelled", "background", "no labels", "not used")
+LABELS = ("labeled", "background", "no labels", "not used")
 """What an image has: boxes, an empty annotation, none, or an error that leaves it out."""
 COPIES = ("near-duplicate", "in two splits")
 BOX_FACETS = ("class", "size", "aspect")

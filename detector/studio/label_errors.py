@@ -20,7 +20,7 @@ from ...files.json_text import read_json
 from ..examine.suspicions import Suspicion
 from .asked import BadRequest, NotThere
 from .draft import Changed, Step
-from .labelling import Labelling, checked_boxes
+from .labeling import Labeling, checked_boxes
 
 LEAST = 0.3
 """Suspicions below this score are not shown."""
@@ -45,7 +45,7 @@ class ErrorSearch:
     train folds=.  split: None for the default of det data errors.
     """
 
-    def __init__(self, one: Labelling, model: Path, split: str | None) -> None:
+    def __init__(self, one: Labeling, model: Path, split: str | None) -> None:
         self.one = one
         self.model = model
         self.items: list[Item] = []

@@ -18,13 +18,13 @@ from ..examine.found import Found
 from .asked import Answer, Asked, BadRequest, as_json, text_of, whole_of
 from .choose import wanted_of
 from .data_page import PAGE
-from .labelling import Labelling, class_numbers
+from .labeling import Labeling, class_numbers
 from .seen import Look, Seen, found_rows
 from .server import Handler
 from .sets import OPEN_SETS, Sets
 from .shown import about_image, about_set, shown_name
 
-ORDERS = ("name", "unlabelled", "changed", "disagree", "uncertain", "unlike")
+ORDERS = ("name", "unlabeled", "changed", "disagree", "uncertain", "unlike")
 
 
 class LabelsPage:
@@ -33,7 +33,7 @@ class LabelsPage:
     def __init__(self, sets: Sets, seen: Seen) -> None:
         self.sets = sets
         self.seen = seen
-        self._open: OrderedDict[int, Labelling] = OrderedDict()
+        self._open: OrderedDict[int, Labeling] = OrderedDict()
         self._lock = threading.Lock()
 
     def routes(self) -> dict[tuple[str, str], Handler]:
@@ -60,7 +60,7 @@ class LabelsPage:
             if one.look is not None:
                 one.look.close()
 
-    def get(self, name: str) -> Labelling:
+    def get(self, name: str) -> Labeling:
         """The labels of a data set with their draft.  Raises Outside, NotThere and BadRequest where
         it is not read yet."""
         one = self.sets.get(name)
@@ -68,7 +68,7 @@ class LabelsPage:
         with self._lock:
             found = self._open.pop(id(one), None)
             if found is None or found.one is not one:
-                found = Labelling(one)
+                found = Labeling(one)
             self._open[id(one)] = found
             while len(self._open) > OPEN_SETS:
                 _, old = self._open.popitem(last=False)
@@ -111,7 +111,7 @@ class LabelsPage:
                         "name": shown_name(one.one, one.table.records[n].path),
                         "boxes": len(one.boxes(n)),
                         "changed": one.names_of_images[n] in changed,
-                        "unlabelled": one.is_unlabelled(n),
+                        "unlabeled": one.is_unlabeled(n),
                         "split": one.split_of(n),
                         "amount": None if amounts is None else round(float(amounts[n]), 3),
                     }
@@ -136,7 +136,7 @@ class LabelsPage:
                 "split": one.split_of(number),
                 "boxes": one.boxes(number),
                 "found": found_rows(found) if found is not None else None,
-                "unlabelled": one.is_unlabelled(number),
+                "unlabeled": one.is_unlabeled(number),
                 "draft": one.draft.state(),
             }
         )
@@ -226,7 +226,7 @@ class LabelsPage:
             one.look.start(self._finished(one, name))
         return as_json({"look": one.look.state(), "orders": list(one.scores)})
 
-    def _finished(self, one: Labelling, name: str) -> Callable[[Sequence[Found | None]], None]:
+    def _finished(self, one: Labeling, name: str) -> Callable[[Sequence[Found | None]], None]:
         def finished(found: Sequence[Found | None]) -> None:
             from .order import disagreement, strangeness, uncertainty
 
@@ -240,8 +240,8 @@ class LabelsPage:
 
         return finished
 
-    def _ordered(self, one: Labelling, asked: Asked) -> np.ndarray:
-        """The chosen images that can be labelled, the ones to look at first."""
+    def _ordered(self, one: Labeling, asked: Asked) -> np.ndarray:
+        """The chosen images that can be labeled, the ones to look at first."""
         order = asked.text("order", "name")
         if order not in ORDERS:
             raise BadRequest(f"order={order}: expected one of {', '.join(ORDERS)}")
@@ -249,8 +249,8 @@ class LabelsPage:
         numbers = numbers[one.table.usable[numbers]]
         if order == "name":
             return numbers
-        if order == "unlabelled":
-            first = one.unlabelled[numbers].astype(float)
+        if order == "unlabeled":
+            first = one.unlabeled[numbers].astype(float)
         elif order == "changed":
             first = one.images_in(one.draft.changed)[numbers].astype(float)
         elif order in one.scores:
@@ -273,14 +273,14 @@ class LabelsPage:
             }
         )
 
-    def _after(self, one: Labelling, number: int) -> Answer:
+    def _after(self, one: Labeling, number: int) -> Answer:
         return as_json({"draft": one.draft.state(), "n": number, "boxes": one.boxes(number)})
 
-    def _sent(self, asked: Asked) -> tuple[Labelling, dict[str, Any]]:
+    def _sent(self, asked: Asked) -> tuple[Labeling, dict[str, Any]]:
         sent = asked.sent()
         return self.get(text_of(sent, "set")), sent
 
-    def _version(self, one: Labelling, version: Any) -> dict[str, Any]:
+    def _version(self, one: Labeling, version: Any) -> dict[str, Any]:
         return {
             "number": version.number,
             "name": one_line(version.name),

@@ -16,7 +16,7 @@ from ..examine.found import Found
 from .table import Table
 from .thumbs import small_picture
 
-ORDERS = ("name", "unlabelled", "changed", "disagree", "uncertain", "unlike")
+ORDERS = ("name", "unlabeled", "changed", "disagree", "uncertain", "unlike")
 NEEDS_MODEL = ("disagree", "uncertain")
 SURE = 0.25
 """Confidence from which a box of the checkpoint that no label matches counts as a disagreement."""

@@ -110,8 +110,8 @@ def _describes(path: Path) -> bool:
 
 def _may_be_data(folders: Sequence[str], names: Sequence[str]) -> bool:
     suffixes = {os.path.splitext(name)[1].lower() for name in names}
-    labelled = suffixes & set(ANNOTATIONS) and suffixes & set(IMAGE_SUFFIXES)
-    return bool(labelled) or any(name.lower() in PARTS for name in folders)
+    labeled = suffixes & set(ANNOTATIONS) and suffixes & set(IMAGE_SUFFIXES)
+    return bool(labeled) or any(name.lower() in PARTS for name in folders)
 
 
 def _known_by_content(path: Path) -> bool:

@@ -166,7 +166,7 @@ def assemble(
     optimizer = build_optimizer(model, choice, transferred=names, transferred_lr=rate, ranks=ranks)
     criterion = make_loss(config, scans[0].records, class_names, device, log, ranks=ranks)
     teaches = learn_from(config, model, class_names, train_loader, ranks, log, resumed)
-    criterion.labelled, criterion.distillation = samples.labelled, teaches
+    criterion.labeled, criterion.distillation = samples.labeled, teaches
     return Run(
         config=config,
         device=device,
@@ -330,7 +330,6 @@ def make_loaders(
     on_device = draws_on_device(config, scans[0].records, image_size, device, log)
     room = memory_budget(config.cache, local_ranks)
     loaders = []
-    least = min(config.batch_size, config.micro_batch or config.batch_size)  # images in one pass
     for scan, tiles, augmentation in zip(scans, samples.tiles, (augment, None), strict=True):
         painted = on_device and augmentation is not None
         cache = ImageCache(
@@ -358,7 +357,7 @@ def make_loaders(
         loaders.append(
             Loader(
                 data,
-                config.batch_size if augmentation else least,
+                config.batch_size if augmentation else config.images_per_pass,
                 shuffle=augmentation is not None,
                 seed=config.seed,
                 repeats=repeats if augmentation else 1,

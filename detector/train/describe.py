@@ -16,11 +16,13 @@ from ..models.build import architecture_of
 from ..precision.precision import Precision
 from .assemble import Run
 from .position import Position
+from .quantize import measured_in
 
 
 def describe_run(run: Run, at: Position, precision: Precision, metrics: dict[str, Any]) -> Meta:
-    """The metadata of a checkpoint written now."""
-    size = run.image_size.plain
+    """The metadata of a checkpoint written now.  precision: of the training; the checkpoint names
+    that of its validation."""
+    size, precision = run.image_size.plain, measured_in(run.model, precision)
     read: dict[str, Any] = {"pixels": run.config.pixels}
     read |= {"rect": True} if run.config.rect else {}
     return Meta(

@@ -3,7 +3,7 @@
 The classes of the run are those of the weights, then those of ``data=`` that are none of them.
 Labels get the new numbers.  Images of ``replay=``, which show the old classes, are trained on
 beside the others.  The images of ``data=`` do not say where the old classes are, and those of
-``replay=`` do not say where the new ones are: ``losses/labelled.py`` has the rule for that.
+``replay=`` do not say where the new ones are: ``losses/labeled.py`` has the rule for that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...datasets.sets.locate import load_dataset
 from ...datasets.sets.source import DataSource
 from ...files.counted import counted
 from ...weights.transfer import equal_classes
-from ..losses.labelled import LabelledClasses
+from ..losses.labeled import LabeledClasses
 from ..options.errors import UsageError
 from ..options.train import TrainConfig
 from ..run.log import Log
@@ -31,12 +31,12 @@ Scans = tuple[Scan, Scan]
 @dataclass(frozen=True)
 class Kept:
     """scans: of train and val, with the numbers of the run; train ends with the replayed images.
-    border: index of the first of these.  labelled: which classes are labeled where.  Both are None
+    border: index of the first of these.  labeled: which classes are labeled where.  Both are None
     without ``keep_classes``."""
 
     scans: Scans
     border: int | None = None
-    labelled: LabelledClasses | None = None
+    labeled: LabeledClasses | None = None
 
 
 def joined_names(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def keep(
         f"keep_classes: {counted(len(train.records) - first, 'image')} replayed; a class that a "
         "data set does not label is no background in its images"
     )
-    return Kept((train, val), first, LabelledClasses(known, first))
+    return Kept((train, val), first, LabeledClasses(known, first))
 
 
 def _numbers(owner: str, own: Sequence[str], names: Sequence[str]) -> np.ndarray:

@@ -175,6 +175,11 @@ def largest_size(run: Run) -> tuple[int, int]:
     return height, width
 
 
+def cache_bytes(run: Run) -> int:
+    """Decoded images that are kept in memory, or will be."""
+    return sum(loader.dataset.cache.memory for loader in (run.train_loader, run.val_loader))
+
+
 def check_memory(run: Run, precision: Precision, available: int | None = None) -> None:
     """Raise UsageError if a step on the CPU needs more memory than this process may still take.
 
@@ -184,10 +189,10 @@ def check_memory(run: Run, precision: Precision, available: int | None = None) -
         return
     here, config = rank_info(), run.config
     room = (available_memory() if available is None else available) // here.local_size
-    images = min(config.batch_size, config.micro_batch or config.batch_size) // run.ranks.size
+    images = config.images_per_pass // run.ranks.size
     stride = run.model.max_stride
     needs = needs_of(run.model, largest_size(run), precision, run.optimizer)
-    caches = sum(loader.dataset.cache.memory for loader in (run.train_loader, run.val_loader))
+    caches = cache_bytes(run)
     if needs.of(images) + caches <= room:
         return
     ways = []

@@ -127,6 +127,11 @@ class Fitting:
         found = replace(config, memory=None, **self.words)
         return Settled(found, self.decision, self.idle, self.budget, now.bytes, steps)
 
+    @property
+    def per_pass(self) -> int:
+        """Images of this rank per forward pass."""
+        return min(self.trial.step.micro_batch or self.images, self.images)
+
     def end(self) -> None:
         """Free what the trial steps have taken."""
         self.trial.end()
@@ -154,11 +159,10 @@ class Fitting:
         if run.config.compile:
             return
         size = largest_size(run)
-        images = min(step.micro_batch or self.images, self.images)
         savings = stage_savings(run.model, size, step.precision)
         names, missing, count = list(savings), now.bytes - self.budget, 0
         while count < len(names) and missing > 0:
-            missing -= int(savings[names[count]] * images * OVERHEAD)
+            missing -= int(savings[names[count]] * self.per_pass * OVERHEAD)
             count += 1
         done = 0
         while done < len(names):
@@ -172,7 +176,7 @@ class Fitting:
     def _micro_batches(self, now: Cost) -> Iterator[str]:
         """The batch in 2, 4, 8 ... parts; parts that are surely too large are left out."""
         step, run = self.trial.step, self.run
-        images = min(step.micro_batch or self.images, self.images)
+        images = self.per_pass
         needs = needs_of(run.model, largest_size(run), step.precision, run.optimizer)
         expected = now.bytes
         while images > 1:
@@ -216,7 +220,7 @@ class Fitting:
         """The message of a budget that cannot be met."""
         run, stride = self.run, self.run.model.max_stride
         needs = needs_of(run.model, largest_size(run), self.trial.step.precision, run.optimizer)
-        images = min(self.trial.step.micro_batch or self.images, self.images)
+        images = self.per_pass
         room = self.budget - (now.bytes - images * needs.image)
         sides = [int(s * max(room, 0) ** 0.5 / (images * needs.image) ** 0.5) // stride * stride
                  for s in run.image_size.whole]  # fmt: skip

@@ -47,7 +47,7 @@ from .memory import check_memory
 from .memory_budget import Settled, settle_memory
 from .opening import say_opening
 from .plots import Plots
-from .quantize import shorten
+from .quantize import measured_in, shorten
 from .report import write_beginning, write_results
 from .resume import check_best, compare_data, find_last, resume_config
 from .run_memory import MEMORY, RunMemory
@@ -243,7 +243,7 @@ def finish(trainer: Trainer, memory: RunMemory) -> dict[str, Any]:
     another run's.
     """
     run, folder, saves = trainer.run, trainer.folder, trainer.config.save
-    model, precision = run.deployed, trainer.precision
+    model, precision = run.deployed, measured_in(run.model, trainer.precision)
     last = str(folder / LAST) if saves else None
     best = str(folder / BEST) if saves and trainer.at.best_epoch >= 0 else None
     which = f"last weights (epoch {trainer.at.epoch})"

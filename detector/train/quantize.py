@@ -24,6 +24,7 @@ from ..run.log import Log
 if TYPE_CHECKING:  # the checks come before torch is loaded
     from ...datasets.batches.loader import Loader
     from ..models.detector import Detector
+    from ..precision.precision import Precision
     from .schedule import RunLength
 
 EPOCHS = 10
@@ -110,3 +111,15 @@ def measure_ranges(
             f"8-bit simulation of {counted(len(ranges.ends), 'range')}, measured on "
             f"{counted(images, 'training image')}; batch norms are folded"
         )
+
+
+def measured_in(model: Detector, precision: Precision) -> Precision:
+    """The precision of a validation: float32 where 8 bits are simulated, else that of the training.
+
+    Half precision rounds sums before they become integers, which an exported file does not.
+    """
+    from ..quantization.simulate import ranges_of
+
+    if ranges_of(model) is None or precision.name == "fp32":
+        return precision
+    return replace(precision, name="fp32", reason="an exported file rounds no sums")

@@ -16,7 +16,7 @@ from ...files.json_text import read_note
 from ..precision.precision import Precision
 from ..run.memory import PeakMemory
 from .assemble import Run
-from .memory import largest_size, needs_of
+from .memory import cache_bytes, largest_size, needs_of
 
 GIB = 2**30
 MEMORY = "memory.json"
@@ -43,7 +43,7 @@ class RunMemory:
         """Fill ``parts``: what the run should take in ``precision``, in bytes by name."""
         run = self.run
         needs = needs_of(run.model, largest_size(run), precision, run.optimizer)
-        images = images_per_pass(run)
+        images = run.config.images_per_pass // run.ranks.size
         weights, average = size_of(run.model), size_of(run.ema.average) if run.ema else 0
         self.parts = {
             "process": max(self.peak.base - weights - average, 0),
@@ -94,12 +94,6 @@ class RunMemory:
         return facts | {"parts": dict(self.parts)} | self.note
 
 
-def images_per_pass(run: Run) -> int:
-    """Images of this rank per forward pass."""
-    config = run.config
-    return min(config.batch_size, config.micro_batch or config.batch_size) // run.ranks.size
-
-
 def size_of(model: nn.Module) -> int:
     """Bytes of its parameters and buffers."""
     return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
@@ -114,5 +108,4 @@ def loader_bytes(run: Run) -> int:
     """Decoded images that will be kept, and two batches: one in use, one ahead."""
     height, width = largest_size(run)
     batch = run.config.batch_size // run.ranks.size * height * width * 3
-    caches = sum(each.dataset.cache.memory for each in (run.train_loader, run.val_loader))
-    return 2 * batch + (caches if run.device.type == "cpu" else 0)
+    return 2 * batch + (cache_bytes(run) if run.device.type == "cpu" else 0)

@@ -12,7 +12,7 @@ from ...datasets.formats.record import Record
 from ...datasets.images.tiling import DEFAULT_OVERLAP, Tiling
 from ...datasets.scan.scan import Scan
 from ...files.counted import counted
-from ..losses.labelled import LabelledClasses
+from ..losses.labeled import LabeledClasses
 from ..options.train import TrainConfig
 from ..run.log import Log
 from .kept_classes import Kept, Scans
@@ -21,19 +21,19 @@ from .kept_classes import Kept, Scans
 @dataclass(frozen=True)
 class Samples:
     """What the loaders draw.  scans: of train and val; the records are images, or tiles.  tiles:
-    where these lie, None for images.  border, labelled: as in Kept, for these records."""
+    where these lie, None for images.  border, labeled: as in Kept, for these records."""
 
     scans: Scans
     tiles: tuple[Tiles | None, Tiles | None]
     border: int | None
-    labelled: LabelledClasses | None
+    labeled: LabeledClasses | None
 
 
 def samples_of(config: TrainConfig, kept: Kept, log: Log) -> Samples:
     """The images of the run, or with ``tile=`` their tiles: all of val; of train those with an
     object, and some of the others."""
     if not config.tile:
-        return Samples(kept.scans, (None, None), kept.border, kept.labelled)
+        return Samples(kept.scans, (None, None), kept.border, kept.labeled)
     tiling = Tiling(config.tile, config.overlap or DEFAULT_OVERLAP)
     train, tiles = _cut(kept.scans[0], tiling)
     val, val_tiles = _cut(kept.scans[1], tiling)
@@ -47,11 +47,11 @@ def samples_of(config: TrainConfig, kept: Kept, log: Log) -> Samples:
     if len(train.records) == len(kept.scans[0].records):
         log.warn(f"tile={tiling.side} changes nothing: no training image is larger")
     tiles = tiles.only(chosen)
-    border, labelled = kept.border, kept.labelled
+    border, labeled = kept.border, kept.labeled
     if border is not None:
         border = int(np.searchsorted(tiles.owners, border))
-        labelled = labelled and replace(labelled, replayed=border)
-    return Samples((_with(train, used, tiles), val), (tiles, val_tiles), border, labelled)
+        labeled = labeled and replace(labeled, replayed=border)
+    return Samples((_with(train, used, tiles), val), (tiles, val_tiles), border, labeled)
 
 
 def _cut(scan: Scan, tiling: Tiling) -> tuple[Scan, Tiles]:

@@ -45,7 +45,7 @@ from .micro_batches import MemoryRanOut, described, fewer_images, noticing_memor
 from .multi_scale import resized
 from .optim import set_learning_rate
 from .position import Position
-from .quantize import stop_ranges
+from .quantize import measured_in, stop_ranges
 from .row import mean_losses, train_row, val_row
 from .schedule import RunLength, ema_constants, lr_factor, warmup_steps
 from .step import TrainStep
@@ -162,8 +162,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         """Save, measure, tell the observers, keep the best, save again.
 
-        The last checkpoint is written twice (tenths of a second): the first keeps what was learned
-        whatever happens in the validation, the second adds the AP.
+        The last checkpoint is written twice: what was learned survives a failing validation.
         """
         self._save_last()
         self.at.sums["seconds"] = self.ranks.broadcast(self.at.sums["seconds"])
@@ -171,9 +170,10 @@ class Trainer:
         row = train_row(self.at, self.step)
         self.at.epoch, self.at.batch, self.at.sums = self.at.epoch + 1, 0, {}
         self._fit_time()
+        precision = measured_in(self.run.model, self.precision)
         measured, started = None, time.perf_counter()
         if self.config.val or self.at.epoch == self.length.epochs:
-            measured = self.evaluator(self.run.deployed, self.precision, self.run, self.log)
+            measured = self.evaluator(self.run.deployed, precision, self.run, self.log)
         took = time.perf_counter() - started
         self._val_seconds = took if measured else self._val_seconds
         self.at.seconds += took

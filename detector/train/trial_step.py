@@ -20,7 +20,7 @@ from ..run.memory import PeakMemory, drop_unused, free_memory
 from ..run.rank_info import rank_info
 from .assemble import Run
 from .guard import keep
-from .memory import largest_size, needs_of
+from .memory import cache_bytes, largest_size, needs_of
 from .micro_batches import MemoryRanOut, noticing_memory
 from .optim import set_learning_rate
 from .step import TrainStep
@@ -156,8 +156,7 @@ class TrialStep:
             free -= sum(p.numel() * p.element_size() for p in run.model.parameters())
         if run.device.type != "cpu":
             return free
-        caches = sum(loader.dataset.cache.memory for loader in (run.train_loader, run.val_loader))
-        return free // rank_info().local_size - caches - LATER
+        return free // rank_info().local_size - cache_bytes(run) - LATER
 
 
 def tiled(batch: Batch, images: int) -> Batch:

@@ -58,7 +58,7 @@ def test_a_wrong_layout_is_read_all_the_same_where_that_is_allowed(tmp_path: Pat
 
 @pytest.mark.parametrize("row", [None, lambda b: joined(b[0], shares(b), "\t")])
 def test_sound_labels_are_left_in_peace(tmp_path: Path, row: object) -> None:
-    """Also those with a few boxes over the border, ids without 0 and unlabelled backgrounds."""
+    """Also those with a few boxes over the border, ids without 0 and unlabeled backgrounds."""
     place = Place(tmp_path)
     place.draw()
     place.label(row)  # type: ignore[arg-type]

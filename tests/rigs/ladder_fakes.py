@@ -20,7 +20,7 @@ from yolodet.detector.precision.probe import StageError
 from yolodet.detector.precision.sanity import Trial
 from yolodet.detector.run.hardware import DeviceTraits
 from yolodet.detector.run.log import Log
-from yolodet.detector.run.words import labelled
+from yolodet.detector.run.words import labeled
 
 CPU = torch.device("cpu")
 STAGE = StageError(output=0.01, cosine=0.999, peak=3.0, lost=0.001, count=100)
@@ -43,7 +43,7 @@ class Checks:
 
     def run(self, wanted: Mapping[str, tuple[str, ...]]) -> list[Trial]:
         self.asked.append(tuple(wanted))
-        return [self.trials[labelled(*each)] for each in (("fp32", ()), *wanted.items())]
+        return [self.trials[labeled(*each)] for each in (("fp32", ()), *wanted.items())]
 
 
 @pytest.fixture(autouse=True)

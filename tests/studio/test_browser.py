@@ -65,14 +65,14 @@ def settled(page: Page, steps: int, set: str = SET) -> None:
     )
 
 
-def labelling(page: Page, n: int = 0) -> None:
+def labeling(page: Page, n: int = 0) -> None:
     page.go(f"#/labels?set={SET}&n={n}")
     page.until(lambda: page.text("#image-name"), "the image")
 
 
 def test_ten_labels_are_corrected_with_keys_only(page: Page, client: Client) -> None:
     before = [image(client, n)["boxes"] for n in range(12)]
-    labelling(page)
+    labeling(page)
     page.press("n")
     settled(page, 1)
     width, height = image(client, 0)["width"], image(client, 0)["height"]
@@ -117,7 +117,7 @@ def test_ten_labels_are_corrected_with_keys_only(page: Page, client: Client) -> 
 
 
 def test_boxes_are_drawn_moved_and_resized_with_the_mouse(page: Page, client: Client) -> None:
-    labelling(page)
+    labeling(page)
     for _ in range(len(image(client, 0)["boxes"])):
         page.press("j", DELETE)
     steps = len(image(client, 0)["draft"]["steps"])
@@ -149,7 +149,7 @@ def test_boxes_are_drawn_moved_and_resized_with_the_mouse(page: Page, client: Cl
 
 
 def test_another_window_is_told_and_follows(page: Page, client: Client) -> None:
-    labelling(page)
+    labeling(page)
     page.one("#boxes li")
     seen = image(client, 0)["draft"]["revision"]
     client.post("/api/labels/edit", set=SET, n=0, boxes=[], what="elsewhere", revision=seen)

@@ -21,7 +21,7 @@ from yolodet.datasets.edit.convert import convert
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
-from yolodet.detector.studio.labelling import Labelling, relabelled
+from yolodet.detector.studio.labeling import Labeling, relabeled
 from yolodet.detector.studio.sets import OpenSet
 
 SET = "own/data.yaml"
@@ -148,26 +148,26 @@ def test_a_version_of_a_version_and_the_folder_moved(client: Client, tmp_path: P
     ]
 
 
-def test_images_without_labels_stay_to_be_labelled(client: Client) -> None:
-    (todo,) = [one["n"] for one in images(client, order="unlabelled") if one["unlabelled"]]
-    assert images(client, order="unlabelled")[0]["n"] == todo
+def test_images_without_labels_stay_to_be_labeled(client: Client) -> None:
+    (todo,) = [one["n"] for one in images(client, order="unlabeled") if one["unlabeled"]]
+    assert images(client, order="unlabeled")[0]["n"] == todo
     other = next(one["n"] for one in images(client) if one["n"] != todo)
     edit(client, other, [BOX])
     assert images(client, order="changed")[0]["n"] == other
     assert post(client, "save").status == 200
     second = "own/labels@2/data.yaml"
     client.ready(second)
-    left = [one["name"] for one in images(client, set=second) if one["unlabelled"]]
+    left = [one["name"] for one in images(client, set=second) if one["unlabeled"]]
     assert [Path(name).name for name in left] == [Path(image(client, todo)["name"]).name]
-    edit(client, images(client, set=second, order="unlabelled")[0]["n"], [BOX], set=second)
-    assert not any(one["unlabelled"] for one in images(client, set=second))
+    edit(client, images(client, set=second, order="unlabeled")[0]["n"], [BOX], set=second)
+    assert not any(one["unlabeled"] for one in images(client, set=second))
 
 
 def test_what_all_steps_say_together_is_computed_once(client: Client, tmp_path: Path) -> None:
     """A step may move every image: nothing that is asked for per image may go through all of it."""
     one = OpenSet(tmp_path / SET)
     one._thread.join()
-    labels = Labelling(one)
+    labels = Labeling(one)
     for move in (lambda: labels.move([0, 1], "val", labels.draft.revision),
                  lambda: labels.edit(2, [BOX], "box", labels.draft.revision),
                  lambda: labels.draft.move(-1, labels.draft.revision)):  # fmt: skip
@@ -177,8 +177,8 @@ def test_what_all_steps_say_together_is_computed_once(client: Client, tmp_path: 
         splits = {path: split for step in labels.draft.done for path, split in step.splits.items()}
         assert labels.draft.splits == splits
         assert labels.draft.changed == {n for step in labels.draft.done for n in step.boxes}
-        mask = [labels.is_unlabelled(n) for n in range(5)]
-        assert labels.unlabelled.tolist() == mask
+        mask = [labels.is_unlabeled(n) for n in range(5)]
+        assert labels.unlabeled.tolist() == mask
     assert len(splits) == 2 and any(mask)
 
 
@@ -251,7 +251,7 @@ def test_a_killed_save_leaves_the_old_version_or_the_new_one(
     data = write_tiny_data(tmp_path / "own", train=2, val=2)
     dataset = load_dataset(data)
     old = {s: scan_split(dataset, s).records for s in dataset.splits}
-    new = {s: [relabelled(r, [BOX]) for r in records] for s, records in old.items()}
+    new = {s: [relabeled(r, [BOX]) for r in records] for s, records in old.items()}
     pid = os.fork()
     if pid == 0:
         killed(when, count)()
@@ -274,7 +274,7 @@ def test_crowds_and_areas_of_boxes_that_stay_are_kept() -> None:
         Path("a.png"), (20, 20), boxes, np.array([0, 1]), np.array([True, False]),
         np.array([50.0, 12.0], np.float32),
     )  # fmt: skip
-    new = relabelled(record, [[0, 0, 2, 3, 1], [5, 5, 9, 9, 0], [0, 0, 10, 10, 0]])
+    new = relabeled(record, [[0, 0, 2, 3, 1], [5, 5, 9, 9, 0], [0, 0, 10, 10, 0]])
     assert new.crowd is not None and new.crowd.tolist() == [False, False, True]
     assert new.area is not None and new.area.tolist() == [6, 12, 50]
     assert new.labels.tolist() == [1, 0, 0]

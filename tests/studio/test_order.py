@@ -105,14 +105,14 @@ def test_a_checkpoint_gives_orders_and_pre_labels(client: Client, tmp_path: Path
     scores = sorted((one["score"] for one in shown["found"]), reverse=True)
     gap = next(n for n in range(9, len(scores)) if scores[n] - scores[n + 1] > 2e-4)
     conf = (scores[gap] + scores[gap + 1]) / 2
-    labelled = client.get("/api/labels/image", set=SET, n=4)["boxes"]
+    labeled = client.get("/api/labels/image", set=SET, n=4)["boxes"]
     reply = client.post("/api/labels/prelabel", set=SET, conf=conf, revision=0)
     assert reply.status == 200 and 1 <= reply.json["images"] <= 3
     boxes = client.get("/api/labels/image", set=SET, n=0)["boxes"]
     sure = [one["box"] for one in shown["found"] if one["score"] >= conf]
     large = [b for b in sure if b[2] - b[0] >= 1 and b[3] - b[1] >= 1]
     assert len(sure) == gap + 1 and [box[:4] for box in boxes] == large
-    assert client.get("/api/labels/image", set=SET, n=4)["boxes"] == labelled
+    assert client.get("/api/labels/image", set=SET, n=4)["boxes"] == labeled
     assert len(reply.json["draft"]["steps"]) == 1  # one step, undone at once
     again = client.post("/api/labels/prelabel", set=SET, conf=2, revision=1)
     assert again.status == 400

@@ -26,7 +26,7 @@ from yolodet.datasets.batches.dataset import DetectionDataset
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.datasets.sets.source import DataSource
-from yolodet.detector.losses.labelled import LabelledClasses
+from yolodet.detector.losses.labeled import LabeledClasses
 from yolodet.detector.train.kept_classes import joined_names
 from yolodet.weights.checkpoint import load_weights, read_meta
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def gradients(labelled: LabelledClasses | None) -> tuple[dict[str, Tensor], float]:
+def gradients(labeled: LabeledClasses | None) -> tuple[dict[str, Tensor], float]:
     """Of the class logits of each branch [B,A,C], and the loss.  Four images: two of the run, of
     the second class, and two replayed ones, of the first."""
     torch.manual_seed(0)
@@ -51,7 +51,7 @@ def gradients(labelled: LabelledClasses | None) -> tuple[dict[str, Tensor], floa
     outputs = model(batch.images)
     for predictions in outputs.values():
         predictions.logits.retain_grad()
-    criterion.labelled = labelled
+    criterion.labeled = labeled
     loss = criterion(outputs, batch).total
     loss.backward()
     return {name: p.logits.grad for name, p in outputs.items()}, float(loss.detach())
@@ -60,7 +60,7 @@ def gradients(labelled: LabelledClasses | None) -> tuple[dict[str, Tensor], floa
 def test_what_is_not_labeled_is_no_background() -> None:
     """Elsewhere than at labeled objects a class has gradients only where its data set labels it."""
     whole, loss = gradients(None)
-    masked, _ = gradients(LabelledClasses(OLD_AND_NEW, 8))
+    masked, _ = gradients(LabeledClasses(OLD_AND_NEW, 8))
     for name, grad in masked.items():
         known = OLD_AND_NEW[[0, 0, 1, 1]][:, None].expand_as(grad)
         torch.testing.assert_close(grad[known], whole[name][known])
@@ -69,14 +69,14 @@ def test_what_is_not_labeled_is_no_background() -> None:
         pushed = (other != 0).sum()
         assert 0 < pushed < len(other) / 2  # now only those of objects of another class
         torch.testing.assert_close(other[other != 0], before[other != 0])
-    everything, same = gradients(LabelledClasses(torch.ones(2, 2, dtype=torch.bool), 8))
+    everything, same = gradients(LabeledClasses(torch.ones(2, 2, dtype=torch.bool), 8))
     assert same == pytest.approx(loss)
     assert all(torch.allclose(everything[name], whole[name]) for name in whole)
 
 
 def test_validation_images_are_those_of_the_run() -> None:
     batch = replace(make_batch(2), indices=[8, 9], letterboxes=[object(), None])
-    assert LabelledClasses(OLD_AND_NEW, 8).of(batch).tolist() == [[False, True], [True, False]]
+    assert LabeledClasses(OLD_AND_NEW, 8).of(batch).tolist() == [[False, True], [True, False]]
 
 
 def test_images_of_two_groups_are_never_drawn_into_one(folder: Path) -> None:

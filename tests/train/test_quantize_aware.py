@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -30,6 +31,7 @@ from yolodet.detector.quantization.rounding import (
 )
 from yolodet.detector.quantization.simulate import plain_copy, ranges_of, simulate
 from yolodet.detector.run.folder import BEST
+from yolodet.detector.train.evaluator import CocoEvaluator
 from yolodet.weights.checkpoint import load_weights, read_meta, save_weights
 
 FAMILIES = ["yolo26n", "yolo26n-p2", "yolo11n", "yolov8n", "yolov9t", "yolox_nano"]
@@ -226,6 +228,29 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert same(one, other) and int(one["model"]["ranges.steps"]) == 20
     assert same(load_weights(tmp_path / "whole" / "run" / BEST)[0],
                 load_weights(project / "run" / BEST)[0])  # fmt: skip
+
+
+def test_a_run_in_bf16_is_validated_in_float32_as_its_file_is(
+    floats: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums that bf16 has rounded become other integers."""
+    data, start = floats
+    used = []
+
+    def measure(self: CocoEvaluator, model: Any, precision: Any, *rest: Any) -> Any:
+        used.append(precision.name)
+        return plain(self, model, precision, *rest)
+
+    plain = CocoEvaluator.__call__
+    monkeypatch.setattr(CocoEvaluator, "__call__", measure)
+    words = [word for word in USUAL if word != "amp=False"]
+    words += ["qat=int8", "amp=bf16", "amp_force=True", "amp_check=False"]
+    typed = (f"model={start}", f"data={data}", f"project={tmp_path}", "name=qat", *words)
+    assert main(["train", *typed]) == 0
+    results = json.loads((tmp_path / "qat" / "results.json").read_text())
+    assert results["precision"]["name"] == "bf16" and used == ["fp32"] * 3  # two epochs, the best
+    assert [row["precision"] for row in rows_of(tmp_path / "qat")] == ["bf16", "bf16"]
+    assert load_weights(tmp_path / "qat" / BEST)[1].precision == "fp32"  # as `det val` will measure
 
 
 def test_ranges_follow_the_values_and_then_stay() -> None:

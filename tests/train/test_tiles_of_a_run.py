@@ -28,7 +28,7 @@ from yolodet.detector.evaluate.class_names import GroundTruth
 from yolodet.detector.evaluate.evaluator import detect_images, evaluate, join_detected
 from yolodet.detector.evaluate.pictures import plot_detections
 from yolodet.detector.export.proof.examiner import truth_of
-from yolodet.detector.losses.labelled import LabelledClasses
+from yolodet.detector.losses.labeled import LabeledClasses
 from yolodet.detector.models.detector_like import ForwardOptions
 from yolodet.detector.options.detect import DetectOptions
 from yolodet.detector.options.errors import UsageError
@@ -163,14 +163,14 @@ def test_options_without_effect_are_refused(words, large, capsys):
 
 def test_replayed_images_stay_behind_the_border(records):
     scan = Scan("train", records, [], "x", 4, [])
-    kept = Kept((scan, scan), 2, LabelledClasses(torch.ones(2, 3, dtype=torch.bool), 2))
+    kept = Kept((scan, scan), 2, LabeledClasses(torch.ones(2, 3, dtype=torch.bool), 2))
     config = parse(TrainConfig, {"tile": 160, "empty_tiles": 0})[0]
     samples = samples_of(config, kept, Log(verbose=False))
     border = samples.border
     owners = samples.tiles[0].owners
-    assert owners[border - 1] == 1 and owners[border] == 2 and samples.labelled.replayed == border
+    assert owners[border - 1] == 1 and owners[border] == 2 and samples.labeled.replayed == border
     plain = samples_of(parse(TrainConfig, {})[0], kept, Log(verbose=False))
-    assert plain.scans is kept.scans and plain.border == 2 and plain.labelled is kept.labelled
+    assert plain.scans is kept.scans and plain.border == 2 and plain.labeled is kept.labeled
 
 
 def test_an_empty_tile_for_every_second_one(records, capsys):

@@ -4,7 +4,7 @@ import { makeCanvas } from "./canvas.js";
 import { color, showSets, whenReady } from "./data.js";
 
 const ORDER_NAMES = {
-  name: "by name", unlabelled: "without labels first", changed: "changed first", disagree: "model and labels disagree",
+  name: "by name", unlabeled: "without labels first", changed: "changed first", disagree: "model and labels disagree",
   uncertain: "model is uncertain", unlike: "unlike the rest",
 };
 const WAIT = 500;  // ms after the last arrow key, before the step is sent
@@ -148,10 +148,10 @@ class LabelsPage {
   drawList() {
     this.items.replaceChildren(...this.list.images.map((one) => h("li", {}, h("button", {
       class: "pick", "aria-current": one.n === this.image?.n ? "true" : null, onclick: () => this.go(one.n),
-      "aria-label": `${one.name}, ${one.unlabelled ? "no labels" : counted(one.boxes, "box")}${one.changed ? ", changed" : ""}` },
+      "aria-label": `${one.name}, ${one.unlabeled ? "no labels" : counted(one.boxes, "box")}${one.changed ? ", changed" : ""}` },
       h("img", { src: address("/api/data/thumb", { set: this.set, n: one.n, v: this.facts.version }), alt: "", loading: "lazy" }),
       h("span", {}, h("span", { class: "name" }, one.name.split("/").at(-1)), h("span", { class: "soft small" },
-        one.unlabelled ? "no labels" : counted(one.boxes, "box"), one.changed ? ", changed" : "", one.amount === null ? "" : `, ${one.amount}`))))));
+        one.unlabeled ? "no labels" : counted(one.boxes, "box"), one.changed ? ", changed" : "", one.amount === null ? "" : `, ${one.amount}`))))));
     const go = (by) => () => { this.page += by; this.loadList().then(() => this.go(this.list.images[0].n)); };
     this.pager.replaceChildren(h("button", { disabled: this.page === 0, onclick: go(-1), "aria-label": "Previous page of images" }, "\u2190"),
       h("span", { class: "small" }, `${this.page + 1} of ${this.list.pages || 1}`),
@@ -207,7 +207,7 @@ class LabelsPage {
       class: "pick", "aria-pressed": String(place === chosen), onclick: () => { this.canvas.choose(place); this.canvas.stage.focus(); } },
       h("span", { class: "tag", style: { background: color(this.facts, one[4]) } }), this.facts.classes[one[4]] ?? "?",
       h("span", { class: "soft small" }, ` ${Math.round(one[2] - one[0])} x ${Math.round(one[3] - one[1])} px at ${Math.round(one[0])}, ${Math.round(one[1])}`)))));
-    if (!this.image.boxes.length) this.boxes.replaceChildren(h("li", { class: "soft small" }, this.image.unlabelled ? "not labelled yet" : "no box: background"));
+    if (!this.image.boxes.length) this.boxes.replaceChildren(h("li", { class: "soft small" }, this.image.unlabeled ? "not labeled yet" : "no box: background"));
   }
 
   drawConf() { this.confidenceText.textContent = this.conf.toFixed(2); }
@@ -259,7 +259,7 @@ class LabelsPage {
     const name = boxes[place] && !what.startsWith("deleted") ? ` ${this.facts.classes[boxes[place][4]]}` : "";
     const { n, name: file } = this.image;
     this.image.boxes = boxes;
-    this.image.unlabelled = false;
+    this.image.unlabeled = false;
     this.mark(n, boxes.length);
     this.drawSide();
     if (this.waiting && (this.waiting.place !== place || this.waiting.what !== what)) this.flush();
@@ -278,7 +278,7 @@ class LabelsPage {
 
   mark(n, count) {
     const one = this.list.images.find((each) => each.n === n);
-    if (one) { Object.assign(one, { boxes: count, changed: true, unlabelled: false }); this.drawList(); }
+    if (one) { Object.assign(one, { boxes: count, changed: true, unlabeled: false }); this.drawList(); }
   }
 
   async step(way) {

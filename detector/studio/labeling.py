@@ -35,7 +35,7 @@ LEAST_SIDE = 1.0
 """Pixels; a smaller box is refused: it is a slip of the mouse."""
 
 
-class Labelling:
+class Labeling:
     """An open data set, its draft, and what was computed to order its images.
 
     scores: order -> a number per image, the highest first.  found: what the last checkpoint found,
@@ -81,7 +81,7 @@ class Labelling:
         """An image by number.  Raises BadRequest for one that cannot be used."""
         table = self.table
         if not 0 <= number < len(table) or not table.usable[number]:
-            raise BadRequest(f"n={number}: is no image that can be labelled")
+            raise BadRequest(f"n={number}: is no image that can be labeled")
         return table.records[number]
 
     def boxes(self, number: int) -> list[list[float]]:
@@ -93,7 +93,7 @@ class Labelling:
         pairs = zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
         return [[*box, label] for box, label in pairs]
 
-    def is_unlabelled(self, number: int) -> bool:
+    def is_unlabeled(self, number: int) -> bool:
         """Whether nobody has said anything about an image yet."""
         drafted = self.draft.boxes(self.names_of_images[number])
         return drafted is None and (
@@ -101,8 +101,8 @@ class Labelling:
         )
 
     @property
-    def unlabelled(self) -> np.ndarray:
-        """``is_unlabelled`` of every image [n]."""
+    def unlabeled(self) -> np.ndarray:
+        """``is_unlabeled`` of every image [n]."""
         open_ones = self.table.unlabeled | self.images_in(self._to_do)
         return np.asarray(open_ones & ~self.images_in(self.draft.changed))
 
@@ -116,7 +116,7 @@ class Labelling:
     def _to_do(self) -> frozenset[str]:
         """Images that had no labels when this version was saved."""
         note = next((v.note for v in self.versions if v.data == self.one.path), {})
-        names = note.get("unlabelled", ())
+        names = note.get("unlabeled", note.get("unlabelled", ()))  # as it was spelled first
         return frozenset(str(Path(self.home, name)) for name in names if isinstance(name, str))
 
     # -- changes ---------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Labelling:
 
         Raises BadRequest where there is nothing to give.
         """
-        boxes, to_do = {}, self.unlabelled & self.table.usable
+        boxes, to_do = {}, self.unlabeled & self.table.usable
         for number in numbers:
             found = self.found[number] if number < len(self.found) else None
             if found is not None and to_do[number]:
@@ -214,11 +214,11 @@ class Labelling:
         """An image with its boxes now."""
         record = self.table.records[number]
         drafted = self.draft.boxes(self.names_of_images[number])
-        return record if drafted is None else relabelled(record, drafted)
+        return record if drafted is None else relabeled(record, drafted)
 
     def _note(self) -> dict[str, Any]:
         table = self.table
-        unlabelled = np.flatnonzero(table.usable & self.unlabelled).tolist()
+        unlabeled = np.flatnonzero(table.usable & self.unlabeled).tolist()
         return {
             "images": int(table.usable.sum()),
             "changed": len(self.draft.changed),
@@ -227,7 +227,7 @@ class Labelling:
                 str(record.path) for record, good in zip(table.records, table.usable, strict=True)
                 if not good
             ],
-            "unlabelled": [_from(self.home, table.records[n].path) for n in unlabelled],
+            "unlabeled": [_from(self.home, table.records[n].path) for n in unlabeled],
         }  # fmt: skip
 
 
@@ -255,7 +255,7 @@ def checked_boxes(boxes: Any, record: Record, classes: int) -> list[list[float]]
     return checked
 
 
-def relabelled(record: Record, boxes: Sequence[Sequence[float]]) -> Record:
+def relabeled(record: Record, boxes: Sequence[Sequence[float]]) -> Record:
     """The record with other boxes; one that is where it was keeps its crowd mark and its area."""
     rows = np.array(boxes, np.float64).reshape(-1, 5)
     new = rows[:, :4].astype(np.float32)

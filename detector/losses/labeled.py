@@ -17,7 +17,7 @@ from ...datasets.nouns import Batch
 
 
 @dataclass(frozen=True)
-class LabelledClasses:
+class LabeledClasses:
     """rows: [2,C] bool, the classes that the data set of the run labels, then those of the replayed
     one.  replayed: index of the first training image of the latter."""
 
