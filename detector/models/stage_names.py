@@ -16,15 +16,22 @@ def stages_named(model: Detector, wanted: object, option: str) -> tuple[str, ...
         return tuple(stages) if wanted else ()
     found = []
     for name in wanted if isinstance(wanted, tuple | list) else (str(wanted),):
-        parts = [stage for stage in stages if stage == name or stage.startswith(f"{name}.")]
+        parts = stages_called(model, name)
         if not parts:
-            raise UsageError(_unknown(model, name, option, stages))
+            raise UsageError(f"{option}: {no_such_stage(model, name)}")
         found += parts
     return tuple(stage for stage in stages if stage in found)
 
 
-def _unknown(model: Detector, name: str, option: str, stages: list[str]) -> str:
+def stages_called(model: Detector, name: str) -> list[str]:
+    """The stage ``name``, or the stages of the part ``name``; none where there is no such."""
+    return [stage for stage in model.stages if stage == name or stage.startswith(f"{name}.")]
+
+
+def no_such_stage(model: Detector, name: str) -> str:
+    """``yolo26n has no stage 'bakcbone'; did you mean backbone? It has backbone.stem, ...``."""
+    stages = list(model.stages)
     words = dict.fromkeys(word for stage in stages for word in (stage.partition(".")[0], stage))
     hint = did_you_mean(name, words)
-    said = f"{option}: {model.name} has no stage {name!r}"
-    return f"{said}{f'; {hint} It' if hint else ': it'} has {', '.join(stages)}"
+    said = f"{model.name} has no stage {name!r}"
+    return f"{said}{f'; {hint} It' if hint else '; it'} has {', '.join(stages)}"

@@ -8,6 +8,7 @@ from torch import nn
 
 from ...weights.importers.layers import layers_of
 from ..models.detector import Detector
+from ..models.stage_names import no_such_stage, stages_called
 from ..options.errors import UsageError
 from ..options.parse import show
 
@@ -40,18 +41,17 @@ def frozen_parts(model: nn.Module) -> list[str]:
 
 def _parts(model: Detector, name: str, text: str) -> list[str]:
     """The modules that one name stands for."""
-    stages = list(model.stages)
-    found = [stage for stage in stages if stage == name or stage.startswith(f"{name}.")]
+    found = stages_called(model, name)
     number = re.fullmatch(r"(?:model\.)?(\d+)\.?", name)
     if found or number is None:
         if found:
             return found
-        raise _unknown(model, name, text, stages)
+        raise _unknown(model, name, text)
     layers = layers_of(model.name)
     if not layers:
         raise UsageError(
             f"freeze={text}: the layers of {model.name} have no numbers: name stages, of "
-            f"{', '.join(stages)}"
+            f"{', '.join(model.stages)}"
         )
     last = max(layers)
     if int(number[1]) > last:
@@ -64,9 +64,7 @@ def _exists(model: Detector, path: str) -> bool:
     return any(name == path for name, _ in model.named_modules())
 
 
-def _unknown(model: Detector, name: str, text: str, stages: list[str]) -> UsageError:
+def _unknown(model: Detector, name: str, text: str) -> UsageError:
     layers = layers_of(model.name)
     numbers = f", or layers 0 to {max(layers)}" if layers else ""
-    return UsageError(
-        f"freeze={text}: {model.name} has no stage {name!r}; it has {', '.join(stages)}{numbers}"
-    )
+    return UsageError(f"freeze={text}: {no_such_stage(model, name)}{numbers}")

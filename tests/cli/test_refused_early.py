@@ -82,7 +82,7 @@ def test_a_stage_that_does_not_exist_is_refused_with_those_there_are(
     [
         ("amp_fp32=hed", "amp_fp32: yolo26n has no stage 'hed'; did you mean 'head'?"),
         ("checkpointing=haed", "checkpointing: yolo26n has no stage 'haed'; did you mean 'head'?"),
-        ("freeze=heda", "freeze=heda: yolo26n has no stage 'heda'"),
+        ("freeze=heda", "freeze=heda: yolo26n has no stage 'heda'; did you mean 'head'?"),
     ],
 )
 def test_a_stage_is_looked_for_before_the_data(

@@ -249,7 +249,7 @@ def test_names_of_stages() -> None:
     assert stages_named(model, None, "x") == stages_named(model, False, "x") == ()
     with pytest.raises(UsageError, match=r"x: yolo26n has no stage 'hed'; did you mean 'head'\?"):
         stages_named(model, ("hed",), "x")
-    with pytest.raises(UsageError, match=r"no stage '4711': it has backbone\.stem, "):
+    with pytest.raises(UsageError, match=r"no stage '4711'; it has backbone\.stem, "):
         stages_named(model, ("4711",), "x")
     assert isinstance(model.neck, nn.Identity)  # and no stage: it has no parameters
 

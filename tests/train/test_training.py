@@ -129,7 +129,7 @@ def test_frozen_stages_keep_weights_and_statistics(
 
 @pytest.mark.parametrize(
     ("freeze", "words"),
-    [("backbone.stemm", "freeze=backbone.stemm: yolo26n has no stage 'backbone.stemm'; it has"),
+    [("backbone.stemm", r"no stage 'backbone.stemm'; did you mean 'backbone.stem'\? It has ba"),
      (99, "freeze=99: yolo26n has the layers 0 to 23"),
      ("backbone,head", "freeze leaves nothing to train")],
 )  # fmt: skip
