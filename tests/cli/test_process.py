@@ -39,9 +39,10 @@ def test_old_objects_rest_and_new_ones_are_still_collected() -> None:
 def test_what_the_caller_has_frozen_stays_frozen() -> None:
     gc.freeze()
     frozen = gc.get_freeze_count()
-    with gc_frozen():
-        assert gc.get_freeze_count() == frozen > 1000
-    assert gc.get_freeze_count() == frozen
+    new = [[] for _ in range(1000)]  # would be frozen, too
+    with gc_frozen():  # some of the frozen objects may end at any time
+        assert abs(gc.get_freeze_count() - frozen) < len(new) / 2 < frozen
+    assert abs(gc.get_freeze_count() - frozen) < len(new) / 2
 
 
 def test_determinism_does_not_fill_every_new_tensor() -> None:

@@ -1,14 +1,15 @@
 """8-bit ``.pt2`` files, computed with integers where torch has them.
 
 The file says what is rounded (``int8/torch_graph.py``).  Read as it is, everything is computed in
-float with rounded numbers, which is right everywhere and slow.  On x86, torch has convolutions of
-integers (oneDNN): a rounded input, an 8-bit weight, the convolution, a SiLU behind it and the
-rounding behind that become one of them.  That takes no compiler; ``torch.compile`` takes the result
-too.
+float with rounded numbers, which is right everywhere and slow.  On x86 with VNNI, torch has
+convolutions of integers (oneDNN): a rounded input, an 8-bit weight, the convolution, a SiLU behind
+it and the rounding behind that become one of them.  That takes no compiler; ``torch.compile`` takes
+the result too.
 """
 
 from __future__ import annotations
 
+import functools
 import platform
 import warnings
 from typing import Any
@@ -27,10 +28,31 @@ def decomposed() -> Any:
     return torch.ops.quantized_decomposed
 
 
+@functools.cache
 def has_integers() -> bool:
-    """Whether torch has convolutions of integers here."""
+    """Whether torch has convolutions of integers here that add in 32 bits.
+
+    On processors without VNNI oneDNN adds pairs of products in 16 bits, which overflow and give
+    wrong numbers without a word.  So one with the largest numbers is tried.
+    """
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return x86 and torch.backends.mkldnn.is_available()
+    return x86 and torch.backends.mkldnn.is_available() and _adds_exactly()
+
+
+@torch.no_grad()
+def _adds_exactly() -> bool:
+    channels, none, one = 16, [0, 0], [1, 1]
+    image = torch.full((1, channels, 1, 1), 255, dtype=torch.uint8)
+    weight = torch.full((channels, channels, 1, 1), 127, dtype=torch.int8)
+    scales, zeros = torch.ones(channels), torch.zeros(channels, dtype=torch.int32)
+    packed = torch.ops.onednn.qconv_prepack(
+        weight, scales, 1.0, 0, one, none, one, 1, list(image.shape)
+    )
+    found = torch.ops.onednn.qconv2d_pointwise.default(
+        image, 1.0, 0, packed, scales, zeros, None, one, none, one, 1, 1.0, 0, torch.float32,
+        "none", [], "",
+    )  # fmt: skip
+    return bool((found == channels * 255 * 127).all())
 
 
 def attribute(module: torch.nn.Module, name: str) -> Tensor:
