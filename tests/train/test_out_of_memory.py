@@ -112,7 +112,9 @@ def test_accumulated_gradients_are_not_counted_twice(shapes: Path, tmp_path: Pat
 def test_it_ends_with_the_ap_of_the_smaller_micro_batch_from_the_start(
     squares: Path, tmp_path: Path
 ) -> None:
-    words: dict[str, Any] = {"batch": 4, "nbs": 4, "epochs": 30, "scale": 0.0, "translate": 0.0}
+    words: dict[str, Any] = {
+        "batch": 4, "nbs": 4, "epochs": 40, "mosaic": 0.0, "scale": 0.0, "translate": 0.0
+    }  # fmt: skip
     scores = []
     for name, late in (("small", False), ("run", True)):
         more = {} if late else {"micro_batch": 2}
@@ -122,7 +124,7 @@ def test_it_ends_with_the_ap_of_the_smaller_micro_batch_from_the_start(
         trainer.fit()
         assert trainer.step.micro_batch == 2
         scores.append(trainer.at.best_map)
-    assert min(scores) > 0.2 and scores[0] == pytest.approx(scores[1], abs=0.1)
+    assert min(scores) > 0.4 and scores[0] == pytest.approx(scores[1], abs=0.15)
 
 
 def test_a_run_that_goes_on_keeps_its_micro_batch(
