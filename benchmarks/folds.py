@@ -7,14 +7,17 @@
 --peer is the python of an environment that has Ultralytics.  Each round runs `det train folds=` and
 the peer's training once each, one after the other; both validate after each epoch.  --threads: of
 the peer, 0 as installed (one fewer than there are cores); each is a training of its own.
+
+Commands that are finished in --work are not repeated, so a stopped program can continue.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +42,50 @@ print(json.dumps({"map": float(y.metrics.box.map)}))
 def main() -> None:
     options = read_options()
     work = options.work.absolute()
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     seconds: dict[str, list[float]] = {}
-    folds: list[dict[str, Any]] = []
+    folds: dict[str, Any] = {}
     for number in range(options.rounds):
-        begun = time.monotonic()
-        folds.append(
-            det("train", data=options.data, model=options.model, epochs=options.epochs,
-                imgsz=options.imgsz, batch=options.batch, folds=options.folds, plots=False,
-                device="cpu", project=work, name=f"folds-{number}")
-        )  # fmt: skip
-        seconds.setdefault(OURS, []).append(time.monotonic() - begun)
+        folds, taken = kept(work / f"folds-{number}.json", partial(ours, options, number))
+        seconds.setdefault(OURS, []).append(taken)
         for threads in options.threads:
             name = f"given {threads} threads" if threads else "as installed"
-            begun = time.monotonic()
-            run([options.peer, "-c", PEER, threads, options.model, words(options, work, number)],
-                {"YOLO_OFFLINE": "1"})  # fmt: skip
-            seconds.setdefault(name, []).append(time.monotonic() - begun)
-        facts = {"seconds": seconds, "folds": folds}
-        write_page(options.out, "folds", options.model, hardware(),
-                   page(options, seconds, folds[-1]), facts)  # fmt: skip
+            file = work / f"peer-{threads}-{number}.json"
+            _, taken = kept(file, partial(peer, options, number, threads))
+            seconds.setdefault(name, []).append(taken)
+            facts = {"seconds": seconds, "folds": folds}
+            text = page(options, seconds, folds)
+            write_page(options.out, "folds", options.model, hardware(), text, facts)
+
+
+def kept(file: Path, measure: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], float]:
+    """What a command said and its seconds; from ``file`` if it has finished before."""
+    if not file.is_file():
+        begun = time.monotonic()
+        said = measure()
+        file.write_text(json.dumps({"said": said, "seconds": time.monotonic() - begun}))
+    found = json.loads(file.read_text())
+    return found["said"], found["seconds"]
+
+
+def ours(options: argparse.Namespace, number: int) -> dict[str, Any]:
+    """All folds."""
+    return det(
+        "train", data=options.data, model=options.model, epochs=options.epochs,
+        imgsz=options.imgsz, batch=options.batch, folds=options.folds, plots=False, device="cpu",
+        project=options.work.absolute(), name=f"folds-{number}", exist_ok=True,
+    )  # fmt: skip
+
+
+def peer(options: argparse.Namespace, number: int, threads: int) -> dict[str, Any]:
+    """A single training of the peer on the whole of train."""
+    words = {
+        "data": str(Path(options.data).resolve()), "epochs": options.epochs, "device": "cpu",
+        "imgsz": options.imgsz, "batch": options.batch, "project": str(options.work.absolute()),
+        "exist_ok": True, "name": f"peer-{threads}-{number}",
+    }  # fmt: skip
+    command = [options.peer, "-c", PEER, threads, options.model, json.dumps(words)]
+    return run(command, {"YOLO_OFFLINE": "1"})
 
 
 def read_options() -> argparse.Namespace:
@@ -78,15 +104,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs") / "folds")
     add_out(parser)
     return parser.parse_args()
-
-
-def words(options: argparse.Namespace, work: Path, number: int) -> str:
-    """What the peer is told, as JSON."""
-    return json.dumps({
-        "data": str(Path(options.data).resolve()), "epochs": options.epochs, "device": "cpu",
-        "imgsz": options.imgsz, "batch": options.batch, "project": str(work), "exist_ok": True,
-        "name": f"peer-{number}",
-    })  # fmt: skip
 
 
 def page(
