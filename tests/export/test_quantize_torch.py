@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from yolodet.detector.export.int8.torch_graph import TorchNetwork, quantized, wa
 from yolodet.detector.export.int8.weights import LARGE
 from yolodet.detector.models.build import build
 from yolodet.detector.quantization.rounding import grid_of
+from yolodet.detector.run.hardware import traits_of
 
 CPU = torch.device("cpu")
 SIZE = (96, 96)
@@ -61,6 +64,14 @@ def test_chosen_layers_compute_on_the_grids_of_their_ranges(network: TorchNetwor
         torch.testing.assert_close(before[name], wanted, rtol=1e-4, atol=1e-4)
     rounded = [each for each in module.graph.nodes if "dequantize_per_channel" in str(each.target)]
     assert len(rounded) == len(layers)
+
+
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="oneDNN is limited")
+@pytest.mark.skipif(not traits_of(CPU).int8_native, reason="the processor has no VNNI")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="not x86")
+def test_with_vnni_there_are_integers() -> None:
+    """Or the tests below would be skipped, and files be slow, without a word."""
+    assert torch_int8.has_integers()
 
 
 @needs_integers
