@@ -40,7 +40,7 @@ CONNECTIONS = 6
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 FILTERS: list[dict[str, Any]] = [
     {"class": 3}, {"size": "small"}, {"split": "val"}, {"split": "val", "size": "small"},
-    {"class": [1, 2], "aspect": "wide"}, {"count": "5-9"}, {"finding": "image-unlabeled"},
+    {"class": [1, 2], "aspect": "wide"}, {"count": "5-9"}, {"finding": "image-unlabelled"},
     {"name": "99"}, {"name": "123"},
 ]  # fmt: skip
 """What is clicked, one after the other."""

@@ -320,7 +320,7 @@ def _tiny_boxes(records: Sequence[Record]) -> list[Finding]:
 
 def _unlabeled(scan: Scan) -> list[Finding]:
     return [
-        Finding("image-unlabeled", "info", path, 0, "no label file: taken as a background")
+        Finding("image-unlabelled", "info", path, 0, "no label file: taken as a background")
         for path in scan.unlabeled
     ]
 

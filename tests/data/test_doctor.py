@@ -125,7 +125,7 @@ def test_orphans_unlabeled_images_and_tiny_boxes(healthy: Dataset) -> None:
     broken.write_bytes(b"")  # its label file is no orphan
     report = check_dataset(healthy)
     assert ids(report) == {
-        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabeled": 1,
+        "image-unreadable": 1, "label-orphan": 1, "box-tiny": 1, "image-unlabelled": 1,
     }  # fmt: skip
     assert [group.severity for group in report.groups] == ["error", "warning", "warning", "info"]
     assert example(report, "label-orphan").startswith("labels/train/gone.txt: no image of that na")

@@ -137,7 +137,7 @@ def test_words(shapes: Path, tmp_path: Path) -> None:
     ):  # fmt: skip
         config, _ = parse(TrainConfig, {"checkpointing": word})
         assert stages_named(model, config.checkpointing) == expected
-    for wrong, hint in (("haed", r"; did you mean 'head'\? It"), ("4", ": it")):
+    for wrong, hint in (("haed", r"; did you mean 'head'\? It"), ("4", "; it")):
         config, _ = parse(TrainConfig, {"checkpointing": wrong})
         said = rf"no stage '{wrong}'{hint} has backbone\.stem, "
         with pytest.raises(UsageError, match=said):
