@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,13 @@ def det(
     """The result of a command of det in a process of its own.  options: ``epochs=3``."""
     typed = [*words, *(f"{name}={value}" for name, value in options.items())]
     return dict(run([*DET, *typed, "--json"], environment)["result"])
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The content of a JSON file, which is made where it is missing."""
+    if not path.exists():
+        path.write_text(json.dumps(make(), indent=1) + "\n", encoding="utf-8")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def memory(pid: int) -> int:

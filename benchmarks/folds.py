@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from children import det, run
+from children import det, kept, run
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bccd" / "bccd.yaml"
@@ -46,26 +46,25 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     folds: dict[str, Any] = {}
     for number in range(options.rounds):
-        folds, taken = kept(work / f"folds-{number}.json", partial(ours, options, number))
-        seconds.setdefault(OURS, []).append(taken)
+        train = partial(ours, options, number)
+        found = kept(work / f"folds-{number}.json", partial(clocked, train))
+        folds = found["said"]
+        seconds.setdefault(OURS, []).append(found["seconds"])
         for threads in options.threads:
             name = f"given {threads} threads" if threads else "as installed"
-            file = work / f"peer-{threads}-{number}.json"
-            _, taken = kept(file, partial(peer, options, number, threads))
-            seconds.setdefault(name, []).append(taken)
+            train = partial(peer, options, number, threads)
+            found = kept(work / f"peer-{threads}-{number}.json", partial(clocked, train))
+            seconds.setdefault(name, []).append(found["seconds"])
             facts = {"seconds": seconds, "folds": folds}
             text = page(options, seconds, folds)
             write_page(options.out, "folds", options.model, hardware(), text, facts)
 
 
-def kept(file: Path, measure: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], float]:
-    """What a command said and its seconds; from ``file`` if it has finished before."""
-    if not file.is_file():
-        begun = time.monotonic()
-        said = measure()
-        file.write_text(json.dumps({"said": said, "seconds": time.monotonic() - begun}))
-    found = json.loads(file.read_text())
-    return found["said"], found["seconds"]
+def clocked(command: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a command said, and its seconds."""
+    begun = time.monotonic()
+    said = command()
+    return {"said": said, "seconds": time.monotonic() - begun}
 
 
 def ours(options: argparse.Namespace, number: int) -> dict[str, Any]:

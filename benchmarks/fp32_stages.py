@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from children import kept
 from noise import noise_batch
 from yolodet.datasets.nouns import Batch
 from yolodet.detector.losses.detection import DetectionLoss, Gains
@@ -72,13 +73,6 @@ def main() -> None:
     }
     found = {name: kept(args.out / f"{name}.json", work) for name, work in parts.items()}
     print(json.dumps({"device": str(device), "model": args.model, "stage": args.stage, **found}))
-
-
-def kept(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an earlier run has found, else what ``work`` finds."""
-    if not path.exists():
-        path.write_text(json.dumps(work(), indent=1) + "\n")
-    return dict(json.loads(path.read_text()))
 
 
 def scaled(model: Detector, stage: str) -> Detector:

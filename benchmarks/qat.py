@@ -22,12 +22,11 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from children import run
+from children import kept, run
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
 from yolodet.detector.options.formats import FORMATS
 
@@ -83,14 +82,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     add_out(parser)
     return parser.parse_args()
-
-
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The content of a JSON file, which is made where it is missing."""
-    if not path.exists():
-        path.write_text(json.dumps(make()), encoding="utf-8")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def train(options: argparse.Namespace, name: str, *words: str, epochs: int | None = None) -> Path:

@@ -116,7 +116,7 @@ class Labeling:
     def _to_do(self) -> frozenset[str]:
         """Images that had no labels when this version was saved."""
         note = next((v.note for v in self.versions if v.data == self.one.path), {})
-        names = note.get("unlabeled", note.get("unlabelled", ()))  # as it was spelled first
+        names = note.get("unlabelled", ())
         return frozenset(str(Path(self.home, name)) for name in names if isinstance(name, str))
 
     # -- changes ---------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Labeling:
                 str(record.path) for record, good in zip(table.records, table.usable, strict=True)
                 if not good
             ],
-            "unlabeled": [_from(self.home, table.records[n].path) for n in unlabeled],
+            "unlabelled": [_from(self.home, table.records[n].path) for n in unlabeled],
         }  # fmt: skip
 
 
