@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from children import det
-from pages import add_out, hardware, table, write_page
+from pages import add_out, hardware, table, trained_on, write_page
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bccd" / "bccd.yaml"
 PLAIN = "plain"
@@ -40,9 +40,8 @@ def main() -> None:
                 words += [f"teacher={best}", *name.split()]
             label = "-".join(name.split()).replace("=", "")
             found.setdefault(name, []).append(trained(options, f"{label}-s{seed}", words))
-        write_page(
-            options.out, "distill", options.student, hardware("cpu"), page(options, found), found
-        )
+        write_page(options.out, "distill", options.student, hardware(trained_on()),
+                   page(options, found), found)  # fmt: skip
 
 
 def read_options() -> argparse.Namespace:
@@ -55,8 +54,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--teacher-epochs", type=int, default=100)
     parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--words", nargs="+", default=["distill=1.0"])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--words", nargs="*", default=["distill=1.0"])
     parser.add_argument("--more", default="", help="words of det train for every run, in quotes")
     parser.add_argument("--work", type=Path, default=Path("runs/distill"))
     add_out(parser)

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from children import run
-from pages import add_out, hardware, table, write_page
+from pages import add_out, hardware, table, trained_on, write_page
 from spoiled import KINDS, Spoiled, read_spoiled, spoil
 from yolodet.datasets.boxes import overlaps
 from yolodet.datasets.edit.convert import convert, write_dataset
@@ -211,7 +211,7 @@ def report(options: argparse.Namespace, found: Sequence[dict[str, Any]]) -> None
     ]
     parts += [table(["data", "trained on", "val AP", "test AP"], aps)] if aps else []
     model = Path(options.model).stem
-    write_page(options.out, "label-errors", model, hardware(), parts, list(found))
+    write_page(options.out, "label-errors", model, hardware(trained_on()), parts, list(found))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ def hardware(device: str = "cpu") -> str:
     return f"{name}, {usable_cores()} cores"
 
 
+def trained_on() -> str:
+    """The device that `det train` takes by itself."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
 def versions() -> dict[str, str]:
     """Of what computes."""
     return {"python": platform.python_version(), "torch": str(torch.__version__)}

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import yaml
 from children import run
-from pages import add_out, hardware, table, write_page
+from pages import add_out, hardware, table, trained_on, write_page
 from yolodet.datasets.edit.convert import convert
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import scan_split
@@ -180,7 +180,7 @@ def report(
     )
     facts = {f"{name} {arm}": measured for (name, arm), measured in found.items()}
     model = Path(options.model).stem
-    write_page(options.out, "pick", model, hardware(), [text, table(head, rows)], facts)
+    write_page(options.out, "pick", model, hardware(trained_on()), [text, table(head, rows)], facts)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--device", default="cpu", help="of the trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--qat-words", default="", help="more words of det for the seeds")
     parser.add_argument("--splits", nargs="+", default=["val", "test"])
@@ -94,7 +95,7 @@ def train(options: argparse.Namespace, name: str, *words: str, epochs: int | Non
         more = [f"epochs={epochs}"] if epochs else []
         run([*DET, "train", f"data={options.data}", f"imgsz={options.imgsz}",
              f"batch={options.batch}", f"project={options.work}", f"name={name}", "plots=False",
-             "device=cpu", "--json", *more, *words])  # fmt: skip
+             f"device={options.device}", "--json", *more, *words])  # fmt: skip
         return {"seconds": time.perf_counter() - started}
 
     kept(options.work / f"{name}.done.json", make)

@@ -27,7 +27,7 @@ from typing import Any
 import cv2
 import numpy as np
 from children import run
-from pages import add_out, hardware, table, write_page
+from pages import add_out, hardware, table, trained_on, write_page
 from yolodet.datasets.batches.tiles import cut, sample_empty
 from yolodet.datasets.drawn.objects import KINDS
 from yolodet.datasets.drawn.scenery import develop, paint_background
@@ -86,8 +86,8 @@ def compare(options: argparse.Namespace) -> None:
         for how in options.how:
             found[how, seed] = trained(options, data, how, seed)
             facts = [{"how": h, "seed": s, **result} for (h, s), result in found.items()]
-            write_page(options.out, "tiles", options.model, hardware("cpu"), page(options, found),
-                       facts)  # fmt: skip
+            write_page(options.out, "tiles", options.model, hardware(trained_on()),
+                       page(options, found), facts)  # fmt: skip
 
 
 def draw_scene(seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

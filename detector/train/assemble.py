@@ -38,6 +38,7 @@ from ..options.train import TrainConfig
 from ..precision.ladder import refuse_precision
 from ..run.device import keep_freed_memory, pick_device, use_threads
 from ..run.hardware import traits_of
+from ..run.kernels import choose_kernels
 from ..run.log import Log
 from ..run.rank_info import device_of_rank, rank_info
 from ..run.ranks import ALONE, Ranks
@@ -214,13 +215,7 @@ def prepare_process(config: TrainConfig, device: torch.device) -> None:
     cv2.setNumThreads(1)  # threads already draw several images at once
     if device.type == "cpu":
         keep_freed_memory()
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    # Determinism also fills every new tensor, for code that reads memory it has not written: that
-    # costs a tenth of a step on a CPU.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not config.deterministic
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 for products that stay in float32
+    choose_kernels(device, deterministic=config.deterministic)
 
 
 def load_data(config: TrainConfig, log: Log) -> tuple[Dataset, tuple[Scan, Scan]]:

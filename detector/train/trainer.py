@@ -319,10 +319,10 @@ class Trainer:
         now = self.step.micro_batch or self.config.batch_size // self.ranks.size
         saved = self.folder if self.config.save else None
         images = fewer_images(now, f"memory ran out at {where}", ran_out, self.ranks, saved)
+        drop_unused(self.run.device)  # what the step held: the state needs room beside the run
         if (state := self.guard.rewind()) is not None:
             self.load_state_dict(state)
         self.step.micro_batch = images
-        drop_unused(self.run.device)
         back = f"rolled back to batch {self.at.batch}, continuing with {described(images)}"
         self.log.warn(f"memory ran out at {where}: {back}")
 

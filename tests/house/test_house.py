@@ -157,7 +157,7 @@ ALLOWED = {
         (
             *("files/folders.py", "files/threads.py", "datasets/sets/locate.py"),
             *("weights/shelf.py", "detector/run/rank_info.py", "detector/predict/window.py"),
-            "detector/record/environment.py",
+            *("detector/record/environment.py", "detector/run/kernels.py"),
             *("benchmarks/", "tests/"),
         ),
     ),
