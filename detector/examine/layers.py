@@ -28,7 +28,7 @@ from ...datasets.nouns import Batch
 from ..losses.detection import DetectionLoss
 from ..models.blocks import Attention, Fusable
 from ..models.detector import Detector
-from ..precision.precision import Precision
+from ..precision.precision import FIRST_SCALE, Precision
 from ..precision.probe import (
     Recording,
     StageError,
@@ -37,7 +37,7 @@ from ..precision.probe import (
     replay,
     tensors_in,
 )
-from ..precision.sanity import FIRST_SCALE, preserved_state
+from ..precision.sanity import preserved_state
 from ..run.device import synchronize
 
 FP16_MAX = torch.finfo(torch.float16).max

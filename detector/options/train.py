@@ -159,7 +159,8 @@ class TrainConfig(StartConfig, LoaderConfig, TileConfig, DetectConfig, CommonCon
         None, "Optimizer", "Peak learning rate. Default: depends on the optimizer.", low=0.0)
     lr_transferred: float | None = option(
         None, "Optimizer", "Learning rate of transferred weights as a share of lr0. Default: 0.1 "
-        "if they already find the objects of the data, else 0.25.", low=0.0, high=1.0)
+        "if they already find the objects of the data, else 0.25; 0.01 with qat=.", low=0.0,
+        high=1.0)
     lrf: float = option(
         0.01, "Optimizer", "Final learning rate as a share of lr0.", low=0.0, high=1.0)
     momentum: float | None = option(

@@ -36,7 +36,7 @@ from ..run.memory import out_of_memory
 from ..run.ranks import ALONE, Ranks
 from .agree import objections
 from .by_stage import try_precisions
-from .precision import DTYPES, Precision
+from .precision import DTYPES, FIRST_SCALE, Precision
 from .probe import StageError
 from .sanity import SanityCheck, Trial
 
@@ -200,7 +200,8 @@ def verdict(
                 "use amp=True, or amp_force=True to train in it anyway"
             )
         reason = f"amp={named}" + (f" and amp_force=True, although {problem}" if problem else "")
-        return Precision(named, traits.type, reason, used.fp32_stages)
+        scale = FIRST_SCALE if problem else first_scale(used)
+        return Precision(named, traits.type, reason, used.fp32_stages, scale)
     base, others = trials[0], trials[1:]
     passed = [trial for trial in others if trial.problem is None]
     best = min(passed, key=lambda trial: trial.step_ms, default=None)
@@ -213,7 +214,13 @@ def verdict(
         slower = f"{best.label} passed but is not faster ({best.step_ms:.0f} ms per step"
         return Precision("fp32", traits.type, f"{slower}, fp32 {base.step_ms:.0f} ms)")
     reason = "passed the sanity check"
-    return Precision(best.precision, traits.type, reason, best.fp32_stages)
+    return Precision(best.precision, traits.type, reason, best.fp32_stages, first_scale(best))
+
+
+def first_scale(trial: Trial) -> float:
+    """Half of the loss scale that the batch of the check allowed: other batches have larger
+    gradients."""
+    return trial.scale / 2
 
 
 def rungs_below(name: str, against: dict[str, str]) -> tuple[str, ...]:

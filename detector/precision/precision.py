@@ -19,18 +19,22 @@ from ...weights.checkpoint import Meta
 from ..run.hardware import candidates, objection, traits_of
 from ..run.words import labeled
 
+FIRST_SCALE = 2.0**16
+"""Loss scale of fp16 where nothing was measured, as torch begins."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Precision:
     """name: fp32, bf16 or fp16.  reason: why it was chosen, for the user.  fp32_stages: those of
-    the model that compute in float32 all the same (``models/float32_stages.py``)."""
+    the model that compute in float32 all the same (``models/float32_stages.py``).  first_scale: of
+    the loss at the start; with a larger one the first updates are skipped until it fits."""
 
     name: str
     device_type: str
     reason: str
     fp32_stages: tuple[str, ...] = ()
+    first_scale: float = FIRST_SCALE
 
     @property
     def label(self) -> str:
@@ -48,7 +52,8 @@ class Precision:
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling for fp16, whose small gradients would become zero; disabled for the
         others."""
-        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+        fp16 = self.name == "fp16"
+        return torch.amp.GradScaler(self.device_type, init_scale=self.first_scale, enabled=fp16)
 
 
 def use_precision(amp: bool | str, meta: Meta, device: torch.device) -> Precision:

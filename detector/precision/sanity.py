@@ -39,7 +39,7 @@ from ..models.head import decode_boxes
 from ..models.predictions import Predictions
 from ..run.device import synchronize
 from ..run.words import labeled
-from .precision import Precision
+from .precision import FIRST_SCALE, Precision
 from .probe import Recording, StageError, count_saved_bytes, recording, replay, tensors_in
 
 MAX_LOSS_ERROR = 0.10
@@ -48,7 +48,6 @@ MAX_OUTPUT_ERROR = 0.10
 MIN_COSINE = 0.90
 MAX_BOX_ERROR = 0.5
 MAX_LOST = 0.05
-FIRST_SCALE = 2.0**16
 LAST_SCALE = 2.0**4
 CLEAR_SPEEDUP = 1.15
 """Thresholds; docs/mixed-precision.md explains each of them."""

@@ -115,16 +115,18 @@ class Source:
     def __bool__(self) -> bool:
         return True
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Generator[Frame]:
         """Raises SourceError if a single source, or none of many, can be read."""
         read = 0
-        for frame in self._turns() if self._takes_turns() else self._one_after_another():
-            read += 1
-            yield frame
+        frames = self._turns() if self._takes_turns() else self._one_after_another()
+        with contextlib.closing(frames):  # Python 3.12.3 does not close what a closed one holds
+            for frame in frames:
+                read += 1
+                yield frame
         if not read:
             raise SourceError(f"none of the {counted(len(self._items), 'source')} can be read")
 
-    def _one_after_another(self) -> Iterator[Frame]:
+    def _one_after_another(self) -> Generator[Frame]:
         for item in self._items:
             try:
                 yield from self._frames(item)
@@ -137,7 +139,7 @@ class Source:
             item.kind == "stream" for item in self._items
         )
 
-    def _turns(self) -> Iterator[Frame]:
+    def _turns(self) -> Generator[Frame]:
         """One frame of each stream in turn; what ends or fails is left out from then on."""
         names: set[str] = set()
         streams = [self._frames(replace(item, path=_distinct(item.path, names)))
@@ -240,9 +242,11 @@ def _one_by_one(
     for number, source in enumerate(sources):
         try:
             items = locate(source, warn)
-            for frame in Source(items, stride, warn, rgb, strict, True, most_pixels, pixels):
-                in_memory = frame.path.name == "array-0"
-                yield replace(frame, path=Path(f"array-{number}")) if in_memory else frame
+            own = Source(items, stride, warn, rgb, strict, True, most_pixels, pixels)
+            with contextlib.closing(iter(own)) as frames:
+                for frame in frames:
+                    in_memory = frame.path.name == "array-0"
+                    yield replace(frame, path=Path(f"array-{number}")) if in_memory else frame
         except SourceError as error:
             if strict:
                 raise

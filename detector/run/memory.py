@@ -23,6 +23,8 @@ RAN_OUT = (
     "CUDNN_STATUS_ALLOC_FAILED",
 )
 """What torch's RuntimeError says where a device has no exception type of its own."""
+TOO_LARGE = ("INT_MAX elements", "canUse32BitIndexMath")
+"""What torch says where a tensor has more elements than one of its CUDA kernels can count."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -31,6 +33,11 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in RAN_OUT)
+
+
+def too_large(error: BaseException) -> bool:
+    """Whether a tensor was too large for a kernel of torch, which fewer images mend too."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in TOO_LARGE)
 
 
 def free_memory(device: torch.device) -> int:

@@ -39,11 +39,11 @@ def settle_rate(
 ) -> TrainConfig:
     """The config with a number in place of ``lr_transferred=auto``, the same on all ranks.
 
-    source: the detector that the weights come from, None without one, or where ``qat=`` goes on
-    with it.  loader: of training images."""
+    source: the detector that the weights come from, None without one.  loader: of training
+    images."""
     if config.lr_transferred is not None:
         return config
-    if source is None or config.qat is not None:
+    if source is None:
         return replace(config, lr_transferred=RATES[False])
     score = ranks.broadcast(familiarity(source.to(device), loader))
     known = score >= FAMILIAR

@@ -14,27 +14,35 @@ from pathlib import Path
 
 from ...files.counted import counted
 from ..run.folder import RunError
-from ..run.memory import out_of_memory
+from ..run.memory import out_of_memory, too_large
 from ..run.ranks import Ranks
 
 
 class MemoryRanOut(Exception):
-    """Memory ran out in a step; the message is the first line of torch's."""
+    """A step has too many images; the message is the first line of torch's.  what: happened."""
+
+    def __init__(self, message: str, what: str = "memory ran out") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 @contextlib.contextmanager
 def noticing_memory() -> Iterator[None]:
     """Raise MemoryRanOut in place of every error about memory, without its traceback: that refers
     to all tensors of the step, which must be freed before the run can continue."""
-    message = None
+    ran_out = None
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error):
-            raise
         message = str(error).strip().partition("\n")[0]
-    if message is not None:
-        raise MemoryRanOut(message)
+        if out_of_memory(error):
+            ran_out = MemoryRanOut(message)
+        elif too_large(error):
+            ran_out = MemoryRanOut(message, "a tensor was too large for torch")
+        else:
+            raise
+    if ran_out is not None:
+        raise ran_out
 
 
 def fewer_images(

@@ -33,6 +33,8 @@ SHARE = 0.1
 """Of the epochs of the float training."""
 LR = 0.1
 """Of the usual learning rate."""
+LR_TRANSFERRED = 0.01
+"""Of that, for the weights: they are nearly right, and larger steps undo what they know."""
 MOVING = 0.75
 """Share of the run in which ranges follow the values."""
 
@@ -74,6 +76,8 @@ def shorten(config: TrainConfig, given: frozenset[str], log: Log) -> TrainConfig
         log.info(f"qat={config.qat}: {counted(epochs, 'epoch')}{why}")
     if config.lr0 is None:
         config = replace(config, lr0=LR * choose_optimizer(config).lr0)
+    if config.lr_transferred is None:
+        config = replace(config, lr_transferred=LR_TRANSFERRED)
     return config
 
 

@@ -315,16 +315,16 @@ class Trainer:
 
     def _split_batches(self, ran_out: MemoryRanOut) -> None:
         """Go on from the last good state with half as many images per forward pass.  RunError."""
-        where = f"epoch {self.at.epoch + 1}, batch {self.at.batch}"
+        what = f"{ran_out.what} at epoch {self.at.epoch + 1}, batch {self.at.batch}"
         now = self.step.micro_batch or self.config.batch_size // self.ranks.size
         saved = self.folder if self.config.save else None
-        images = fewer_images(now, f"memory ran out at {where}", ran_out, self.ranks, saved)
+        images = fewer_images(now, what, ran_out, self.ranks, saved)
         drop_unused(self.run.device)  # what the step held: the state needs room beside the run
         if (state := self.guard.rewind()) is not None:
             self.load_state_dict(state)
         self.step.micro_batch = images
         back = f"rolled back to batch {self.at.batch}, continuing with {described(images)}"
-        self.log.warn(f"memory ran out at {where}: {back}")
+        self.log.warn(f"{what}: {back}")
 
     # -- saving and continuing -------------------------------------------------------------------
 

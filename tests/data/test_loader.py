@@ -386,4 +386,5 @@ def test_more_processes_than_cores_are_started_without_torchs_advice(
     loader = Loader(dataset, 4, shuffle=True, workers=3)
     assert len(list(loader.epoch(0))) == 3
     loader.close()
-    assert [str(warning.message) for warning in recwarn] == []
+    told = [str(warning.message) for warning in recwarn]
+    assert [text for text in told if "fork()" not in text] == []  # Python 3.12 has advice too

@@ -132,7 +132,7 @@ def test_launches_only_fall(card: Card) -> None:
             turns.append(optimizer.total)
         with Launches() as average:
             step.ema.update(step.model)
-    assert forward.total <= 552, forward.names
+    assert forward.total <= 558, forward.names  # 552 with torch 2.14, 558 with 2.11
     assert loss.total <= 250, loss.names
     assert max(turns) <= 128, turns
     assert clipping.total <= 8, clipping.names

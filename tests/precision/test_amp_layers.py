@@ -17,8 +17,8 @@ from yolodet.detector.examine.layers import (
 )
 from yolodet.detector.models.blocks import Attention, Conv
 from yolodet.detector.models.build import build
+from yolodet.detector.precision.precision import FIRST_SCALE
 from yolodet.detector.precision.probe import Recording
-from yolodet.detector.precision.sanity import FIRST_SCALE
 
 
 def test_examining_layers_leaves_no_trace_and_scales_what_fp16_would_lose() -> None:

@@ -21,6 +21,13 @@ from yolodet.detector.run.log import Log
 # ---------------------------------------------------------------- what is chosen
 
 
+@each("amp", [True, "fp16"])
+def test_fp16_begins_below_the_loss_scale_that_the_check_allowed(checks: Checks, amp: Any) -> None:
+    """Or a run of few updates would lose its first ones."""
+    decision = choose(amp, T4)
+    here = replace(decision.precision, device_type="cpu")
+    assert here.scaler().get_scale() == decision.used.scale / 2 > 1
+
 @each("amp", [True, "auto", "true"])
 @each(
     ("traits", "expected"),
@@ -187,6 +194,7 @@ def test_amp_json_holds_the_decision_and_all_it_rests_on(checks: Checks, tmp_pat
     assert content["line"] == decision.line()
     assert content["precision"] == {
         "name": "fp32", "device_type": "cpu", "reason": "bf16: boxes move", "fp32_stages": [],
+        "first_scale": 65536.0,
     }  # fmt: skip
     assert content["rungs"] == [] and content["cached"] is False
     assert content["objections"].keys() == {"fp16"}

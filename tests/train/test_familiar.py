@@ -75,8 +75,8 @@ def test_known_objects_get_the_smaller_rate(
     assert settled == replace(TrainConfig(), lr_transferred=rate)
 
 
-@pytest.mark.parametrize("words", [{"lr_transferred": 0.7}, {"qat": "int8"}, {}])
-def test_a_given_rate_a_quantized_run_and_one_from_scratch_are_not_measured(
+@pytest.mark.parametrize("words", [{"lr_transferred": 0.7}, {}])
+def test_a_given_rate_and_a_run_from_scratch_are_not_measured(
     words: dict[str, Any],
 ) -> None:
     source = None if not words else Source()  # Images of None would raise

@@ -33,6 +33,7 @@ from yolodet.weights.checkpoint import CheckpointError, load_state, save_state
 pytestmark = pytest.mark.usefixtures("tiny_models")
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+LARGE = RuntimeError("upsample only supports tensors with less than INT_MAX elements, but got ...")
 CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to ...")
 
 
@@ -56,9 +57,17 @@ def weights(trainer: Trainer) -> Any:
     return {name: state[name] for name in ("model", "ema", "optimizer", "scaler")}
 
 
-@pytest.mark.parametrize("error", [GPU, CPU], ids=["gpu", "cpu"])
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (GPU, "memory ran out"),
+        (CPU, "memory ran out"),
+        (LARGE, "a tensor was too large for torch"),
+    ],
+    ids=["gpu", "cpu", "large"],
+)
 def test_out_of_memory_in_the_first_step_is_as_micro_batches_from_the_start(
-    shapes: Path, tmp_path: Path, error: RuntimeError
+    shapes: Path, tmp_path: Path, error: RuntimeError, what: str
 ) -> None:
     """12 images, 6 at a time; no more than 2 of them fit."""
     small = make_trainer(shapes, tmp_path / "small", batch=6, nbs=6, micro_batch=2)
@@ -69,9 +78,9 @@ def test_out_of_memory_in_the_first_step_is_as_micro_batches_from_the_start(
     assert passes[:5] == [6, 3, 2, 2, 2] and set(passes[2:]) == {2}
     assert same(weights(run), weights(small)) and run.at.updates == 4
     log = (tmp_path / "run" / "log.txt").read_text()
-    assert log.count("memory ran out") == 2  # 6 -> 3 -> 2, each said once
+    assert log.count(what) == 2  # 6 -> 3 -> 2, each said once
     assert (
-        "WARNING: memory ran out at epoch 1, batch 0: rolled back to batch 0, continuing with "
+        f"WARNING: {what} at epoch 1, batch 0: rolled back to batch 0, continuing with "
         "micro-batches of 2 images (nominal batch and learning rate stay; batch norm normalizes "
         "over 2 images)" in log
     )
