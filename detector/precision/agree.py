@@ -38,8 +38,8 @@ def agree(evidence: Sequence[Sequence[Trial]]) -> list[Trial]:
 
 
 def _worst(trials: Sequence[Trial]) -> Trial:
-    """The first with a problem, else the one whose loss differs most; with the longest time and the
-    largest memory of all ranks."""
+    """The first with a problem, else the one whose loss differs most; with the longest time, the
+    largest memory and the smallest loss scale of all ranks."""
     if len(trials) == 1:
         return trials[0]
     failed = [rank for rank, trial in enumerate(trials) if trial.problem]
@@ -47,6 +47,7 @@ def _worst(trials: Sequence[Trial]) -> Trial:
     problem = trials[rank].problem
     return replace(
         trials[rank],
+        scale=min(trial.scale for trial in trials),
         step_ms=max(trial.step_ms for trial in trials),
         saved_bytes=max(trial.saved_bytes for trial in trials),
         peak_bytes=max(trial.peak_bytes for trial in trials),

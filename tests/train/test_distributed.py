@@ -187,6 +187,9 @@ def test_a_precision_is_as_fast_as_on_the_slowest_rank_and_as_bad_as_on_the_wors
     _, found, fp16 = agree([[FP32, BF16, FP16], [FP32, failed, FP16]])
     assert found.problem == "rank 1: boxes move by 9.0 pixels (at most 4)"
     assert fp16 == FP16
+    small = replace(FP16, scale=16.0)
+    for pair in ((FP16, small), (small, FP16)):
+        assert agree([[FP32, each] for each in pair])[1].scale == 16.0
     assert agree([[FP32, failed]]) == [FP32, failed]  # alone nobody speaks of ranks
 
 
