@@ -6,10 +6,12 @@ import torch.
 
 from typing import TYPE_CHECKING, Any
 
+from .files.telemetry import refuse_telemetry
 from .files.threads import shorten_spinning
 from .files.version import __version__
 
 shorten_spinning()  # before torch is imported
+refuse_telemetry()  # before ONNX Runtime is
 
 if TYPE_CHECKING:
     from .detector.api import YOLO

@@ -155,7 +155,8 @@ ALLOWED = {
     "environment": (
         ("os.environ", "os.getenv", "os.putenv"),
         (
-            *("files/folders.py", "files/threads.py", "datasets/sets/locate.py"),
+            *("files/folders.py", "files/telemetry.py", "files/threads.py"),
+            "datasets/sets/locate.py",
             *("weights/shelf.py", "detector/run/rank_info.py", "detector/predict/window.py"),
             *("detector/record/environment.py", "detector/run/kernels.py"),
             *("benchmarks/", "tests/"),

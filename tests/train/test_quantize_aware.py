@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from exports import enliven, make_images, needs_onnx
 from forked_runs import Killer
 from tiny import make_trainer, rows_of, same, saved, use_tiny_detector, write_tiny_data
@@ -171,6 +172,8 @@ def test_the_checkpoint_keeps_its_ranges_and_needs_no_data_to_be_exported(
     ranges = ranges_of(model)
     assert meta.quantization == "int8" and meta.schema == 3 and ranges is not None
     assert meta.config["epochs"] == 2 and len(rows_of(run)) == 2  # a tenth of 20
+    args = yaml.safe_load((run / "args.yaml").read_text())
+    assert (args["lr0"], args["lr_transferred"]) == (pytest.approx(0.002), 0.01)
     assert float(ranges.ends[1:].std()) > 0 and ranges.ends[0].tolist() == [0, 1]
     assert main(["val", f"model={run / BEST}", f"data={data}", "verbose=False"]) == 0
     assert main(["export", f"model={run / BEST}", f"format={name}", "int8=True"]) == 0

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import torch
 
+from ....files.telemetry import refuse_package
 from ...options.formats import ExportError
 from ..graph import ExportGraph
 from . import onnx
@@ -22,6 +23,9 @@ from .interface import Runner, Settings
 from .signal_stack import same_signal_stack
 
 SECTION = "det"
+REPORTS = "openvino_telemetry"
+"""Sends each conversion to Google Analytics, from a forked process that can hang without a
+network."""
 
 
 def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str, str]) -> None:
@@ -34,6 +38,7 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
 
 def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
     """Convert an ONNX file, with ``texts`` as metadata.  half: store weights in float16."""
+    refuse_package(REPORTS)
     import openvino
 
     model = openvino.convert_model(source)
@@ -64,6 +69,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
     """A model compiled for the CPU, in float32.  Raises ExportError."""
+    refuse_package(REPORTS)
     import openvino
 
     if device.type != "cpu":
