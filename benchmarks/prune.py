@@ -35,9 +35,9 @@ def main() -> None:
     speeds = timed(options, [row["best"] for row in found])
     for row, rates in zip(found, speeds, strict=True):
         row["images_per_s"] = rates
-    write_page(
-        options.out, "prune", Path(options.model).stem, hardware("cpu"), page(options, found), found
-    )
+        del row["best"]  # a path of this machine
+    name = Path(options.model).stem
+    write_page(options.out, "prune", name, hardware("cpu"), page(options, found), found)
 
 
 def read_options() -> argparse.Namespace:
@@ -169,7 +169,7 @@ def page(options: argparse.Namespace, found: list[dict[str, Any]]) -> list[str]:
         )  # fmt: skip
     heads = ["detector", "val AP", "test AP", "GFLOPs", "share", "parameters", "images/s", "ratio"]
     about = (
-        f"{options.model} on {options.data.stem}, imgsz {options.imgsz}; {options.tune_epochs} "
+        f"{Path(options.model).name} on {options.data.stem}, imgsz {options.imgsz}; {options.tune_epochs} "
         f"epochs after each step. images/s: fp32 ONNX on one thread, batch 1, the median of "
         f"{options.rounds} interleaved rounds; ratio: within rounds."
     )
