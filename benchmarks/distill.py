@@ -40,12 +40,8 @@ def main() -> None:
                 words += [f"teacher={best}", *name.split()]
             label = "-".join(name.split()).replace("=", "")
             found.setdefault(name, []).append(trained(options, f"{label}-s{seed}", words))
-        facts = {
-            name: [{key: run[key] for key in ("val", "test", "seconds")} for run in runs]
-            for name, runs in found.items()
-        }
         write_page(options.out, "distill", options.student, hardware(trained_on()),
-                   page(options, found), facts)  # fmt: skip
+                   page(options, found), found)  # fmt: skip
 
 
 def read_options() -> argparse.Namespace:

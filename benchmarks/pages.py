@@ -82,6 +82,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def without_paths(facts: Any) -> Any:
+    """The same without the entries of dictionaries that are paths of this machine."""
+    if isinstance(facts, dict):
+        return {
+            key: without_paths(value)
+            for key, value in facts.items()
+            if not (isinstance(value, str) and Path(value).is_absolute())
+        }
+    return [without_paths(each) for each in facts] if isinstance(facts, list | tuple) else facts
+
+
 def write_page(
     folder: Path, benchmark: str, model: str, machine: str, parts: Sequence[str], facts: Any
 ) -> Path:
@@ -95,7 +106,8 @@ def write_page(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.md"
     path.write_text(text)
-    everything = {"hardware": machine, "date": str(today), "versions": versions(), "facts": facts}
+    everything = {"hardware": machine, "date": str(today), "versions": versions(),
+                  "facts": without_paths(facts)}  # fmt: skip
     path.with_suffix(".json").write_text(json.dumps(everything, indent=1) + "\n")
     print(text + f"\n{path}")
     return path

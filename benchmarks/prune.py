@@ -35,7 +35,6 @@ def main() -> None:
     speeds = timed(options, [row["best"] for row in found])
     for row, rates in zip(found, speeds, strict=True):
         row["images_per_s"] = rates
-        del row["best"]  # a path of this machine
     name = Path(options.model).stem
     write_page(options.out, "prune", name, hardware("cpu"), page(options, found), found)
 
@@ -169,9 +168,9 @@ def page(options: argparse.Namespace, found: list[dict[str, Any]]) -> list[str]:
         )  # fmt: skip
     heads = ["detector", "val AP", "test AP", "GFLOPs", "share", "parameters", "images/s", "ratio"]
     about = (
-        f"{Path(options.model).name} on {options.data.stem}, imgsz {options.imgsz}; {options.tune_epochs} "
-        f"epochs after each step. images/s: fp32 ONNX on one thread, batch 1, the median of "
-        f"{options.rounds} interleaved rounds; ratio: within rounds."
+        f"{Path(options.model).name} on {options.data.stem}, imgsz {options.imgsz}; "
+        f"{options.tune_epochs} epochs after each step. images/s: fp32 ONNX on one thread, batch "
+        f"1, the median of {options.rounds} interleaved rounds; ratio: within rounds."
     )
     return [about, table(heads, rows)]
 

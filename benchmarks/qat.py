@@ -225,8 +225,7 @@ def write(options: argparse.Namespace, rows: list[dict[str, Any]], speeds: dict[
     parts = [f"# Quantization-aware training, {options.model}, {options.imgsz} px",
              f"AP, and its difference to the float checkpoint. Data: {Path(options.data).name}.",
              table(["what", *options.splits, "MB"], cells), *said_of(speeds)]  # fmt: skip
-    facts = [{key: value for key, value in row.items() if key != "file"} for row in rows]
-    write_page(options.out, "qat", "", hardware(), parts, {"rows": facts, "speeds": speeds})
+    write_page(options.out, "qat", "", hardware(), parts, {"rows": rows, "speeds": speeds})
 
 
 def said_of(speeds: dict[str, Any]) -> list[str]:
