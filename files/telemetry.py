@@ -1,6 +1,6 @@
 """det reports nothing to anybody, and the packages that it loads must not either.
 
-Some do by default: ONNX Runtime to Microsoft (since 1.30 on Linux), OpenVINO's converter to Google
+Some do by default: ONNX Runtime to Microsoft (1.32, on Linux too), OpenVINO's converter to Google
 Analytics, W&B its errors to Sentry, Ray its usage.  Variables are read when a package is loaded, so
 they are set before that; what the user has set stays.
 """
