@@ -1,8 +1,8 @@
 """det reports nothing to anybody, and the packages that it loads must not either.
 
 Some do by default: ONNX Runtime to Microsoft (1.32, on Linux too), OpenVINO's converter to Google
-Analytics, W&B its errors to Sentry, Ray its usage.  Variables are read when a package is loaded, so
-they are set before that; what the user has set stays.
+Analytics, W&B its errors to Sentry, MLflow and Ray their usage.  Variables are read when a package
+is loaded, so they are set before that; what the user has set stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 
 OFF = {
     "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
     "WANDB_ERROR_REPORTING": "false",
 }

@@ -200,8 +200,7 @@ def verdict(
                 "use amp=True, or amp_force=True to train in it anyway"
             )
         reason = f"amp={named}" + (f" and amp_force=True, although {problem}" if problem else "")
-        scale = FIRST_SCALE if problem else first_scale(used)
-        return Precision(named, traits.type, reason, used.fp32_stages, scale)
+        return precision_of(used, traits.type, reason)
     base, others = trials[0], trials[1:]
     passed = [trial for trial in others if trial.problem is None]
     best = min(passed, key=lambda trial: trial.step_ms, default=None)
@@ -213,14 +212,15 @@ def verdict(
     if best.step_ms >= base.step_ms:
         slower = f"{best.label} passed but is not faster ({best.step_ms:.0f} ms per step"
         return Precision("fp32", traits.type, f"{slower}, fp32 {base.step_ms:.0f} ms)")
-    reason = "passed the sanity check"
-    return Precision(best.precision, traits.type, reason, best.fp32_stages, first_scale(best))
+    return precision_of(best, traits.type, "passed the sanity check")
 
 
-def first_scale(trial: Trial) -> float:
-    """Half of the loss scale that the batch of the check allowed: other batches have larger
-    gradients."""
-    return trial.scale / 2
+def precision_of(trial: Trial, device_type: str, reason: str) -> Precision:
+    """What was tried, for a run.  Where it passed, fp16 begins at half of the loss scale that the
+    batch of the check allowed: other batches have larger gradients."""
+    measured = trial.precision == "fp16" and trial.problem is None
+    scale = trial.scale / 2 if measured else FIRST_SCALE
+    return Precision(trial.precision, device_type, reason, trial.fp32_stages, scale)
 
 
 def rungs_below(name: str, against: dict[str, str]) -> tuple[str, ...]:

@@ -26,7 +26,6 @@ class MLflow(Tracker):
     _id = ""
 
     def begin(self, run: Started, facts: Mapping[str, Any], identity: str | None) -> str:
-        set_default("MLFLOW_DISABLE_TELEMETRY", "true")
         set_default("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         set_default("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         import mlflow

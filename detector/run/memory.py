@@ -36,7 +36,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def too_large(error: BaseException) -> bool:
-    """Whether a tensor was too large for a kernel of torch, which fewer images mend too."""
+    """Whether a tensor was too large for a kernel of torch, which fewer images fix too."""
     return isinstance(error, RuntimeError) and any(words in str(error) for words in TOO_LARGE)
 
 

@@ -19,7 +19,7 @@ from ..models.checkpointing import checkpoint_stages, checkpointed_stages
 from ..options.errors import UsageError
 from ..options.memory_size import memory_bytes
 from ..options.train import AUTO_SHARE, TrainConfig
-from ..precision.ladder import Decision, first_scale, rungs_below
+from ..precision.ladder import Decision, precision_of, rungs_below
 from ..precision.precision import Precision
 from ..run.log import Log
 from ..run.memory import PeakMemory, free_memory
@@ -146,8 +146,7 @@ class Fitting:
             return
         best = min(passed, key=lambda trial: trial.saved_bytes)
         reason = f"passed the check, and memory={self.word} needs it"
-        device, stages = self.run.device.type, best.fp32_stages
-        precision = Precision(best.precision, device, reason, stages, first_scale(best))
+        precision = precision_of(best, self.run.device.type, reason)
         below = rungs_below(best.precision, self.decision.objections)
         self.decision = replace(self.decision, precision=precision, rungs=below)
         self.trial.step.use(precision)

@@ -23,7 +23,7 @@ from ...files.counted import counted
 from ...files.version import __version__
 from ..options.errors import UsageError
 from ..options.tune import TuneConfig
-from ..record.environment import set_default, value_of
+from ..record.environment import value_of
 from ..run.folder import RunError
 from ..run.log import Log
 from .crew import Crew
@@ -67,7 +67,6 @@ def connect(address: str | None) -> None:
     done already.  Raises UsageError."""
     if ray.is_initialized():
         return
-    set_default("RAY_USAGE_STATS_ENABLED", "0")
     where = address or value_of("RAY_ADDRESS") or "auto"
     try:
         ray.init(address=where, log_to_driver=False, logging_level="ERROR")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -36,11 +37,17 @@ def write(graph: ExportGraph, path: Path, settings: Settings, texts: Mapping[str
         convert(middle, path, texts, half=settings.precision == "fp16")
 
 
-def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
-    """Convert an ONNX file, with ``texts`` as metadata.  half: store weights in float16."""
+def _openvino() -> Any:
+    """The package, without the one by which it reports."""
     refuse_package(REPORTS)
     import openvino
 
+    return openvino
+
+
+def convert(source: Path, path: Path, texts: Mapping[str, str], *, half: bool = False) -> None:
+    """Convert an ONNX file, with ``texts`` as metadata.  half: store weights in float16."""
+    openvino = _openvino()
     model = openvino.convert_model(source)
     for name, text in texts.items():
         model.set_rt_info(text, [SECTION, name])
@@ -69,9 +76,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 def open_file(path: Path, device: torch.device, threads: int | None = None) -> Runner:
     """A model compiled for the CPU, in float32.  Raises ExportError."""
-    refuse_package(REPORTS)
-    import openvino
-
+    openvino = _openvino()
     if device.type != "cpu":
         raise ExportError(f"device={device}: det runs OpenVINO files on the CPU; use device=cpu")
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
