@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo        set up .venv, learn from drawn scenes (3 minutes), show a picture of what is found"
+	@echo "make demo        set up .venv, learn from drawn scenes (3 to 6 minutes), show a picture of what is found"
 	@echo "make test        set up .venv, run the test suite (some minutes)"
 	@echo "make test-slow   the tests that take minutes each"
 	@echo "make test-masked part of the suite as on a processor without AVX512 and bf16 (2 minutes)"
@@ -46,7 +46,7 @@ SCENE := from yolodet.datasets.sets.locate import load_dataset; \
 # -- what to run -------------------------------------------------------------------------------------
 
 demo: $(VENV)/det.stamp
-	@echo "about three minutes on two processor cores, seconds on a GPU"
+	@echo "three to six minutes on two processor cores, seconds on a GPU"
 	$(BIN)/det train data=shapes-easy epochs=15 imgsz=160
 	$(BIN)/det predict "$$($(BIN)/python -c '$(SCENE)')"
 

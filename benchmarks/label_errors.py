@@ -2,7 +2,7 @@
 
     python benchmarks/label_errors.py [--data bccd.yaml chess rbc] [--share 0.05 --seeds 0]
         [--model yolox_nano_coco.pth --folds 5 --epochs 50 --imgsz 320 --least 0.5] [--ap]
-        [--work runs/label-errors]
+        [--more "amp=False" --work runs/label-errors]
 
 For each data set and seed a share of the boxes of train is spoiled: removed, given another class,
 shifted by 25 to 50 % of its width and height, or doubled, each equally often.  `det train folds=`
@@ -66,6 +66,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--least", type=float, default=0.5)
     parser.add_argument("--ap", action="store_true")
+    parser.add_argument("--more", default="amp=False", help="words of det train for every run")
     parser.add_argument("--work", type=Path, default=Path("runs/label-errors"))
     add_out(parser)
     return parser.parse_args()
@@ -107,8 +108,8 @@ def training(
     """The words of a training in ``folder/name``."""
     return [
         f"data={data}", f"model={options.model}", f"epochs={options.epochs}", f"seed={seed}",
-        f"imgsz={options.imgsz}", "amp=False", "plots=False", "report=False", f"project={folder}",
-        f"name={name}", "exist_ok=True",
+        f"imgsz={options.imgsz}", *options.more.split(), "plots=False", "report=False",
+        f"project={folder}", f"name={name}", "exist_ok=True",
     ]  # fmt: skip
 
 
@@ -201,8 +202,8 @@ def report(options: argparse.Namespace, found: Sequence[dict[str, Any]]) -> None
             aps.append([case["name"], word, *cells])
     text = (
         f"{options.share:.0%} of the boxes of train spoiled; {options.folds} folds of "
-        f"{options.epochs} epochs at {options.imgsz} pixels from {Path(options.model).name}; "
-        f"suspicions of at least {options.least:g}."
+        f"{options.epochs} epochs at {options.imgsz} pixels from {Path(options.model).name} "
+        f"({options.more}); suspicions of at least {options.least:g}."
     )
     parts = [
         text,

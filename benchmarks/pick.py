@@ -2,7 +2,8 @@
 
     python benchmarks/pick.py [--data ../shared/data/bccd/bccd.yaml ../shared/data/chess]
         [--count 60 --first 20 --seeds 0 1 2 --by both uncertainty diversity]
-        [--model yolox_nano_coco.pth --epochs 50 --imgsz 320 --work runs/pick]
+        [--model yolox_nano_coco.pth --epochs 50 --imgsz 320 --more "amp=False"]
+        [--work runs/pick]
 
 For each seed, --first images of train are drawn at random and a detector is trained on them.  The
 others of --count are chosen with it by `det pick` (each --by) or at random, and a detector is
@@ -63,6 +64,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--model", default=str(SHARED / "weights" / "yolox_nano_coco.pth"))
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--more", default="amp=False", help="words of det train for every run")
     parser.add_argument("--work", type=Path, default=Path("runs/pick"))
     add_out(parser)
     return parser.parse_args()
@@ -141,8 +143,8 @@ def trained(
         about |= {split: f"images/{split}" for split in dataset.splits if split != "train"}
         file.with_suffix(".yaml").write_text(yaml.safe_dump(about))
         words = [f"data={file.with_suffix('.yaml')}", f"model={options.model}", f"seed={seed}",
-                 f"epochs={options.epochs}", f"imgsz={options.imgsz}", "amp=False", "plots=False",
-                 "report=False", f"project={options.work}", f"name={name}",
+                 f"epochs={options.epochs}", f"imgsz={options.imgsz}", *options.more.split(),
+                 "plots=False", "report=False", f"project={options.work}", f"name={name}",
                  "exist_ok=True"]  # fmt: skip
         words += [] if "val" in dataset.splits else ["val=0.2"]
         run([*DET, "train", *words, "--json"])
@@ -176,7 +178,8 @@ def report(
     head = ["data", "chosen by", "val AP", "of each seed", "test AP", "of each seed"]
     text = (
         f"{options.count} images, the first {options.first} of them at random; "
-        f"{options.epochs} epochs at {options.imgsz} pixels from {Path(options.model).name}."
+        f"{options.epochs} epochs at {options.imgsz} pixels from {Path(options.model).name} "
+        f"({options.more})."
     )
     facts = {f"{name} {arm}": measured for (name, arm), measured in found.items()}
     model = Path(options.model).stem

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Stack(ctypes.Structure):
+class Stack(ctypes.Structure):
     """stack_t of Linux, see sigaltstack(2)."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
@@ -24,7 +24,7 @@ def same_signal_stack() -> Iterator[None]:
     if not sys.platform.startswith("linux"):
         yield
         return
-    libc, before = ctypes.CDLL(None), _Stack()
+    libc, before = ctypes.CDLL(None), Stack()
     libc.sigaltstack(None, ctypes.byref(before))
     try:
         yield
