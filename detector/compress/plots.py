@@ -13,6 +13,8 @@ from ..evaluate.figure import (
     HEAT,
     INK,
     SOFT,
+    legend,
+    name_points,
     new_figure,
     save_figure,
     style,
@@ -92,12 +94,18 @@ def plot_compression(
         best.sort(key=lambda row: float(row[cost]))
         axes.plot([row[cost] / scale for row in best], [row["ap"] for row in best], color=SOFT,
                   linewidth=1.0)  # fmt: skip
-        for row in known:
+        points = [(row[cost] / scale, row["ap"]) for row in known]
+        for row, point in zip(known, points, strict=True):
             color = ACCENT if row["name"] == chosen else HEAT(0.35)
-            axes.scatter(row[cost] / scale, row["ap"], s=60, color=color, zorder=3)
-            axes.annotate(row["name"], (row[cost] / scale, row["ap"]), (0, 8), ha="center",
-                          textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
-        axes.axhline(known[0]["ap"] - max_drop, color=INK, linewidth=1.0, linestyle="--")
-        axes.set_xlim(0, 1.15 * max(row[cost] for row in known) / scale)
+            axes.scatter(*point, s=60, color=color, zorder=3)
+        axes.axhline(known[0]["ap"] - max_drop, color=INK, linewidth=1.0, linestyle="--",
+                     label=f"{known[0]['name']} - {max_drop:g}")  # fmt: skip
+        axes.set_xlim(0, 1.15 * max(x for x, _ in points))
         axes.margins(y=0.2)
+        legend(axes, loc="lower right")
+        name_points(axes, [_named(row["name"], chosen) for row in known], points)
     save_figure(figure, path)
+
+
+def _named(name: str, chosen: str) -> str:
+    return f"{name} (deployed)" if name == chosen else name

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from ...files.atomic import write_atomically
 from .draw import class_color
@@ -30,6 +31,8 @@ HEAT = LinearSegmentedColormap.from_list(
     "paper to ink", ["#ffffff", "#cfe6f7", "#6cb4e8", "#1d84db", "#153f7a", "#0c1f44"]
 )
 DPI = 150
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8}
+"""Behind a name that may stand on a line."""
 
 
 def new_figure(width: float, height: float, square: bool = False) -> Figure:
@@ -71,6 +74,30 @@ def legend(axes: Axes, **options: Any) -> None:
     if axes.get_legend_handles_labels()[1]:
         box = axes.legend(frameon=False, fontsize=8, labelcolor=INK, alignment="left", **options)
         box.get_title().set(fontsize=8, color=SOFT)
+
+
+def name_points(axes: Axes, names: Sequence[str], points: Sequence[tuple[float, float]]) -> None:
+    """Write a name at each point, as near as names and other points leave room.
+
+    Call it when the limits of the axes are set."""
+    figure = axes.figure
+    axes.figure.canvas.draw()  # the layout decides where points lie
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    places = axes.transData.transform(points)
+    taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in places]
+    for name, point in zip(names, points, strict=True):
+        text = axes.annotate(name, point, (0, 8), textcoords="offset points", ha="center",
+                             va="center", fontsize=8, color=INK, bbox=PAPER)  # fmt: skip
+        width = text.get_window_extent(renderer).width / 2 * 72 / figure.dpi + 8
+        tries = [(x, y) for far in (12, 24, 36, 48)
+                 for x, y in ((0, far), (0, -far), (width, far - 12), (-width, far - 12),
+                              (width, 12 - far), (-width, 12 - far))]  # fmt: skip
+        for offset in tries:
+            text.set_position(offset)
+            box = text.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(text.get_window_extent(renderer))
 
 
 def say_nothing_to_show(axes: Axes, text: str) -> None:
