@@ -81,7 +81,7 @@ def name_points(axes: Axes, names: Sequence[str], points: Sequence[tuple[float, 
 
     Call it when the limits of the axes are set."""
     figure = axes.figure
-    axes.figure.canvas.draw()  # the layout decides where points lie
+    figure.canvas.draw()  # the layout decides where points lie
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     places = axes.transData.transform(points)
     taken = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in places]
