@@ -17,19 +17,18 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from children import det, kept, run
 from pages import add_out, hardware, ratios, shown, table, write_page
+from qat import SUFFIX, file_times
 from yolodet.detector.options.formats import FORMATS
 
 BASE = "onnx fp32"
-KINDS = {".onnx": "onnx", ".xml": "openvino", ".tflite": "tflite", ".pt2": "torch_export"}
+KINDS = {suffix: kind for kind, suffix in SUFFIX.items()}
 NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}
 """For OpenVINO, which makes room for AMX's state by itself."""
 ARCH_PRCTL, REQUEST_PERMISSION, TILES = 158, 0x1023, 18
@@ -144,24 +143,8 @@ def refuse_amx() -> Any:
 def measure(job: dict[str, Any], without_amx: bool) -> dict[str, Any]:
     """Threads -> name of a file -> seconds per image of each round."""
     stack = refuse_amx() if without_amx else None
-    import torch
-    from yolodet.detector.export.formats.writers import WRITERS
-    from yolodet.detector.export.proof.speed import run_interleaved
-
-    images = [np.random.default_rng(0).random((1, 3, job["imgsz"], job["imgsz"]), np.float32)]
-    found: dict[str, Any] = {}
     order = sorted(job["rows"], key=lambda row: row["format"] == "openvino")  # it asks for AMX
-    for threads in (1, 2):
-        runners = {
-            row["name"]: WRITERS[row["format"]].open_file(
-                Path(row["file"]), torch.device("cpu"), threads
-            )
-            for row in order
-        }
-        turns = run_interleaved(runners, dict.fromkeys(runners, images), job["rounds"], 10)
-        found[str(threads)] = {
-            name: [statistics.median(each) for each in mine] for name, mine in turns.items()
-        }
+    found = file_times(order, job["imgsz"], job["rounds"], each=10)
     del stack
     return found
 

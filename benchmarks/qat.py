@@ -154,7 +154,9 @@ def measure_here(options: argparse.Namespace) -> dict[str, Any]:
     job = json.loads(options.measure.read_text())
     return {
         "step": step_times(options, Path(job["float"]), Path(job["qat"])),
-        "files": file_times(options, [row for row in job["rows"] if "format" in row]),
+        "files": file_times(
+            [row for row in job["rows"] if "format" in row], options.imgsz, options.rounds
+        ),
     }
 
 
@@ -192,22 +194,25 @@ def step_times(options: argparse.Namespace, base: Path, qat: Path) -> dict[str, 
     return seconds
 
 
-def file_times(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Threads -> name of a file -> seconds per image of each round, all files alternating."""
+def file_times(
+    rows: list[dict[str, Any]], imgsz: int, rounds: int, each: int = 5
+) -> dict[str, Any]:
+    """Threads -> name of a file -> seconds per image of each round, all files alternating.
+
+    rows: name, format and file of each, loaded in this order."""
     import torch
     from yolodet.detector.export.formats.writers import WRITERS
     from yolodet.detector.export.proof.speed import run_interleaved
 
     cpu = torch.device("cpu")
-    shape = (1, 3, options.imgsz, options.imgsz)
-    images = [np.random.default_rng(0).random(shape, np.float32)]
+    images = [np.random.default_rng(0).random((1, 3, imgsz, imgsz), np.float32)]
     found = {}
     for threads in (1, 2):
         runners = {
             row["name"]: WRITERS[row["format"]].open_file(Path(row["file"]), cpu, threads)
             for row in rows
         }
-        turns = run_interleaved(runners, dict.fromkeys(runners, images), options.rounds, 5)
+        turns = run_interleaved(runners, dict.fromkeys(runners, images), rounds, each)
         found[str(threads)] = {
             name: [statistics.median(each) for each in mine] for name, mine in turns.items()
         }

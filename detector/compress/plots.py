@@ -68,11 +68,11 @@ def plot_pruning(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     x = [row["gflops"] for row in rows]
     y = [0.0 if row["ap"] is None else row["ap"] for row in rows]
     axes.plot(x, y, "-o", color=ACCENT, linewidth=1.6, markersize=5)
-    for row, a, b in zip(rows, x, y, strict=True):
-        axes.annotate(f"{row['name']}, {b:.3f}", (a, b), (0, 8), textcoords="offset points",
-                      ha="center", fontsize=8, color=INK)  # fmt: skip
     axes.set_xlim(0, 1.12 * max(x))
     axes.set_ylim(0, 1.15 * max([*y, 0.01]))
+    points = list(zip(x, y, strict=True))
+    names = [f"{row['name']}, {ap:.3f}" for row, (_, ap) in zip(rows, points, strict=True)]
+    name_points(axes, names, points)
     save_figure(figure, path)
 
 

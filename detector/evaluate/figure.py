@@ -97,7 +97,7 @@ def name_points(axes: Axes, names: Sequence[str], points: Sequence[tuple[float, 
             box = text.get_window_extent(renderer)
             if not any(box.overlaps(other) for other in taken):
                 break
-        taken.append(text.get_window_extent(renderer))
+        taken.append(box)
 
 
 def say_nothing_to_show(axes: Axes, text: str) -> None:
