@@ -24,18 +24,17 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from children import DET
 from matplotlib.figure import Figure
 
 HEADS = {"NMS-free": "False", "NMS": "True"}
 CLOCK = "clock.json"
-DET = [sys.executable, "-m", "yolodet.cli"]
 
 
 def main() -> None:

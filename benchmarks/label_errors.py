@@ -23,14 +23,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from children import run
+from children import DET, run
 from pages import add_out, hardware, table, trained_on, write_page
 from spoiled import KINDS, Spoiled, read_spoiled, spoil
 from yolodet.datasets.boxes import overlaps
@@ -40,7 +39,6 @@ from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.detector.examine.suspicions import Suspicion, accept
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / word) for word in ("bccd/bccd.yaml", "chess", "rbc")]
 LEVELS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)

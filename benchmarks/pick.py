@@ -19,14 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from children import run
+from children import DET, run
 from pages import add_out, hardware, table, trained_on, write_page
 from yolodet.datasets.edit.convert import convert
 from yolodet.datasets.formats.record import Record
@@ -34,7 +33,6 @@ from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.dataset import Dataset
 from yolodet.datasets.sets.locate import load_dataset
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / "bccd" / "bccd.yaml"), str(SHARED / "data" / "chess")]
 RANDOM = "random"

@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from children import kept, run
+from children import DET, kept, run
 from pages import add_out, hardware, ratios, shown, spread, table, write_page
 from yolodet.detector.options.formats import FORMATS
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 BEST = Path("weights") / "best.safetensors"
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "tflite": ".tflite", "torch_export": ".pt2"}

@@ -1,7 +1,8 @@
 """Does a data set of 16 bits learn as well as the same one of 8?  What does dividing by 256 cost?
 
-    python benchmarks/sixteen_bits.py [--data ../shared/data/bccd/bccd.yaml --epochs 30]
-        [--seeds 0 1 2 --imgsz 320 --work runs/sixteen_bits --out docs/benchmarks/sixteen-bits]
+    python benchmarks/sixteen_bits.py [--data ../shared/data/bccd/bccd.yaml --model yolo26n]
+        [--epochs 30 --seeds 0 1 2 --imgsz 320 --more "amp=False pretrained=False"]
+        [--work runs/sixteen_bits]
 
 Every image is written again as a 16-bit PNG whose 256 values lie in the window 1000..2275, 5 levels
 of 65,536 apart: divided by 256, six values are left.  Three trainings for each seed: the plain
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 
 import cv2
 import numpy as np
+from children import DET, run
+from pages import add_out, hardware, table, trained_on, write_page
 from yolodet.datasets.images.image import read_image
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
@@ -32,30 +33,35 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    options = read_options()
+    sets = {kind: write(options.data, options.work / kind, kind) for kind in ("plain", "deep")}
+    rows: dict[str, list[float]] = {}
+    for seed in options.seeds:
+        for name, (kind, pixels) in CASES.items():
+            rows.setdefault(name, []).append(train(options, sets[kind], pixels, seed))
+    model = Path(options.model).stem
+    about = (
+        f"{options.data.stem}, {model}, {options.epochs} epochs at {options.imgsz} pixels "
+        f"({options.more}); AP on val.  The 16-bit images use {256 * STEP} of 65,536 values."
+    )
+    plain = mean(rows["8 bits"])
+    cells = [(name, f"{mean(aps):.3f}", ", ".join(f"{ap:.3f}" for ap in aps),
+              f"{mean(aps) - plain:+.3f}") for name, aps in rows.items()]  # fmt: skip
+    parts = [about, table(("images", "AP", "of each seed", "difference"), cells)]
+    write_page(options.out, "sixteen-bits", model, hardware(trained_on()), parts, rows)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/bccd/bccd.yaml"))
     parser.add_argument("--model", default="yolo26n")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--more", default="amp=False pretrained=False", help="words of det train")
     parser.add_argument("--work", type=Path, default=Path("runs/sixteen_bits"))
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/sixteen-bits"))
-    options = parser.parse_args()
-    sets = {kind: write(options.data, options.work / kind, kind) for kind in ("plain", "deep")}
-    rows = {}
-    for name, (kind, pixels) in CASES.items():
-        rows[name] = [train(options, sets[kind], pixels, seed) for seed in options.seeds]
-        print(f"{name}: AP {mean(rows[name]):.3f}", flush=True)
-    plain = mean(rows["8 bits"])
-    about = f"{options.data.stem}, {options.model}, {options.epochs} epochs of {options.imgsz} px"
-    lines = [f"# 16 bits: {about}", "", "| images | AP | each seed | difference |"]
-    lines.append("|---|---|---|---|")
-    for name, aps in rows.items():
-        seeds = ", ".join(f"{ap:.3f}" for ap in aps)
-        lines.append(f"| {name} | {mean(aps):.3f} | {seeds} | {mean(aps) - plain:+.3f} |")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    options.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    add_out(parser)
+    return parser.parse_args()
 
 
 def write(data: Path, folder: Path, kind: str) -> Path:
@@ -90,12 +96,11 @@ def train(options: argparse.Namespace, data: Path, pixels: str, seed: int) -> fl
     name = f"{data.parent.name}-{pixels}-{seed}"
     results = options.work / name / "results.json"
     if not results.exists() or json.loads(results.read_text())["stopped"]:
-        words = {"data": data, "model": options.model, "epochs": options.epochs, "seed": seed,
-                 "imgsz": options.imgsz, "pixels": pixels, "pretrained": False, "amp": False,
-                 "plots": False, "report": False, "project": options.work, "name": name,
-                 "exist_ok": True}  # fmt: skip
-        typed = [f"{key}={value}" for key, value in words.items()]
-        subprocess.run([sys.executable, "-m", "yolodet", "train", *typed], check=True)
+        words = [f"data={data}", f"model={options.model}", f"epochs={options.epochs}",
+                 f"seed={seed}", f"imgsz={options.imgsz}", f"pixels={pixels}",
+                 *options.more.split(), "plots=False", "report=False",
+                 f"project={options.work}", f"name={name}", "exist_ok=True"]  # fmt: skip
+        run([*DET, "train", *words, "--json"])
     return float(json.loads(results.read_text())["metrics"]["map"])
 
 

@@ -24,10 +24,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from children import run
+from children import DET, run
 from pages import add_out, hardware, table, write_page
 
-DET = [sys.executable, "-m", "yolodet.cli"]
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / "bccd" / "bccd.yaml"), f"{SHARED / 'data' / 'chess'} fraction=0.5"]
 WORDS = f"model={SHARED / 'weights' / 'yolox_nano_coco.pth'} imgsz=160"
