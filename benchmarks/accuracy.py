@@ -32,6 +32,7 @@ from typing import Any
 
 from children import DET
 from matplotlib.figure import Figure
+from yolodet.detector.run.folder import is_finished
 
 HEADS = {"NMS-free": "False", "NMS": "True"}
 CLOCK = "clock.json"
@@ -87,7 +88,7 @@ def train_ours(
     """One run and its measurements."""
     name = f"{options.model}-e{options.epochs}-s{seed}-amp{amp}"
     folder = work / name
-    if not (folder / "results.json").exists():
+    if not is_finished(folder):
         words = {
             "model": options.model, "data": options.data, "epochs": options.epochs, "seed": seed,
             "imgsz": options.imgsz, "batch": options.batch, "amp": amp, "project": work,

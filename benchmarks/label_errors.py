@@ -38,6 +38,7 @@ from yolodet.datasets.edit.layout import place_records
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.detector.examine.suspicions import Suspicion, accept
+from yolodet.detector.run.folder import is_finished
 
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / word) for word in ("bccd/bccd.yaml", "chess", "rbc")]
@@ -88,7 +89,7 @@ def one(options: argparse.Namespace, data: str, seed: int) -> dict[str, Any]:
 def looked(options: argparse.Namespace, folder: Path, seed: int) -> list[Suspicion]:
     """Every suspicion about the spoiled set."""
     data = folder / "spoiled" / "data.yaml"
-    if not (folder / "folds" / "results.json").is_file():
+    if not is_finished(folder / "folds"):
         words = training(options, data, folder, "folds", seed)
         begun = (folder / "folds" / "repeat.json").is_file()
         words = [f"resume={folder / 'folds'}"] if begun else [*words, f"folds={options.folds}"]
@@ -155,7 +156,7 @@ def accuracies(
     found = {}
     for word, place in sets.items():
         results = folder / f"trained-{word}" / "results.json"
-        if not results.is_file():
+        if not is_finished(results.parent):
             words = training(options, place / "data.yaml", folder, f"trained-{word}", seed)
             splits = load_dataset(place / "data.yaml", download=False).splits
             run([*DET, "train", *words, *([] if "val" in splits else ["val=0.2"]), "--json"])

@@ -32,6 +32,7 @@ from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.dataset import Dataset
 from yolodet.datasets.sets.locate import load_dataset
+from yolodet.detector.run.folder import is_finished
 
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / "bccd" / "bccd.yaml"), str(SHARED / "data" / "chess")]
@@ -133,7 +134,7 @@ def trained(
 ) -> dict[str, Any]:
     """A training on some images of train; results.json of it, and its best weights."""
     folder = options.work / name
-    if not (folder / "results.json").is_file():
+    if not is_finished(folder):
         file = options.work / f"{name}.txt"
         file.write_text("".join(f"{record.path.resolve()}\n" for record in chosen))
         about = {"path": str(dataset.root.resolve()), "train": str(file.resolve()),

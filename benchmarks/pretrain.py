@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from yolodet.detector.run.folder import is_finished
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[1] / "shared"
@@ -26,7 +27,7 @@ def main() -> None:
     options, more = read_options()
     work = options.work.absolute()
     weights = work / "start" / "weights" / "best.safetensors"
-    if not (work / "start" / "results.json").is_file():
+    if not is_finished(work / "start"):
         train(options, work)
     words = ["--start", options.model, str(weights), "--imgsz", str(options.imgsz)]
     finetune = [sys.executable, str(HERE / "finetune.py"), *words, "--work", str(work)]

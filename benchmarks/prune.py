@@ -22,6 +22,7 @@ from typing import Any
 
 from children import det
 from pages import add_out, hardware, table, write_page
+from yolodet.detector.run.folder import is_finished
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "bccd" / "bccd.yaml"
 
@@ -81,7 +82,7 @@ def cases(options: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
 def trained(options: argparse.Namespace) -> Path:
     """The best weights of the model that is pruned."""
     folder = options.work.absolute() / "base"
-    if not (folder / "results.json").is_file():
+    if not is_finished(folder):
         words = [f"data={options.data}", f"model={options.model}", f"epochs={options.epochs}",
                  f"imgsz={options.imgsz}", f"project={folder.parent}", "name=base",
                  "exist_ok=True", *options.more.split()]  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any
 
 from children import DET, det, run
 from pages import add_out, hardware, table, trained_on, write_page
+from yolodet.detector.run.folder import is_finished
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def one(options: argparse.Namespace, imgsz: str, rect: bool, seed: int) -> dict[
     """Train, validate, export, and validate the file."""
     name = f"{imgsz}-{'rect' if rect else 'whole'}-s{seed}"
     folder = options.work / name
-    if not (folder / "results.json").is_file():
+    if not is_finished(folder):
         words = [f"data={options.data}", f"model={options.model}", f"epochs={options.epochs}",
                  f"seed={seed}", f"imgsz={imgsz}", f"rect={rect}", *options.more.split(),
                  "plots=False", "report=False", f"project={options.work}", f"name={name}",

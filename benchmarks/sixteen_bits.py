@@ -24,6 +24,7 @@ from yolodet.datasets.images.image import read_image
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.datasets.sets.source import DataSource
+from yolodet.detector.run.folder import is_finished
 
 LOW, STEP = 1000, 5
 CASES = {
@@ -95,7 +96,7 @@ def train(options: argparse.Namespace, data: Path, pixels: str, seed: int) -> fl
     """AP of the best weights of one training."""
     name = f"{data.parent.name}-{pixels}-{seed}"
     results = options.work / name / "results.json"
-    if not results.exists() or json.loads(results.read_text())["stopped"]:
+    if not is_finished(results.parent):
         words = [f"data={data}", f"model={options.model}", f"epochs={options.epochs}",
                  f"seed={seed}", f"imgsz={options.imgsz}", f"pixels={pixels}",
                  *options.more.split(), "plots=False", "report=False",
