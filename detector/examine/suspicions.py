@@ -6,9 +6,9 @@ Schubert et al., "Identifying Label Errors in Object Detection Datasets by Loss 
 
 - missing: an object without a label.  p c, where p is its score and c the share of objects of such
   a score that have a label in this data set.
-- wrong class: another class is seen where the label is.  sqrt(p) (1 - q / p) / (1 + k / 0.1), where
-  q is the score of the class of the label there, and k the share of the objects that are seen as
-  this class and have that label: what a detector confuses often is its own error.  The root: a
+- wrong class: another class is seen where the label is.  sqrt(p) (1 - q / p) / (1 + k / 0.05),
+  where q is the score of the class of the label there, and k the share of the objects that are seen
+  as this class and have that label: what a detector confuses often is its own error.  The root: a
   label says that there is something, so a weak detection is evidence, too.
 - loose: the object lies otherwise than its label.  sqrt(p) s(e / e95), where e = 1 - IoU, e95 is
   what 95 % of the labels of such a size stay below, and s rises from 0 to 1 around 1.6.
@@ -42,13 +42,15 @@ NEAR = 0.1
 DOUBLED = 0.6
 """IoU of two labels of one class on one object."""
 COVERED = 0.3
-"""An object that a label covers by this IoU is not missing."""
+"""An object is not missing where a label without an object overlaps it by this IoU."""
+SEEN_TWICE = 0.4
+"""The same for a label that has an object: one object is seen twice."""
 USUAL = 0.95
 SIZES = 5
 """Groups of equally many labels by size, each with its own usual error."""
 LEAST = 20
 """Pairs in a group from which an error is usual or not."""
-CONFUSED = 0.1
+CONFUSED = 0.05
 """Share of confusions that halves the suspicion."""
 NEIGHBORS = 40
 """Objects of the nearest scores that say how many of such a score have a label."""
@@ -228,11 +230,10 @@ def side_of(box: np.ndarray) -> float:
 
 
 def shares_with_label(records: Sequence[Record], seen: Sequence[Objects]) -> list[np.ndarray]:
-    """For each object, the share of the objects of nearest score that a label covers."""
-    covered = []
-    for record, objects in zip(records, seen, strict=True):
-        most = overlaps(objects.boxes, record.boxes).max(axis=1, initial=0)
-        covered.append((objects.label >= 0) | (most >= COVERED))
+    """For each object, the share of the objects of nearest score that have a label."""
+    covered = [
+        has_label(record, objects) for record, objects in zip(records, seen, strict=True)
+    ]
     flags = np.concatenate([*covered, np.zeros(0, bool)]).astype(float)
     scores = np.concatenate([*(objects.best for objects in seen), np.zeros(0)])
     order = np.argsort(scores, kind="stable")
@@ -242,6 +243,15 @@ def shares_with_label(records: Sequence[Record], seen: Sequence[Objects]) -> lis
     share = np.empty(len(flags))
     share[order] = (sums[high] - sums[low]) / (high - low)
     return np.split(share, np.cumsum([len(objects.best) for objects in seen])[:-1])[: len(seen)]
+
+
+def has_label(record: Record, objects: Objects) -> np.ndarray:
+    """Which objects [K] have a label of their own, or lie on one."""
+    table = overlaps(objects.boxes, record.boxes)
+    sure = objects.label[(objects.label >= 0) & (objects.iou >= PAIRED)]
+    limits = np.full(len(record.boxes), COVERED)
+    limits[sure] = SEEN_TWICE
+    return (objects.label >= 0) | (table >= limits).any(axis=1)
 
 
 def _of_image(
@@ -275,13 +285,12 @@ def rise(ratio: float) -> float:
 
 
 def _missing(record: Record, objects: Objects, share: np.ndarray) -> list[Suspicion]:
-    most = overlaps(objects.boxes, record.boxes).max(axis=1, initial=0)
     return [
         Suspicion(
             record.path, "missing", float(objects.best[row] * share[row]), None, None, None,
             corners(objects.boxes[row]), int(objects.top[row]),
         )
-        for row in np.flatnonzero((objects.label < 0) & (most < COVERED))
+        for row in np.flatnonzero(~has_label(record, objects))
     ]  # fmt: skip
 
 

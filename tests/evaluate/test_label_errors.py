@@ -89,6 +89,25 @@ def test_each_kind_of_error_is_found_with_what_to_do(
     assert one.score > 0.6
 
 
+@each(("apart", "kinds"), [(24, ["missing"]), (19, [])])
+def test_an_object_beside_a_labeled_one_has_no_label_unless_both_are_one_seen_twice(
+    scenes: list[tuple[Record, Found]], apart: int, kinds: list[str]
+) -> None:
+    true, seen = scenes[5]
+    square = np.float32((0, 0, 50, 50)) + np.tile(true.boxes[0, :2], 2)
+    beside = square + np.float32((apart, 0, apart, 0))  # 24 pixels are an IoU of 0.35, 19 of 0.45
+    boxes = np.concatenate((square[None], true.boxes[1:]))
+    record = Record(true.path, true.size, boxes, true.labels)
+    found = Found(
+        np.concatenate((square[None], seen.boxes[1:], beside[None])),
+        np.append(seen.labels, seen.labels[0]),
+        np.append(seen.scores, np.float32(0.9)),
+    )
+    others = [pair for pair in scenes if pair[0] is not true]
+    records, looked = zip(*others, (record, found), strict=True)
+    assert [one.kind for one in suspicions(records, looked, 0.5)] == kinds
+
+
 def test_all_errors_at_once_are_ranked_and_none_hides_another(
     scenes: list[tuple[Record, Found]],
 ) -> None:
