@@ -9,8 +9,8 @@ shifted by 25 to 50 % of its width and height, or doubled, each equally often.  
 trains on the spoiled set, and `det data errors` looks through it with the fold that has not learned
 the image.  Found: a suspicion of at least --least in that image whose suggested box (of a doubled
 one: the box to remove) overlaps the true one by an IoU of 0.5.  A false alarm: a suspicion that
-finds no spoiled box.  What the data set's own labels got wrong is a false alarm here: look at
-errors.jpg in the work folder.
+finds no spoiled box.  What the data set's own labels got wrong is a false alarm here, too: look at
+alarms/errors.jpg in the work folder, which shows the false alarms.
 
 --ap also trains on the clean, the spoiled and the corrected set (every suspicion of at least
 --least accepted) and measures on the clean val and test.
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ from yolodet.datasets.edit.convert import convert, write_dataset
 from yolodet.datasets.edit.layout import place_records
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
+from yolodet.detector.examine.label_errors import LabelErrors, write
 from yolodet.detector.examine.suspicions import Suspicion, accept
 from yolodet.detector.run.folder import is_finished
 
@@ -81,6 +83,7 @@ def one(options: argparse.Namespace, data: str, seed: int) -> dict[str, Any]:
     told = looked(options, folder, seed)
     done = read_spoiled(folder / "spoiled")
     levels = {level: judged(told, done, level) for level in (*LEVELS, options.least)}
+    show_alarms(folder, [s for s in told if s.score >= options.least], done)
     aps = accuracies(options, data, folder, told, seed) if options.ap else {}
     boxes = sum(len(r.boxes) for r in records_of(folder / "spoiled" / "data.yaml"))
     return {"name": name, "boxes": boxes, "spoiled": len(done), "levels": levels, "ap": aps}
@@ -99,6 +102,15 @@ def looked(options: argparse.Namespace, folder: Path, seed: int) -> list[Suspici
         run([*DET, "data", "errors", *words, "--json"])
     rows = json.loads((folder / "errors" / "errors.json").read_text())["suspicions"]
     return [Suspicion(**{**row, "image": Path(row["image"])}) for row in rows]
+
+
+def show_alarms(folder: Path, told: Sequence[Suspicion], done: Sequence[Spoiled]) -> None:
+    """``alarms``: the suspicions that find no spoiled box, listed and drawn as by the command."""
+    data = folder / "spoiled" / "data.yaml"
+    alarms = [one for one in told if not any(finds(one, each) for each in done)]
+    names = load_dataset(data, download=False).class_names
+    shutil.rmtree(folder / "alarms", ignore_errors=True)
+    write(LabelErrors(alarms, records_of(data), names, True), folder / "alarms")
 
 
 def training(

@@ -43,6 +43,9 @@ PALETTE = (
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 BACKGROUND = (244, 244, 246)
+TEXT = (35, 38, 47)
+CAPTION = 22
+"""Height of a line of text above a picture, in pixels."""
 
 
 def class_color(label: int) -> Color:
@@ -228,6 +231,17 @@ def tile_images(images: Sequence[np.ndarray], columns: int, cell: int, gap: int 
             strip[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
         strips.append(strip)
     return np.concatenate(strips)
+
+
+def captioned(image: np.ndarray, text: str, color: Color = TEXT) -> np.ndarray:
+    """The image [H,W,3] under a line of text: [H + CAPTION,W,3].  Where the text is too long, its
+    beginning is left out."""
+    strip = np.full((CAPTION, image.shape[1], 3), BACKGROUND, np.uint8)
+    text = one_line(text)
+    while cv2.getTextSize(text, FONT, 0.42, 1)[0][0] > image.shape[1] - 4 and len(text) > 8:
+        text = "..." + text[4:]
+    cv2.putText(strip, text, (2, CAPTION - 7), FONT, 0.42, color, 1, cv2.LINE_AA)
+    return np.concatenate((strip, image))
 
 
 def fit(image: np.ndarray, side: int) -> np.ndarray:

@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ...datasets.images.image import ImageError, read_image
 from ...datasets.nouns import Batch
 from ...files.text import one_line
 from .checked import Checked, check, worst_images, xywh_to_xyxy
-from .draw import BACKGROUND, FONT, draw_boxes, draw_detections, fit, tile_images
+from .draw import BACKGROUND, captioned, draw_boxes, draw_detections, fit, tile_images
 from .evaluator import MAX_PICTURES, Evaluation
-from .figure import (
-    save_picture,
-)
+from .figure import save_picture
 from .tables import image_table
 
 BATCH_IMAGES = 16
 CELL = 400
 """Longer side of an image on a sheet, in pixels."""
 GAP = 4
-CAPTION = 22
 RIGHT, WRONG = (42, 157, 90), (230, 30, 45)
 """RGB of boxes that match, and of misses and false alarms."""
 
@@ -38,7 +34,7 @@ def plot_batch(batches: Iterable[Batch], class_names: Sequence[str], path: Path)
             mine = (batch.batch_index == i).cpu().numpy()
             boxes, labels = batch.boxes.cpu().numpy()[mine], batch.labels.cpu().numpy()[mine]
             drawn = draw_detections(*_small(image, boxes), labels, None, class_names)
-            sheet.append(_captioned(drawn, batch.paths[i].name))
+            sheet.append(captioned(drawn, batch.paths[i].name))
         if len(sheet) == BATCH_IMAGES:
             break
     save_picture(tile_images(sheet, 4, CELL), path)
@@ -100,19 +96,9 @@ def _pair(image: np.ndarray, name: str, checked: Checked, class_names: Sequence[
         sides.append(draw_boxes(small, boxes, texts, colors))
     left = f"{name}  true: {len(truth)}, missed (red): {checked.missed.sum()}"
     right = f"found at {checked.conf:.2f}: {len(found)}, false (red): {checked.false.sum()}"
-    sides = [_captioned(side, text) for side, text in zip(sides, (left, right), strict=True)]
+    sides = [captioned(side, text) for side, text in zip(sides, (left, right), strict=True)]
     gap = np.full((sides[0].shape[0], GAP, 3), BACKGROUND, np.uint8)
     return np.concatenate((sides[0], gap, sides[1]), 1)
-
-
-def _captioned(image: np.ndarray, text: str) -> np.ndarray:
-    """The image under a line of text, of which the beginning is left out where it is too long."""
-    strip = np.full((CAPTION, image.shape[1], 3), BACKGROUND, np.uint8)
-    text = one_line(text)
-    while cv2.getTextSize(text, FONT, 0.42, 1)[0][0] > image.shape[1] - 4 and len(text) > 8:
-        text = "..." + text[4:]
-    cv2.putText(strip, text, (2, CAPTION - 7), FONT, 0.42, (35, 38, 47), 1, cv2.LINE_AA)
-    return np.concatenate((strip, image))
 
 
 def _small(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ...datasets.edit.folder import new_folder
@@ -22,7 +21,16 @@ from ...datasets.scan.scan import scan_split
 from ...datasets.sets.locate import load_dataset
 from ...datasets.sets.source import DataSource
 from ..checkpoints.load import Loaded, trained_on
-from ..evaluate.draw import draw_boxes, fit, tile_images
+from ..evaluate.draw import (
+    BACKGROUND,
+    CAPTION,
+    TEXT,
+    Color,
+    captioned,
+    draw_boxes,
+    fit,
+    tile_images,
+)
 from ..evaluate.figure import save_picture
 from ..options.active import DataErrorsConfig
 from ..options.errors import UsageError
@@ -33,10 +41,10 @@ from .found import Found
 from .look import load, look, predict_config
 from .suspicions import KINDS, LOW, Suspicion, suspicions
 
-COLUMNS, CELL, MOST = 6, 240, 60
-"""Of the picture grid: pictures in a row, pixels of the longer side, pictures at most."""
+COLUMNS, CELL, MOST = 5, 300, 60
+"""Of the picture grid: pictures in a row, pixels of a side, pictures at most."""
 LABELED, SUGGESTED = (230, 30, 45), (42, 157, 90)
-"""RGB of the box as it is and of the box that is suggested."""
+"""RGB of the label as it is and of what is suggested."""
 
 
 @dataclass(frozen=True)
@@ -135,28 +143,44 @@ def _cells(one: Suspicion, names: Sequence[str]) -> Iterator[str]:
 
 
 def _drawn(shown: Sequence[Suspicion], names: Sequence[str]) -> Iterator[np.ndarray]:
-    """The surroundings of each suspicion: the label in red, what is suggested in green."""
+    """The surroundings of each suspicion [CELL,CELL,3] under its lines of text."""
     for one in shown:
         try:
             image = read_image(one.image)
         except ImageError:
             continue
-        boxes = [(box, color) for box, color in
-                 ((one.box, LABELED), (one.suggested_box, SUGGESTED)) if box]  # fmt: skip
-        corners = np.array([box for box, _ in boxes])
-        low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
-        rim = float(np.maximum(high - low, 16).max())
-        height, width = image.shape[:2]
-        x1, y1 = np.clip(low - rim, 0, None).astype(int)
-        x2, y2 = np.minimum(high + rim, (width, height)).astype(int)
-        part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-        small = fit(part, CELL)
-        share = small.shape[1] / part.shape[1]
-        moved = (corners - np.array([x1, y1, x1, y1])) * share
-        label = one.suggested_label if one.suggested_label is not None else one.label
-        drawn = draw_boxes(small, moved, None, [color for _, color in boxes], 2)
-        text = f"{one.kind} {one.score:.2f} {names[label] if label is not None else ''}"
-        strip = np.full((20, drawn.shape[1], 3), 255, np.uint8)
-        cv2.putText(strip, text, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (35, 38, 47), 1,
-                    cv2.LINE_AA)  # fmt: skip
-        yield np.concatenate((strip, drawn))
+        lines = list(_lines(one, names))
+        side = CELL - CAPTION * len(lines)
+        part = _surroundings(image, one, side)
+        drawn = np.full((part.shape[0], CELL, 3), BACKGROUND, np.uint8)
+        drawn[:, : part.shape[1]] = part
+        for text, color in reversed(lines):
+            drawn = captioned(drawn, text, color)
+        yield drawn
+
+
+def _lines(one: Suspicion, names: Sequence[str]) -> Iterator[tuple[str, Color]]:
+    """Kind and score, and the class as it is and as it should be, where they differ."""
+    yield f"{one.kind} {one.score:.2f}", TEXT
+    if one.label is not None and one.label != one.suggested_label:
+        yield names[one.label], LABELED
+    if one.suggested_label is not None:
+        yield names[one.suggested_label], SUGGESTED
+
+
+def _surroundings(image: np.ndarray, one: Suspicion, side: int) -> np.ndarray:
+    """The part of the image around the boxes, fitted into ``side``: the label in red, what is
+    suggested in green."""
+    boxes = [(box, color) for box, color in
+             ((one.box, LABELED), (one.suggested_box, SUGGESTED)) if box]  # fmt: skip
+    corners = np.array([box for box, _ in boxes])
+    low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    rim = float(np.maximum(high - low, 16).max())
+    height, width = image.shape[:2]
+    x1, y1 = np.clip(low - rim, 0, None).astype(int)
+    x2, y2 = np.minimum(high + rim, (width, height)).astype(int)
+    part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+    small = fit(part, side)
+    share = small.shape[1] / part.shape[1]
+    moved = (corners - np.array([x1, y1, x1, y1])) * share
+    return draw_boxes(small, moved, None, [color for _, color in boxes], 2)

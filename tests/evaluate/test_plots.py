@@ -19,6 +19,7 @@ from yolodet.detector.evaluate import course, plots
 from yolodet.detector.evaluate.checked import worst_images
 from yolodet.detector.evaluate.draw import (
     BACKGROUND,
+    CAPTION,
     PALETTE,
     Tag,
     _place_tag,
@@ -29,7 +30,7 @@ from yolodet.detector.evaluate.draw import (
 )
 from yolodet.detector.evaluate.evaluator import Evaluation, Picture
 from yolodet.detector.evaluate.metrics import DetectionCollector
-from yolodet.detector.evaluate.pictures import CAPTION, WRONG, plot_worst
+from yolodet.detector.evaluate.pictures import WRONG, plot_worst
 from yolodet.detector.evaluate.postprocess import Detections
 
 GRAY = np.full((120, 160, 3), 90, np.uint8)
