@@ -84,7 +84,7 @@ def page(options: argparse.Namespace, found: list[dict[str, Any]]) -> None:
     for each in found:
         aps = [each[where] for where in ("training", "val", "onnx")]
         rows.append((f"{each['imgsz']}{' rect=True' if each['rect'] else ''}", each["seed"],
-                     *(f"{ap:.4f}" for ap in aps), f"{max(aps) - min(aps):.5f}",
+                     *(f"{ap:.4f}" for ap in aps), f"{max(aps) - min(aps):.0e}",
                      f"{each['seconds'] / 60:.1f}"))  # fmt: skip
     head = ("imgsz", "seed", "training", "det val", "ONNX", "most apart", "minutes")
     write_page(options.out, "rectangles", model, hardware(trained_on()),
