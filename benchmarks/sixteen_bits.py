@@ -43,7 +43,8 @@ def main() -> None:
     model = Path(options.model).stem
     about = (
         f"{options.data.stem}, {model}, {options.epochs} epochs at {options.imgsz} pixels "
-        f"({options.more}); AP on val.  The 16-bit images use {256 * STEP} of 65,536 values."
+        f"({options.more}); AP on val.  The 16-bit images use the values {LOW} to "
+        f"{LOW + 255 * STEP} of 65,536."
     )
     plain = mean(rows["8 bits"])
     cells = [(name, f"{mean(aps):.3f}", ", ".join(f"{ap:.3f}" for ap in aps),
