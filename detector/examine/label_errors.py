@@ -143,7 +143,7 @@ def _cells(one: Suspicion, names: Sequence[str]) -> Iterator[str]:
 
 
 def _drawn(shown: Sequence[Suspicion], names: Sequence[str]) -> Iterator[np.ndarray]:
-    """The surroundings of each suspicion [CELL,CELL,3] under its lines of text."""
+    """The surroundings of each suspicion under its lines of text: [H,CELL,3], H at most CELL."""
     for one in shown:
         try:
             image = read_image(one.image)
