@@ -56,6 +56,17 @@ def det(
     return dict(run([*DET, *typed, "--json"], environment)["result"])
 
 
+def trained(folder: Path, *words: str, **options: object) -> dict[str, Any]:
+    """results.json of ``det train`` in ``folder``.  A run that has finished is not repeated, one
+    that was stopped begins anew."""
+    from yolodet.detector.run.folder import is_finished  # importing det sets OURS
+
+    if not is_finished(folder):
+        place = {"project": folder.parent, "name": folder.name, "exist_ok": True}
+        det("train", *words, "plots=False", "report=False", **place, **options)
+    return dict(json.loads((folder / "results.json").read_text(encoding="utf-8")))
+
+
 def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The content of a JSON file, which is made where it is missing."""
     if not path.exists():

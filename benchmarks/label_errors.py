@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from children import DET, run
+from children import DET, det, run, trained
 from pages import add_out, hardware, table, trained_on, write_page
 from spoiled import KINDS, Spoiled, read_spoiled, spoil
 from yolodet.datasets.boxes import overlaps
@@ -92,11 +92,9 @@ def one(options: argparse.Namespace, data: str, seed: int) -> dict[str, Any]:
 def looked(options: argparse.Namespace, folder: Path, seed: int) -> list[Suspicion]:
     """Every suspicion about the spoiled set."""
     data = folder / "spoiled" / "data.yaml"
-    if not is_finished(folder / "folds"):
-        words = training(options, data, folder, "folds", seed)
-        begun = (folder / "folds" / "repeat.json").is_file()
-        words = [f"resume={folder / 'folds'}"] if begun else [*words, f"folds={options.folds}"]
-        run([*DET, "train", *words, "--json"])
+    if (folder / "folds" / "repeat.json").is_file() and not is_finished(folder / "folds"):
+        det("train", resume=folder / "folds")
+    trained(folder / "folds", *training(options, data, seed), folds=options.folds)
     if not (folder / "errors" / "errors.json").is_file():
         words = [f"data={data}", f"model={folder / 'folds'}", "least=0", f"out={folder / 'errors'}"]
         run([*DET, "data", "errors", *words, "--json"])
@@ -113,14 +111,11 @@ def show_alarms(folder: Path, told: Sequence[Suspicion], done: Sequence[Spoiled]
     write(LabelErrors(alarms, records_of(data), names, True), folder / "alarms")
 
 
-def training(
-    options: argparse.Namespace, data: Path, folder: Path, name: str, seed: int
-) -> list[str]:
-    """The words of a training in ``folder/name``."""
+def training(options: argparse.Namespace, data: Path, seed: int) -> list[str]:
+    """The words of every training."""
     return [
         f"data={data}", f"model={options.model}", f"epochs={options.epochs}", f"seed={seed}",
-        f"imgsz={options.imgsz}", *options.more.split(), "plots=False", "report=False",
-        f"project={folder}", f"name={name}", "exist_ok=True",
+        f"imgsz={options.imgsz}", *options.more.split(),
     ]  # fmt: skip
 
 
@@ -167,15 +162,14 @@ def accuracies(
         correct(sets["spoiled"], sets["corrected"], [s for s in told if s.score >= options.least])
     found = {}
     for word, place in sets.items():
-        results = folder / f"trained-{word}" / "results.json"
-        if not is_finished(results.parent):
-            words = training(options, place / "data.yaml", folder, f"trained-{word}", seed)
-            splits = load_dataset(place / "data.yaml", download=False).splits
-            run([*DET, "train", *words, *([] if "val" in splits else ["val=0.2"]), "--json"])
-        found[word] = {"val": json.loads(results.read_text())["metrics"]["map"]}
+        splits = load_dataset(place / "data.yaml", download=False).splits
+        held = [] if "val" in splits else ["val=0.2"]
+        run_folder = folder / f"trained-{word}"
+        results = trained(run_folder, *training(options, place / "data.yaml", seed), *held)
+        found[word] = {"val": results["metrics"]["map"]}
         clean = load_dataset(sets["clean"] / "data.yaml", download=False)
         if "test" in clean.splits:
-            words = [f"model={results.parent}", f"data={clean.yaml}", "split=test", "plots=False",
+            words = [f"model={run_folder}", f"data={clean.yaml}", "split=test", "plots=False",
                      "report=False", f"project={folder / 'val'}"]  # fmt: skip
             told_test = run([*DET, "val", *words, "--json"])["result"]
             found[word]["test"] = told_test["metrics"]["map"]

@@ -25,14 +25,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from children import DET, run
+from children import DET, run, trained
 from pages import add_out, hardware, table, trained_on, write_page
 from yolodet.datasets.edit.convert import convert
 from yolodet.datasets.formats.record import Record
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.dataset import Dataset
 from yolodet.datasets.sets.locate import load_dataset
-from yolodet.detector.run.folder import is_finished
 
 SHARED = Path(__file__).parents[2] / "shared"
 DATA = [str(SHARED / "data" / "bccd" / "bccd.yaml"), str(SHARED / "data" / "chess")]
@@ -87,7 +86,7 @@ def one(
         chosen = [records[n] for n in order[: options.count]]
     else:
         chosen = [*start, *picked(options, dataset, name, arm, seed, start, records)]
-    results = trained(options, dataset, f"{name}-{arm}-n{options.count}-s{seed}", chosen, seed)
+    results = learned(options, dataset, f"{name}-{arm}-n{options.count}-s{seed}", chosen, seed)
     measured = {"val": results["metrics"]["map"]}
     if "test" in dataset.splits:
         measured["test"] = validated(options, results["best"], dataset)
@@ -100,7 +99,7 @@ def picked(
 ) -> list[Record]:  # fmt: skip
     """The images that `det pick` chooses.  More than six parameters: the case, and its images."""
     folder = options.work / f"{name}-{arm}-n{options.count}-s{seed}-picked"
-    first = trained(options, dataset, f"{name}-first{options.first}-s{seed}", start, seed)
+    first = learned(options, dataset, f"{name}-first{options.first}-s{seed}", start, seed)
     if not (folder / "picked.txt").is_file():
         pool = write_pool(folder.with_name(f"{folder.name}-pool"), dataset, start, records)
         wanted = options.count - options.first
@@ -129,25 +128,21 @@ def write_pool(
     return folder / "pool.yaml"
 
 
-def trained(
+def learned(
     options: argparse.Namespace, dataset: Dataset, name: str, chosen: Sequence[Record], seed: int
 ) -> dict[str, Any]:
     """A training on some images of train; results.json of it, and its best weights."""
-    folder = options.work / name
-    if not is_finished(folder):
-        file = options.work / f"{name}.txt"
-        file.write_text("".join(f"{record.path.resolve()}\n" for record in chosen))
-        about = {"path": str(dataset.root.resolve()), "train": str(file.resolve()),
-                 "names": dict(enumerate(dataset.class_names))}  # fmt: skip
-        about |= {split: f"images/{split}" for split in dataset.splits if split != "train"}
-        file.with_suffix(".yaml").write_text(yaml.safe_dump(about))
-        words = [f"data={file.with_suffix('.yaml')}", f"model={options.model}", f"seed={seed}",
-                 f"epochs={options.epochs}", f"imgsz={options.imgsz}", *options.more.split(),
-                 "plots=False", "report=False", f"project={options.work}", f"name={name}",
-                 "exist_ok=True"]  # fmt: skip
-        words += [] if "val" in dataset.splits else ["val=0.2"]
-        run([*DET, "train", *words, "--json"])
-    results = json.loads((folder / "results.json").read_text())
+    folder, file = options.work / name, options.work / f"{name}.txt"
+    file.write_text("".join(f"{record.path.resolve()}\n" for record in chosen))
+    about = {"path": str(dataset.root.resolve()), "train": str(file.resolve()),
+             "names": dict(enumerate(dataset.class_names))}  # fmt: skip
+    about |= {split: f"images/{split}" for split in dataset.splits if split != "train"}
+    file.with_suffix(".yaml").write_text(yaml.safe_dump(about))
+    results = trained(
+        folder, *options.more.split(), *([] if "val" in dataset.splits else ["val=0.2"]),
+        data=file.with_suffix(".yaml"), model=options.model, seed=seed, epochs=options.epochs,
+        imgsz=options.imgsz,
+    )  # fmt: skip
     return {**results, "best": str(folder / "weights" / "best.safetensors")}
 
 

@@ -13,13 +13,11 @@ Runs that are finished are kept.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from children import DET, det, run
+from children import det, trained
 from pages import add_out, hardware, table, trained_on, write_page
-from yolodet.detector.run.folder import is_finished
 
 
 def main() -> None:
@@ -47,19 +45,15 @@ def read_options() -> argparse.Namespace:
 
 def one(options: argparse.Namespace, imgsz: str, rect: bool, seed: int) -> dict[str, Any]:
     """Train, validate, export, and validate the file."""
-    name = f"{imgsz}-{'rect' if rect else 'whole'}-s{seed}"
-    folder = options.work / name
-    if not is_finished(folder):
-        words = [f"data={options.data}", f"model={options.model}", f"epochs={options.epochs}",
-                 f"seed={seed}", f"imgsz={imgsz}", f"rect={rect}", *options.more.split(),
-                 "plots=False", "report=False", f"project={options.work}", f"name={name}",
-                 "exist_ok=True"]  # fmt: skip
-        run([*DET, "train", *words, "--json"])
-    results = json.loads((folder / "results.json").read_text())
+    folder = options.work / f"{imgsz}-{'rect' if rect else 'whole'}-s{seed}"
+    results = trained(
+        folder, *options.more.split(), data=options.data, model=options.model,
+        epochs=options.epochs, seed=seed, imgsz=imgsz, rect=rect,
+    )  # fmt: skip
     best = folder / "weights" / "best.safetensors"
     file = best.with_suffix(".onnx")
     if not file.is_file():
-        run([*DET, "export", f"model={best}", "format=onnx", "dynamic=True", "--json"])
+        det("export", model=best, format="onnx", dynamic=True)
     return {"imgsz": imgsz, "rect": rect, "seed": seed, "training": results["metrics"]["map"],
             "val": measured(options, best), "onnx": measured(options, file),
             "seconds": results["train_seconds"]}  # fmt: skip

@@ -18,13 +18,12 @@ from statistics import mean
 
 import cv2
 import numpy as np
-from children import DET, run
+from children import trained
 from pages import add_out, hardware, table, trained_on, write_page
 from yolodet.datasets.images.image import read_image
 from yolodet.datasets.scan.scan import scan_split
 from yolodet.datasets.sets.locate import load_dataset
 from yolodet.datasets.sets.source import DataSource
-from yolodet.detector.run.folder import is_finished
 
 LOW, STEP = 1000, 5
 CASES = {
@@ -95,15 +94,11 @@ def write(data: Path, folder: Path, kind: str) -> Path:
 
 def train(options: argparse.Namespace, data: Path, pixels: str, seed: int) -> float:
     """AP of the best weights of one training."""
-    name = f"{data.parent.name}-{pixels}-{seed}"
-    results = options.work / name / "results.json"
-    if not is_finished(results.parent):
-        words = [f"data={data}", f"model={options.model}", f"epochs={options.epochs}",
-                 f"seed={seed}", f"imgsz={options.imgsz}", f"pixels={pixels}",
-                 *options.more.split(), "plots=False", "report=False",
-                 f"project={options.work}", f"name={name}", "exist_ok=True"]  # fmt: skip
-        run([*DET, "train", *words, "--json"])
-    return float(json.loads(results.read_text())["metrics"]["map"])
+    results = trained(
+        options.work / f"{data.parent.name}-{pixels}-{seed}", *options.more.split(), data=data,
+        model=options.model, epochs=options.epochs, seed=seed, imgsz=options.imgsz, pixels=pixels,
+    )  # fmt: skip
+    return float(results["metrics"]["map"])
 
 
 if __name__ == "__main__":
